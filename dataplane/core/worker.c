@@ -1,0 +1,129 @@
+/* The worker's life, its pools and what it says when an assertion fails. The loop itself is the program's (programs/).
+ * Invariant: ctr[r] and why[r] are valid arrays of FOIL_CELLS_PER_ROOM cells or more for every room, from init to fini. */
+#include "dataplane/core/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <rte_errno.h>
+#include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
+
+#include "dataplane/core/error.h"
+
+#define FOIL_CELLS_PER_ROOM 256u
+
+static _Thread_local const struct foil_worker *current_worker;
+
+static const struct foil_counter_desc counters[] = {
+#define X(ID, kind, unit, help) {#ID, FOIL_##kind, #unit, help},
+#include "dataplane/core/counters.def"
+#undef X
+};
+const struct foil_room_desc core_room_desc = {FOIL_ROOM_CORE, "core", counters, FOIL_COUNT_OF(counters), NULL, 0};
+
+void foil_worker_set_current(struct foil_worker *w)
+{
+	current_worker = w;
+}
+
+void foil_assert_failed(const char *expr, const char *file, int line)
+{
+	const struct foil_worker *w = current_worker;
+
+	fprintf(stderr, "assertion failed: %s at %s:%d\n", expr, file, line);
+	if (w)
+		fprintf(stderr, "worker %u at %llu us, seed 0x%llx\n", w->id, (unsigned long long)w->now_us,
+			(unsigned long long)w->seed);
+	abort();
+}
+
+int foil_worker_init(struct foil_worker *w, const struct foil_worker_params *p)
+{
+	size_t n_cells = (size_t)FOIL_ROOM_COUNT * 2 * FOIL_CELLS_PER_ROOM;
+
+	w->private_cells = calloc(n_cells, sizeof(uint64_t));
+	if (!w->private_cells)
+		return -ENOMEM;
+	for (unsigned int r = 0; r < FOIL_ROOM_COUNT; r++) {
+		w->ctr[r] = w->private_cells + (size_t)r * 2 * FOIL_CELLS_PER_ROOM;
+		w->why[r] = w->ctr[r] + FOIL_CELLS_PER_ROOM;
+	}
+	w->id = p->id;
+	w->n_workers = p->n_workers;
+	w->seed = p->seed;
+	w->now_us = p->now_us;
+	w->wall_us = p->wall_us;
+	foil_prng_seed(&w->prng, p->seed);
+	w->secret.k0 = foil_prng_u64(&w->prng);
+	w->secret.k1 = foil_prng_u64(&w->prng);
+	w->mbuf_pool = p->mbuf_pool;
+	w->indirect_pool = p->indirect_pool;
+	w->chunk_pool = p->chunk_pool;
+	w->large_chunk_pool = p->large_chunk_pool;
+	foil_wheel_init(&w->wheel, p->now_us);
+	return 0;
+}
+
+void foil_worker_fini(struct foil_worker *w)
+{
+	free(w->private_cells);
+	w->private_cells = NULL;
+}
+
+static int pool_failed(struct foil_error *err, const char *what, uint32_t n, uint32_t elt_bytes)
+{
+	return foil_error_set(err, -rte_errno,
+			      "cannot make the %s pool of %u x %u bytes: %s; give the node file a smaller memory section, or "
+			      "reserve more hugepages (./foil setup)",
+			      what, n, elt_bytes, rte_strerror(rte_errno));
+}
+
+int foil_pools_new(struct foil_pools *pools, const struct foil_pools_params *p, struct foil_error *err)
+{
+	uint32_t room = (p->mbuf_data_bytes ? p->mbuf_data_bytes : 2048) + RTE_PKTMBUF_HEADROOM;
+	char name[RTE_MEMPOOL_NAMESIZE];
+	int rc;
+
+	memset(pools, 0, sizeof(*pools));
+	snprintf(name, sizeof(name), "%s-mbuf", p->prefix);
+	pools->mbuf = rte_pktmbuf_pool_create(name, p->n_mbufs, p->n_mbufs > 2048 ? 256 : 0, 0, (uint16_t)room, p->socket_id);
+	if (!pools->mbuf) {
+		rc = pool_failed(err, "mbuf", p->n_mbufs, room);
+		goto fail;
+	}
+	snprintf(name, sizeof(name), "%s-ind", p->prefix);
+	pools->indirect = rte_pktmbuf_pool_create(name, p->n_indirect, p->n_indirect > 2048 ? 256 : 0, 0, 0, p->socket_id);
+	if (!pools->indirect) {
+		rc = pool_failed(err, "indirect mbuf", p->n_indirect, 128);
+		goto fail;
+	}
+	snprintf(name, sizeof(name), "%s-chunk", p->prefix);
+	pools->chunk = rte_mempool_create(name, p->n_chunks, FOIL_CHUNK_BYTES, p->n_chunks > 512 ? 64 : 0, 0, NULL, NULL, NULL, NULL,
+					  p->socket_id, 0);
+	if (!pools->chunk) {
+		rc = pool_failed(err, "arena chunk", p->n_chunks, FOIL_CHUNK_BYTES);
+		goto fail;
+	}
+	snprintf(name, sizeof(name), "%s-large", p->prefix);
+	pools->large_chunk = rte_mempool_create(name, p->n_large_chunks, FOIL_LARGE_CHUNK_BYTES, 0, 0, NULL, NULL, NULL, NULL,
+						p->socket_id, 0);
+	if (!pools->large_chunk) {
+		rc = pool_failed(err, "large arena chunk", p->n_large_chunks, FOIL_LARGE_CHUNK_BYTES);
+		goto fail;
+	}
+	return 0;
+fail:
+	foil_pools_free(pools);
+	return rc;
+}
+
+void foil_pools_free(struct foil_pools *pools)
+{
+	rte_mempool_free(pools->large_chunk);
+	rte_mempool_free(pools->chunk);
+	rte_mempool_free(pools->indirect);
+	rte_mempool_free(pools->mbuf);
+	memset(pools, 0, sizeof(*pools));
+}

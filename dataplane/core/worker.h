@@ -1,0 +1,86 @@
+/* The worker: one poll-mode core and everything that it owns. Time, chance and packets reach code only through it, which is
+ * what makes the simulator and the replayer deterministic (design.md section 3). Nothing here is shared with another thread
+ * but by the rooms that say so. */
+#pragma once
+
+#include <rte_mempool.h>
+
+#include "dataplane/core/arena.h"
+#include "dataplane/core/base.h"
+#include "dataplane/core/counters.h"
+#include "dataplane/core/prng.h"
+#include "dataplane/core/siphash.h"
+#include "dataplane/core/wheel.h"
+
+#define X(ID, kind, unit, help) CORE_CTR_##ID,
+enum core_counter {
+#include "dataplane/core/counters.def"
+	CORE_CTR_COUNT
+};
+#undef X
+extern const struct foil_room_desc core_room_desc;
+
+/* Contexts of the rooms, opaque here; each room's init puts its own. */
+struct net_ctx;
+struct tcp_ctx;
+struct stream_ctx;
+struct tls_ctx;
+struct http_ctx;
+struct mesh_ctx;
+struct tele_ctx;
+
+struct foil_worker {
+	/* hot */
+	uint64_t now_us;  /* monotonic; the loop sets it once a turn; starts at 1 s or later, so that 0 means never */
+	uint64_t wall_us; /* Unix time in us at now_us: for log lines, date headers and expiry, never for intervals */
+	struct foil_prng prng;
+	uint64_t *ctr[FOIL_ROOM_COUNT];
+	uint64_t *why[FOIL_ROOM_COUNT];
+	struct rte_mempool *mbuf_pool;     /* direct mbufs with room for a frame */
+	struct rte_mempool *indirect_pool; /* mbufs without data room, for references */
+	struct rte_mempool *chunk_pool, *large_chunk_pool;
+
+	struct net_ctx *net;
+	struct tcp_ctx *tcp;
+	struct stream_ctx *stream;
+	struct tls_ctx *tls;
+	struct http_ctx *http;
+	struct mesh_ctx *mesh;
+	struct tele_ctx *tele;
+
+	struct foil_siphash_key secret; /* for keyed hashes of this worker; never leaves the process */
+	uint16_t id, n_workers;
+	bool draining; /* SIGTERM: no new connections, answers close theirs */
+	uint64_t seed; /* what prng and secret came from, printed when an assertion fails */
+
+	struct foil_wheel wheel;
+	uint64_t *private_cells; /* backing of ctr and why before telemetry takes over */
+};
+
+struct foil_worker_params {
+	uint16_t id, n_workers;
+	uint64_t seed, now_us, wall_us;
+	struct rte_mempool *mbuf_pool, *indirect_pool; /* borrowed; the program makes them with foil_pools_new or nic does */
+	struct rte_mempool *chunk_pool, *large_chunk_pool;
+};
+
+struct foil_error;
+
+/* Memory is the caller's (cache-aligned, zeroed). 0 or -ENOMEM. fini frees only what init took. */
+int foil_worker_init(struct foil_worker *w, const struct foil_worker_params *p) FOIL_MUST_USE;
+void foil_worker_fini(struct foil_worker *w);
+
+struct foil_pools_params {
+	const char *prefix; /* unique a process, e.g. "w0" */
+	uint32_t n_mbufs, mbuf_data_bytes /* data room without headroom, 0 = 2048 */, n_indirect, n_chunks, n_large_chunks;
+	int socket_id;
+};
+struct foil_pools {
+	struct rte_mempool *mbuf, *indirect, *chunk, *large_chunk;
+};
+/* For programs, tests and the simulator alike: EAL must be up. 0, or -errno with a sentence that names the pool and the sizes. */
+int foil_pools_new(struct foil_pools *pools, const struct foil_pools_params *p, struct foil_error *err) FOIL_MUST_USE;
+void foil_pools_free(struct foil_pools *pools);
+
+/* The worker of this thread, for assertion messages only. */
+void foil_worker_set_current(struct foil_worker *w);
