@@ -88,13 +88,13 @@ int foil_pools_new(struct foil_pools *pools, const struct foil_pools_params *p, 
 
 	memset(pools, 0, sizeof(*pools));
 	snprintf(name, sizeof(name), "%s-mbuf", p->prefix);
-	pools->mbuf = rte_pktmbuf_pool_create(name, p->n_mbufs, p->n_mbufs > 2048 ? 256 : 0, 0, (uint16_t)room, p->socket_id);
+	pools->mbuf = rte_pktmbuf_pool_create(name, p->n_mbufs, p->n_mbufs > 2048 ? 256 : 0, FOIL_MBUF_PRIV_BYTES, (uint16_t)room, p->socket_id);
 	if (!pools->mbuf) {
 		rc = pool_failed(err, "mbuf", p->n_mbufs, room);
 		goto fail;
 	}
 	snprintf(name, sizeof(name), "%s-ind", p->prefix);
-	pools->indirect = rte_pktmbuf_pool_create(name, p->n_indirect, p->n_indirect > 2048 ? 256 : 0, 0, 0, p->socket_id);
+	pools->indirect = rte_pktmbuf_pool_create(name, p->n_indirect, p->n_indirect > 2048 ? 256 : 0, FOIL_MBUF_PRIV_BYTES, 0, p->socket_id);
 	if (!pools->indirect) {
 		rc = pool_failed(err, "indirect mbuf", p->n_indirect, 128);
 		goto fail;

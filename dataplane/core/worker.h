@@ -57,6 +57,9 @@ struct foil_worker {
 	uint64_t *private_cells; /* backing of ctr and why before telemetry takes over */
 };
 
+/* Private area of every mbuf that our pools make; net keeps its receive facts there. */
+#define FOIL_MBUF_PRIV_BYTES 64
+
 struct foil_worker_params {
 	uint16_t id, n_workers;
 	uint64_t seed, now_us, wall_us;
