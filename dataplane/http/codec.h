@@ -1,0 +1,142 @@
+/* Codecs: a stream of bytes on one side, exchanges on the other. HTTP/1.1 (h1_*.c) now; HTTP/2 fits behind the same interface.
+ *
+ * An http_conn is the codec's state on one stream: server side (requests arrive, responses are sent) or client side (the other
+ * way round). It is taken from a pool when the connection becomes active; at rest (idle keep-alive) the server side keeps only a small block.
+ * An http_stream is one exchange at one conn: in HTTP/1.1 at most one is being delivered at a time (pipelined requests wait in the stream's
+ * rx), in HTTP/2 many. It is embedded memory of the codec's pool; user_data is mesh's.
+ *
+ * Calls and callbacks are on the conn's worker. Callbacks may call anything here on the same stream or conn, http_stream_reset and
+ * http_conn_close included. A stream is dead for its user after on_complete or on_reset returned, or after http_stream_reset. */
+#pragma once
+
+#include "dataplane/core/chain.h"
+#include "dataplane/core/worker.h"
+#include "dataplane/http/message.h"
+#include "dataplane/stream/stream.h"
+
+#define X(ID, name, kind, help) HTTP_REASON_##ID,
+enum http_reason {
+#include "dataplane/http/reasons.def"
+	HTTP_REASON_COUNT
+};
+#undef X
+#define X(ID, kind, unit, help) HTTP_CTR_##ID,
+enum http_counter {
+#include "dataplane/http/counters.def"
+	HTTP_CTR_COUNT
+};
+#undef X
+extern const struct foil_room_desc http_room_desc;
+
+struct http_conn;
+
+struct http_stream {
+	struct http_conn *conn;
+	void *user_data;
+	struct foil_arena *arena; /* server side: the exchange's arena, alive until the exchange is over on this conn; client side: what
+				     http_client_start was given */
+	uint64_t rx_body_bytes, tx_body_bytes; /* body bytes without framing: %BYTES_RECEIVED%, %BYTES_SENT% */
+	uint64_t rx_wire_bytes, tx_wire_bytes; /* with heads and framing */
+	uint64_t started_us;      /* first byte of the head */
+	uint64_t rx_end_us, tx_end_us; /* when the last byte was decoded, was handed to the stream; 0 before */
+};
+
+enum http_reset {
+	HTTP_RESET_NONE,
+	HTTP_RESET_REMOTE,            /* the peer closed or reset before the exchange was complete */
+	HTTP_RESET_PROTOCOL,          /* the peer broke HTTP: reason says how */
+	HTTP_RESET_REFUSED_STREAM,    /* HTTP/2: certainly not processed */
+	HTTP_RESET_LOCAL,             /* our memory, drain */
+	HTTP_RESET_CONNECT_FAILURE,   /* never connected: see why */
+	HTTP_RESET_CONNECT_TIMEOUT,
+};
+
+struct http_reset_info {
+	enum http_reset kind;
+	enum http_reason reason;  /* PROTOCOL: which rule */
+	enum stream_end why;      /* how the byte stream ended, if it did */
+	bool rx_started;          /* bytes of this message had arrived */
+	bool tx_acked_any;        /* client side: the peer acknowledged something of the request (for safe replay) */
+};
+
+/* What the user of an exchange implements: on the server side the request arrives by these, on the client side the response. */
+struct http_stream_events {
+	/* The head. end: there is no body and no trailers. */
+	void (*head)(struct foil_worker *w, struct http_stream *hs, struct http_head *head, bool end);
+	/* Body bytes (de-chunked), by reference; may come with end and no bytes. Not called while paused. */
+	void (*data)(struct foil_worker *w, struct http_stream *hs, struct foil_chain *own_data, bool end);
+	/* Trailers end the message. NULL: they are dropped and data(end) is called instead. */
+	void (*trailers)(struct foil_worker *w, struct http_stream *hs, struct http_headers *trailers);
+	/* Client side: a 1xx other than 100 and 101. NULL: dropped. */
+	void (*informational)(struct foil_worker *w, struct http_stream *hs, struct http_head *head);
+	/* Room again below the low mark after http_stream_tx_room had been 0. */
+	void (*writable)(struct foil_worker *w, struct http_stream *hs);
+	/* Both directions are complete; last call. Server side: the response was handed to the transport. Client side: the response is in. */
+	void (*complete)(struct foil_worker *w, struct http_stream *hs);
+	/* The exchange is over before it was complete; last call. */
+	void (*reset)(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info);
+};
+
+struct http_limits {               /* defaults beside; features.md OM-6 */
+	uint32_t head_bytes_max;       /* 60 KiB requests; client side: 80 KiB of response head in h1 */
+	uint16_t headers_max;          /* 100 */
+	bool accept_http10;            /* false: 426 */
+	bool reject_underscores;       /* EDGE profile; false: allowed */
+	uint64_t head_timeout_us;      /* 0 = off: from the first byte of a head to its end */
+	uint64_t idle_timeout_us;      /* 1 h: connection without an exchange */
+};
+
+/* ---- server side ---- */
+struct http_server_events {
+	/* A new request begins. Sets hs->user_data, returns the events for it; called just before events->head or bad_request. */
+	const struct http_stream_events *(*stream_new)(struct foil_worker *w, struct http_conn *c, struct http_stream *hs);
+	/* The head broke a rule: the user answers with status (400, 426, 431, 505 …) by http_send_head as for a good one, and the connection closes
+	 * after it. head has what could be decoded (may be all empty); reason names the rule and gives %RESPONSE_CODE_DETAILS%. */
+	void (*bad_request)(struct foil_worker *w, struct http_stream *hs, struct http_head *head, uint16_t status, enum http_reason reason);
+	/* The connection is gone, no exchange is alive on it any more; last call. */
+	void (*closed)(struct foil_worker *w, struct http_conn *c, enum stream_end why);
+};
+
+/* Puts a codec on an accepted stream; s->user is the codec's from now on. 0, or -ENOBUFS with s untouched. */
+int http_server_open(struct foil_worker *w, struct stream *s, const struct http_server_events *ev, const struct http_limits *limits,
+		     void *user_data, struct http_conn **out) FOIL_MUST_USE;
+
+/* ---- client side ---- */
+struct http_client_events {
+	/* The conn can take an exchange now: after opening, and again each time one is complete and the connection lives on. */
+	void (*ready)(struct foil_worker *w, struct http_conn *c);
+	/* The connection is gone; last call; any exchange on it was reset before. never_opened: the connect failed, why says how. */
+	void (*closed)(struct foil_worker *w, struct http_conn *c, enum stream_end why, bool never_opened);
+};
+/* s: a stream from tcp_connect (opening or open) whose user the codec becomes. 0 or -ENOBUFS. */
+int http_client_open(struct foil_worker *w, struct stream *s, const struct http_client_events *ev, const struct http_limits *limits,
+		     void *user_data, struct http_conn **out) FOIL_MUST_USE;
+/* Begins an exchange on a ready conn (allowed before it is open: sent when it is). NULL when the conn cannot take one (busy, peer's FIN is in). */
+struct http_stream *http_client_start(struct foil_worker *w, struct http_conn *c, struct foil_arena *arena,
+				      const struct http_stream_events *ev, void *user_data);
+
+/* ---- both ---- */
+/* Sends the head. HTTP/1.1 framing follows from end and head->body: LENGTH keeps the length, else chunked (or until close towards HTTP/1.0).
+ * head is read, not kept. Informational (1xx) heads may come before the final one. 0 or -ENOBUFS: reset the exchange then. */
+int http_send_head(struct foil_worker *w, struct http_stream *hs, const struct http_head *head, bool end) FOIL_MUST_USE;
+void http_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_chain *own_data, bool end);
+int http_send_trailers(struct foil_worker *w, struct http_stream *hs, const struct http_headers *trailers) FOIL_MUST_USE;
+/* Bytes that may be sent before one should wait for writable. */
+uint32_t http_stream_tx_room(const struct http_stream *hs);
+/* Stops and resumes delivery of data; what is not delivered closes the peer's window. */
+void http_stream_pause(struct foil_worker *w, struct http_stream *hs, bool paused);
+/* Ends the exchange now; HTTP/1.1 aborts the connection unless the response is complete. No callback follows for this stream. */
+void http_stream_reset(struct foil_worker *w, struct http_stream *hs);
+/* After the current exchange (server: it is answered with connection: close) the connection closes; at once when there is none. */
+void http_conn_drain(struct foil_worker *w, struct http_conn *c);
+/* Now: in order when idle, else by RST; exchanges are reset first, with callbacks, then closed is called. */
+void http_conn_close(struct foil_worker *w, struct http_conn *c);
+struct stream *http_conn_stream(const struct http_conn *c);
+void *http_conn_data(const struct http_conn *c);
+bool http_conn_is_idle(const struct http_conn *c);
+
+struct http_params {
+	uint32_t conns_max, streams_max; /* 65536, 65536 */
+};
+int http_init(struct foil_worker *w, const struct http_params *p, struct foil_error *err) FOIL_MUST_USE;
+void http_fini(struct foil_worker *w);

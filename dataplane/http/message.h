@@ -1,0 +1,80 @@
+/* One message model for HTTP/1.1, HTTP/2 and gRPC: what codecs produce and consume, and all that filters see.
+ *
+ * Names are lower case once decoded. A header's name and value are slices that live in the request's arena or in the head bytes
+ * that the codec keeps for the exchange: valid until the exchange ends (style.md: "request" lifetime). A name that is in
+ * header_names.def carries its id, so that comparing is comparing numbers. */
+#pragma once
+
+#include "dataplane/core/arena.h"
+#include "dataplane/core/base.h"
+
+/* header_names.def: X(ID, "name"). HTTP_HDR_OTHER = 0 is every name not in the table. */
+enum http_header_id {
+	HTTP_HDR_OTHER,
+#define X(ID, name) HTTP_HDR_##ID,
+#include "dataplane/http/header_names.def"
+#undef X
+	HTTP_HDR_COUNT
+};
+
+struct http_header {
+	struct foil_slice name, value;
+	uint16_t id;        /* enum http_header_id */
+	bool is_removed;    /* skipped by every look-up and by encoders; keeps removal O(1) */
+};
+
+struct http_headers {
+	struct http_header *list; /* in the order of arrival, in the arena */
+	uint16_t n, cap;
+};
+
+enum http_method {
+	HTTP_METHOD_OTHER, HTTP_METHOD_GET, HTTP_METHOD_HEAD, HTTP_METHOD_POST, HTTP_METHOD_PUT, HTTP_METHOD_DELETE,
+	HTTP_METHOD_CONNECT, HTTP_METHOD_OPTIONS, HTTP_METHOD_TRACE, HTTP_METHOD_PATCH
+};
+
+enum http_version { HTTP_VERSION_10, HTTP_VERSION_11, HTTP_VERSION_2 };
+
+/* A request head. In HTTP/1.1 host is not in headers: it is authority (as :authority in HTTP/2). Framing headers (content-length,
+ * transfer-encoding) and hop-by-hop headers are taken out by the decoder and put in by the encoder; body says what was there. */
+enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED, HTTP_BODY_UNTIL_CLOSE };
+
+struct http_head {
+	/* request */
+	struct foil_slice method_text, scheme, authority, path; /* path with query as received; never empty ("/" at least, or "*") */
+	enum http_method method;
+	/* response */
+	uint16_t status; /* 0 in a request */
+	struct foil_slice reason;
+
+	enum http_version version;
+	enum http_body_kind body;
+	uint64_t content_length; /* HTTP_BODY_LENGTH */
+	bool expects_continue;   /* Expect: 100-continue: the server codec has answered it, or will when the body is read */
+	bool wants_close;        /* Connection: close, or HTTP/1.0 without keep-alive */
+	bool is_upgrade;         /* Connection: upgrade with an Upgrade header, kept in headers */
+	bool is_grpc;            /* content-type application/grpc or application/grpc+… */
+	bool has_te_trailers;    /* TE: trailers was named */
+	bool was_absolute_form;  /* request target was scheme://authority/path */
+	uint32_t head_bytes;     /* on the wire */
+	struct http_headers headers;
+};
+
+/* Look-up: the first value, NULL if absent. id != OTHER. */
+const struct http_header *http_header_get(const struct http_headers *h, enum http_header_id id);
+/* By name (lower case), for names that are not in the table too. */
+const struct http_header *http_header_find(const struct http_headers *h, struct foil_slice name_lower);
+/* All values of name joined with "," into the arena when there are several; {NULL,0} when absent, {"",0} when empty. */
+struct foil_slice http_header_joined(struct foil_worker *w, struct foil_arena *a, const struct http_headers *h, struct foil_slice name_lower);
+/* Appends. name_lower and value must live as long as the exchange. 0, or -ENOBUFS when the arena is exhausted. */
+int http_header_add(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value) FOIL_MUST_USE;
+int http_header_add_id(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value) FOIL_MUST_USE;
+/* Removes all of that name, then appends one. */
+int http_header_set(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value) FOIL_MUST_USE;
+void http_header_remove(struct http_headers *h, struct foil_slice name_lower); /* all of that name */
+enum http_header_id http_header_intern(struct foil_slice name_lower);
+struct foil_slice http_header_name(enum http_header_id id);
+/* A deep-enough copy for a retry or a mirror: the list is new, the bytes are shared. 0 or -ENOBUFS. */
+int http_head_clone(struct foil_worker *w, struct foil_arena *a, const struct http_head *from, struct http_head *to) FOIL_MUST_USE;
+enum http_method http_method_of(struct foil_slice text);
+const char *http_status_reason(uint16_t status); /* "OK", …; "Unknown" where the registry has none */
