@@ -1,0 +1,28 @@
+/* Regular expressions in linear time: RE2 (the dialect that Istio means) behind a C face. Compiling allocates and belongs to setup;
+ * matching is for workers: a program is safe for several threads, but RE2 guards its lazy DFA by a lock, so each worker holds its own copy.
+ * Memory of one program is bounded by FOIL_REGEX_MEM_BYTES; a pattern that needs more is refused at compile time. */
+#pragma once
+
+#include "dataplane/core/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct foil_error;
+struct foil_regex;
+
+#define FOIL_REGEX_MEM_BYTES (1u << 20)
+#define FOIL_REGEX_GROUPS_MAX 10
+
+/* NULL with a sentence in err when the pattern is not RE2 or too large. Caller frees. */
+struct foil_regex *foil_regex_new(struct foil_slice pattern, bool ignore_case, struct foil_error *err);
+void foil_regex_free(struct foil_regex *re); /* NULL is fine */
+/* The whole text must match. */
+bool foil_regex_full_match(const struct foil_regex *re, struct foil_slice text);
+/* Finds the first match at or after from; groups[0] is the whole of it, unset groups are {NULL,0}. */
+bool foil_regex_search(const struct foil_regex *re, struct foil_slice text, uint32_t from, struct foil_slice groups[FOIL_REGEX_GROUPS_MAX]);
+
+#ifdef __cplusplus
+}
+#endif

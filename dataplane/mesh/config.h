@@ -1,0 +1,336 @@
+/* The mesh's configuration as workers read it: the decoded, validated and immutable twin of conf/proto/snapshot.proto (a field here has the
+ * name of the field there). dataplane/config builds it on the housekeeping thread; workers only read.
+ *
+ * One resource (listener, route table, cluster, endpoint set) is one struct mesh_res block, shared by all snapshots that hold the same bytes.
+ * Names of clusters and route tables are resolved once to slots: small numbers that belong to a name for as long as any snapshot in
+ * memory knows it, so that a route is as good in the next snapshot as in this one, and a worker's state (pools, balancing) is found by
+ * slot. mesh_config.clusters[slot] is NULL when the running snapshot has no such cluster.
+ *
+ * Lifetime: a struct mesh_config is published as one pointer (mesh.h). A request that outlives the loop turn holds it by
+ * mesh_config_get/put, a plain per-worker count. Housekeeping frees it when no worker can see or hold it any more. */
+#pragma once
+
+#include "dataplane/core/blob.h"
+#include "dataplane/core/regex.h"
+#include "dataplane/core/worker.h"
+#include "dataplane/telemetry/telemetry.h"
+
+#define MESH_WORKERS_MAX 64
+#define MESH_SLOT_NONE UINT32_MAX
+
+struct mesh_source {
+	struct foil_slice resource, file;
+	uint32_t line, column;
+};
+
+/* One pattern, one program a worker: by_worker[w->id]. */
+struct mesh_regex {
+	struct mesh_regex *next; /* of the same resource */
+	struct foil_slice pattern;
+	bool ignore_case;
+	uint16_t n_workers;
+	struct foil_regex *by_worker[];
+};
+
+/* Head of each resource block. */
+struct mesh_res {
+	struct foil_blob blob;      /* all memory of this resource, itself included */
+	struct mesh_regex *regexes; /* freed with it */
+	uint32_t n_refs;            /* snapshots that hold it; housekeeping only */
+	uint32_t type;              /* FOIL__CONF__RESOURCE_TYPE__… */
+	struct foil_slice name;
+	uint64_t hash;              /* of the packed bytes */
+};
+
+/* Text with format operators (%REQ(x)%), compiled by mesh/format.c. Plain text is one LITERAL part. */
+struct mesh_format_part;
+struct mesh_format {
+	const struct mesh_format_part *parts;
+	uint16_t n_parts;
+	bool is_literal;
+	struct foil_slice literal; /* when is_literal */
+};
+
+struct mesh_header_op_add {
+	struct foil_slice name; /* lower case; pseudo ":authority" allowed for requests */
+	uint16_t id;            /* enum http_header_id */
+	bool append;
+	struct mesh_format value;
+};
+struct mesh_header_ops {
+	const struct foil_slice *remove; /* lower case */
+	uint16_t n_remove, n_add;
+	const struct mesh_header_op_add *add;
+};
+
+enum mesh_match_kind { MESH_MATCH_EXACT, MESH_MATCH_PREFIX, MESH_MATCH_SUFFIX, MESH_MATCH_CONTAINS, MESH_MATCH_REGEX, MESH_MATCH_PRESENT };
+struct mesh_string_match {
+	enum mesh_match_kind kind;
+	bool ignore_case;
+	struct foil_slice text; /* lower case already when ignore_case */
+	const struct mesh_regex *regex;
+};
+struct mesh_header_match {
+	struct foil_slice name; /* lower case, or :method :authority :scheme :path */
+	uint16_t id;
+	struct mesh_string_match value;
+	bool invert, treat_missing_as_empty;
+};
+struct mesh_query_match {
+	struct foil_slice name;
+	struct mesh_string_match value;
+};
+
+enum mesh_path_kind { MESH_PATH_PREFIX, MESH_PATH_EXACT, MESH_PATH_REGEX, MESH_PATH_SEGMENT_PREFIX };
+struct mesh_route_match {
+	enum mesh_path_kind path_kind;
+	bool ignore_case;
+	struct foil_slice path; /* lower case when ignore_case */
+	const struct mesh_regex *path_regex;
+	const struct mesh_header_match *headers;
+	const struct mesh_query_match *query;
+	uint16_t n_headers, n_query;
+};
+
+struct mesh_weighted_cluster {
+	uint32_t slot;
+	struct foil_slice cluster;
+	uint32_t weight;
+	struct mesh_header_ops request_headers, response_headers;
+};
+
+/* retry_on as bits; words unknown to us are refused by config. */
+enum mesh_retry_on {
+	MESH_RETRY_5XX = 1 << 0, MESH_RETRY_GATEWAY_ERROR = 1 << 1, MESH_RETRY_RESET = 1 << 2, MESH_RETRY_CONNECT_FAILURE = 1 << 3,
+	MESH_RETRY_REFUSED_STREAM = 1 << 4, MESH_RETRY_RETRIABLE_4XX = 1 << 5, MESH_RETRY_RETRIABLE_STATUS_CODES = 1 << 6,
+	MESH_RETRY_RESET_BEFORE_REQUEST = 1 << 7, MESH_RETRY_ENVOY_RATELIMITED = 1 << 8, MESH_RETRY_RETRIABLE_HEADERS = 1 << 9,
+	MESH_RETRY_CANCELLED = 1 << 10, MESH_RETRY_DEADLINE_EXCEEDED = 1 << 11, MESH_RETRY_INTERNAL = 1 << 12,
+	MESH_RETRY_RESOURCE_EXHAUSTED = 1 << 13, MESH_RETRY_UNAVAILABLE = 1 << 14, MESH_RETRY_HTTP3_POST_CONNECT_FAILURE = 1 << 15,
+};
+struct mesh_retry_policy {
+	uint32_t num_retries;
+	uint32_t retry_on; /* enum mesh_retry_on */
+	const uint16_t *retriable_status_codes;
+	uint16_t n_retriable_status_codes;
+	uint64_t per_try_timeout_us; /* 0 = the route's timeout alone */
+	uint64_t backoff_base_us;    /* 25 ms */
+	uint64_t backoff_max_us;     /* 10 x base */
+	bool avoid_previous_hosts, remote_localities;
+	uint32_t host_selection_max_attempts; /* 5 */
+};
+
+struct mesh_route_action {
+	const struct mesh_weighted_cluster *clusters;
+	uint16_t n_clusters;
+	uint32_t total_weight;
+	bool has_prefix_rewrite;
+	struct foil_slice prefix_rewrite;
+	const struct mesh_regex *regex_rewrite; /* NULL = none */
+	struct foil_slice regex_substitution;
+	struct foil_slice host_rewrite;         /* empty = none */
+	uint64_t timeout_us;                    /* 0 = none */
+	uint64_t idle_timeout_us;
+	const struct mesh_retry_policy *retry;  /* NULL = none */
+	uint16_t cluster_not_found_status;      /* 503 */
+};
+struct mesh_redirect {
+	uint16_t code, port;
+	struct foil_slice scheme, host, path, prefix_rewrite;
+	bool port_from_request, has_prefix_rewrite, has_path;
+};
+struct mesh_direct_response {
+	uint16_t status;
+	struct foil_slice body;
+};
+
+enum mesh_action { MESH_ACTION_ROUTE, MESH_ACTION_REDIRECT, MESH_ACTION_DIRECT_RESPONSE };
+struct mesh_route {
+	struct foil_slice name;
+	struct mesh_route_match match;
+	enum mesh_action action;
+	union {
+		struct mesh_route_action route;
+		struct mesh_redirect redirect;
+		struct mesh_direct_response direct;
+	};
+	struct mesh_header_ops request_headers, response_headers;
+	struct foil_slice decorator_operation;
+	struct mesh_source source;
+};
+
+struct mesh_vhost {
+	struct foil_slice name;
+	const struct foil_slice *domains;
+	uint16_t n_domains;
+	bool require_tls, include_attempt_count;
+	const struct mesh_route *routes;
+	uint32_t n_routes;
+};
+
+struct mesh_route_index; /* mesh/route.c: built once a table */
+struct mesh_routes {
+	struct mesh_res res;
+	uint32_t slot;
+	const struct mesh_vhost *vhosts;
+	uint32_t n_vhosts;
+	const struct mesh_route_index *index;
+};
+
+enum mesh_path_normalization { MESH_PATHNORM_BASE, MESH_PATHNORM_NONE, MESH_PATHNORM_MERGE_SLASHES, MESH_PATHNORM_DECODE_AND_MERGE_SLASHES };
+enum mesh_server_header { MESH_SERVER_OVERWRITE, MESH_SERVER_PASS_THROUGH, MESH_SERVER_APPEND_IF_ABSENT };
+
+struct mesh_hcm {
+	uint32_t routes_slot;
+	struct foil_slice routes;
+	bool use_remote_address;
+	uint32_t xff_num_trusted_hops;
+	enum mesh_path_normalization path_normalization;
+	uint64_t idle_timeout_us;            /* 1 h */
+	uint64_t stream_idle_timeout_us;     /* 0 = off, as the others */
+	uint64_t request_timeout_us, request_headers_timeout_us, max_connection_duration_us;
+	uint32_t max_request_headers_kib;    /* 60 */
+	uint32_t max_request_headers_count;  /* 100 */
+	uint32_t max_requests_per_connection;
+	bool accept_http10, reject_underscores;
+	enum mesh_server_header server_header;
+	struct foil_slice scheme;            /* "http" */
+	struct foil_slice server_name;       /* the final value: settings.server_name unless overridden; filled at decode from either */
+	bool envoy_debug_headers_off, request_id_off, attempt_count_off, add_forwarded_host, add_forwarded_port, preserve_header_case;
+};
+struct mesh_tcp_proxy {
+	const struct mesh_weighted_cluster *clusters;
+	uint16_t n_clusters;
+	uint32_t total_weight;
+	uint64_t idle_timeout_us;        /* 1 h; 0 = off */
+	uint32_t max_connect_attempts;   /* 1 */
+	struct foil_slice stat_prefix;
+};
+
+enum mesh_network { MESH_NETWORK_HTTP, MESH_NETWORK_TCP };
+struct mesh_cidr {
+	uint8_t ip[16];
+	uint8_t len; /* 0..128 in the 16-byte form */
+};
+struct mesh_chain {
+	struct foil_slice name;
+	const struct foil_slice *server_names;
+	const struct mesh_cidr *destination_cidrs;
+	uint16_t n_server_names, n_destination_cidrs;
+	enum mesh_network network;
+	bool is_tls_passthrough;
+	union {
+		struct mesh_hcm http;
+		struct mesh_tcp_proxy tcp;
+	};
+	struct mesh_source source;
+};
+enum mesh_direction { MESH_DIRECTION_GATEWAY, MESH_DIRECTION_OUTBOUND };
+struct mesh_listener {
+	struct mesh_res res;
+	uint8_t ip[16];
+	uint16_t port;
+	enum mesh_direction direction;
+	const struct mesh_chain *chains;
+	uint16_t n_chains;
+	struct mesh_source source;
+};
+
+enum mesh_lb { MESH_LB_LEAST_REQUEST, MESH_LB_ROUND_ROBIN, MESH_LB_RANDOM };
+enum mesh_upstream_protocol { MESH_UPSTREAM_HTTP1, MESH_UPSTREAM_HTTP2, MESH_UPSTREAM_TCP };
+#define MESH_UNLIMITED UINT32_MAX
+struct mesh_circuit_breaker {
+	uint32_t max_connections, max_pending_requests, max_requests, max_retries; /* MESH_UNLIMITED when absent */
+};
+struct mesh_outlier {
+	uint32_t consecutive_5xx, consecutive_gateway_errors, consecutive_local_origin_failures; /* 0 = off */
+	bool split_external_local_origin;
+	uint64_t interval_us, base_ejection_us, max_ejection_us;
+	uint32_t max_ejection_percent;
+	const uint16_t *error_codes; /* empty = 5xx */
+	uint16_t n_error_codes;
+};
+struct mesh_cluster {
+	struct mesh_res res;
+	uint32_t slot;
+	enum mesh_lb lb;
+	enum mesh_upstream_protocol protocol;
+	uint64_t connect_timeout_us; /* 10 s */
+	struct mesh_circuit_breaker breaker;
+	const struct mesh_outlier *outlier; /* NULL = none */
+	uint32_t panic_threshold_percent, max_requests_per_connection;
+	uint64_t idle_timeout_us, max_connection_duration_us; /* 1 h; 0 = off */
+	uint64_t tcp_keepalive_idle_us, tcp_keepalive_interval_us;
+	uint32_t tcp_keepalive_probes;
+	bool is_original_dst;
+	struct tele_service service;
+	struct mesh_source source;
+};
+
+struct mesh_endpoint {
+	uint8_t ip[16];
+	uint16_t port;
+	uint32_t weight; /* 1.. */
+	struct foil_slice locality;
+	bool unhealthy, draining;
+	struct tele_peer labels;
+	struct mesh_host *host; /* what all workers know of this address in this cluster (mesh/host.h); set by mesh_config_prepare */
+};
+struct mesh_endpoints {
+	struct mesh_res res;
+	uint32_t cluster_slot;
+	const struct mesh_endpoint *endpoints; /* in the snapshot's order */
+	uint32_t n_endpoints;
+};
+
+struct mesh_settings {
+	struct foil_slice trust_domain, access_log_path, access_log_format, server_name;
+	bool access_log_json;
+	uint64_t drain_duration_us;
+	const struct mesh_cidr *internal_cidrs;
+	uint16_t n_internal_cidrs;
+};
+
+/* One endpoint set as one snapshot and cluster use it: hosts[] and the balancer's state. Made by mesh_config_prepare. */
+struct mesh_host_set;
+
+struct FOIL_CACHE_ALIGNED mesh_worker_count {
+	uint64_t n; /* written by its worker alone, read by housekeeping with relaxed loads */
+};
+
+struct mesh_config {
+	struct foil_blob blob; /* the arrays below; resources have their own */
+	struct foil_slice version;
+	uint64_t generation;   /* grows by one with each applied snapshot */
+	struct mesh_settings settings;
+	const struct mesh_listener **listeners;
+	uint32_t n_listeners;
+	const struct mesh_routes **routes;      /* by slot, NULL = absent */
+	uint32_t n_route_slots;
+	const struct mesh_cluster **clusters;   /* by slot */
+	const struct mesh_endpoints **endpoints; /* by cluster slot */
+	struct mesh_host_set **host_sets;       /* by cluster slot; filled by mesh_config_prepare */
+	uint32_t n_cluster_slots;
+	struct mesh_worker_count held[MESH_WORKERS_MAX];
+};
+
+static inline void mesh_config_get(struct foil_worker *w, const struct mesh_config *c)
+{
+	uint64_t *n = (uint64_t *)(uintptr_t)&c->held[w->id].n; /* the one mutable field: a count that only this worker writes */
+	__atomic_store_n(n, *n + 1, __ATOMIC_RELAXED);
+}
+
+static inline void mesh_config_put(struct foil_worker *w, const struct mesh_config *c)
+{
+	uint64_t *n = (uint64_t *)(uintptr_t)&c->held[w->id].n;
+	FOIL_ASSERT(*n > 0);
+	__atomic_store_n(n, *n - 1, __ATOMIC_RELEASE);
+}
+
+/* What dataplane/config calls while it decodes (setup, housekeeping thread). 0 or -errno with a sentence. */
+int mesh_format_compile(struct foil_blob *b, struct foil_slice text, struct mesh_format *out, struct foil_error *err) FOIL_MUST_USE;
+int mesh_regex_compile(struct mesh_res *res, struct foil_slice pattern, bool ignore_case, uint16_t n_workers, const struct mesh_regex **out,
+		       struct foil_error *err) FOIL_MUST_USE;
+void mesh_regexes_free(struct mesh_res *res);
+/* Domains and routes into look-up tables, in r->res.blob; duplicates of a domain inside one table are refused. */
+int mesh_routes_index(struct mesh_routes *r, struct foil_error *err) FOIL_MUST_USE;
+bool mesh_retry_on_parse(struct foil_slice word, uint32_t *bit);
