@@ -36,6 +36,13 @@ static bool arena_grow(struct foil_worker *w, struct foil_arena *a, size_t n_byt
 
 void *foil_arena_alloc(struct foil_worker *w, struct foil_arena *a, size_t n_bytes)
 {
+	if (FOIL_UNLIKELY(n_bytes - 1 >= FOIL_LARGE_CHUNK_BYTES)) { /* nothing asked, or more than any chunk holds */
+		if (n_bytes) {
+			foil_count(w, CORE, ARENA_EXHAUSTED, 1);
+			return NULL;
+		}
+		n_bytes = 1; /* a place of its own, so that NULL always means exhausted */
+	}
 	n_bytes = (n_bytes + 15) & ~(size_t)15;
 	if (FOIL_UNLIKELY((size_t)(a->end - a->at) < n_bytes) && !arena_grow(w, a, n_bytes))
 		return NULL;

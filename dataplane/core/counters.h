@@ -23,7 +23,7 @@ enum foil_reason_kind {
 };
 
 struct foil_counter_desc {
-	const char *name; /* lower case identifier, e.g. "retransmitted_bytes" */
+	const char *name; /* the ID of the .def line as it stands, "RETRANSMITTED_BYTES"; telemetry lowers it for the segment */
 	enum foil_counter_kind kind;
 	const char *unit, *help;
 };

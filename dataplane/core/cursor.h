@@ -11,7 +11,8 @@ struct foil_cur {
 
 static inline struct foil_cur cur_of(const void *data, size_t n_bytes)
 {
-	return (struct foil_cur){(const uint8_t *)data, (const uint8_t *)data + n_bytes, false};
+	const uint8_t *at = (const uint8_t *)(data ? data : ""); /* an empty slice may point nowhere */
+	return (struct foil_cur){at, at + n_bytes, false};
 }
 
 static inline size_t cur_left(const struct foil_cur *c)
