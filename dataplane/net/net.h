@@ -13,6 +13,21 @@
 
 #define NET_PORTS_MAX 16
 #define NET_BURST 64
+#define NET_RETA_SLOTS 64u /* the smallest indirection table in use (iavf) */
+
+#define X(ID, name, kind, help) NET_REASON_##ID,
+enum net_reason {
+#include "dataplane/net/reasons.def"
+	NET_REASON_COUNT
+};
+#undef X
+#define X(ID, kind, unit, help) NET_CTR_##ID,
+enum net_counter {
+#include "dataplane/net/counters.def"
+	NET_CTR_COUNT
+};
+#undef X
+extern const struct foil_room_desc net_room_desc;
 
 struct net_addr {
 	uint8_t b[16];
@@ -60,6 +75,8 @@ struct net_port {
 	bool tso;               /* the driver cuts TCP segments (RTE_MBUF_F_TX_TCP_SEG); tcp may then hand over up to 64 KiB */
 	struct rte_ether_addr mac;
 	uint16_t vlan;          /* 0 = untagged */
+	bool rss;               /* the device spreads flows as net_flow_worker does: only ICMP errors need steering */
+	bool rx_trusted;        /* the link never leaves this machine: checksums of received packets are not looked at */
 	/* net's own */
 	struct rte_mbuf *tx[NET_BURST * 4];
 	uint16_t n_tx;
@@ -85,11 +102,16 @@ struct net_params {
 	uint16_t n_services;
 	const struct net_route_conf *routes;
 	uint16_t n_routes;
+	bool services_answer_arp;        /* ARP and ND for service addresses are answered too */
 	uint32_t neighbours_max;         /* 0 = 4096 */
 	/* Not ours (other addresses, protocols, ARP of others): given here, or dropped with a reason when NULL. Takes the mbuf. */
 	void (*exception)(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_pkt);
-	/* Another worker's packet (software distribution): true if it took the mbuf. NULL when the port has RSS. */
+	/* Another worker's packet (software distribution): true if it took the mbuf. NULL when there is one worker. The mbuf is as the
+	 * port gave it. */
 	bool (*steer)(struct foil_worker *w, struct net_port *p, struct rte_mbuf *pkt, uint32_t flow_hash);
+	/* A neighbour message (ARP reply, neighbour advertisement, gratuitous ARP) of which the other workers need a copy too. The mbuf
+	 * stays the caller's, as the port gave it. NULL when there is one worker. */
+	void (*share)(struct foil_worker *w, struct net_port *p, struct rte_mbuf *pkt);
 };
 
 struct foil_error;
@@ -146,4 +168,9 @@ void net_ip_output(struct foil_worker *w, struct rte_mbuf *own_m, const struct n
 void net_flush(struct foil_worker *w);
 /* Symmetric flow hash (same for both directions), the software twin of the RSS key that nic programs. Ports in host order. */
 uint32_t net_flow_hash(const struct net_addr *a, const struct net_addr *b, uint16_t a_port, uint16_t b_port);
-extern const struct foil_room_desc net_room_desc;
+/* Which worker a flow belongs to, in hardware (nic fills the indirection table so) and in software. An active open takes a source
+ * port for which this is its own worker. */
+static inline uint16_t net_flow_worker(uint32_t flow_hash, uint16_t n_workers)
+{
+	return (uint16_t)((flow_hash & (NET_RETA_SLOTS - 1)) % n_workers);
+}
