@@ -1,0 +1,212 @@
+"""./foil test, fuzz and sim: runs the layers and counts every test case. The last line is "N passed, N failed"."""
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+from foilrun import build, ui
+
+LAYERS = ["checks", "unit", "sim", "replay", "fuzz", "lab"]
+EXTRA = ["judge"]  # needs the recordings beside the clone; asked for by name
+FUZZ_SHORT_S = 5
+TAP_LINE = re.compile(r"^\s*(not )?ok\b(?:\s+\d+)?(?:\s*-)?\s*(.*)$")
+SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+
+
+class Tally:
+    """What passed, failed and was skipped, with the names of what did not pass."""
+
+    def __init__(self):
+        self.n_passed, self.failed, self.skipped = 0, [], []
+
+    def add(self, name, is_ok, skip_reason=None):
+        if skip_reason is not None:
+            self.skipped.append(f"{name}: {skip_reason}")
+        elif is_ok:
+            self.n_passed += 1
+        else:
+            self.failed.append(name)
+
+    def add_tap(self, name, text, is_done_ok):
+        """Each line of a TAP report is a test case; a program that ends badly after its last line is one more failure."""
+        n_bad = n_lines = 0
+        for line in text.splitlines():
+            found = TAP_LINE.match(line)
+            if not found or line.lstrip().startswith("#"):
+                continue
+            case, _, directive = found.group(2).partition("# ")
+            skip = directive[4:].strip() if directive.upper().startswith("SKIP") else None
+            n_lines += 1
+            n_bad += bool(found.group(1)) and skip is None
+            self.add(f"{name}: {case.strip()}", not found.group(1), skip)
+        if not is_done_ok and n_bad == 0:
+            self.add(f"{name}: ended badly", False)
+        elif n_lines == 0:
+            self.add(name, is_done_ok)
+
+
+def run_checks(tally):
+    build.build("release")
+    for path in sorted(glob.glob(os.path.join(ui.ROOT, "tools", "check_*.py"))):
+        name = os.path.basename(path)[:-3]
+        status = ui.step(name.replace("_", " "), [sys.executable, path, "--build", build.folder("release")], name, "", timeout_s=300, check=False)
+        if status:
+            ui.say(ui.tail(os.path.join(ui.LOGS, name + ".log"), 40))
+        tally.add(name, status == 0)
+
+
+def meson_suite(tally, suite, kind):
+    folder = build.folder(kind)
+    results = os.path.join(folder, "meson-logs", "testlog.json")
+    if os.path.exists(results):
+        os.unlink(results)
+    ui.step(f"{suite} tests, {kind} build", ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite, "-j", str(os.cpu_count() or 1)],
+            f"test-{suite}-{kind}", "", timeout_s=900, check=False, env=dict(os.environ, **SANITIZERS))
+    tests = []
+    if os.path.exists(results):
+        with open(results) as f:
+            tests = [json.loads(line) for line in f if line.strip()]
+    if not tests:
+        ui.say(f"  no {suite} test ran: the build has none, or meson failed (.foil/logs/test-{suite}-{kind}.log)")
+        tally.add(f"{suite}/{kind}: no test ran", False)
+    for test in tests:
+        is_ok = test["result"] in ("OK", "EXPECTEDFAIL")
+        name = f"{kind} {test['name']}"
+        if test["result"] == "SKIP":
+            tally.add(name, True, "the program says that it cannot run here")
+            continue
+        tally.add_tap(name, test.get("stdout", ""), is_ok)
+        if not is_ok:
+            output = (test.get("stdout", "") + test.get("stderr", "")).splitlines()
+            ui.say(f"---- {name}: {test['result']}\n" + "\n".join(output[-40:]) + "\n----")
+
+
+def run_suite(tally, suite):
+    for kind in ("release", "asan"):
+        build.build(kind)
+        meson_suite(tally, suite, kind)
+
+
+def fuzz(tally, seconds, only=()):
+    build.build("fuzz")
+    programs = sorted(p for p in glob.glob(os.path.join(build.folder("fuzz"), "tests", "fuzz", "fuzz_*")) if os.access(p, os.X_OK) and os.path.isfile(p))
+    programs = [p for p in programs if not only or os.path.basename(p)[5:] in only]
+    if not programs:
+        ui.say("  no fuzzer was built")
+        tally.add("fuzz: no fuzzer was built", False)
+    crashes = os.path.join(ui.ROOT, ".foil", "crashes", "")
+    os.makedirs(crashes, exist_ok=True)
+    for program in programs:
+        name = os.path.basename(program)
+        corpus = os.path.join(ui.ROOT, "tests", "fuzz", "corpus", name[5:])
+        with tempfile.TemporaryDirectory(prefix="foil-fuzz-") as fresh:
+            command = [program, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2560", "-print_final_stats=1",
+                       f"-artifact_prefix={crashes}{name}-", fresh] + ([corpus] if os.path.isdir(corpus) else [])
+            status = ui.step(f"{name}, {seconds} s", command, name, "", timeout_s=seconds + 120, check=False, env=dict(os.environ, **SANITIZERS))
+        if status:
+            ui.say(ui.tail(os.path.join(ui.LOGS, name + ".log"), 40))
+            ui.say(f"  the input is in {crashes}; again: {program} FILE")
+        tally.add(name, status == 0)
+
+
+def run_lab(tally, command=None, name="lab tests", limit_s=1200):
+    """Streams the lab tests' TAP, so that one sees where they are."""
+    ui.need_root("test")
+    command = command or [sys.executable, os.path.join(ui.ROOT, "tests", "lab", "run.py")]
+    ui.say(f"  {name}:")
+    env = dict(os.environ, PYTHONPATH=os.path.join(ui.ROOT, "tools"), PYTHONUNBUFFERED="1")
+    p = subprocess.Popen(command, cwd=ui.ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                         start_new_session=True)
+    text, deadline = [], time.monotonic() + limit_s
+    try:
+        for line in p.stdout:
+            text.append(line)
+            ui.say("    " + line.rstrip())
+            if time.monotonic() > deadline:
+                tally.add(f"{name}: not done after {limit_s} s", False)
+                break
+        else:
+            p.wait()
+    finally:
+        if p.poll() is None:
+            ui.kill_group(p)
+    return "".join(text), p.returncode
+
+
+def lab_layer(tally):
+    build.build("release")
+    text, status = run_lab(tally)
+    tally.add_tap("lab", text, status == 0)
+
+
+def judge_layer(tally):
+    path = os.path.join(ui.ROOT, "..", "shared", "judge", "judge.py")
+    if not os.path.exists(path):
+        raise ui.Failed("there is no ../shared/judge here")
+    names = "plain match headers redirect-rewrite timeouts retries circuit-breaker outlier upstream-faults tcp".split()
+    text, status = run_lab(tally, [sys.executable, path, "-v", *names], "judge")
+    found = re.findall(r"^(\d+) passed, (\d+) failed", text, re.M)
+    n_passed, n_failed = map(int, found[-1]) if found else (0, 1)
+    tally.n_passed += n_passed
+    tally.failed += [f"judge: check {i + 1} of {n_failed} that failed" for i in range(n_failed)]
+
+
+def finish(tally, started):
+    for text in tally.skipped:
+        ui.say(f"skipped: {text}")
+    for name in tally.failed:
+        ui.say(f"FAILED: {name}")
+    ui.say(f"{time.monotonic() - started:.0f} s, {len(tally.skipped)} skipped; logs in .foil/logs")
+    ui.say(f"{tally.n_passed} passed, {len(tally.failed)} failed")
+    return 0 if tally.n_passed and not tally.failed else 1
+
+
+def run_layer(tally, layer):
+    ui.say(f"{layer}:")
+    try:
+        if layer == "checks":
+            run_checks(tally)
+        elif layer == "fuzz":
+            fuzz(tally, FUZZ_SHORT_S)
+        elif layer == "lab":
+            lab_layer(tally)
+        elif layer == "judge":
+            judge_layer(tally)
+        else:
+            run_suite(tally, layer)
+    except ui.Failed as e:
+        ui.say(f"  {e}")
+        tally.add(f"{layer}: {str(e).splitlines()[0]}", False)
+
+
+def main(argv):
+    for layer in argv:
+        if layer not in LAYERS + EXTRA:
+            raise ui.Failed(f"no layer \"{layer}\": {', '.join(LAYERS + EXTRA)}")
+    started, tally = time.monotonic(), Tally()
+    for layer in argv or LAYERS:
+        run_layer(tally, layer)
+    return finish(tally, started)
+
+
+def fuzz_main(argv):
+    seconds, only = 60, list(argv)
+    if only[:1] == ["--seconds"] and len(only) > 1 and only[1].isdigit():
+        seconds, only = int(only[1]), only[2:]
+    started, tally = time.monotonic(), Tally()
+    fuzz(tally, seconds, [name.removeprefix("fuzz_") for name in only])
+    return finish(tally, started)
+
+
+def sim_main(argv):
+    """The simulator itself, so that a failure's command can be typed again: ./foil sim --seed 0x5eed NAME."""
+    build.build("debug")
+    found = [p for p in glob.glob(os.path.join(build.folder("debug"), "tests", "sim", "*")) if os.access(p, os.X_OK) and os.path.isfile(p)]
+    if not found:
+        raise ui.Failed("the build made no simulator (tests/sim)")
+    program = next((p for p in found if os.path.basename(p) in ("foil-sim", "sim")), sorted(found)[0])
+    return subprocess.run([program, *argv]).returncode
