@@ -1,0 +1,123 @@
+/* IPv4 (RFC 791, 1122 3.2.1, 7126): is it valid, is it ours, where does the upper protocol begin. No forwarding, so TTL is only noted;
+ * fragments and source routes are refused. Output headers are made here too.
+ * Invariant: what is handed on has its whole header in the first segment and total_length bytes in the packet. */
+#include "dataplane/net/checksum.h"
+#include "dataplane/net/net_priv.h"
+
+#define OPT_END 0u
+#define OPT_NOP 1u
+#define OPT_LSRR 131u
+#define OPT_SSRR 137u
+
+static enum net_reason options_check(const uint8_t *options, size_t n_bytes)
+{
+	struct foil_cur c = cur_of(options, n_bytes);
+
+	while (cur_left(&c) > 0) {
+		uint8_t type = cur_u8(&c);
+
+		if (type == OPT_END)
+			return NET_REASON_OK;
+		if (type == OPT_NOP)
+			continue;
+		if (type == OPT_LSRR || type == OPT_SSRR)
+			return NET_REASON_IP4_SOURCE_ROUTE;
+		uint8_t len = cur_u8(&c);
+		if (len < 2 || !cur_skip(&c, len - 2u))
+			return NET_REASON_IP4_OPTIONS;
+	}
+	return NET_REASON_OK;
+}
+
+static bool header_checksum_ok(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, const void *h, uint16_t n_bytes)
+{
+	if (p->rx_trusted)
+		return true;
+	if (p->rx_cksum) {
+		uint64_t flag = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+		if (flag == RTE_MBUF_F_RX_IP_CKSUM_GOOD || flag == RTE_MBUF_F_RX_IP_CKSUM_BAD)
+			return flag == RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+	}
+	return net_sum_16(net_sum_tail(h, n_bytes)) == 0xffff;
+}
+
+/* The header as far as it concerns everybody; fills rx. */
+static enum net_reason header_parse(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, struct net_rx *rx)
+{
+	struct foil_cur c = cur_of(rte_pktmbuf_mtod_offset(m, const void *, rx->l2_len), (size_t)m->data_len - rx->l2_len);
+	const uint8_t *start = c.at;
+	const struct rte_ipv4_hdr *h = (const struct rte_ipv4_hdr *)(const void *)cur_bytes(&c, sizeof(*h));
+
+	if (!h)
+		return NET_REASON_IP4_SHORT;
+	uint16_t total = rte_be_to_cpu_16(h->total_length);
+	rx->l3_len = rte_ipv4_hdr_len(h);
+	if (h->version_ihl >> 4 != 4 || rx->l3_len < sizeof(*h))
+		return NET_REASON_IP4_VERSION;
+	if (!cur_skip(&c, rx->l3_len - sizeof(*h)) || total < rx->l3_len || total > m->pkt_len - rx->l2_len)
+		return NET_REASON_IP4_SHORT;
+	if (!header_checksum_ok(w, p, m, start, rx->l3_len))
+		return NET_REASON_IP4_CHECKSUM;
+	rx->v4 = true;
+	rx->l4_len = total - (uint32_t)rx->l3_len;
+	rx->proto = h->next_proto_id;
+	rx->ttl = h->time_to_live;
+	rx->tos = h->type_of_service;
+	rx->src = net_addr_v4(h->src_addr);
+	rx->dst = net_addr_v4(h->dst_addr);
+	return NET_REASON_OK;
+}
+
+/* What must hold for a packet that is ours. */
+static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *m, const struct net_rx *rx)
+{
+	const struct rte_ipv4_hdr *h = rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, rx->l2_len);
+
+	if (rx->group)
+		return NET_REASON_NOT_OUR_MAC; /* RFC 1122 3.3.6: a group frame carries no packet for one host */
+	if (h->fragment_offset & RTE_BE16(RTE_IPV4_HDR_OFFSET_MASK | RTE_IPV4_HDR_MF_FLAG))
+		return NET_REASON_IP4_FRAGMENT;
+	if (!net_ip4_source_ok(h->src_addr) || net_is_local(w, &rx->src))
+		return NET_REASON_IP4_BAD_SOURCE;
+	if (rx->l3_len > sizeof(*h))
+		return options_check((const uint8_t *)(h + 1), rx->l3_len - sizeof(*h));
+	return NET_REASON_OK;
+}
+
+void ip4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, struct net_rx *rx, struct net_batch *b)
+{
+	enum net_reason why = header_parse(w, p, own_m, rx);
+
+	if (FOIL_LIKELY(why == NET_REASON_OK)) {
+		if (FOIL_UNLIKELY(!net_is_local(w, &rx->dst))) {
+			net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);
+			return;
+		}
+		why = ours_check(w, own_m, rx);
+	}
+	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
+		net_drop_id(w, own_m, why);
+		return;
+	}
+	foil_count(w, NET, IP4_RX, 1);
+	if (rx->proto == IPPROTO_ICMP)
+		icmp4_input(w, p, own_m, rx);
+	else
+		net_l4_deliver(w, p, own_m, rx, b);
+}
+
+void ip4_header_make(struct rte_ipv4_hdr *h, const struct net_addr *src, const struct net_addr *dst, uint8_t proto, uint8_t tos, uint32_t l4_len)
+{
+	struct rte_ipv4_hdr ip = {
+		.version_ihl = RTE_IPV4_VHL_DEF,
+		.type_of_service = tos,
+		.total_length = rte_cpu_to_be_16((uint16_t)(l4_len + sizeof(ip))),
+		.packet_id = 0, /* never fragmented, so it means nothing (RFC 6864 4.1) */
+		.fragment_offset = RTE_BE16(RTE_IPV4_HDR_DF_FLAG),
+		.time_to_live = NET_TTL,
+		.next_proto_id = proto,
+		.src_addr = net_addr_ip4(src),
+		.dst_addr = net_addr_ip4(dst),
+	};
+	memcpy(h, &ip, sizeof(ip));
+}

@@ -1,0 +1,161 @@
+/* IPv6 (RFC 8200): is it valid, is it ours, where does the upper protocol begin behind the extension headers. Fragments and routing
+ * headers that still route are refused; the walk over extensions is bounded in number and bytes. Output headers are made here too.
+ * Invariant: what is handed on has all headers in the first segment and payload_len bytes behind the fixed one. */
+#include "dataplane/net/net_priv.h"
+
+#define EXT_HOP_BY_HOP 0u
+#define EXT_ROUTING 43u
+#define EXT_FRAGMENT 44u
+#define EXT_DESTINATION 60u
+#define EXT_MAX 8u
+#define EXT_BYTES_MAX 160u /* with the other headers they stay within NET_HEADERS_BYTES */
+#define OPT_PAD1 0u
+
+/* RFC 8200 4.2: the two high bits of an option that one does not know say whether to skip it. We know none but padding. */
+static enum net_reason options_check(const uint8_t *options, size_t n_bytes)
+{
+	struct foil_cur c = cur_of(options, n_bytes);
+
+	while (cur_left(&c) > 0) {
+		uint8_t type = cur_u8(&c);
+
+		if (type == OPT_PAD1)
+			continue;
+		uint8_t len = cur_u8(&c);
+		if (c.short_read || !cur_skip(&c, len))
+			return NET_REASON_IP6_EXTENSIONS;
+		if (type >> 6 != 0)
+			return NET_REASON_IP6_OPTION;
+	}
+	return NET_REASON_OK;
+}
+
+static enum net_reason extension(struct foil_cur *c, uint8_t kind, uint8_t *next)
+{
+	const uint8_t *body;
+
+	if (kind == EXT_FRAGMENT)
+		return NET_REASON_IP6_FRAGMENT;
+	*next = cur_u8(c);
+	size_t n_bytes = (size_t)cur_u8(c) * 8 + 6;
+	body = cur_bytes(c, n_bytes);
+	if (!body)
+		return NET_REASON_IP6_EXTENSIONS;
+	if (kind == EXT_ROUTING)
+		return body[1] ? NET_REASON_IP6_ROUTING : NET_REASON_OK; /* segments left */
+	return options_check(body, n_bytes);
+}
+
+/* Moves rx->proto and l3_len behind the extension headers. */
+static enum net_reason extensions_skip(struct foil_cur *c, struct net_rx *rx)
+{
+	const uint8_t *start = c->at;
+
+	for (unsigned int i = 0;; i++) {
+		uint8_t kind = rx->proto;
+		enum net_reason why;
+
+		if (kind != EXT_HOP_BY_HOP && kind != EXT_ROUTING && kind != EXT_FRAGMENT && kind != EXT_DESTINATION)
+			break;
+		if (i == EXT_MAX || (kind == EXT_HOP_BY_HOP && i > 0))
+			return NET_REASON_IP6_EXTENSIONS;
+		why = extension(c, kind, &rx->proto);
+		if (why != NET_REASON_OK)
+			return why;
+	}
+	size_t n_bytes = (size_t)(c->at - start);
+	if (n_bytes > EXT_BYTES_MAX)
+		return NET_REASON_IP6_EXTENSIONS;
+	rx->l3_len = (uint16_t)(rx->l3_len + n_bytes);
+	rx->l4_len -= (uint32_t)n_bytes;
+	return NET_REASON_OK;
+}
+
+static enum net_reason header_parse(const struct rte_mbuf *m, struct net_rx *rx)
+{
+	size_t n_left = (size_t)m->data_len - rx->l2_len;
+	struct foil_cur c = cur_of(rte_pktmbuf_mtod_offset(m, const void *, rx->l2_len), n_left);
+	uint32_t first = cur_be32(&c);
+	uint16_t payload = cur_be16(&c);
+
+	rx->proto = cur_u8(&c);
+	rx->ttl = cur_u8(&c);
+	const uint8_t *src = cur_bytes(&c, 16), *dst = cur_bytes(&c, 16);
+	if (c.short_read || payload > m->pkt_len - rx->l2_len - sizeof(struct rte_ipv6_hdr))
+		return NET_REASON_IP6_SHORT;
+	if (first >> 28 != 6)
+		return NET_REASON_IP6_VERSION;
+	rx->v4 = false;
+	rx->tos = (uint8_t)(first >> 20);
+	rx->l3_len = sizeof(struct rte_ipv6_hdr);
+	rx->l4_len = payload;
+	rx->src = net_addr_v6(src);
+	rx->dst = net_addr_v6(dst);
+	return NET_REASON_OK;
+}
+
+/* Groups that a host without routing protocols belongs to: all nodes, and the solicited-node groups (nd.c looks at the target). */
+static bool is_our_group(const struct net_addr *a)
+{
+	static const struct net_addr all_nodes = {{0xff, 2, [15] = 1}};
+	static const uint8_t solicited[13] = {0xff, 2, [11] = 1, 0xff};
+
+	return net_addr_eq(a, &all_nodes) || memcmp(a->b, solicited, sizeof(solicited)) == 0;
+}
+
+static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *m, struct net_rx *rx, bool group)
+{
+	size_t n_left = FOIL_MIN((size_t)m->data_len - rx->l2_len - rx->l3_len, rx->l4_len);
+	struct foil_cur c = cur_of(rte_pktmbuf_mtod_offset(m, const void *, rx->l2_len + rx->l3_len), n_left);
+
+	if (rx->group && !group)
+		return NET_REASON_NOT_OUR_MAC;
+	/* Unspecified is for duplicate address detection only: nd.c looks at it. */
+	if (net_is_local(w, &rx->src) || (!net_ip6_source_ok(&rx->src) && !(group && net_addr_is_zero(&rx->src))))
+		return NET_REASON_IP6_BAD_SOURCE;
+	return extensions_skip(&c, rx);
+}
+
+void ip6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, struct net_rx *rx, struct net_batch *b)
+{
+	enum net_reason why = header_parse(own_m, rx);
+	bool group = false;
+
+	if (FOIL_LIKELY(why == NET_REASON_OK)) {
+		if (FOIL_UNLIKELY(!net_is_local(w, &rx->dst))) {
+			group = is_our_group(&rx->dst);
+			if (!group) {
+				net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);
+				return;
+			}
+		}
+		why = ours_check(w, own_m, rx, group);
+	}
+	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
+		net_drop_id(w, own_m, why);
+		return;
+	}
+	if (rx->proto != IPPROTO_ICMPV6 && group) {
+		net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);
+		return;
+	}
+	foil_count(w, NET, IP6_RX, 1);
+	if (rx->proto == IPPROTO_ICMPV6)
+		icmp6_input(w, p, own_m, rx);
+	else
+		net_l4_deliver(w, p, own_m, rx, b);
+}
+
+void ip6_header_make(struct rte_ipv6_hdr *h, const struct net_addr *src, const struct net_addr *dst, uint8_t proto, uint8_t tos, uint32_t l4_len,
+		     uint8_t hops)
+{
+	struct rte_ipv6_hdr ip = {
+		.vtc_flow = rte_cpu_to_be_32(6u << 28 | (uint32_t)tos << 20),
+		.payload_len = rte_cpu_to_be_16((uint16_t)l4_len),
+		.proto = proto,
+		.hop_limits = hops,
+	};
+	memcpy(ip.src_addr, src->b, 16);
+	memcpy(ip.dst_addr, dst->b, 16);
+	memcpy(h, &ip, sizeof(ip));
+}
