@@ -1,0 +1,42 @@
+/* Circuit breakers (features.md DR-22, DR-27..DR-30, DR-35): counts by cluster name over all workers against the limits of the configuration
+ * at hand. */
+#pragma once
+
+#include "dataplane/mesh/host.h"
+
+static inline uint32_t mesh_breaker_limit(const struct mesh_cluster *c, enum mesh_breaker kind)
+{
+	switch (kind) {
+	case MESH_BREAKER_CONNECTIONS: return c->breaker.max_connections;
+	case MESH_BREAKER_PENDING: return c->breaker.max_pending_requests;
+	case MESH_BREAKER_REQUESTS: return c->breaker.max_requests;
+	case MESH_BREAKER_RETRIES: return c->breaker.max_retries;
+	case MESH_BREAKER_COUNT: break;
+	}
+	FOIL_UNREACHABLE();
+}
+
+/* All workers' count. Cost: one line a worker; not called where the limit is MESH_UNLIMITED. */
+static inline uint32_t mesh_breaker_sum(const struct mesh_cluster_state *s, enum mesh_breaker kind)
+{
+	uint32_t sum = 0;
+
+	for (uint16_t i = 0; i < s->n_workers; i++)
+		sum += __atomic_load_n(&s->by_worker[i].n[kind], __ATOMIC_RELAXED);
+	return sum;
+}
+
+/* Counts one more, whatever the limit. */
+static inline void mesh_breaker_add(struct foil_worker *w, struct mesh_cluster_state *s, enum mesh_breaker kind, int32_t n)
+{
+	uint32_t *p = &s->by_worker[w->id].n[kind];
+	__atomic_store_n(p, *p + (uint32_t)n, __ATOMIC_RELAXED);
+}
+
+/* May one more be? Does not count it. */
+static inline bool mesh_breaker_has_room(const struct mesh_cluster *c, const struct mesh_cluster_state *s, enum mesh_breaker kind)
+{
+	uint32_t limit = mesh_breaker_limit(c, kind);
+
+	return limit == MESH_UNLIMITED || mesh_breaker_sum(s, kind) < limit;
+}

@@ -1,0 +1,20 @@
+/* The headers that say where a request comes from: x-forwarded-for and -proto, x-request-id, x-envoy-external-address and -internal, and which
+ * x-envoy-* headers of strangers are removed (features.md HD-1..HD-7). */
+#pragma once
+
+#include "dataplane/http/message.h"
+#include "dataplane/mesh/config.h"
+#include "dataplane/stream/stream.h"
+
+struct mesh_forwarding_params {
+	const struct mesh_hcm *hcm;
+	const struct mesh_settings *settings;
+	const struct stream_addr *remote, *local; /* the connection's */
+};
+struct mesh_forwarding_result {
+	bool is_internal;          /* x-envoy-* request headers of this caller are honoured */
+	struct stream_addr client; /* the trusted client address: %DOWNSTREAM_REMOTE_ADDRESS% */
+};
+/* Changes head->headers and head->scheme. 0 or -ENOBUFS. */
+int mesh_forwarding_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_forwarding_params *p, struct http_head *head,
+			  struct mesh_forwarding_result *out) FOIL_MUST_USE;

@@ -1,0 +1,21 @@
+/* Header operations and the values of format operators (features.md VS-22..VS-24). */
+#pragma once
+
+#include "dataplane/http/message.h"
+#include "dataplane/mesh/config.h"
+#include "dataplane/stream/stream.h"
+
+/* What operators may ask for; whatever is not known yet is empty or NULL and prints "-". */
+struct mesh_format_ctx {
+	const struct http_head *request, *response;
+	const struct stream_addr *downstream_remote, *downstream_local, *upstream_remote, *upstream_local;
+	struct foil_slice upstream_cluster, route_name, sni, details;
+	uint64_t flags; /* enum tele_flag */
+	uint16_t status;
+	uint64_t start_wall_us, duration_us, bytes_received, bytes_sent;
+	uint32_t attempts;
+};
+/* Removes, then adds in order, on head->headers; ":authority" (or host) of a request changes head->authority. A value that formats to nothing adds nothing
+ * (Envoy). 0 or -ENOBUFS. */
+int mesh_header_ops_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *ops, struct http_head *head,
+			  const struct mesh_format_ctx *ctx) FOIL_MUST_USE;

@@ -1,0 +1,57 @@
+/* What all workers know of clusters and hosts: it survives snapshots by cluster name and address. Made and freed by housekeeping
+ * (mesh_config_prepare and unprepare); workers reach it through endpoints and host sets of a configuration that they hold.
+ *
+ * Counters that workers add to are one cache line a worker; sums are read relaxed, so a limit over several workers is exact only up to what they
+ * do at the same moment (features.md DR-35). */
+#pragma once
+
+#include "dataplane/mesh/config.h"
+
+#define MESH_HOSTS_MAX 65536u /* living at once, over all clusters */
+
+enum mesh_breaker { MESH_BREAKER_CONNECTIONS, MESH_BREAKER_PENDING, MESH_BREAKER_REQUESTS, MESH_BREAKER_RETRIES, MESH_BREAKER_COUNT };
+
+struct FOIL_CACHE_ALIGNED mesh_cluster_cell {
+	uint32_t n[MESH_BREAKER_COUNT]; /* written by its worker alone */
+};
+/* One cluster name. */
+struct mesh_cluster_state {
+	struct foil_slice name;
+	uint32_t n_refs; /* housekeeping: hosts and sets that point here */
+	uint32_t n_hosts, n_ejected; /* atomic: for max_ejection_percent */
+	uint16_t n_workers;
+	struct mesh_cluster_cell by_worker[];
+};
+
+struct FOIL_CACHE_ALIGNED mesh_host_cell {
+	uint32_t n_active; /* requests in flight of this worker: LEAST_REQUEST */
+};
+struct mesh_host {
+	struct mesh_cluster_state *cluster;
+	uint8_t ip[16];
+	uint16_t port;
+	uint16_t n_workers;
+	uint32_t index;  /* below MESH_HOSTS_MAX, unique among living hosts: a worker's pools are found by it */
+	uint32_t n_refs; /* housekeeping: configurations that hold it */
+	/* outlier.c */
+	uint32_t consecutive_5xx, consecutive_gateway, consecutive_local; /* atomic */
+	uint32_t ejections;      /* back-off multiplier */
+	uint64_t ejected_us;     /* when; 0 = not ejected. Atomic */
+	struct mesh_host_cell by_worker[];
+};
+
+static inline void mesh_host_active_add(struct foil_worker *w, struct mesh_host *h, int32_t n)
+{
+	uint32_t *p = &h->by_worker[w->id].n_active;
+	__atomic_store_n(p, *p + (uint32_t)n, __ATOMIC_RELAXED);
+}
+
+static inline bool mesh_host_is_ejected(const struct mesh_host *h)
+{
+	return __atomic_load_n(&h->ejected_us, __ATOMIC_RELAXED) != 0;
+}
+
+/* The published configuration: workers read it once a turn. NULL before the first publish. */
+const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh);
+/* Says that worker w works with c from now on (mesh_config_is_adopted, _is_quiet). */
+void mesh_shared_adopted(struct mesh_shared *sh, struct foil_worker *w, const struct mesh_config *c);
