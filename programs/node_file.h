@@ -1,0 +1,72 @@
+/* The node file: what one machine gives to hydrofoil (docs/node-file.md). Read once at start, by hydrofoil and by `foilctl check`; the mesh itself
+ * is the agent's business. Every key is known or refused with file, line and column; nothing is clamped in silence. */
+#pragma once
+
+#include "dataplane/core/error.h"
+#include "dataplane/net/net.h"
+
+#define NODE_PORTS_MAX NET_PORTS_MAX
+#define NODE_ADDRS_MAX 64
+#define NODE_WORKERS_MAX 64
+#define NODE_LABELS_MAX 8
+
+enum node_idle { NODE_IDLE_PAUSE, NODE_IDLE_POLL, NODE_IDLE_INTERRUPT };
+enum node_hugepages { NODE_HUGEPAGES_AUTO, NODE_HUGEPAGES_ON, NODE_HUGEPAGES_OFF };
+
+struct node_port {
+	char uri[256];
+	struct net_prefix addresses[NODE_ADDRS_MAX];
+	uint16_t n_addresses;
+	uint16_t vlan; /* 0 = untagged */
+	uint16_t mtu;  /* 0 = the device's */
+	unsigned int line, column;
+};
+
+struct node_route {
+	struct net_prefix to;
+	struct net_addr via;
+	uint16_t port; /* found by via's on-link prefix */
+};
+
+struct node_gateway {
+	char label_keys[NODE_LABELS_MAX][128], label_values[NODE_LABELS_MAX][128];
+	uint16_t n_labels;
+	struct net_addr addresses[NODE_ADDRS_MAX];
+	uint16_t n_addresses;
+};
+
+struct node_conf {
+	char node_name[128];      /* default: the host's name */
+	struct node_port ports[NODE_PORTS_MAX];
+	uint16_t n_ports;
+	struct node_route routes[NODE_ADDRS_MAX];
+	uint16_t n_routes;
+	struct net_prefix services[NODE_ADDRS_MAX];
+	uint16_t n_services;
+	struct node_gateway gateways[NODE_ADDRS_MAX];
+	uint16_t n_gateways;
+	uint16_t n_workers;       /* 1 */
+	uint16_t cores[NODE_WORKERS_MAX]; /* default 1, 2, … with housekeeping on 0; on one core all on 0 */
+	uint16_t housekeeping_core;
+	bool has_cores;
+	uint32_t memory_megabytes;  /* 512 */
+	uint32_t connections_max;   /* 65536 a worker, both sides together */
+	uint32_t requests_max;      /* 16384 in flight a worker */
+	uint32_t packets;           /* mbufs a worker; 0 = from memory_megabytes */
+	enum node_hugepages hugepages;
+	enum node_idle idle;
+	char agent_socket[108];     /* "/run/hydrofoil/agent.sock" */
+	char stats_socket[108];     /* agent_socket's folder + "/stats.sock" */
+	char state_dir[256];        /* "/var/lib/hydrofoil" */
+	char access_log[256];       /* "/dev/stdout" */
+	uint32_t drain_s;           /* 45 */
+	bool exception_path;        /* off */
+	bool has_seed;
+	uint64_t seed;              /* for replays; default from the system's randomness */
+};
+
+/* 0, or -errno with a sentence that carries file, line and column. path is read whole, at most NODE_FILE_BYTES_MAX. */
+#define NODE_FILE_BYTES_MAX (256u * 1024u)
+int node_file_read(const char *path, struct node_conf *out, struct foil_error *err) FOIL_MUST_USE;
+/* The same from memory; name is for sentences. */
+int node_file_parse(const char *name, const void *text, size_t n_bytes, struct node_conf *out, struct foil_error *err) FOIL_MUST_USE;
