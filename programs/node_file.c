@@ -4,18 +4,22 @@
 #include "programs/node_file.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <yaml.h>
+
+#define DEPTH_MAX 8
 
 struct reader {
 	const char *name;
 	yaml_document_t *doc;
 	struct foil_error *err;
 	struct node_conf *conf;
+	char path[160]; /* "ports[1].uri": of what is being read, for sentences */
 };
 
-typedef int (*read_fn)(struct reader *r, const char *key, yaml_node_t *value, void *into);
+typedef int (*read_fn)(struct reader *r, yaml_node_t *value, void *into);
 struct key {
 	const char *name;
 	read_fn read;
@@ -34,14 +38,33 @@ static int __attribute__((format(printf, 3, 4))) refuse(struct reader *r, const 
 		r->err->column = (unsigned int)at->column + 1;
 		(void)snprintf(r->err->resource, sizeof(r->err->resource), "%.150s", r->name);
 	}
-	return foil_error_set(r->err, -EINVAL, "%.100s:%zu:%zu: %s", r->name, at->line + 1, at->column + 1, what);
+	if (r->err)
+		(void)snprintf(r->err->field, sizeof(r->err->field), "%s", r->path);
+	return foil_error_set(r->err, -EINVAL, "%.100s:%zu:%zu: %s%s%s", r->name, at->line + 1, at->column + 1, r->path,
+			      r->path[0] ? ": " : "", what);
 }
 
-static const char *scalar(struct reader *r, const char *key, yaml_node_t *n)
+/* Appends to the path and returns its former length, for path_pop. */
+static size_t __attribute__((format(printf, 2, 3))) path_push(struct reader *r, const char *fmt, ...)
+{
+	size_t n = strlen(r->path);
+	va_list ap;
+	va_start(ap, fmt);
+	(void)vsnprintf(r->path + n, sizeof(r->path) - n, fmt, ap); /* a longer path is cut: it is only for people */
+	va_end(ap);
+	return n;
+}
+
+static void path_pop(struct reader *r, size_t n)
+{
+	r->path[n] = 0;
+}
+
+static const char *scalar(struct reader *r, yaml_node_t *n)
 {
 	if (n->type == YAML_SCALAR_NODE && strlen((char *)n->data.scalar.value) == n->data.scalar.length)
 		return (const char *)n->data.scalar.value;
-	(void)refuse(r, &n->start_mark, "%s: expected one plain value", key);
+	(void)refuse(r, &n->start_mark, "expected one plain value");
 	return NULL;
 }
 
@@ -54,14 +77,14 @@ static void list_keys(const struct key *keys, size_t n, char *out, size_t out_by
 		at += (size_t)snprintf(out + at, out_bytes - at, "%s%s", i ? ", " : "", keys[i].name);
 }
 
-static int read_mapping(struct reader *r, const char *what, yaml_node_t *n, const struct key *keys, size_t n_keys, void *into)
+static int read_mapping(struct reader *r, yaml_node_t *n, const struct key *keys, size_t n_keys, void *into)
 {
 	if (n->type != YAML_MAPPING_NODE)
-		return refuse(r, &n->start_mark, "%s: expected a mapping of keys to values", what);
+		return refuse(r, &n->start_mark, "expected a mapping of keys to values");
 	uint64_t seen = 0;
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
 		yaml_node_t *k = yaml_document_get_node(r->doc, p->key), *v = yaml_document_get_node(r->doc, p->value);
-		const char *name = scalar(r, what, k);
+		const char *name = scalar(r, k);
 		if (!name)
 			return -EINVAL;
 		size_t i = 0;
@@ -70,96 +93,100 @@ static int read_mapping(struct reader *r, const char *what, yaml_node_t *n, cons
 		if (i == n_keys) {
 			char known[300];
 			list_keys(keys, n_keys, known, sizeof(known));
-			return refuse(r, &k->start_mark, "%s: unknown key \"%.60s\"; known are %s", what, name, known);
+			return refuse(r, &k->start_mark, "unknown key \"%.60s\"; known are %s", name, known);
 		}
 		if (seen & UINT64_C(1) << i)
-			return refuse(r, &k->start_mark, "%s: key \"%s\" is given twice; keep one", what, name);
+			return refuse(r, &k->start_mark, "key \"%s\" is given twice; keep one", name);
 		seen |= UINT64_C(1) << i;
-		int rc = keys[i].read(r, name, v, (char *)into + keys[i].offset);
+		size_t at = path_push(r, "%s%s", r->path[0] ? "." : "", name);
+		int rc = keys[i].read(r, v, (char *)into + keys[i].offset);
 		if (rc < 0)
 			return rc;
+		path_pop(r, at);
 	}
 	return 0;
 }
 
 /* Calls each() for every item of a sequence. */
-static int read_sequence(struct reader *r, const char *key, yaml_node_t *n, size_t max, int (*each)(struct reader *, const char *, yaml_node_t *, void *),
+static int read_sequence(struct reader *r, yaml_node_t *n, size_t max, int (*each)(struct reader *, yaml_node_t *, void *),
 			 void *into)
 {
 	if (n->type != YAML_SEQUENCE_NODE)
-		return refuse(r, &n->start_mark, "%s: expected a list", key);
+		return refuse(r, &n->start_mark, "expected a list");
 	size_t count = (size_t)(n->data.sequence.items.top - n->data.sequence.items.start);
 	if (count > max)
-		return refuse(r, &n->start_mark, "%s: %zu entries, at most %zu", key, count, max);
+		return refuse(r, &n->start_mark, "%zu entries, at most %zu", count, max);
 	for (yaml_node_item_t *it = n->data.sequence.items.start; it < n->data.sequence.items.top; it++) {
-		int rc = each(r, key, yaml_document_get_node(r->doc, *it), into);
+		size_t at = path_push(r, "[%zu]", (size_t)(it - n->data.sequence.items.start));
+		int rc = each(r, yaml_document_get_node(r->doc, *it), into);
 		if (rc < 0)
 			return rc;
+		path_pop(r, at);
 	}
 	return 0;
 }
 
 /* ---- plain values */
 
-static int read_u64(struct reader *r, const char *key, yaml_node_t *n, uint64_t min, uint64_t max, uint64_t *out)
+static int read_u64(struct reader *r, yaml_node_t *n, uint64_t min, uint64_t max, uint64_t *out)
 {
-	const char *s = scalar(r, key, n);
+	const char *s = scalar(r, n);
 	if (!s)
 		return -EINVAL;
 	char *end;
 	errno = 0;
-	unsigned long long v = strtoull(s, &end, 0);
+	unsigned long long v = strtoull(s, &end, 10);
 	if (*s < '0' || *s > '9' || *end || errno || v < min || v > max)
-		return refuse(r, &n->start_mark, "%s: \"%.40s\" is not a number from %llu to %llu", key, s, (unsigned long long)min, (unsigned long long)max);
+		return refuse(r, &n->start_mark, "\"%.40s\" is not a number from %llu to %llu", s, (unsigned long long)min, (unsigned long long)max);
 	*out = v;
 	return 0;
 }
 
-static int read_u32_in(struct reader *r, const char *key, yaml_node_t *n, uint64_t min, uint64_t max, uint32_t *out)
+static int read_u32_in(struct reader *r, yaml_node_t *n, uint64_t min, uint64_t max, uint32_t *out)
 {
 	uint64_t v;
-	int rc = read_u64(r, key, n, min, max, &v);
+	int rc = read_u64(r, n, min, max, &v);
 	if (rc == 0)
 		*out = (uint32_t)v;
 	return rc;
 }
 
-static int read_u16_in(struct reader *r, const char *key, yaml_node_t *n, uint64_t min, uint64_t max, uint16_t *out)
+static int read_u16_in(struct reader *r, yaml_node_t *n, uint64_t min, uint64_t max, uint16_t *out)
 {
 	uint64_t v;
-	int rc = read_u64(r, key, n, min, max, &v);
+	int rc = read_u64(r, n, min, max, &v);
 	if (rc == 0)
 		*out = (uint16_t)v;
 	return rc;
 }
 
-static int read_text(struct reader *r, const char *key, yaml_node_t *n, char *out, size_t out_bytes)
+static int read_text(struct reader *r, yaml_node_t *n, char *out, size_t out_bytes)
 {
-	const char *s = scalar(r, key, n);
+	const char *s = scalar(r, n);
 	if (!s)
 		return -EINVAL;
 	if (!*s)
-		return refuse(r, &n->start_mark, "%s: is empty", key);
+		return refuse(r, &n->start_mark, "is empty");
 	if (strlen(s) >= out_bytes)
-		return refuse(r, &n->start_mark, "%s: longer than %zu bytes", key, out_bytes - 1);
+		return refuse(r, &n->start_mark, "longer than %zu bytes", out_bytes - 1);
 	memcpy(out, s, strlen(s) + 1);
 	return 0;
 }
 
-static int read_bool(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int read_bool(struct reader *r, yaml_node_t *n, void *into)
 {
-	const char *s = scalar(r, key, n);
+	const char *s = scalar(r, n);
 	if (!s)
 		return -EINVAL;
 	if (strcmp(s, "true") != 0 && strcmp(s, "false") != 0)
-		return refuse(r, &n->start_mark, "%s: \"%.40s\" is not true or false", key, s);
+		return refuse(r, &n->start_mark, "\"%.40s\" is not true or false", s);
 	*(bool *)into = strcmp(s, "true") == 0;
 	return 0;
 }
 
-static int read_choice(struct reader *r, const char *key, yaml_node_t *n, const char *const *words, size_t n_words, unsigned int *out)
+static int read_choice(struct reader *r, yaml_node_t *n, const char *const *words, size_t n_words, unsigned int *out)
 {
-	const char *s = scalar(r, key, n);
+	const char *s = scalar(r, n);
 	if (!s)
 		return -EINVAL;
 	for (size_t i = 0; i < n_words; i++)
@@ -171,75 +198,94 @@ static int read_choice(struct reader *r, const char *key, yaml_node_t *n, const 
 	size_t at = 0;
 	for (size_t i = 0; i < n_words && at < sizeof(known); i++)
 		at += (size_t)snprintf(known + at, sizeof(known) - at, "%s%s", i ? " | " : "", words[i]);
-	return refuse(r, &n->start_mark, "%s: \"%.40s\" is not one of %s", key, s, known);
+	return refuse(r, &n->start_mark, "\"%.40s\" is not one of %s", s, known);
 }
 
-static int read_addr(struct reader *r, const char *key, yaml_node_t *n, struct net_addr *out)
+static int read_addr(struct reader *r, yaml_node_t *n, struct net_addr *out)
 {
-	const char *s = scalar(r, key, n);
+	const char *s = scalar(r, n);
 	if (!s)
 		return -EINVAL;
 	if (net_addr_parse(s, out) < 0)
-		return refuse(r, &n->start_mark, "%s: \"%.60s\" is not an IPv4 or IPv6 address", key, s);
+		return refuse(r, &n->start_mark, "\"%.60s\" is not an IPv4 or IPv6 address", s);
 	return 0;
 }
 
-static int read_prefix(struct reader *r, const char *key, yaml_node_t *n, struct net_prefix *out)
+static int read_prefix(struct reader *r, yaml_node_t *n, struct net_prefix *out)
 {
-	const char *s = scalar(r, key, n);
+	const char *s = scalar(r, n);
 	if (!s)
 		return -EINVAL;
 	if (!strchr(s, '/') || net_prefix_parse(s, out) < 0)
-		return refuse(r, &n->start_mark, "%s: \"%.60s\" is not an address with its prefix length, as 198.18.0.1/24 or fd00::1/64", key, s);
+		return refuse(r, &n->start_mark, "\"%.60s\" is not an address with its prefix length, as 198.18.0.1/24 or fd00::1/64", s);
 	return 0;
 }
 
 /* ---- the keys */
 
-static int key_name(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_name(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_text(r, key, n, into, sizeof(((struct node_conf *)0)->node_name));
+	int rc = read_text(r, n, into, 64);
+	if (rc == 0 && strspn(into, "abcdefghijklmnopqrstuvwxyz0123456789.-") != strlen(into))
+		return refuse(r, &n->start_mark, "\"%.60s\" has characters other than a-z, 0-9, dot and dash", (char *)into);
+	return rc;
 }
 
-static int key_path(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int read_path(struct reader *r, yaml_node_t *n, char *out, size_t out_bytes)
 {
-	return read_text(r, key, n, into, sizeof(((struct node_conf *)0)->state_dir));
+	int rc = read_text(r, n, out, out_bytes);
+	if (rc == 0 && out[0] != '/')
+		return refuse(r, &n->start_mark, "\"%.60s\" is a relative path; give it from the root, as /run/hydrofoil/x", out);
+	return rc;
 }
 
-static int key_socket(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_path(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_text(r, key, n, into, sizeof(((struct node_conf *)0)->agent_socket));
+	return read_path(r, n, into, sizeof(((struct node_conf *)0)->state_dir));
 }
 
-static int key_uri(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_socket(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_text(r, key, n, into, sizeof(((struct node_port *)0)->uri));
+	return read_path(r, n, into, sizeof(((struct node_conf *)0)->agent_socket));
 }
 
-static int key_vlan(struct reader *r, const char *key, yaml_node_t *n, void *into)
+/* A path, or "-" for a standard stream. */
+static int key_log(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_u16_in(r, key, n, 0, 4094, into);
+	if (n->type == YAML_SCALAR_NODE && strcmp((char *)n->data.scalar.value, "-") == 0)
+		return read_text(r, n, into, sizeof(((struct node_conf *)0)->log));
+	return read_path(r, n, into, sizeof(((struct node_conf *)0)->log));
 }
 
-static int key_mtu(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_uri(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_u16_in(r, key, n, 1280, 9600, into);
+	return read_text(r, n, into, sizeof(((struct node_port *)0)->uri));
 }
 
-static int one_port_address(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_vlan(struct reader *r, yaml_node_t *n, void *into)
+{
+	return read_u16_in(r, n, 1, 4094, into);
+}
+
+static int key_mtu(struct reader *r, yaml_node_t *n, void *into)
+{
+	return read_u16_in(r, n, 1280, 9000, into);
+}
+
+static int one_port_address(struct reader *r, yaml_node_t *n, void *into)
 {
 	struct node_port *p = into;
-	int rc = read_prefix(r, key, n, &p->addresses[p->n_addresses]);
+	int rc = read_prefix(r, n, &p->addresses[p->n_addresses]);
 	p->n_addresses += rc == 0;
 	return rc;
 }
 
-static int key_port_addresses(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_port_addresses(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_sequence(r, key, n, NODE_ADDRS_MAX, one_port_address, into);
+	return read_sequence(r, n, NODE_ADDRS_MAX, one_port_address, into);
 }
 
-static int one_port(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int one_port(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const struct key keys[] = {
 		{"uri", key_uri, offsetof(struct node_port, uri)},
@@ -251,28 +297,28 @@ static int one_port(struct reader *r, const char *key, yaml_node_t *n, void *int
 	struct node_port *p = &c->ports[c->n_ports];
 	p->line = (unsigned int)n->start_mark.line + 1;
 	p->column = (unsigned int)n->start_mark.column + 1;
-	int rc = read_mapping(r, key, n, keys, FOIL_COUNT_OF(keys), p);
+	int rc = read_mapping(r, n, keys, FOIL_COUNT_OF(keys), p);
 	if (rc < 0)
 		return rc;
 	if (!p->uri[0])
-		return refuse(r, &n->start_mark, "ports: an entry has no uri; give one, as \"af_packet:iface=eth1\"");
+		return refuse(r, &n->start_mark, "has no uri; give one, as \"af_packet:iface=eth1\"");
 	c->n_ports++;
 	return 0;
 }
 
-static int key_ports(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_ports(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_sequence(r, key, n, NODE_PORTS_MAX, one_port, into);
+	return read_sequence(r, n, NODE_PORTS_MAX, one_port, into);
 }
 
-static int key_route_to(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_route_to(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_prefix(r, key, n, into);
+	return read_prefix(r, n, into);
 }
 
-static int key_route_via(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_route_via(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_addr(r, key, n, into);
+	return read_addr(r, n, into);
 }
 
 static bool is_zero(const struct net_addr *a)
@@ -281,7 +327,15 @@ static bool is_zero(const struct net_addr *a)
 	return net_addr_eq(a, &zero);
 }
 
-static int one_route(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static bool has_host_bits(const struct net_prefix *p)
+{
+	for (unsigned int bit = p->len; bit < 128; bit++)
+		if (p->addr.b[bit / 8] & (0x80u >> (bit % 8)))
+			return true;
+	return false;
+}
+
+static int one_route(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const struct key keys[] = {
 		{"to", key_route_to, offsetof(struct node_route, to)},
@@ -289,45 +343,47 @@ static int one_route(struct reader *r, const char *key, yaml_node_t *n, void *in
 	};
 	struct node_conf *c = into;
 	struct node_route *route = &c->routes[c->n_routes];
-	int rc = read_mapping(r, key, n, keys, FOIL_COUNT_OF(keys), route);
+	int rc = read_mapping(r, n, keys, FOIL_COUNT_OF(keys), route);
 	if (rc < 0)
 		return rc;
+	if (has_host_bits(&route->to))
+		return refuse(r, &n->start_mark, "to has bits set beyond its prefix length; give the network's address");
 	if (is_zero(&route->via))
-		return refuse(r, &n->start_mark, "routes: an entry needs both to and via");
+		return refuse(r, &n->start_mark, "needs both to and via");
 	c->n_routes++;
 	return 0;
 }
 
-static int key_routes(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_routes(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_sequence(r, key, n, NODE_ADDRS_MAX, one_route, into);
+	return read_sequence(r, n, NODE_ROUTES_MAX, one_route, into);
 }
 
-static int one_service(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int one_service(struct reader *r, yaml_node_t *n, void *into)
 {
 	struct node_conf *c = into;
-	int rc = read_prefix(r, key, n, &c->services[c->n_services]);
+	int rc = read_prefix(r, n, &c->services[c->n_services]);
 	c->n_services += rc == 0;
 	return rc;
 }
 
-static int key_services(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_services(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_sequence(r, key, n, NODE_ADDRS_MAX, one_service, into);
+	return read_sequence(r, n, NODE_SERVICES_MAX, one_service, into);
 }
 
-static int key_labels(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_labels(struct reader *r, yaml_node_t *n, void *into)
 {
 	struct node_gateway *g = into;
 	if (n->type != YAML_MAPPING_NODE)
-		return refuse(r, &n->start_mark, "%s: expected a mapping, as istio: ingressgateway", key);
+		return refuse(r, &n->start_mark, "expected a mapping, as istio: ingressgateway");
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
 		yaml_node_t *k = yaml_document_get_node(r->doc, p->key), *v = yaml_document_get_node(r->doc, p->value);
 		if (g->n_labels == NODE_LABELS_MAX)
-			return refuse(r, &k->start_mark, "%s: more than %d labels", key, NODE_LABELS_MAX);
-		int rc = read_text(r, key, k, g->label_keys[g->n_labels], sizeof(g->label_keys[0]));
+			return refuse(r, &k->start_mark, "more than %d labels", NODE_LABELS_MAX);
+		int rc = read_text(r, k, g->label_keys[g->n_labels], sizeof(g->label_keys[0]));
 		if (rc == 0)
-			rc = read_text(r, key, v, g->label_values[g->n_labels], sizeof(g->label_values[0]));
+			rc = read_text(r, v, g->label_values[g->n_labels], sizeof(g->label_values[0]));
 		if (rc < 0)
 			return rc;
 		g->n_labels++;
@@ -335,46 +391,48 @@ static int key_labels(struct reader *r, const char *key, yaml_node_t *n, void *i
 	return 0;
 }
 
-static int one_gateway_address(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int one_gateway_address(struct reader *r, yaml_node_t *n, void *into)
 {
 	struct node_gateway *g = into;
-	int rc = read_addr(r, key, n, &g->addresses[g->n_addresses]);
+	int rc = read_addr(r, n, &g->addresses[g->n_addresses]);
 	g->n_addresses += rc == 0;
 	return rc;
 }
 
-static int key_gateway_addresses(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_gateway_addresses(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_sequence(r, key, n, NODE_ADDRS_MAX, one_gateway_address, into);
+	return read_sequence(r, n, NODE_ADDRS_MAX, one_gateway_address, into);
 }
 
-static int one_gateway(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int one_gateway(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const struct key keys[] = {{"labels", key_labels, 0}, {"addresses", key_gateway_addresses, 0}};
 	struct node_conf *c = into;
 	struct node_gateway *g = &c->gateways[c->n_gateways];
-	int rc = read_mapping(r, key, n, keys, FOIL_COUNT_OF(keys), g);
+	int rc = read_mapping(r, n, keys, FOIL_COUNT_OF(keys), g);
 	if (rc < 0)
 		return rc;
 	if (!g->n_labels || !g->n_addresses)
-		return refuse(r, &n->start_mark, "gateways: an entry needs labels and addresses");
+		return refuse(r, &n->start_mark, "needs labels and addresses");
 	c->n_gateways++;
 	return 0;
 }
 
-static int key_gateways(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_gateways(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_sequence(r, key, n, NODE_ADDRS_MAX, one_gateway, into);
+	return read_sequence(r, n, NODE_GATEWAYS_MAX, one_gateway, into);
 }
 
-static int key_worker_count(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_worker_count(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_u16_in(r, key, n, 1, NODE_WORKERS_MAX, into);
+	return read_u16_in(r, n, 1, NODE_WORKERS_MAX, into);
 }
 
-static int key_core(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_housekeeping(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_u16_in(r, key, n, 0, 1023, into);
+	struct node_conf *c = into;
+	c->has_housekeeping_core = true;
+	return read_u16_in(r, n, 0, 1023, &c->housekeeping_core);
 }
 
 struct cores {
@@ -382,96 +440,97 @@ struct cores {
 	uint16_t n;
 };
 
-static int one_core(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int one_core(struct reader *r, yaml_node_t *n, void *into)
 {
 	struct cores *c = into;
 	for (uint16_t i = 0; i < c->n; i++) {
 		uint16_t core;
-		if (read_u16_in(r, key, n, 0, 1023, &core) == 0 && core == c->list[i])
-			return refuse(r, &n->start_mark, "%s: core %u is given twice", key, core);
+		if (read_u16_in(r, n, 0, 1023, &core) == 0 && core == c->list[i])
+			return refuse(r, &n->start_mark, "core %u is given twice", core);
 	}
-	return read_u16_in(r, key, n, 0, 1023, &c->list[c->n++]);
+	return read_u16_in(r, n, 0, 1023, &c->list[c->n++]);
 }
 
-static int key_cores(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_cores(struct reader *r, yaml_node_t *n, void *into)
 {
 	struct node_conf *c = into;
 	struct cores cores = {.list = c->cores};
-	int rc = read_sequence(r, key, n, NODE_WORKERS_MAX, one_core, &cores);
+	int rc = read_sequence(r, n, NODE_WORKERS_MAX, one_core, &cores);
 	if (rc < 0)
 		return rc;
 	if (cores.n == 0)
-		return refuse(r, &n->start_mark, "cores: is empty; leave it out to have them chosen");
+		return refuse(r, &n->start_mark, "is empty; leave it out to have them chosen");
 	c->has_cores = true;
-	if (c->n_workers == 0)
-		c->n_workers = cores.n;
-	if (cores.n != c->n_workers)
-		return refuse(r, &n->start_mark, "workers: count is %u, but cores names %u; they must agree", c->n_workers, cores.n);
+	c->n_cores = cores.n;
 	return 0;
 }
 
-static int key_workers(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_workers(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const struct key keys[] = {
 		{"count", key_worker_count, offsetof(struct node_conf, n_workers)},
 		{"cores", key_cores, 0},
-		{"housekeeping_core", key_core, offsetof(struct node_conf, housekeeping_core)},
+		{"housekeeping", key_housekeeping, 0},
 	};
-	return read_mapping(r, key, n, keys, FOIL_COUNT_OF(keys), into);
+	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
 }
 
-static int key_megabytes(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_megabytes(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_u32_in(r, key, n, 64, 1u << 20, into);
+	return read_u32_in(r, n, 64, 1u << 20, into);
 }
 
-static int key_pool(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_connections(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_u32_in(r, key, n, 64, 1u << 24, into);
+	return read_u32_in(r, n, 64, 1u << 24, into);
 }
 
-static int key_hugepages(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_requests(struct reader *r, yaml_node_t *n, void *into)
+{
+	return read_u32_in(r, n, 64, 1u << 20, into);
+}
+
+static int key_hugepages(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const char *const words[] = {"auto", "on", "off"};
 	unsigned int v;
-	int rc = read_choice(r, key, n, words, FOIL_COUNT_OF(words), &v);
+	int rc = read_choice(r, n, words, FOIL_COUNT_OF(words), &v);
 	if (rc == 0)
 		*(enum node_hugepages *)into = (enum node_hugepages)v;
 	return rc;
 }
 
-static int key_memory(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_memory(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const struct key keys[] = {
 		{"megabytes", key_megabytes, offsetof(struct node_conf, memory_megabytes)},
 		{"hugepages", key_hugepages, offsetof(struct node_conf, hugepages)},
-		{"connections", key_pool, offsetof(struct node_conf, connections_max)},
-		{"requests", key_pool, offsetof(struct node_conf, requests_max)},
-		{"packets", key_pool, offsetof(struct node_conf, packets)},
+		{"connections", key_connections, offsetof(struct node_conf, connections_max)},
+		{"requests", key_requests, offsetof(struct node_conf, requests_max)},
 	};
-	return read_mapping(r, key, n, keys, FOIL_COUNT_OF(keys), into);
+	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
 }
 
-static int key_idle(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_idle(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const char *const words[] = {"pause", "poll", "interrupt"};
 	unsigned int v;
-	int rc = read_choice(r, key, n, words, FOIL_COUNT_OF(words), &v);
+	int rc = read_choice(r, n, words, FOIL_COUNT_OF(words), &v);
 	if (rc == 0)
 		*(enum node_idle *)into = (enum node_idle)v;
 	return rc;
 }
 
-static int key_drain_s(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_drain_s(struct reader *r, yaml_node_t *n, void *into)
 {
-	return read_u32_in(r, key, n, 0, 86400, into);
+	return read_u32_in(r, n, 0, 3600, into);
 }
 
-static int key_seed(struct reader *r, const char *key, yaml_node_t *n, void *into)
+static int key_seed(struct reader *r, yaml_node_t *n, void *into)
 {
 	struct node_conf *c = into;
 	c->has_seed = true;
-	return read_u64(r, key, n, 0, UINT64_MAX, &c->seed);
+	return read_u64(r, n, 1, INT64_MAX, &c->seed);
 }
 
 static const struct key top_keys[] = {
@@ -486,7 +545,8 @@ static const struct key top_keys[] = {
 	{"agent_socket", key_socket, offsetof(struct node_conf, agent_socket)},
 	{"stats_socket", key_socket, offsetof(struct node_conf, stats_socket)},
 	{"state_dir", key_path, offsetof(struct node_conf, state_dir)},
-	{"access_log", key_path, offsetof(struct node_conf, access_log)},
+	{"access_log", key_log, offsetof(struct node_conf, access_log)},
+	{"log", key_log, offsetof(struct node_conf, log)},
 	{"drain_s", key_drain_s, offsetof(struct node_conf, drain_s)},
 	{"exception_path", read_bool, offsetof(struct node_conf, exception_path)},
 	{"seed", key_seed, 0},
@@ -522,11 +582,47 @@ static int find_ports_of_routes(struct reader *r, const yaml_mark_t *at)
 	return 0;
 }
 
+/* The last allowed cores for workers, the first for housekeeping; on fewer cores than that they share. */
 static void default_cores(struct node_conf *c)
 {
-	long n_online = sysconf(_SC_NPROCESSORS_ONLN);
-	for (uint16_t i = 0; i < c->n_workers; i++)
-		c->cores[i] = n_online > c->n_workers ? (uint16_t)(i + 1) : i;
+	cpu_set_t allowed;
+	uint16_t list[CPU_SETSIZE], n = 0;
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+		CPU_ZERO(&allowed);
+	for (unsigned int i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &allowed))
+			list[n++] = (uint16_t)i;
+	if (n == 0)
+		list[n++] = 0;
+	if (!c->has_housekeeping_core)
+		c->housekeeping_core = list[0];
+	for (uint16_t i = 0; !c->has_cores && i < c->n_workers; i++)
+		c->cores[i] = list[n >= c->n_workers ? n - c->n_workers + i : i % n];
+}
+
+static bool is_ours(const struct node_conf *c, const struct net_addr *a)
+{
+	for (uint16_t p = 0; p < c->n_ports; p++)
+		for (uint16_t i = 0; i < c->ports[p].n_addresses; i++)
+			if (net_addr_eq(&c->ports[p].addresses[i].addr, a))
+				return true;
+	for (uint16_t i = 0; i < c->n_services; i++)
+		if (on_link(&c->services[i], a))
+			return true;
+	return false;
+}
+
+static int check_gateways(struct reader *r, const yaml_mark_t *at)
+{
+	const struct node_conf *c = r->conf;
+	for (uint16_t g = 0; g < c->n_gateways; g++)
+		for (uint16_t i = 0; i < c->gateways[g].n_addresses; i++) {
+			char text[NET_ADDR_STRLEN];
+			if (!is_ours(c, &c->gateways[g].addresses[i]))
+				return refuse(r, at, "gateways[%u]: %s is neither a port's address nor in services; add it to a port", g,
+					      net_addr_format(&c->gateways[g].addresses[i], text));
+		}
+	return 0;
 }
 
 static int finish(struct reader *r, const yaml_mark_t *at)
@@ -534,52 +630,94 @@ static int finish(struct reader *r, const yaml_mark_t *at)
 	struct node_conf *c = r->conf;
 	if (c->n_ports == 0)
 		return refuse(r, at, "no ports; give at least one under ports:, see docs/node-file.md");
+	for (uint16_t p = 0; p < c->n_ports; p++)
+		if (c->ports[p].n_addresses == 0)
+			return refuse(r, at, "ports[%u]: has no addresses; give at least one, as 198.18.0.1/24", p);
+	if (!c->agent_socket[0] || !c->state_dir[0])
+		return refuse(r, at, "agent_socket and state_dir are required, as /run/hydrofoil/agent.sock and /var/lib/hydrofoil");
 	if (c->n_workers == 0)
-		c->n_workers = 1;
-	if (!c->has_cores)
-		default_cores(c);
+		c->n_workers = c->has_cores ? c->n_cores : 1;
+	if (c->has_cores && c->n_cores != c->n_workers)
+		return refuse(r, at, "workers: count is %u, but cores names %u; they must agree", c->n_workers, c->n_cores);
+	default_cores(c);
 	if (!c->node_name[0] && gethostname(c->node_name, sizeof(c->node_name) - 1) != 0)
-		strncpy(c->node_name, "hydrofoil", sizeof(c->node_name) - 1);
-	if (!c->stats_socket[0]) {
-		const char *slash = strrchr(c->agent_socket, '/');
-		int dir = slash ? (int)(slash - c->agent_socket) : 1;
-		if (snprintf(c->stats_socket, sizeof(c->stats_socket), "%.*s/stats.sock", dir, slash ? c->agent_socket : ".") >=
-		    (int)sizeof(c->stats_socket))
-			return refuse(r, at, "agent_socket: too long to put stats.sock beside it; give stats_socket too");
+		(void)snprintf(c->node_name, sizeof(c->node_name), "hydrofoil"); /* fits */
+	if (!c->stats_socket[0] &&
+	    snprintf(c->stats_socket, sizeof(c->stats_socket), "%s.stats", c->agent_socket) >= (int)sizeof(c->stats_socket))
+		return refuse(r, at, "agent_socket: too long to append .stats; give stats_socket too");
+	int rc = find_ports_of_routes(r, at);
+	return rc < 0 ? rc : check_gateways(r, at);
+}
+
+/* The document API hides aliases and stops after one document; the tokens show both. */
+static int check_tokens(struct reader *r, const void *text, size_t n_bytes)
+{
+	yaml_parser_t parser;
+	unsigned int depth = 0;
+	bool done = false;
+	int rc = 0;
+	if (!yaml_parser_initialize(&parser))
+		return foil_error_set(r->err, -ENOMEM, "%s: no memory for the YAML parser", r->name);
+	yaml_parser_set_input_string(&parser, text, n_bytes);
+	for (unsigned int n_documents = 0; rc == 0 && !done;) {
+		yaml_event_t e;
+		if (!yaml_parser_parse(&parser, &e)) {
+			rc = refuse(r, &parser.problem_mark, "not YAML: %s", parser.problem ? parser.problem : "unreadable");
+			break;
+		}
+		done = e.type == YAML_STREAM_END_EVENT;
+		bool opens = e.type == YAML_MAPPING_START_EVENT || e.type == YAML_SEQUENCE_START_EVENT;
+		depth += opens;
+		depth -= e.type == YAML_MAPPING_END_EVENT || e.type == YAML_SEQUENCE_END_EVENT;
+		n_documents += e.type == YAML_DOCUMENT_START_EVENT;
+		if (e.type == YAML_ALIAS_EVENT || (e.type == YAML_SCALAR_EVENT && e.data.scalar.anchor) ||
+		    (e.type == YAML_MAPPING_START_EVENT && e.data.mapping_start.anchor) ||
+		    (e.type == YAML_SEQUENCE_START_EVENT && e.data.sequence_start.anchor))
+			rc = refuse(r, &e.start_mark, "anchors and aliases are not taken here; write the value out");
+		else if (depth > DEPTH_MAX)
+			rc = refuse(r, &e.start_mark, "nested deeper than %d", DEPTH_MAX);
+		else if (n_documents > 1)
+			rc = refuse(r, &e.start_mark, "a second document; a node file is one");
+		yaml_event_delete(&e);
 	}
-	return find_ports_of_routes(r, at);
+	yaml_parser_delete(&parser);
+	return rc;
+}
+
+static int walk(struct reader *r, yaml_parser_t *parser)
+{
+	yaml_document_t doc;
+	if (!yaml_parser_load(parser, &doc))
+		return refuse(r, &parser->problem_mark, "not YAML: %s", parser->problem ? parser->problem : "unreadable");
+	yaml_node_t *root = yaml_document_get_root_node(&doc);
+	yaml_mark_t start = {0};
+	r->doc = &doc;
+	int rc = root ? read_mapping(r, root, top_keys, FOIL_COUNT_OF(top_keys), r->conf) : refuse(r, &start, "the file is empty");
+	if (rc == 0)
+		rc = finish(r, &root->start_mark);
+	yaml_document_delete(&doc);
+	return rc;
 }
 
 int node_file_parse(const char *name, const void *text, size_t n_bytes, struct node_conf *out, struct foil_error *err)
 {
-	yaml_parser_t parser;
-	yaml_document_t doc;
-	if (!yaml_parser_initialize(&parser))
-		return foil_error_set(err, -ENOMEM, "%s: no memory for the YAML parser", name);
-	yaml_parser_set_input_string(&parser, text, n_bytes);
-	if (!yaml_parser_load(&parser, &doc)) {
-		int rc = foil_error_set(err, -EINVAL, "%.100s:%zu:%zu: not YAML: %s", name, parser.problem_mark.line + 1,
-					parser.problem_mark.column + 1, parser.problem ? parser.problem : "unreadable");
-		yaml_parser_delete(&parser);
-		return rc;
-	}
 	struct node_conf *c = calloc(1, sizeof(*c));
-	struct reader r = {.name = name, .doc = &doc, .err = err, .conf = c};
-	int rc = c ? 0 : foil_error_set(err, -ENOMEM, "%s: no memory", name);
-	if (c) {
-		*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 65536, .requests_max = 16384, .drain_s = 45,
-					.agent_socket = "/run/hydrofoil/agent.sock", .state_dir = "/var/lib/hydrofoil", .access_log = "/dev/stdout"};
-		yaml_node_t *root = yaml_document_get_root_node(&doc);
-		yaml_mark_t start = {0};
-		rc = root ? read_mapping(&r, "node file", root, top_keys, FOIL_COUNT_OF(top_keys), c) : refuse(&r, &start, "the file is empty");
-		if (rc == 0)
-			rc = finish(&r, &root->start_mark);
-		if (rc == 0)
-			*out = *c;
+	struct reader r = {.name = name, .err = err, .conf = c};
+	if (!c)
+		return foil_error_set(err, -ENOMEM, "%s: no memory", name);
+	*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 16384, .requests_max = 4096, .drain_s = 30, .log = "-"};
+	yaml_parser_t parser;
+	int rc = check_tokens(&r, text, n_bytes);
+	if (rc == 0 && !yaml_parser_initialize(&parser))
+		rc = foil_error_set(err, -ENOMEM, "%s: no memory for the YAML parser", name);
+	else if (rc == 0) {
+		yaml_parser_set_input_string(&parser, text, n_bytes);
+		rc = walk(&r, &parser);
+		yaml_parser_delete(&parser);
 	}
+	if (rc == 0)
+		*out = *c;
 	free(c);
-	yaml_document_delete(&doc);
-	yaml_parser_delete(&parser);
 	return rc;
 }
 

@@ -6,9 +6,12 @@
 #include "dataplane/net/net.h"
 
 #define NODE_PORTS_MAX NET_PORTS_MAX
-#define NODE_ADDRS_MAX 64
+#define NODE_ADDRS_MAX 16     /* of one port or gateway */
+#define NODE_ROUTES_MAX 256
+#define NODE_SERVICES_MAX 64
+#define NODE_GATEWAYS_MAX 64
 #define NODE_WORKERS_MAX 64
-#define NODE_LABELS_MAX 8
+#define NODE_LABELS_MAX 16
 
 enum node_idle { NODE_IDLE_PAUSE, NODE_IDLE_POLL, NODE_IDLE_INTERRUPT };
 enum node_hugepages { NODE_HUGEPAGES_AUTO, NODE_HUGEPAGES_ON, NODE_HUGEPAGES_OFF };
@@ -39,34 +42,35 @@ struct node_conf {
 	char node_name[128];      /* default: the host's name */
 	struct node_port ports[NODE_PORTS_MAX];
 	uint16_t n_ports;
-	struct node_route routes[NODE_ADDRS_MAX];
+	struct node_route routes[NODE_ROUTES_MAX];
 	uint16_t n_routes;
-	struct net_prefix services[NODE_ADDRS_MAX];
+	struct net_prefix services[NODE_SERVICES_MAX];
 	uint16_t n_services;
-	struct node_gateway gateways[NODE_ADDRS_MAX];
+	struct node_gateway gateways[NODE_GATEWAYS_MAX];
 	uint16_t n_gateways;
 	uint16_t n_workers;       /* 1 */
-	uint16_t cores[NODE_WORKERS_MAX]; /* default 1, 2, … with housekeeping on 0; on one core all on 0 */
-	uint16_t housekeeping_core;
-	bool has_cores;
+	uint16_t cores[NODE_WORKERS_MAX]; /* default: the last allowed cores of this process */
+	uint16_t housekeeping_core; /* default: the first allowed core */
+	uint16_t n_cores;
+	bool has_cores, has_housekeeping_core;
 	uint32_t memory_megabytes;  /* 512 */
-	uint32_t connections_max;   /* 65536 a worker, both sides together */
-	uint32_t requests_max;      /* 16384 in flight a worker */
-	uint32_t packets;           /* mbufs a worker; 0 = from memory_megabytes */
+	uint32_t connections_max;   /* 16384: all workers, both sides */
+	uint32_t requests_max;      /* 4096: in flight, all workers */
 	enum node_hugepages hugepages;
 	enum node_idle idle;
-	char agent_socket[108];     /* "/run/hydrofoil/agent.sock" */
-	char stats_socket[108];     /* agent_socket's folder + "/stats.sock" */
-	char state_dir[256];        /* "/var/lib/hydrofoil" */
-	char access_log[256];       /* "/dev/stdout" */
-	uint32_t drain_s;           /* 45 */
+	char agent_socket[108];     /* required */
+	char stats_socket[108];     /* agent_socket + ".stats" */
+	char state_dir[256];        /* required */
+	char access_log[256];       /* "" = none, "-" = stdout */
+	char log[256];              /* "-" = stderr */
+	uint32_t drain_s;           /* 30 */
 	bool exception_path;        /* off */
 	bool has_seed;
 	uint64_t seed;              /* for replays; default from the system's randomness */
 };
 
 /* 0, or -errno with a sentence that carries file, line and column. path is read whole, at most NODE_FILE_BYTES_MAX. */
-#define NODE_FILE_BYTES_MAX (256u * 1024u)
+#define NODE_FILE_BYTES_MAX (1024u * 1024u)
 int node_file_read(const char *path, struct node_conf *out, struct foil_error *err) FOIL_MUST_USE;
 /* The same from memory; name is for sentences. */
 int node_file_parse(const char *name, const void *text, size_t n_bytes, struct node_conf *out, struct foil_error *err) FOIL_MUST_USE;
