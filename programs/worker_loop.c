@@ -1,0 +1,98 @@
+/* The loop of one worker. Its order is the way of a packet: everything that a burst caused is written out at the end of the same turn. Time is read once
+ * a turn, the wall clock once in WALL_EVERY_US. Invariant: nothing below this file reads a clock. */
+#include "programs/worker_loop.h"
+
+#include <rte_cycles.h>
+
+#include "dataplane/mesh/mesh.h"
+#include "dataplane/net/net.h"
+#include "dataplane/tcp/tcp.h"
+#include "nic/nic.h"
+
+#define WALL_EVERY_US 1000u
+#define REPORT_EVERY_US 10000u
+#define TIMERS_A_TURN 256u
+
+struct turn_state {
+	uint64_t wall_at_us, report_at_us;
+	int64_t wall_offset_us; /* wall clock minus worker clock */
+	bool draining;
+};
+
+static void set_clock(struct foil_worker *w, struct turn_state *t)
+{
+	uint64_t now_us = nic_clock_us();
+	if (now_us > w->now_us)
+		w->now_us = now_us;
+	if (w->now_us >= t->wall_at_us) {
+		t->wall_offset_us = (int64_t)(nic_wall_us() - w->now_us);
+		t->wall_at_us = w->now_us + WALL_EVERY_US;
+	}
+	w->wall_us = (uint64_t)((int64_t)w->now_us + t->wall_offset_us);
+}
+
+static void report(struct worker_loop *l, struct turn_state *t)
+{
+	struct mesh_stats stats;
+	if (l->w->now_us < t->report_at_us)
+		return;
+	t->report_at_us = l->w->now_us + REPORT_EVERY_US;
+	mesh_stats_get(l->w, &stats);
+	__atomic_store_n(&l->n_downstream, stats.n_downstream, __ATOMIC_RELAXED);
+	__atomic_store_n(&l->n_requests, stats.n_requests, __ATOMIC_RELAXED);
+	__atomic_store_n(&l->turns, l->turns + 1, __ATOMIC_RELEASE);
+}
+
+static bool turn(struct worker_loop *l, struct turn_state *t)
+{
+	struct foil_worker *w = l->w;
+	set_clock(w, t);
+	if (FOIL_UNLIKELY(!t->draining && __atomic_load_n(&l->drain, __ATOMIC_RELAXED))) {
+		t->draining = true;
+		w->draining = true;
+		mesh_drain(w);
+	}
+	mesh_turn(w);
+	unsigned int n_packets = net_poll(w);
+	unsigned int n_timers = foil_wheel_advance(w, TIMERS_A_TURN);
+	tcp_flush(w);
+	net_flush(w);
+	report(l, t);
+	foil_count(w, CORE, TIMERS_FIRED, n_timers);
+	return n_packets + n_timers > 0;
+}
+
+int worker_loop_run(void *arg)
+{
+	struct worker_loop *l = arg;
+	struct turn_state t = {0};
+	foil_worker_set_current(l->w);
+	uint64_t before = rte_rdtsc();
+	while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
+		bool had_work = turn(l, &t);
+		nic_idle_turn(&l->idle, had_work, had_work ? 0 : foil_wheel_next_us(l->w));
+		uint64_t after = rte_rdtsc();
+		foil_count(l->w, CORE, LOOPS, 1);
+		if (had_work) {
+			foil_count(l->w, CORE, BUSY_CYCLES, after - before);
+		} else {
+			foil_count(l->w, CORE, IDLE_LOOPS, 1);
+			foil_count(l->w, CORE, IDLE_CYCLES, after - before);
+		}
+		before = after;
+	}
+	foil_worker_set_current(NULL);
+	return 0;
+}
+
+void worker_loop_drain(struct worker_loop *l)
+{
+	__atomic_store_n(&l->drain, true, __ATOMIC_RELAXED);
+	nic_idle_wake(&l->idle);
+}
+
+void worker_loop_stop(struct worker_loop *l)
+{
+	__atomic_store_n(&l->stop, true, __ATOMIC_RELAXED);
+	nic_idle_wake(&l->idle);
+}

@@ -1,0 +1,20 @@
+/* The loop of one poll-mode core: clock, snapshot, packets, timers, output, rest. The only place where a worker meets the real clock. */
+#pragma once
+
+#include "dataplane/core/worker.h"
+#include "nic/idle.h"
+
+struct worker_loop {
+	struct foil_worker *w;
+	struct nic_idle idle;
+	/* written by housekeeping, read by the worker once a turn (relaxed) */
+	bool drain, stop;
+	/* written by the worker once in a while, read by housekeeping (relaxed) */
+	uint64_t n_downstream, n_requests, turns;
+};
+
+/* For rte_eal_remote_launch: loop is a struct worker_loop *. Returns 0 after stop. */
+int worker_loop_run(void *loop);
+/* From housekeeping: ask the worker to drain, to stop. */
+void worker_loop_drain(struct worker_loop *loop);
+void worker_loop_stop(struct worker_loop *loop);
