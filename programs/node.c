@@ -1,0 +1,286 @@
+/* Brings one node up in the order of its needs (EAL, pools, ports, shared state, then worker by worker its rooms from net to mesh) and takes it down in
+ * the reverse order. Every step that succeeded is remembered, so that node_close undoes exactly what stands. */
+#include "programs/node.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include <rte_launch.h>
+#include <rte_malloc.h>
+
+#include "dataplane/http/codec.h"
+#include "dataplane/net/net.h"
+#include "dataplane/tcp/tcp.h"
+#include "programs/transport.h"
+
+#define MBUF_BYTES 2560u      /* data room, headroom, private area, struct rte_mbuf, mempool header */
+#define CHUNKS_PER_REQUEST 3u /* head and scratch of both sides */
+#define MBUFS_MIN 4096u
+
+static const enum nic_hugepages hugepages_of[] = {
+	[NODE_HUGEPAGES_AUTO] = NIC_HUGEPAGES_AUTO, [NODE_HUGEPAGES_ON] = NIC_HUGEPAGES_REQUIRE, [NODE_HUGEPAGES_OFF] = NIC_HUGEPAGES_NEVER};
+static const enum nic_idle_mode idle_of[] = {
+	[NODE_IDLE_PAUSE] = NIC_IDLE_PAUSE, [NODE_IDLE_POLL] = NIC_IDLE_POLL, [NODE_IDLE_INTERRUPT] = NIC_IDLE_INTERRUPT};
+
+static void notice_adapter(void *arg, const char *text)
+{
+	nic_notice_fn *fn = arg;
+	if (*fn)
+		(*fn)(NULL, text);
+}
+
+static int start_eal(struct node *n, nic_notice_fn *notice, struct foil_error *err)
+{
+	const struct node_conf *c = n->conf;
+	const char *uris[NODE_PORTS_MAX];
+	char prefix[160];
+	for (uint16_t i = 0; i < c->n_ports; i++)
+		uris[i] = c->ports[i].uri;
+	(void)snprintf(prefix, sizeof(prefix), "hydrofoil-%s", c->node_name); /* a name has at most 63 bytes */
+	struct nic_eal_params p = {
+		.n_workers = c->n_workers, .worker_cpus = c->cores, .main_cpu = c->housekeeping_core, .memory_mb = c->memory_megabytes,
+		.hugepages = hugepages_of[c->hugepages], .file_prefix = prefix, .uris = uris, .n_uris = c->n_ports,
+		.notice = notice_adapter, .notice_arg = notice,
+	};
+	int rc = nic_eal_start(&p, err);
+	n->is_eal_up = rc == 0;
+	return rc;
+}
+
+/* Half of the memory holds packets; what is left serves connections, requests and DPDK itself. */
+static int make_pools(struct node *n, uint16_t i, struct foil_error *err)
+{
+	const struct node_conf *c = n->conf;
+	char prefix[16];
+	uint32_t requests = c->requests_max / c->n_workers + 1;
+	uint64_t mbufs = (uint64_t)c->memory_megabytes * 1024 * 1024 / 2 / MBUF_BYTES / c->n_workers;
+	(void)snprintf(prefix, sizeof(prefix), "w%u", i);
+	struct foil_pools_params p = {
+		.prefix = prefix, .n_mbufs = (uint32_t)FOIL_MAX(mbufs, MBUFS_MIN), .n_indirect = (uint32_t)FOIL_MAX(mbufs, MBUFS_MIN),
+		.n_chunks = requests * CHUNKS_PER_REQUEST + 64, .n_large_chunks = requests / 64 + 16, .socket_id = nic_worker_socket(i),
+	};
+	return foil_pools_new(&n->workers[i].pools, &p, err);
+}
+
+static int open_ports(struct node *n, nic_notice_fn *notice, struct foil_error *err)
+{
+	const struct node_conf *c = n->conf;
+	struct rte_mempool *pools[NODE_WORKERS_MAX];
+	for (uint16_t i = 0; i < c->n_workers; i++)
+		pools[i] = n->workers[i].pools.mbuf;
+	for (uint16_t i = 0; i < c->n_ports; i++) {
+		char name[16];
+		(void)snprintf(name, sizeof(name), "p%u", i);
+		struct nic_port_params p = {
+			.name = name, .uri = c->ports[i].uri, .index = i, .n_workers = c->n_workers, .rx_pools = pools, .mtu = c->ports[i].mtu,
+			.vlan = c->ports[i].vlan, .interrupts = c->idle == NODE_IDLE_INTERRUPT, .exception_tap = c->exception_path,
+			.notice = notice_adapter, .notice_arg = notice,
+		};
+		int rc = nic_port_open(&p, &n->ports[i], err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int init_net(struct node *n, struct node_worker *nw, struct foil_error *err)
+{
+	const struct node_conf *c = n->conf;
+	struct net_local_conf locals[NODE_PORTS_MAX * NODE_ADDRS_MAX];
+	struct net_route_conf routes[NODE_ROUTES_MAX];
+	struct net_params p = {.n_ports = c->n_ports, .locals = locals, .services = c->services, .n_services = c->n_services, .routes = routes,
+			       .n_routes = c->n_routes, .services_answer_arp = true};
+	for (uint16_t i = 0; i < c->n_ports; i++) {
+		nic_port_queue(n->ports[i], nw->w->id, &nw->ports[i]);
+		p.ports[i] = &nw->ports[i];
+		for (uint16_t a = 0; a < c->ports[i].n_addresses; a++)
+			locals[p.n_locals++] = (struct net_local_conf){.prefix = c->ports[i].addresses[a], .port = i};
+	}
+	for (uint16_t i = 0; i < c->n_routes; i++)
+		routes[i] = (struct net_route_conf){.prefix = c->routes[i].to, .port = c->routes[i].port, .via = c->routes[i].via};
+	nic_ports_hooks(n->ports, c->n_ports, &p);
+	return net_init(nw->w, &p, err);
+}
+
+static int init_tcp(struct node *n, struct node_worker *nw, struct foil_error *err)
+{
+	struct tcp_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1,
+			       .time_wait_max = n->conf->connections_max / n->conf->n_workers + 1};
+	return tcp_init(nw->w, &p, err);
+}
+
+static int init_http(struct node *n, struct node_worker *nw, struct foil_error *err)
+{
+	struct http_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1,
+				.streams_max = 2 * (n->conf->requests_max / n->conf->n_workers + 1)};
+	return http_init(nw->w, &p, err);
+}
+
+static int init_mesh(struct node *n, struct node_worker *nw, struct foil_error *err)
+{
+	struct mesh_params p = {.shared = n->mesh, .transport = &transport_tcp, .requests_max = n->conf->requests_max / n->conf->n_workers + 1,
+				.connections_max = n->conf->connections_max / n->conf->n_workers + 1,
+				.node_name = foil_slice_str(n->conf->node_name)};
+	return mesh_init(nw->w, &p, err);
+}
+
+static int init_tele(struct node *n, struct node_worker *nw, struct foil_error *err)
+{
+	return tele_init(nw->w, n->tele, err);
+}
+
+static const struct {
+	enum foil_room room;
+	int (*init)(struct node *n, struct node_worker *nw, struct foil_error *err);
+	void (*fini)(struct foil_worker *w);
+} rooms[] = {
+	{FOIL_ROOM_TELE, init_tele, tele_fini}, {FOIL_ROOM_NET, init_net, net_fini}, {FOIL_ROOM_TCP, init_tcp, tcp_fini},
+	{FOIL_ROOM_HTTP, init_http, http_fini}, {FOIL_ROOM_MESH, init_mesh, mesh_fini},
+};
+
+static int init_worker(struct node *n, uint16_t i, nic_notice_fn *notice, struct foil_error *err)
+{
+	struct node_worker *nw = &n->workers[i];
+	nw->w = rte_zmalloc_socket("worker", sizeof(*nw->w), 64, nic_worker_socket(i));
+	if (!nw->w)
+		return foil_error_set(err, -ENOMEM, "no memory for worker %u; raise memory.megabytes", i);
+	struct foil_worker_params p = {
+		.id = i, .n_workers = n->conf->n_workers, .seed = n->seed + i, .now_us = nic_clock_us(), .wall_us = nic_wall_us(),
+		.mbuf_pool = nw->pools.mbuf, .indirect_pool = nw->pools.indirect, .chunk_pool = nw->pools.chunk,
+		.large_chunk_pool = nw->pools.large_chunk,
+	};
+	int rc = foil_worker_init(nw->w, &p);
+	nw->is_init[FOIL_ROOM_CORE] = rc == 0;
+	if (rc < 0)
+		return foil_error_set(err, rc, "no memory for worker %u's counters", i);
+	for (size_t r = 0; r < FOIL_COUNT_OF(rooms); r++) {
+		rc = rooms[r].init(n, nw, err);
+		nw->is_init[rooms[r].room] = rc == 0;
+		if (rc < 0)
+			return rc;
+	}
+	nw->loop.w = nw->w;
+	rc = nic_idle_init(&nw->loop.idle, nw->w, idle_of[n->conf->idle], n->ports, n->conf->n_ports, notice_adapter, notice, err);
+	nw->is_idle_init = rc == 0;
+	return rc;
+}
+
+static void fini_worker(struct node_worker *nw)
+{
+	if (nw->is_idle_init)
+		nic_idle_fini(&nw->loop.idle);
+	for (size_t r = FOIL_COUNT_OF(rooms); r-- > 0;)
+		if (nw->is_init[rooms[r].room])
+			rooms[r].fini(nw->w);
+	if (nw->is_init[FOIL_ROOM_CORE])
+		foil_worker_fini(nw->w);
+	rte_free(nw->w);
+	nw->w = NULL;
+}
+
+static const struct foil_room_desc *const described[] = {&core_room_desc, &nic_room_desc, &net_room_desc, &tcp_room_desc,
+							  &http_room_desc, &mesh_room_desc};
+
+static int open_shared(struct node *n, struct foil_error *err)
+{
+	struct mesh_shared_params mp = {.n_workers = n->conf->n_workers};
+	struct tele_shared_params tp = {.n_workers = n->conf->n_workers, .rooms = described, .n_rooms = FOIL_COUNT_OF(described)};
+	n->mesh = mesh_shared_new(&mp);
+	if (!n->mesh)
+		return foil_error_set(err, -ENOMEM, "no memory for the mesh's shared state");
+	n->tele = tele_shared_new(&tp, err);
+	return n->tele ? transport_init(n->conf->n_workers, err) : -ENOMEM;
+}
+
+static int open_all(struct node *n, nic_notice_fn *notice, struct foil_error *err)
+{
+	int rc = start_eal(n, notice, err);
+	if (rc < 0)
+		return rc;
+	n->workers = rte_zmalloc("node workers", sizeof(*n->workers) * n->conf->n_workers, 64);
+	if (!n->workers)
+		return foil_error_set(err, -ENOMEM, "no memory for %u workers; raise memory.megabytes", n->conf->n_workers);
+	for (uint16_t i = 0; rc == 0 && i < n->conf->n_workers; i++)
+		rc = make_pools(n, i, err);
+	if (rc == 0)
+		rc = open_ports(n, notice, err);
+	if (rc == 0)
+		rc = open_shared(n, err);
+	for (uint16_t i = 0; rc == 0 && i < n->conf->n_workers; i++)
+		rc = init_worker(n, i, notice, err);
+	return rc;
+}
+
+int node_open(struct node *n, const struct node_conf *conf, nic_notice_fn notice, struct foil_error *err)
+{
+	*n = (struct node){.conf = conf, .seed = conf->seed};
+	if (!conf->has_seed && getrandom(&n->seed, sizeof(n->seed), 0) != sizeof(n->seed))
+		return foil_error_set(err, -EIO, "getrandom(2) gave no seed");
+	nic_notice_fn notice_here = notice; /* adapter's argument lives as long as this call: notices come only from within it */
+	int rc = open_all(n, &notice_here, err);
+	if (rc < 0)
+		node_close(n);
+	return rc;
+}
+
+int node_run(struct node *n, struct foil_error *err)
+{
+	for (uint16_t i = 0; i < n->conf->n_workers; i++) {
+		int rc = rte_eal_remote_launch(worker_loop_run, &n->workers[i].loop, nic_worker_lcore(i));
+		if (rc < 0)
+			return foil_error_set(err, rc, "worker %u does not start on its lcore (%d)", i, rc);
+		n->workers[i].is_running = true;
+	}
+	return 0;
+}
+
+void node_drain(struct node *n)
+{
+	for (uint16_t i = 0; i < n->conf->n_workers; i++)
+		worker_loop_drain(&n->workers[i].loop);
+}
+
+bool node_is_drained(const struct node *n)
+{
+	for (uint16_t i = 0; i < n->conf->n_workers; i++) {
+		const struct worker_loop *l = &n->workers[i].loop;
+		if (__atomic_load_n(&l->n_downstream, __ATOMIC_RELAXED) || __atomic_load_n(&l->n_requests, __ATOMIC_RELAXED))
+			return false;
+	}
+	return true;
+}
+
+void node_halt(struct node *n)
+{
+	for (uint16_t i = 0; n->workers && i < n->conf->n_workers; i++)
+		if (n->workers[i].is_running)
+			worker_loop_stop(&n->workers[i].loop);
+	for (uint16_t i = 0; n->workers && i < n->conf->n_workers; i++)
+		if (n->workers[i].is_running) {
+			(void)rte_eal_wait_lcore(nic_worker_lcore(i)); /* the loop has nothing to return */
+			n->workers[i].is_running = false;
+		}
+	for (uint16_t i = 0; n->workers && i < n->conf->n_workers; i++)
+		if (n->workers[i].w)
+			fini_worker(&n->workers[i]);
+}
+
+void node_close(struct node *n)
+{
+	node_halt(n);
+	transport_fini();
+	if (n->mesh)
+		mesh_shared_free(n->mesh);
+	if (n->tele)
+		tele_shared_free(n->tele);
+	if (n->is_eal_up)
+		nic_ports_close(n->ports, n->conf->n_ports);
+	for (uint16_t i = 0; n->workers && i < n->conf->n_workers; i++)
+		foil_pools_free(&n->workers[i].pools);
+	rte_free(n->workers);
+	if (n->is_eal_up)
+		nic_eal_stop();
+	*n = (struct node){0};
+}

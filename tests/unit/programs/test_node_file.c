@@ -1,0 +1,117 @@
+/* programs/node_file.c: docs/node-file.md's schema, each refusal with its line and field. */
+#include "tests/unit/support.h"
+
+#include <errno.h>
+
+#include "programs/node_file.h"
+
+static const char *source_root;
+
+#define GOOD_TAIL "agent_socket: /run/x/agent.sock\nstate_dir: /var/lib/x\n"
+#define GOOD_PORTS "ports: [{uri: 'ring:', addresses: [198.18.0.1/24]}]\n"
+
+static int parse(const char *text, struct node_conf *c, struct foil_error *err)
+{
+	*err = (struct foil_error){0};
+	return node_file_parse("node.yaml", text, strlen(text), c, err);
+}
+
+static void test_example_of_the_lab_reads_as_written(void **state)
+{
+	struct node_conf *c = calloc(1, sizeof(*c));
+	struct foil_error err = {0};
+	char path[512];
+	(void)snprintf(path, sizeof(path), "%s/conf/examples/lab-node.yaml", source_root);
+	if (node_file_read(path, c, &err) != 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(c->n_ports, 2);
+	assert_string_equal(c->ports[0].uri, "af_packet:iface=foil-m0");
+	assert_int_equal(c->ports[0].addresses[0].len, 96 + 24);
+	assert_int_equal(c->ports[0].addresses[1].len, 64);
+	assert_int_equal(c->routes[0].port, 0);
+	assert_int_equal(c->n_gateways, 2);
+	assert_string_equal(c->gateways[0].label_values[0], "ingressgateway");
+	assert_int_equal(c->n_workers, 1);
+	assert_string_equal(c->stats_socket, "/run/foil-lab/agent.sock.stats");
+	free(c);
+	(void)state;
+}
+
+static void test_example_of_sriov_reads(void **state)
+{
+	struct node_conf *c = calloc(1, sizeof(*c));
+	struct foil_error err = {0};
+	char path[512];
+	(void)snprintf(path, sizeof(path), "%s/conf/examples/sriov-node.yaml", source_root);
+	if (node_file_read(path, c, &err) != 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(c->n_workers, 4);
+	assert_int_equal(c->cores[3], 8);
+	assert_int_equal(c->ports[0].vlan, 110);
+	assert_int_equal(c->hugepages, NODE_HUGEPAGES_ON);
+	assert_int_equal(c->idle, NODE_IDLE_POLL);
+	free(c);
+	(void)state;
+}
+
+static void test_each_refusal_names_line_field_and_reason(void **state)
+{
+	static const struct {
+		const char *text, *field, *says;
+		unsigned int line;
+	} cases[] = {
+		{"", "", "empty", 1},
+		{"prots: []\n", "", "unknown key \"prots\"", 1},
+		{GOOD_PORTS "idle: sometimes\n" GOOD_TAIL, "idle", "not one of", 2},
+		{GOOD_PORTS "idle: poll\nidle: poll\n" GOOD_TAIL, "", "given twice", 3},
+		{"ports: [{uri: 'ring:', addresses: [198.18.0.1]}]\n" GOOD_TAIL, "ports[0].addresses[0]", "prefix length", 1},
+		{"ports: [{uri: 'ring:', addresses: [198.18.0.1/24], vlna: 3}]\n" GOOD_TAIL, "ports[0]", "unknown key \"vlna\"", 1},
+		{"ports: [{uri: 'ring:', addresses: [198.18.0.1/24], vlan: 4095}]\n" GOOD_TAIL, "ports[0].vlan", "not a number", 1},
+		{"ports: [{addresses: [198.18.0.1/24]}]\n" GOOD_TAIL, "ports[0]", "has no uri", 1},
+		{"ports: [{uri: 'ring:'}]\n" GOOD_TAIL, "", "ports[0]: has no addresses", 1},
+		{GOOD_PORTS "routes: [{to: 10.0.0.0/8, via: 10.9.9.9}]\n" GOOD_TAIL, "", "in no port's prefix", 1},
+		{GOOD_PORTS "routes: [{to: 10.0.0.1/8, via: 198.18.0.2}]\n" GOOD_TAIL, "routes[0]", "beyond its prefix length", 2},
+		{GOOD_PORTS "gateways: [{labels: {a: b}, addresses: [1.2.3.4]}]\n" GOOD_TAIL, "", "neither a port's address", 1},
+		{GOOD_PORTS "workers: {count: 2, cores: [1]}\n" GOOD_TAIL, "", "must agree", 1},
+		{GOOD_PORTS "memory: {megabytes: 1e3}\n" GOOD_TAIL, "memory.megabytes", "not a number", 2},
+		{GOOD_PORTS "agent_socket: run/agent.sock\nstate_dir: /x\n", "agent_socket", "relative path", 2},
+		{GOOD_PORTS "state_dir: /x\n", "", "agent_socket and state_dir are required", 1},
+		{GOOD_PORTS "exception_path: yes\n" GOOD_TAIL, "exception_path", "not true or false", 2},
+		{"ports: &p [{uri: 'ring:', addresses: [198.18.0.1/24]}]\nservices: *p\n" GOOD_TAIL, "", "anchors and aliases", 1},
+		{GOOD_PORTS GOOD_TAIL "---\nidle: poll\n", "", "second document", 4},
+		{"a: [[[[[[[[[[[]]]]]]]]]]]\n", "", "nested deeper", 1},
+		{"ports: [\n", "", "not YAML", 2},
+	};
+	struct node_conf *c = calloc(1, sizeof(*c));
+	for (size_t i = 0; i < FOIL_COUNT_OF(cases); i++) {
+		struct foil_error err;
+		assert_int_equal(parse(cases[i].text, c, &err), -EINVAL);
+		if (!strstr(err.text, cases[i].says) || strcmp(err.field, cases[i].field) != 0 || err.line != cases[i].line)
+			fail_msg("case %zu: line %u field \"%s\": %s", i, err.line, err.field, err.text);
+	}
+	free(c);
+	(void)state;
+}
+
+static void test_missing_file_and_folder_are_told_apart(void **state)
+{
+	struct node_conf *c = calloc(1, sizeof(*c));
+	struct foil_error err = {0};
+	assert_int_equal(node_file_read("/nonexistent/node.yaml", c, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "No such file"));
+	assert_int_equal(node_file_read("/", c, &err), -EIO);
+	free(c);
+	(void)state;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_example_of_the_lab_reads_as_written),
+		cmocka_unit_test(test_example_of_sriov_reads),
+		cmocka_unit_test(test_each_refusal_names_line_field_and_reason),
+		cmocka_unit_test(test_missing_file_and_folder_are_told_apart),
+	};
+	source_root = argc > 1 ? argv[1] : ".";
+	return cmocka_run_group_tests_name("node file", tests, NULL, NULL);
+}
