@@ -36,7 +36,9 @@ struct tcp_params {
 	uint64_t user_timeout_us;    /* 120 s without progress ends a connection */
 	uint64_t connect_timeout_us; /* 127 s; mesh has its own, shorter */
 	uint64_t keepalive_idle_us;  /* 0 = off */
-	const char *congestion;      /* "cubic" */
+	const char *congestion;      /* "cubic"; "newreno" */
+	bool has_fixed_isn;          /* replay and tests: every connection of ours starts at fixed_isn */
+	uint32_t fixed_isn;
 };
 
 int tcp_init(struct foil_worker *w, const struct tcp_params *p, struct foil_error *err) FOIL_MUST_USE;

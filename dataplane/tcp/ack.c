@@ -1,0 +1,205 @@
+/* What an acceptable ACK does to the sending side: window, scoreboard, round-trip time, room for the writer (RFC 9293 3.10.7.4 fifth
+ * check, RFC 2018, RFC 2883). What follows for loss and cwnd is decided in rack.c and recovery.c.
+ * Before: snd_una - snd_wnd_max <= seg->ack <= snd_nxt. */
+#include "dataplane/tcp/tcp_priv.h"
+
+struct ack_tally {
+	uint32_t acked_bytes, delivered_bytes;
+	uint32_t rtt_us;      /* of the segment sent last among those sent once and delivered now; 0: none */
+	uint64_t rtt_xmit_us;
+	bool is_dsack, has_retrans;
+};
+
+void tcp_ack_window(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg)
+{
+	if (!(seq_lt(c->snd_wl1, seg->seq) || (c->snd_wl1 == seg->seq && seq_leq(c->snd_wl2, seg->ack))))
+		return;
+	uint32_t wnd = (uint32_t)seg->wnd << c->snd_wscale;
+	bool has_opened = wnd > c->snd_wnd;
+
+	c->snd_wnd = wnd;
+	c->snd_wl1 = seg->seq;
+	c->snd_wl2 = seg->ack;
+	if (wnd > c->snd_wnd_max)
+		c->snd_wnd_max = wnd;
+	if (!has_opened)
+		return;
+	if (c->rtx_mode == TCP_RTX_PERSIST) { /* what we sent into the closed window was thrown away there */
+		for (struct tcp_node *n = c->sent.next; n != &c->sent; n = n->next)
+			tcp_sent_mark_lost(c, tcp_sent_of(n));
+		c->n_persist = 0;
+		tcp_rtx_restart(w, c);
+	}
+	tcp_output_want(w, c);
+}
+
+static void record_delivered(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, const struct tcp_sent *r,
+			     struct ack_tally *tally)
+{
+	tally->delivered_bytes += r->end - r->seq;
+	if (r->flags & TCP_SENT_RETRANS)
+		tally->has_retrans = true;
+	else if (r->xmit_us >= tally->rtt_xmit_us) { /* Karn: only what was sent once */
+		tally->rtt_xmit_us = r->xmit_us;
+		tally->rtt_us = (uint32_t)FOIL_MAX(w->now_us - r->xmit_us, 1u);
+	}
+	tcp_rack_delivered(w, c, r, seg->opt.ts_ecr, seg->opt.has_ts);
+}
+
+/* The first record is acknowledged up to ack, inside of it. */
+static void record_trim(struct foil_worker *w, struct tcp_conn *c, struct tcp_sent *r, uint32_t ack)
+{
+	uint32_t n_bytes = ack - r->seq;
+
+	if (tcp_sent_split(w, c, r, n_bytes)) {
+		tcp_sent_free(w, c, r);
+		return;
+	}
+	/* No record left for the split: the first mbuf of the rest is found without one. */
+	if (r->flags & TCP_SENT_LOST)
+		c->n_lost_bytes -= n_bytes;
+	if (r->flags & TCP_SENT_SACKED)
+		c->n_sacked_bytes -= n_bytes;
+	while (r->m && n_bytes >= (uint32_t)r->m->data_off + r->m->data_len - r->at && r->m->next) {
+		n_bytes -= (uint32_t)r->m->data_off + r->m->data_len - r->at;
+		r->m = r->m->next;
+		r->at = r->m->data_off;
+	}
+	r->at = (uint16_t)(r->at + n_bytes);
+	r->seq = ack;
+}
+
+static void take_cumulative(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, struct ack_tally *tally)
+{
+	uint32_t ack = seg->ack, n_bytes = ack - c->snd_una;
+	struct tcp_sent *r;
+
+	tally->acked_bytes = n_bytes;
+	while ((r = tcp_sent_of(tcp_list_first(&c->sent))) && seq_lt(r->seq, ack)) {
+		if (seq_gt(r->end, ack)) {
+			record_trim(w, c, r, ack);
+			break;
+		}
+		if (!(r->flags & TCP_SENT_SACKED))
+			record_delivered(w, c, seg, r, tally);
+		tcp_sent_free(w, c, r);
+	}
+	if (c->fin_sent && !c->fin_acked && ack == c->snd_nxt) {
+		c->fin_acked = true;
+		n_bytes--;
+	}
+	c->snd_una = ack;
+	foil_chain_consume(&c->tx, n_bytes);
+	c->s.tx_queued_bytes -= n_bytes;
+	if (c->snd_una == c->snd_nxt)
+		c->tx_m = NULL; /* its mbuf may be gone; what is unsent begins the chain */
+	c->n_rto = 0;
+	c->n_persist = 0;
+	c->last_progress_us = w->now_us;
+	if (c->s.was_full && c->s.tx_queued_bytes <= c->s.tx_high_bytes / 2) {
+		c->s.was_full = false;
+		if (c->is_owned)
+			tcp_conn_notify(w, c, TCP_EV_WRITABLE);
+	}
+}
+
+static bool is_seen(const struct tcp_conn *c, const struct tcp_sack_block *b)
+{
+	for (uint32_t i = 0; i < TCP_SACK_BLOCKS_MAX; i++)
+		if (c->sack_seen[i].start == b->start && c->sack_seen[i].end == b->end)
+			return true;
+	return false;
+}
+
+/* The record with the lowest sequence that is not below start; walks from where the last block ended. */
+static struct tcp_node *find_record(const struct tcp_conn *c, uint32_t start)
+{
+	struct tcp_node *n = c->sack_hint ? &c->sack_hint->by_seq : c->sent.next;
+
+	while (n != &c->sent && seq_lt(tcp_sent_of(n)->seq, start))
+		n = n->next;
+	while (n->prev != &c->sent && seq_geq(tcp_sent_of(n->prev)->seq, start))
+		n = n->prev;
+	return n;
+}
+
+static void take_block(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, const struct tcp_sack_block *b,
+		       struct ack_tally *tally)
+{
+	for (struct tcp_node *n = find_record(c, b->start); n != &c->sent; n = n->next) {
+		struct tcp_sent *r = tcp_sent_of(n);
+		if (seq_gt(r->end, b->end))
+			break;
+		c->sack_hint = r;
+		if (r->flags & TCP_SENT_SACKED)
+			continue;
+		record_delivered(w, c, seg, r, tally);
+		tcp_sent_mark_sacked(c, r);
+	}
+}
+
+/* RFC 2883 4: a first block at or below the cumulative ACK, or inside the second block, reports a duplicate. */
+static bool is_dsack(const struct tcp_seg *seg)
+{
+	const struct tcp_sack_block *b = seg->opt.sack;
+
+	if (seq_leq(b[0].end, seg->ack))
+		return true;
+	return seg->opt.n_sack > 1 && seq_geq(b[0].start, b[1].start) && seq_leq(b[0].end, b[1].end);
+}
+
+static void take_sack(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, struct ack_tally *tally)
+{
+	struct tcp_sack_block seen[TCP_SACK_BLOCKS_MAX] = {{0}};
+
+	tally->is_dsack = is_dsack(seg);
+	for (uint32_t i = 0; i < seg->opt.n_sack; i++) {
+		const struct tcp_sack_block *b = &seg->opt.sack[i];
+		if (!seq_lt(b->start, b->end) || seq_lt(b->start, c->snd_una) || seq_gt(b->end, c->snd_nxt))
+			continue;
+		seen[i] = *b;
+		if (!is_seen(c, b))
+			take_block(w, c, seg, b, tally);
+	}
+	memcpy(c->sack_seen, seen, sizeof(seen));
+}
+
+static void take_rtt(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, const struct ack_tally *tally)
+{
+	if (tally->rtt_us) {
+		tcp_rtt_sample(c, tally->rtt_us);
+		return;
+	}
+	if (!tally->has_retrans || !tally->acked_bytes || !c->has_ts || !seg->opt.ts_ecr)
+		return;
+	uint32_t rtt_ms = tcp_ts_now(w, c->ts_offset) - seg->opt.ts_ecr;
+	if (rtt_ms < TCP_RTO_MAX_US / 1000) /* an echo from nowhere says nothing */
+		tcp_rtt_sample(c, FOIL_MAX(rtt_ms, 1u) * 1000);
+}
+
+void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg)
+{
+	struct ack_tally tally = {0};
+	uint32_t wnd_before = c->snd_wnd;
+
+	c->n_keepalive = 0;
+	tcp_ack_window(w, c, seg);
+	bool is_dup_ack = seg->ack == c->snd_una && !seg->n_bytes && !(seg->flags & RTE_TCP_FIN_FLAG) && c->snd_wnd == wnd_before &&
+			  c->snd_una != c->snd_nxt; /* RFC 5681 2 */
+	if (seq_gt(seg->ack, c->snd_una))
+		take_cumulative(w, c, seg, &tally);
+	if (c->has_sack && seg->opt.n_sack)
+		take_sack(w, c, seg, &tally);
+	if (!tally.acked_bytes && !tally.delivered_bytes && !is_dup_ack && !tally.is_dsack)
+		return;
+	take_rtt(w, c, seg, &tally);
+	if (tally.is_dsack)
+		tcp_rack_dsack(c);
+	if (c->tlp_pending)
+		tcp_tlp_acked(w, c, seg->ack, tally.is_dsack);
+	if (tally.acked_bytes)
+		tcp_rtx_restart(w, c);
+	tcp_recovery_after_ack(w, c, tally.acked_bytes, tally.delivered_bytes, is_dup_ack);
+	if (c->n_lost_bytes || c->tx.n_bytes || c->fin_queued)
+		tcp_output_want(w, c);
+}

@@ -1,0 +1,172 @@
+/* The flow table of one worker: connections, half-open connections and TIME-WAIT blocks by addresses and ports.
+ *
+ * Open addressing in buckets of one cache line: seven entries of (hash, kind and index) and a count of the entries that found
+ * this bucket full and went on. A look-up leaves at the first bucket that nobody passed over. The hash is SipHash-2-4 with a
+ * key of this worker, so that no stranger can choose colliding ports. The key itself is compared in the block, which the
+ * segment needs next anyway.
+ * Invariant: an entry lies in the first bucket, from its home on, that had room when it was added; each bucket before it counts it. */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "dataplane/tcp/tcp_priv.h"
+
+#define TCP_FLOW_ENTRIES_PER_BUCKET 7u
+#define TCP_FLOW_KIND_SHIFT 30u
+#define TCP_FLOW_INDEX_MASK ((1u << TCP_FLOW_KIND_SHIFT) - 1)
+
+struct tcp_flow_bucket {
+	uint32_t hash[TCP_FLOW_ENTRIES_PER_BUCKET];
+	uint32_t handle[TCP_FLOW_ENTRIES_PER_BUCKET]; /* kind << 30 | index; 0 = free */
+	uint32_t n_passed;
+	uint32_t unused;
+} FOIL_CACHE_ALIGNED;
+static_assert(sizeof(struct tcp_flow_bucket) == 64, "one cache line a bucket");
+
+static size_t table_bytes(const struct tcp_flow *f)
+{
+	return ((size_t)f->mask + 1) * sizeof(struct tcp_flow_bucket);
+}
+
+int tcp_flow_init(struct tcp_flow *f, uint32_t n_entries_max)
+{
+	uint32_t n_buckets = 16;
+
+	while (n_buckets < n_entries_max / 3) /* at most three of seven entries used on average */
+		n_buckets *= 2;
+	*f = (struct tcp_flow){.mask = n_buckets - 1, .n_entries_max = n_entries_max};
+	void *base = mmap(NULL, table_bytes(f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED)
+		return -ENOMEM;
+	f->buckets = base;
+	return 0;
+}
+
+void tcp_flow_fini(struct tcp_flow *f)
+{
+	if (f->buckets)
+		(void)munmap(f->buckets, table_bytes(f)); /* cannot fail for what mmap gave */
+	*f = (struct tcp_flow){0};
+}
+
+uint32_t tcp_flow_hash(const struct tcp_ctx *t, const struct tcp_key *key)
+{
+	return (uint32_t)foil_siphash(&t->flow_key, key, sizeof(*key));
+}
+
+static const struct tcp_pool *pool_of(const struct tcp_ctx *t, enum tcp_kind kind)
+{
+	switch (kind) {
+	case TCP_KIND_CONN:
+		return &t->conns;
+	case TCP_KIND_SYN:
+		return &t->syns;
+	case TCP_KIND_TW:
+		return &t->tws;
+	case TCP_KIND_NONE:
+		break;
+	}
+	FOIL_UNREACHABLE();
+}
+
+static const struct tcp_key *key_of(enum tcp_kind kind, const void *block)
+{
+	switch (kind) {
+	case TCP_KIND_CONN:
+		return tcp_conn_key(block);
+	case TCP_KIND_SYN:
+		return &((const struct tcp_syn *)block)->key;
+	case TCP_KIND_TW:
+		return &((const struct tcp_tw *)block)->key;
+	case TCP_KIND_NONE:
+		break;
+	}
+	FOIL_UNREACHABLE();
+}
+
+static uint32_t handle_of(const struct tcp_ctx *t, enum tcp_kind kind, const void *block)
+{
+	return (uint32_t)kind << TCP_FLOW_KIND_SHIFT | tcp_pool_index(pool_of(t, kind), block);
+}
+
+enum tcp_kind tcp_flow_find(const struct tcp_ctx *t, const struct tcp_key *key, uint32_t hash, void **block)
+{
+	const struct tcp_flow *f = &t->flow;
+
+	for (uint32_t n = 0; n <= f->mask; n++) {
+		const struct tcp_flow_bucket *b = &f->buckets[(hash + n) & f->mask];
+		for (uint32_t i = 0; i < TCP_FLOW_ENTRIES_PER_BUCKET; i++) {
+			if (b->hash[i] != hash || !b->handle[i])
+				continue;
+			enum tcp_kind kind = (enum tcp_kind)(b->handle[i] >> TCP_FLOW_KIND_SHIFT);
+			void *candidate = tcp_pool_at(pool_of(t, kind), b->handle[i] & TCP_FLOW_INDEX_MASK);
+			if (memcmp(key_of(kind, candidate), key, sizeof(*key)) == 0) {
+				*block = candidate;
+				return kind;
+			}
+		}
+		if (!b->n_passed)
+			return TCP_KIND_NONE;
+	}
+	return TCP_KIND_NONE;
+}
+
+bool tcp_flow_add(struct tcp_ctx *t, uint32_t hash, enum tcp_kind kind, const void *block)
+{
+	struct tcp_flow *f = &t->flow;
+
+	if (f->n_entries >= f->n_entries_max)
+		return false;
+	for (uint32_t n = 0;; n++) { /* ends: fewer entries than places */
+		struct tcp_flow_bucket *b = &f->buckets[(hash + n) & f->mask];
+		for (uint32_t i = 0; i < TCP_FLOW_ENTRIES_PER_BUCKET; i++) {
+			if (b->handle[i])
+				continue;
+			b->hash[i] = hash;
+			b->handle[i] = handle_of(t, kind, block);
+			f->n_entries++;
+			return true;
+		}
+		b->n_passed++;
+	}
+}
+
+void tcp_flow_remove(struct tcp_ctx *t, uint32_t hash, enum tcp_kind kind, const void *block)
+{
+	struct tcp_flow *f = &t->flow;
+	uint32_t handle = handle_of(t, kind, block);
+
+	for (uint32_t n = 0; n <= f->mask; n++) {
+		struct tcp_flow_bucket *b = &f->buckets[(hash + n) & f->mask];
+		for (uint32_t i = 0; i < TCP_FLOW_ENTRIES_PER_BUCKET; i++) {
+			if (b->handle[i] != handle || b->hash[i] != hash)
+				continue;
+			b->handle[i] = 0;
+			f->n_entries--;
+			return;
+		}
+		FOIL_ASSERT(b->n_passed > 0);
+		b->n_passed--;
+	}
+	FOIL_UNREACHABLE();
+}
+
+void tcp_flow_prefetch_bucket(const struct tcp_flow *f, uint32_t hash)
+{
+	__builtin_prefetch(&f->buckets[hash & f->mask]);
+}
+
+void tcp_flow_prefetch_block(const struct tcp_ctx *t, uint32_t hash)
+{
+	const struct tcp_flow_bucket *b = &t->flow.buckets[hash & t->flow.mask];
+
+	for (uint32_t i = 0; i < TCP_FLOW_ENTRIES_PER_BUCKET; i++) {
+		if (b->hash[i] != hash || !b->handle[i])
+			continue;
+		const uint8_t *p = tcp_pool_at(pool_of(t, (enum tcp_kind)(b->handle[i] >> TCP_FLOW_KIND_SHIFT)),
+					       b->handle[i] & TCP_FLOW_INDEX_MASK);
+		__builtin_prefetch(p);
+		__builtin_prefetch(p + 64);
+		__builtin_prefetch(p + 128);
+		__builtin_prefetch(p + 192);
+	}
+}

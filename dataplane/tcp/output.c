@@ -1,0 +1,282 @@
+/* What a connection sends at the end of a burst: lost segments first, then new ones as far as the peer's window and cwnd reach,
+ * then the FIN; an ACK that is owed rides on any of them or goes alone (RFC 9293 3.8, 3.10.2; RFC 5681; silly window syndrome
+ * avoidance by RFC 9293 3.8.6.2.1; no Nagle).
+ * Invariant: snd_nxt never moves back; what is sent again is sent from its record. */
+#include "dataplane/tcp/tcp_priv.h"
+
+void tcp_output_want(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (!tcp_node_is_on(&c->out_node))
+		tcp_list_push_back(&w->tcp->outs, &c->out_node);
+}
+
+/* The options of a segment of an established connection: the timestamp, and SACK blocks while there are holes. */
+static void options_of(struct foil_worker *w, struct tcp_conn *c, struct tcp_options *o)
+{
+	memset(o, 0, sizeof(*o));
+	if (c->has_ts) {
+		o->has_ts = true;
+		o->ts_val = tcp_ts_now(w, c->ts_offset);
+		o->ts_ecr = c->ts_recent;
+	}
+	if (c->has_sack && (c->dsack_owed || c->n_ooo_ranges)) {
+		if (c->dsack_owed)
+			o->sack[o->n_sack++] = c->dsack; /* RFC 2883 4: first */
+		o->n_sack = (uint8_t)(o->n_sack + tcp_reasm_sack_blocks(c, o->sack + o->n_sack, (uint8_t)(TCP_SACK_BLOCKS_MAX - o->n_sack)));
+	}
+}
+
+/* The ACK that every segment carries has gone out. */
+static void ack_was_sent(struct foil_worker *w, struct tcp_conn *c)
+{
+	c->ack_now = false;
+	c->ack_delayed = false;
+	c->dsack_owed = false;
+	c->n_dup_acks_owed = 0;
+	c->rcv_unacked_bytes = 0;
+	c->last_ack_sent = c->rcv_nxt;
+	c->last_tx_us = w->now_us;
+}
+
+static bool send_piece(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, const struct tcp_options *opt)
+{
+	uint32_t n_bytes = r->end - r->seq - !!(r->flags & TCP_SENT_FIN);
+	struct tcp_segment_spec spec = {
+		.key = tcp_conn_key(c), .seq = r->seq, .ack = c->rcv_nxt, .wnd = tcp_window_offer(w, c), .flags = RTE_TCP_ACK_FLAG, .opt = opt,
+		.payload_m = r->m, .payload_at = r->at, .payload_bytes = n_bytes, .dst = &c->dst,
+	};
+
+	if (r->flags & TCP_SENT_FIN)
+		spec.flags |= RTE_TCP_FIN_FLAG;
+	if (n_bytes && (r->end == c->snd_nxt || (r->flags & TCP_SENT_RETRANS)) && tcp_unsent_bytes(c) == 0)
+		spec.flags |= RTE_TCP_PSH_FLAG; /* the last that we have: RFC 9293 3.9.1.2 */
+	if (!tcp_segment_send(w, &spec))
+		return false;
+	ack_was_sent(w, c);
+	return true;
+}
+
+bool tcp_output_retransmit(struct foil_worker *w, struct tcp_conn *c, struct tcp_sent *r)
+{
+	struct tcp_options opt;
+
+	options_of(w, c, &opt);
+	uint32_t room = c->mss_bytes - tcp_options_bytes(&opt), n_bytes = r->end - r->seq - !!(r->flags & TCP_SENT_FIN);
+	if (n_bytes > room) {
+		if (!tcp_sent_split(w, c, r, room))
+			return false;
+		n_bytes = room;
+	}
+	if (!send_piece(w, c, r, &opt))
+		return false;
+	tcp_sent_resent(w, c, r);
+	c->prr_out += r->end - r->seq;
+	foil_count(w, TCP, RETRANSMITTED_BYTES, n_bytes);
+	return true;
+}
+
+static bool send_lost(struct foil_worker *w, struct tcp_conn *c)
+{
+	struct tcp_node *next;
+	bool is_sent = false;
+
+	for (struct tcp_node *n = c->sent.next; n != &c->sent && c->n_lost_bytes; n = next) {
+		struct tcp_sent *r = tcp_sent_of(n);
+		if (!(r->flags & TCP_SENT_LOST)) {
+			next = n->next;
+			continue;
+		}
+		uint32_t in_flight = tcp_in_flight(c);
+		if (in_flight && in_flight + (r->end - r->seq) > c->cwnd)
+			break;
+		if (!tcp_output_retransmit(w, c, r)) {
+			tcp_output_want(w, c);
+			break;
+		}
+		is_sent = true;
+		next = n->next; /* after a split the rest follows */
+	}
+	return is_sent;
+}
+
+/* Where the byte at snd_nxt lies. Only with unsent bytes. */
+static void cursor_settle(struct tcp_conn *c)
+{
+	if (!c->tx_m) {
+		c->tx_m = c->tx.head;
+		c->tx_at = c->tx_m->data_off;
+	}
+	while (c->tx_at == c->tx_m->data_off + c->tx_m->data_len && c->tx_m->next) {
+		c->tx_m = c->tx_m->next;
+		c->tx_at = c->tx_m->data_off;
+	}
+}
+
+static void cursor_advance(struct tcp_conn *c, uint32_t n_bytes)
+{
+	while (n_bytes) {
+		uint32_t n = FOIL_MIN(n_bytes, (uint32_t)c->tx_m->data_off + c->tx_m->data_len - c->tx_at);
+		c->tx_at = (uint16_t)(c->tx_at + n);
+		n_bytes -= n;
+		if (n_bytes) {
+			c->tx_m = c->tx_m->next;
+			c->tx_at = c->tx_m->data_off;
+		}
+	}
+}
+
+static void fin_was_sent(struct foil_worker *w, struct tcp_conn *c)
+{
+	c->fin_sent = true;
+	tcp_conn_become(w, c, c->state == TCP_STATE_CLOSE_WAIT ? TCP_STATE_LAST_ACK : TCP_STATE_FIN_WAIT_1);
+	tcp_slow_arm(w, c);
+}
+
+/* The next n_bytes never sent before, with the FIN if asked. false: no memory, nothing happened. */
+static bool send_new(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes, const struct tcp_options *opt, bool with_fin)
+{
+	struct rte_mbuf *m = NULL;
+
+	if (n_bytes) {
+		cursor_settle(c);
+		m = c->tx_m;
+	}
+	struct tcp_sent *r = tcp_sent_add(w, c, c->snd_nxt, c->snd_nxt + n_bytes + with_fin, m, c->tx_at, with_fin ? TCP_SENT_FIN : 0);
+	if (!r)
+		return false;
+	uint32_t before = c->snd_nxt;
+	c->snd_nxt = r->end;
+	if (with_fin)
+		c->fin_sent = true;
+	if (!send_piece(w, c, r, opt)) {
+		c->snd_nxt = before;
+		if (with_fin)
+			c->fin_sent = false;
+		tcp_sent_free(w, c, r);
+		return false;
+	}
+	if (n_bytes)
+		cursor_advance(c, n_bytes);
+	if (with_fin)
+		fin_was_sent(w, c);
+	c->prr_out += n_bytes;
+	foil_count(w, TCP, BYTES_TX, n_bytes);
+	return true;
+}
+
+static bool may_send_new(const struct tcp_conn *c)
+{
+	return c->state == TCP_STATE_ESTABLISHED || c->state == TCP_STATE_CLOSE_WAIT;
+}
+
+static uint32_t window_left(const struct tcp_conn *c)
+{
+	uint32_t edge = c->snd_una + c->snd_wnd;
+
+	return seq_gt(edge, c->snd_nxt) ? edge - c->snd_nxt : 0;
+}
+
+/* How much of unsent bytes goes into the next segment; 0: wait. */
+static uint32_t next_bytes(struct tcp_conn *c, uint32_t unsent, uint32_t room)
+{
+	uint32_t n_bytes = FOIL_MIN(unsent, room), window = window_left(c), in_flight = tcp_in_flight(c);
+
+	if (n_bytes > window) {
+		n_bytes = window;
+		if (n_bytes < c->snd_wnd_max / 2) /* silly window: a full segment, all there is, or half of the largest window */
+			return 0;
+	}
+	if (in_flight && in_flight + n_bytes > c->cwnd) {
+		c->is_cwnd_limited = true;
+		return 0;
+	}
+	return n_bytes;
+}
+
+static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
+{
+	struct tcp_options opt;
+	bool is_sent = false;
+
+	if (c->snd_una == c->snd_nxt && w->now_us - c->last_tx_us > c->rto_us)
+		c->cc->on_idle(w, c, w->now_us - c->last_tx_us);
+	c->is_cwnd_limited = false;
+	for (;;) {
+		uint32_t unsent = tcp_unsent_bytes(c);
+		if (!unsent && !c->fin_queued)
+			break;
+		options_of(w, c, &opt);
+		uint32_t n_bytes = next_bytes(c, unsent, c->mss_bytes - tcp_options_bytes(&opt));
+		if (unsent && !n_bytes)
+			break;
+		bool with_fin = c->fin_queued && n_bytes == unsent;
+		if (!send_new(w, c, n_bytes, &opt, with_fin)) {
+			tcp_output_want(w, c);
+			break;
+		}
+		is_sent = true;
+		if (with_fin)
+			break;
+	}
+	return is_sent;
+}
+
+bool tcp_output_probe(struct foil_worker *w, struct tcp_conn *c)
+{
+	struct tcp_options opt;
+
+	if (!may_send_new(c))
+		return false;
+	options_of(w, c, &opt);
+	uint32_t n_bytes = FOIL_MIN(tcp_unsent_bytes(c), c->mss_bytes - tcp_options_bytes(&opt));
+	/* a zero window is probed with one octet of new data (RFC 9293 3.8.6.1) */
+	n_bytes = FOIL_MIN(n_bytes, c->rtx_mode == TCP_RTX_PERSIST ? FOIL_MAX(window_left(c), 1u) : window_left(c));
+	return n_bytes && send_new(w, c, n_bytes, &opt, false);
+}
+
+bool tcp_send_control(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, uint8_t flags)
+{
+	struct tcp_options opt;
+
+	options_of(w, c, &opt);
+	struct tcp_segment_spec spec = {
+		.key = tcp_conn_key(c), .seq = seq, .ack = c->rcv_nxt, .wnd = tcp_window_offer(w, c), .flags = flags, .opt = &opt, .dst = &c->dst,
+	};
+	if (!tcp_segment_send(w, &spec))
+		return false;
+	ack_was_sent(w, c);
+	return true;
+}
+
+static void send_owed_acks(struct foil_worker *w, struct tcp_conn *c)
+{
+	/* A peer without SACK counts duplicate ACKs, so each out-of-order segment has its own (RFC 5681 4.2). */
+	uint32_t n = c->has_sack ? 1 : FOIL_MAX(c->n_dup_acks_owed, 1);
+
+	for (; n; n--) {
+		if (!tcp_send_control(w, c, c->snd_nxt, RTE_TCP_ACK_FLAG)) {
+			c->ack_now = true;
+			tcp_output_want(w, c);
+			return;
+		}
+		foil_count(w, TCP, PURE_ACKS_TX, 1);
+	}
+}
+
+void tcp_output(struct foil_worker *w, struct tcp_conn *c)
+{
+	bool is_sent = false;
+
+	if (c->state < TCP_STATE_ESTABLISHED)
+		return; /* SYNs are sent by connect.c and timers.c */
+	if (c->n_lost_bytes)
+		is_sent = send_lost(w, c);
+	if (may_send_new(c) && !c->n_lost_bytes)
+		is_sent |= send_unsent(w, c);
+	if (is_sent || c->tx.n_bytes)
+		tcp_rtx_start(w, c);
+	if (c->ack_now)
+		send_owed_acks(w, c);
+	else if (c->ack_delayed)
+		tcp_delack_arm(w, c);
+}

@@ -1,0 +1,202 @@
+/* Payload and FIN of an acceptable segment: trimmed to what is new and inside the window, queued, and acknowledged sooner or later
+ * (RFC 9293 3.10.7.4 seventh and eighth check, 3.8.6.3, RFC 5681 4.2); and the window that we offer (3.8.6.2.2, RFC 7323 2).
+ * Invariant: rcv_nxt <= rcv_adv; rcv_adv never moves back (a window once offered is not taken back). */
+#include "dataplane/tcp/tcp_priv.h"
+
+#define TCP_PRESSURE_WINDOW_BYTES (32u * 1024u) /* all that a connection is offered while mbufs are short */
+
+static uint32_t room_bytes(const struct foil_worker *w, const struct tcp_conn *c)
+{
+	uint32_t buf_bytes = c->rcv_buf_bytes, held = c->s.rx.n_bytes;
+
+	if (w->tcp->is_short_of_mbufs)
+		buf_bytes = FOIL_MIN(buf_bytes, TCP_PRESSURE_WINDOW_BYTES);
+	return buf_bytes > held ? buf_bytes - held : 0;
+}
+
+uint32_t tcp_window_offer(struct foil_worker *w, struct tcp_conn *c)
+{
+	uint32_t room = room_bytes(w, c), offered = c->rcv_adv - c->rcv_nxt;
+	uint32_t step = FOIL_MIN(c->rcv_buf_bytes / 2, (uint32_t)c->mss_bytes); /* receiver's silly window avoidance */
+
+	if (room > offered && room - offered >= step)
+		offered = room;
+	uint32_t field = (uint32_t)(((uint64_t)offered + (1u << c->rcv_wscale) - 1) >> c->rcv_wscale);
+	field = FOIL_MIN(field, (uint32_t)UINT16_MAX);
+	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + (field << c->rcv_wscale));
+	return field;
+}
+
+bool tcp_window_wants_update(const struct tcp_conn *c)
+{
+	uint32_t held = c->s.rx.n_bytes, room = c->rcv_buf_bytes > held ? c->rcv_buf_bytes - held : 0;
+	uint32_t offered = c->rcv_adv - c->rcv_nxt;
+
+	return room > offered && room - offered >= FOIL_MIN(c->rcv_buf_bytes / 2, 2u * c->mss_bytes);
+}
+
+void tcp_ack_owe(struct foil_worker *w, struct tcp_conn *c)
+{
+	c->ack_now = true;
+	tcp_output_want(w, c);
+}
+
+/* Every second full segment at once, others within TCP_DELACK_US (RFC 9293 3.8.6.3); at the start all at once. */
+static void ack_in_order(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
+{
+	if (n_bytes > c->rcv_mss_bytes)
+		c->rcv_mss_bytes = (uint16_t)FOIL_MIN(n_bytes, FOIL_MAX(c->mss_bytes, TCP_MSS_DEFAULT_V4));
+	c->rcv_unacked_bytes += n_bytes;
+	c->ack_delayed = true;
+	if (c->quickack_left) {
+		c->quickack_left--;
+		c->ack_now = true;
+	}
+	if (c->rcv_unacked_bytes >= 2u * c->rcv_mss_bytes)
+		c->ack_now = true;
+	tcp_output_want(w, c);
+}
+
+/* RFC 9293 3.8.6: the buffer doubles while a round trip fills half of it and the user keeps up. */
+static void autotune(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
+{
+	c->drs_bytes += n_bytes;
+	if (w->now_us - c->drs_at_us < FOIL_MAX(c->srtt_us, 1000u))
+		return;
+	if (c->drs_bytes >= c->rcv_buf_bytes / 2 && c->s.rx.n_bytes < c->rcv_buf_bytes / 2 && !w->tcp->is_short_of_mbufs)
+		c->rcv_buf_bytes = FOIL_MIN(2 * c->rcv_buf_bytes, w->tcp->p.rx_window_bytes_max);
+	c->drs_bytes = 0;
+	c->drs_at_us = w->now_us;
+}
+
+static void take_in_order(struct foil_worker *w, struct tcp_conn *c, struct foil_chain *own_chain)
+{
+	uint32_t n_bytes = own_chain->n_bytes, before = c->rcv_nxt;
+
+	c->rcv_nxt += n_bytes;
+	foil_count(w, TCP, BYTES_RX, n_bytes);
+	tcp_rx_append(&c->s.rx, own_chain);
+	if (FOIL_UNLIKELY(c->n_ooo_ranges)) {
+		tcp_reasm_pull(w, c);
+		c->ack_now = true; /* RFC 5681 4.2: a filled hole is told at once */
+	}
+	autotune(w, c, c->rcv_nxt - before);
+	ack_in_order(w, c, n_bytes);
+	tcp_conn_notify(w, c, TCP_EV_READABLE);
+}
+
+static void take_out_of_order(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, struct foil_chain *own_chain)
+{
+	enum tcp_reason why = tcp_reasm_insert(w, c, seq, own_chain);
+
+	if (why == TCP_REASON_OK)
+		foil_count(w, TCP, OOO_SEGMENTS, 1);
+	else
+		foil_reason_id(w, TCP, why);
+	if (c->n_dup_acks_owed < UINT8_MAX)
+		c->n_dup_acks_owed++;
+	c->quickack_left = TCP_QUICKACK_SEGS;
+	tcp_ack_owe(w, c);
+}
+
+/* The stream was released: bytes are acknowledged and forgotten. false: too many, the connection was reset. */
+static bool discard(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, struct foil_chain *own_chain)
+{
+	uint32_t n_bytes = own_chain->n_bytes;
+
+	foil_chain_clear(own_chain);
+	foil_reason(w, TCP, DISCARDED);
+	if (seq == c->rcv_nxt)
+		c->rcv_nxt += n_bytes;
+	c->n_discarded_bytes += n_bytes;
+	tcp_ack_owe(w, c);
+	if (c->n_discarded_bytes <= TCP_LINGER_DISCARD_BYTES_MAX)
+		return true;
+	foil_reason(w, TCP, LINGER_EXCEEDED);
+	tcp_conn_reset(w, c, STREAM_END_LOCAL);
+	return false;
+}
+
+/* rcv_nxt has reached the peer's FIN. The block may be gone afterwards. */
+static void take_fin(struct foil_worker *w, struct tcp_conn *c)
+{
+	c->rcv_nxt++;
+	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt);
+	c->s.rx_eof = true;
+	tcp_ack_owe(w, c);
+	if (!c->is_released)
+		tcp_conn_notify(w, c, TCP_EV_READABLE);
+	switch ((enum tcp_state)c->state) {
+	case TCP_STATE_ESTABLISHED:
+		tcp_conn_become(w, c, TCP_STATE_CLOSE_WAIT);
+		return;
+	case TCP_STATE_FIN_WAIT_1:
+		tcp_conn_become(w, c, TCP_STATE_CLOSING);
+		return;
+	case TCP_STATE_FIN_WAIT_2:
+		tcp_tw_enter(w, c);
+		return;
+	case TCP_STATE_CLOSED:
+	case TCP_STATE_SYN_SENT:
+	case TCP_STATE_SYN_RCVD:
+	case TCP_STATE_CLOSING:
+	case TCP_STATE_CLOSE_WAIT:
+	case TCP_STATE_LAST_ACK:
+	case TCP_STATE_TIME_WAIT:
+	case TCP_STATE_COUNT:
+		break;
+	}
+	FOIL_UNREACHABLE();
+}
+
+/* What is before rcv_nxt, after rcv_adv or after the FIN goes; *seq is that of the first byte kept. */
+static void trim(struct foil_worker *w, struct tcp_conn *c, uint32_t *seq, struct foil_chain *chain)
+{
+	if (seq_lt(*seq, c->rcv_nxt) && chain->n_bytes) {
+		uint32_t known = FOIL_MIN(c->rcv_nxt - *seq, chain->n_bytes);
+		c->dsack = (struct tcp_sack_block){*seq, *seq + known};
+		c->dsack_owed = c->has_sack;
+		tcp_ack_owe(w, c);
+		foil_chain_consume(chain, known);
+		*seq += known;
+		if (!chain->n_bytes)
+			foil_reason(w, TCP, DUPLICATE);
+	}
+	tcp_chain_cut_tail(chain, seq_gt(c->rcv_adv, *seq) ? c->rcv_adv - *seq : 0);
+	if (c->peer_fin_seen && seq_gt(*seq + chain->n_bytes, c->peer_fin_seq)) {
+		foil_reason(w, TCP, AFTER_FIN);
+		tcp_chain_cut_tail(chain, seq_gt(c->peer_fin_seq, *seq) ? c->peer_fin_seq - *seq : 0);
+	}
+}
+
+void tcp_receive(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg)
+{
+	struct foil_chain chain = {0};
+	uint32_t seq = seg->seq, fin_seq = seg->seq + seg->n_bytes;
+
+	tcp_seg_strip(seg);
+	foil_chain_append_mbuf(&chain, seg->m);
+	seg->m = NULL;
+	if ((seg->flags & RTE_TCP_FIN_FLAG) && !c->peer_fin_seen && seq_geq(fin_seq, c->rcv_nxt) && seq_leq(fin_seq, c->rcv_adv)) {
+		c->peer_fin_seen = true;
+		c->peer_fin_seq = fin_seq;
+	} else if (seg->flags & RTE_TCP_FIN_FLAG) {
+		tcp_ack_owe(w, c); /* again, or beyond the window */
+	}
+	if (FOIL_UNLIKELY(seq != c->rcv_nxt || c->peer_fin_seen || seq_gt(fin_seq, c->rcv_adv)))
+		trim(w, c, &seq, &chain);
+	if (chain.n_bytes) {
+		if (FOIL_UNLIKELY(c->is_released)) {
+			if (!discard(w, c, seq, &chain))
+				return;
+		} else if (FOIL_LIKELY(seq == c->rcv_nxt)) {
+			take_in_order(w, c, &chain);
+		} else {
+			take_out_of_order(w, c, seq, &chain);
+		}
+	}
+	if (FOIL_UNLIKELY(c->peer_fin_seen && !c->s.rx_eof && c->rcv_nxt == c->peer_fin_seq))
+		take_fin(w, c);
+	else if (FOIL_UNLIKELY(c->peer_fin_seen && !c->s.rx_eof))
+		tcp_ack_owe(w, c);
+}

@@ -1,0 +1,226 @@
+/* The timers of one connection: one for retransmission in all its modes (RTO by RFC 6298, the probe and reorder timers of RFC 8985,
+ * the zero-window probe of RFC 9293 3.8.6.1), one for delayed ACK, one slow one for keepalive and lingering.
+ *
+ * The retransmission timer is lazy: an ACK moves rtx_at_us, and the wheel's timer, when it comes too early, goes on to it.
+ * Invariant: rtx_mode is not TCP_RTX_NONE only while rtx_timer is armed. */
+#include "dataplane/tcp/tcp_priv.h"
+
+static void rtx_fire(struct foil_worker *w, struct foil_timer *timer);
+
+void tcp_rtx_arm(struct foil_worker *w, struct tcp_conn *c, enum tcp_rtx_mode mode, uint64_t at_us)
+{
+	c->rtx_mode = (uint8_t)mode;
+	c->rtx_at_us = at_us;
+	if (mode == TCP_RTX_NONE)
+		return; /* the wheel's timer finds nothing to do */
+	if (foil_timer_is_armed(&c->rtx_timer) && c->rtx_timer.expires_tick <= at_us / FOIL_TICK_US + 1)
+		return;
+	foil_timer_arm(w, &c->rtx_timer, at_us, rtx_fire);
+}
+
+static uint64_t give_up_us(const struct foil_worker *w, const struct tcp_conn *c)
+{
+	const struct tcp_params *p = &w->tcp->p;
+
+	return c->last_progress_us + (c->state < TCP_STATE_ESTABLISHED ? p->connect_timeout_us : p->user_timeout_us);
+}
+
+static void arm_rto(struct foil_worker *w, struct tcp_conn *c)
+{
+	uint64_t at_us = w->now_us + tcp_rto_backed_off(c, c->n_rto);
+
+	tcp_rtx_arm(w, c, TCP_RTX_RTO, FOIL_MAX(FOIL_MIN(at_us, give_up_us(w, c)), w->now_us + TCP_RTO_MIN_US / 4));
+}
+
+static bool may_probe_tail(const struct tcp_conn *c)
+{
+	return c->has_sack && c->ca_state == TCP_CA_OPEN && !c->n_sacked_bytes && !c->tlp_pending && !c->n_rto;
+}
+
+void tcp_rtx_restart(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (c->state < TCP_STATE_ESTABLISHED) {
+		arm_rto(w, c);
+		return;
+	}
+	bool is_outstanding = c->snd_una != c->snd_nxt, is_blocked = tcp_unsent_bytes(c) || (c->fin_queued && !c->fin_sent);
+	if ((!is_outstanding && is_blocked) || (is_outstanding && !c->snd_wnd)) {
+		if (c->rtx_mode != TCP_RTX_PERSIST)
+			tcp_rtx_arm(w, c, TCP_RTX_PERSIST, w->now_us + tcp_rto_backed_off(c, c->n_persist));
+	} else if (!is_outstanding) {
+		tcp_rtx_arm(w, c, TCP_RTX_NONE, 0);
+	} else if (may_probe_tail(c)) {
+		tcp_rtx_arm(w, c, TCP_RTX_TLP, w->now_us + tcp_tlp_timeout_us(w, c));
+	} else {
+		arm_rto(w, c);
+	}
+}
+
+void tcp_rtx_start(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (c->rtx_mode == TCP_RTX_RTO || c->rtx_mode == TCP_RTX_REO)
+		return;
+	tcp_rtx_restart(w, c);
+}
+
+static void give_up(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (c->state < TCP_STATE_ESTABLISHED) {
+		foil_reason(w, TCP, CONNECT_TIMEOUT);
+		tcp_conn_reset(w, c, STREAM_END_CONNECT_TIMEOUT);
+		return;
+	}
+	foil_reason(w, TCP, USER_TIMEOUT);
+	tcp_conn_reset(w, c, STREAM_END_TIMEOUT);
+}
+
+static void fire_rto(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (w->now_us >= give_up_us(w, c)) {
+		give_up(w, c);
+		return;
+	}
+	if (c->n_rto < UINT8_MAX)
+		c->n_rto++;
+	if (c->state < TCP_STATE_ESTABLISHED) {
+		foil_count(w, TCP, SYN_RETRANSMITS, 1);
+		tcp_send_syn(w, c);
+	} else {
+		tcp_recovery_on_rto(w, c);
+		tcp_output_want(w, c);
+	}
+	arm_rto(w, c);
+}
+
+static void fire_persist(struct foil_worker *w, struct tcp_conn *c)
+{
+	struct tcp_sent *first = tcp_sent_of(tcp_list_first(&c->sent));
+
+	if (w->now_us - c->last_rx_us >= w->tcp->p.user_timeout_us) { /* a peer that answers may keep its window shut */
+		give_up(w, c);
+		return;
+	}
+	if (c->n_persist < UINT8_MAX)
+		c->n_persist++;
+	foil_count(w, TCP, PERSIST_PROBES, 1);
+	c->rtx_mode = TCP_RTX_PERSIST;
+	if (first)
+		(void)tcp_output_retransmit(w, c, first); /* without an mbuf: at the next probe */
+	else
+		(void)tcp_output_probe(w, c);
+	tcp_rtx_arm(w, c, TCP_RTX_PERSIST, w->now_us + tcp_rto_backed_off(c, c->n_persist));
+}
+
+static void fire_reo(struct foil_worker *w, struct tcp_conn *c)
+{
+	uint32_t wait_us;
+	bool is_lost = tcp_rack_detect(w, c, &wait_us);
+
+	c->rtx_mode = TCP_RTX_NONE;
+	if (is_lost && c->ca_state == TCP_CA_OPEN)
+		tcp_recovery_enter(w, c);
+	if (wait_us)
+		tcp_rtx_arm(w, c, TCP_RTX_REO, w->now_us + wait_us);
+	else
+		tcp_rtx_restart(w, c);
+	tcp_output_want(w, c);
+}
+
+static void rtx_fire(struct foil_worker *w, struct foil_timer *timer)
+{
+	struct tcp_conn *c = FOIL_CONTAINER_OF(timer, struct tcp_conn, rtx_timer);
+
+	if (c->rtx_mode == TCP_RTX_NONE)
+		return;
+	if (w->now_us < c->rtx_at_us) {
+		foil_timer_arm(w, timer, c->rtx_at_us, rtx_fire);
+		return;
+	}
+	switch ((enum tcp_rtx_mode)c->rtx_mode) {
+	case TCP_RTX_NONE:
+		return;
+	case TCP_RTX_RTO:
+		fire_rto(w, c);
+		return;
+	case TCP_RTX_TLP:
+		tcp_tlp_fire(w, c);
+		return;
+	case TCP_RTX_REO:
+		fire_reo(w, c);
+		return;
+	case TCP_RTX_PERSIST:
+		fire_persist(w, c);
+		return;
+	}
+	FOIL_UNREACHABLE();
+}
+
+static void delack_fire(struct foil_worker *w, struct foil_timer *timer)
+{
+	struct tcp_conn *c = FOIL_CONTAINER_OF(timer, struct tcp_conn, delack_timer);
+
+	if (!c->ack_delayed)
+		return;
+	c->ack_now = true;
+	tcp_output_want(w, c);
+}
+
+/* The wheel's timer is left armed when the ACK rode on data; it then fires once for the next one, early at worst. */
+void tcp_delack_arm(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (!foil_timer_is_armed(&c->delack_timer))
+		foil_timer_arm(w, &c->delack_timer, w->now_us + TCP_DELACK_US, delack_fire);
+}
+
+/* false: the connection was given up. */
+static bool keepalive(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (w->now_us - c->last_rx_us < w->tcp->p.keepalive_idle_us || c->snd_una != c->snd_nxt)
+		return true;
+	if (c->n_keepalive >= TCP_KEEPALIVE_PROBES) {
+		foil_reason(w, TCP, KEEPALIVE_TIMEOUT);
+		tcp_conn_reset(w, c, STREAM_END_TIMEOUT);
+		return false;
+	}
+	c->n_keepalive++;
+	foil_count(w, TCP, KEEPALIVE_PROBES, 1);
+	(void)tcp_send_control(w, c, c->snd_nxt - 1, RTE_TCP_ACK_FLAG); /* RFC 9293 3.8.4; without an mbuf: the next one */
+	return true;
+}
+
+static void slow_fire(struct foil_worker *w, struct foil_timer *timer)
+{
+	struct tcp_conn *c = FOIL_CONTAINER_OF(timer, struct tcp_conn, slow_timer);
+
+	if (!c->is_released) {
+		if (!keepalive(w, c))
+			return;
+	} else if (w->now_us - c->last_progress_us >= TCP_LINGER_US) {
+		foil_reason(w, TCP, LINGER_EXCEEDED);
+		tcp_conn_reset(w, c, STREAM_END_TIMEOUT);
+		return;
+	}
+	tcp_slow_arm(w, c);
+}
+
+void tcp_slow_arm(struct foil_worker *w, struct tcp_conn *c)
+{
+	uint64_t idle_us = w->tcp->p.keepalive_idle_us, at_us;
+
+	if (c->is_released) {
+		at_us = c->last_progress_us + TCP_LINGER_US;
+	} else if (idle_us && c->state >= TCP_STATE_ESTABLISHED) {
+		at_us = c->n_keepalive ? w->now_us + TCP_KEEPALIVE_INTERVAL_US : c->last_rx_us + idle_us;
+	} else {
+		return;
+	}
+	foil_timer_arm(w, &c->slow_timer, FOIL_MAX(at_us, w->now_us + FOIL_TICK_US), slow_fire);
+}
+
+void tcp_timers_cancel(struct foil_worker *w, struct tcp_conn *c)
+{
+	foil_timer_cancel(w, &c->rtx_timer);
+	foil_timer_cancel(w, &c->delack_timer);
+	foil_timer_cancel(w, &c->slow_timer);
+	c->rtx_mode = TCP_RTX_NONE;
+}
