@@ -35,6 +35,10 @@ static bool choose_port(struct foil_worker *w, struct tcp_key *key, uint32_t *ha
 {
 	uint32_t n_tries = TCP_PORT_TRIES_PER_WORKER * FOIL_MAX(w->n_workers, 1);
 
+	if (key->local.port) {
+		*hash = tcp_flow_hash(w->tcp, key);
+		return is_port_free(w, key, *hash, iss_above);
+	}
 	while (n_tries--) {
 		key->local.port = (uint16_t)(TCP_PORT_MIN + foil_prng_below(&w->prng, TCP_PORT_MAX - TCP_PORT_MIN + 1));
 		if (w->n_workers > 1 && net_flow_hash(tcp_addr(&key->remote), tcp_addr(&key->local), key->remote.port, key->local.port) %
@@ -85,6 +89,7 @@ int tcp_connect(struct foil_worker *w, const struct tcp_connect_params *p, struc
 	memcpy(key.local.ip, local.b, 16);
 	memcpy(key.remote.ip, p->remote.b, 16);
 	key.remote.port = p->remote_port;
+	key.local.port = p->local_port;
 	if (w->tcp->is_short_of_mbufs) {
 		foil_reason(w, TCP, MEMORY);
 		return -ENOBUFS;
@@ -105,8 +110,8 @@ int tcp_connect(struct foil_worker *w, const struct tcp_connect_params *p, struc
 	c->snd_una = c->iss;
 	c->snd_nxt = c->iss + 1;
 	tcp_conn_become(w, c, TCP_STATE_SYN_SENT);
-	tcp_send_syn(w, c);
 	tcp_rtx_restart(w, c);
+	tcp_send_syn(w, c); /* last: net may know at once that nobody is there, and say so to tcp_icmp_input */
 	*out = &c->s;
 	return 0;
 }
@@ -152,8 +157,8 @@ void tcp_syn_sent_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_se
 	take_syn(w, c, seg);
 	if (!has_ack) { /* simultaneous open, RFC 9293 figure 8 */
 		tcp_conn_become(w, c, TCP_STATE_SYN_RCVD);
-		tcp_send_syn(w, c);
 		tcp_rtx_restart(w, c);
+		tcp_send_syn(w, c);
 		rte_pktmbuf_free(seg->m);
 		return;
 	}

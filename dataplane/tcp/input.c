@@ -2,8 +2,6 @@
  * PAWS (RFC 7323 5.3) before and the answers of RFC 5961 to blind attacks. Header prediction takes the usual segment past them.
  * What happens to payload is receive.c's, what an ACK does is ack.c's; connections without a stream are syn.c's and timewait.c's.
  * Invariant: a dropped segment counts under exactly one reason, and every mbuf is freed or kept exactly once. */
-#include <rte_byteorder.h>
-#include <rte_ip.h>
 #include <rte_prefetch.h>
 
 #include "dataplane/tcp/tcp_priv.h"
@@ -16,23 +14,6 @@ void tcp_seg_drop(struct foil_worker *w, struct tcp_seg *seg, enum tcp_reason wh
 	foil_reason_id(w, TCP, why);
 	rte_pktmbuf_free(seg->m);
 	seg->m = NULL;
-}
-
-static bool is_checksum_right(const struct rte_mbuf *m, const struct net_rx_meta *meta)
-{
-	uint64_t offload = m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
-	uint16_t data_sum;
-
-	if (offload == RTE_MBUF_F_RX_L4_CKSUM_GOOD || offload == RTE_MBUF_F_RX_L4_CKSUM_NONE)
-		return true; /* NONE: never left a machine whose memory vouches for it */
-	if (offload == RTE_MBUF_F_RX_L4_CKSUM_BAD || rte_raw_cksum_mbuf(m, 0, m->pkt_len, &data_sum) != 0)
-		return false;
-	uint32_t from = net_addr_is_v4(&meta->dst) ? 12 : 0;
-	uint32_t sum = rte_raw_cksum(meta->src.b + from, 16 - from) + rte_raw_cksum(meta->dst.b + from, 16 - from) + data_sum;
-	sum += rte_cpu_to_be_16(TCP_PROTO) + rte_cpu_to_be_16((uint16_t)m->pkt_len);
-	sum = (sum >> 16) + (sum & 0xffff);
-	sum += sum >> 16;
-	return (uint16_t)sum == 0xffff;
 }
 
 static enum tcp_reason decode(struct rte_mbuf *m, struct tcp_seg *seg)
@@ -51,14 +32,12 @@ static enum tcp_reason decode(struct rte_mbuf *m, struct tcp_seg *seg)
 	seg->hdr_bytes = (uint8_t)((cur_u8(&cur) >> 4) * 4);
 	seg->flags = cur_u8(&cur);
 	seg->wnd = cur_be16(&cur);
-	(void)cur_be32(&cur); /* checksum and urgent pointer: URG is data like any other (RFC 6093) */
+	(void)cur_be32(&cur); /* checksum: net has checked it; urgent pointer: URG is data like any other (RFC 6093) */
 	if (cur.short_read || seg->hdr_bytes < TCP_HDR_BYTES || seg->hdr_bytes > m->pkt_len)
 		return TCP_REASON_BAD_HEADER;
 	memcpy(seg->key.local.ip, meta->dst.b, 16);
 	memcpy(seg->key.remote.ip, meta->src.b, 16);
 	seg->n_bytes = m->pkt_len - seg->hdr_bytes;
-	if (!is_checksum_right(m, meta))
-		return TCP_REASON_BAD_CHECKSUM;
 	uint32_t opt_bytes = seg->hdr_bytes - TCP_HDR_BYTES;
 	if (!tcp_options_parse(cur_bytes(&cur, opt_bytes), opt_bytes, &seg->opt))
 		return TCP_REASON_BAD_HEADER;

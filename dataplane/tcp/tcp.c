@@ -44,7 +44,8 @@ static int check_params(const struct tcp_params *p, struct foil_error *err)
 	if (!tcp_cc_find(p->congestion))
 		return foil_error_set(err, -EINVAL, "tcp.congestion is \"%s\"; say cubic or newreno", p->congestion);
 	if (p->rx_window_bytes_max > 1u << 30 || p->rx_window_bytes > p->rx_window_bytes_max)
-		return foil_error_set(err, -EINVAL, "tcp.rx_window_bytes %u and tcp.rx_window_bytes_max %u: the first must not be above the second, nor that above 1 GiB (RFC 7323 2.3)",
+		return foil_error_set(err, -EINVAL, "tcp.rx_window_bytes %u and tcp.rx_window_bytes_max %u: the first must not be above the "
+				      "second, nor that above 1 GiB (RFC 7323 2.3)",
 				      p->rx_window_bytes, p->rx_window_bytes_max);
 	if (p->mss_max && p->mss_max < TCP_MSS_MIN)
 		return foil_error_set(err, -EINVAL, "tcp.mss_max is %u; at least %u", p->mss_max, TCP_MSS_MIN);

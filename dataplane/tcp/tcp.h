@@ -66,6 +66,7 @@ struct tcp_connect_params {
 	struct net_addr remote;
 	uint16_t remote_port;
 	struct net_addr local;     /* all zero: net_source_for decides */
+	uint16_t local_port;       /* 0: chosen so that the answers reach this worker */
 	const struct stream_user *user; /* opened or closed is called later, never from inside tcp_connect */
 	void *user_data;
 };

@@ -82,14 +82,14 @@ static void fire_rto(struct foil_worker *w, struct tcp_conn *c)
 	}
 	if (c->n_rto < UINT8_MAX)
 		c->n_rto++;
+	arm_rto(w, c);
 	if (c->state < TCP_STATE_ESTABLISHED) {
 		foil_count(w, TCP, SYN_RETRANSMITS, 1);
-		tcp_send_syn(w, c);
+		tcp_send_syn(w, c); /* last: it may end the connection, see tcp_connect */
 	} else {
 		tcp_recovery_on_rto(w, c);
 		tcp_output_want(w, c);
 	}
-	arm_rto(w, c);
 }
 
 static void fire_persist(struct foil_worker *w, struct tcp_conn *c)
