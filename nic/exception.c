@@ -1,0 +1,110 @@
+/* The exception path: what is not ours goes to a kernel device of the port, and what the kernel sends there leaves by the port, both
+ * untouched. Off unless asked for. Worker 0 owns the device; the others hand packets over by a bounded ring.
+ * Invariant: the kernel device has the port's MAC address, so frames fit both sides as they are. */
+#include "nic/nic_priv.h"
+
+#include <errno.h>
+
+#include <rte_dev.h>
+#include <rte_errno.h>
+
+#define EXCEPTION_DESC 512
+#define EXCEPTION_TURNS 16u /* the kernel's side is looked at every so many turns: it costs a system call */
+
+static int tap_setup(struct nic_port *port, const struct nic_port_params *p)
+{
+	struct rte_eth_conf conf = {0};
+	int socket = rte_eth_dev_socket_id(port->dpdk);
+	int rc = rte_eth_dev_configure(port->exception_dpdk, 1, 1, &conf);
+
+	if (socket < 0)
+		socket = 0;
+	rc = rc ? rc : rte_eth_rx_queue_setup(port->exception_dpdk, 0, EXCEPTION_DESC, (unsigned int)socket, NULL, p->rx_pools[0]);
+	rc = rc ? rc : rte_eth_tx_queue_setup(port->exception_dpdk, 0, EXCEPTION_DESC, (unsigned int)socket, NULL);
+	return rc ? rc : rte_eth_dev_start(port->exception_dpdk);
+}
+
+int nic_exception_open(struct nic_port *port, const struct nic_port_params *p, struct foil_error *err)
+{
+	char device[NIC_NAME_MAX], args[256], ring[RTE_RING_NAMESIZE], mac[RTE_ETHER_ADDR_FMT_SIZE];
+	int rc;
+
+	snprintf(device, sizeof(device), "net_tap_exc%u", port->index);
+	rte_ether_format_addr(mac, sizeof(mac), &port->mac);
+	snprintf(args, sizeof(args), "%s,iface=foil-tap%u,mac=%s", device, port->index, mac);
+	rc = rte_dev_probe(args);
+	if (rc || rte_eth_dev_get_port_by_name(device, &port->exception_dpdk))
+		return foil_error_set(err, rc ? rc : -ENODEV, "port %s: the exception path's device foil-tap%u cannot be made: %s; is /dev/net/tun there?",
+				      port->name, port->index, rte_strerror(-rc));
+	port->has_exception = true;
+	rc = tap_setup(port, p);
+	if (rc)
+		return foil_error_set(err, rc, "port %s: the exception path's device foil-tap%u does not start: %s", port->name, port->index,
+				      rte_strerror(-rc));
+	snprintf(ring, sizeof(ring), "nic-exc-%u", port->index);
+	port->exception_ring = rte_ring_create(ring, NIC_RING_SLOTS, SOCKET_ID_ANY, RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
+	if (!port->exception_ring)
+		return foil_error_set(err, -rte_errno, "port %s: no memory for the exception path's ring", port->name);
+	return 0;
+}
+
+static void ring_drain(struct rte_ring *r)
+{
+	void *m;
+
+	while (r && rte_ring_dequeue(r, &m) == 0)
+		rte_pktmbuf_free(m);
+}
+
+void nic_exception_close(struct nic_port *port)
+{
+	struct rte_eth_dev_info info;
+
+	if (!port->has_exception)
+		return;
+	ring_drain(port->exception_ring);
+	rte_ring_free(port->exception_ring);
+	(void)rte_eth_dev_stop(port->exception_dpdk); /* closing: nothing could be done */
+	if (rte_eth_dev_info_get(port->exception_dpdk, &info) == 0) {
+		(void)rte_eth_dev_close(port->exception_dpdk);
+		(void)rte_dev_remove(info.device);
+	}
+	port->has_exception = false;
+}
+
+void nic_exception(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_pkt)
+{
+	struct nic_port *port = ((struct nic_queue *)p->driver)->port;
+
+	if (!port->has_exception) {
+		foil_reason(w, NIC, EXCEPTION_OFF);
+		rte_pktmbuf_free(own_pkt);
+	} else if (rte_ring_enqueue(port->exception_ring, own_pkt)) {
+		foil_reason(w, NIC, EXCEPTION_RING_FULL);
+		rte_pktmbuf_free(own_pkt);
+	}
+}
+
+static uint16_t burst_move(struct foil_worker *w, uint16_t to, struct rte_mbuf **own_pkts, uint16_t n, enum nic_reason full)
+{
+	uint16_t n_sent = n ? rte_eth_tx_burst(to, 0, own_pkts, n) : 0;
+
+	for (uint16_t i = n_sent; i < n; i++) {
+		foil_reason_id(w, NIC, full);
+		rte_pktmbuf_free(own_pkts[i]);
+	}
+	return n_sent;
+}
+
+void nic_exception_turn(struct foil_worker *w, struct nic_port *port)
+{
+	struct rte_mbuf *pkts[NET_BURST];
+	struct nic_queue *q = &port->queues[0];
+	unsigned int n = rte_ring_dequeue_burst(port->exception_ring, (void **)pkts, NET_BURST, NULL);
+
+	foil_count(w, NIC, EXCEPTIONS_OUT, burst_move(w, port->exception_dpdk, pkts, (uint16_t)n, NIC_REASON_EXCEPTION_TAP_FULL));
+	if (n == 0 && ++q->n_turns % EXCEPTION_TURNS)
+		return;
+	n = rte_eth_rx_burst(port->exception_dpdk, 0, pkts, NET_BURST);
+	foil_count(w, NIC, EXCEPTIONS_IN, burst_move(w, port->dpdk, pkts, (uint16_t)n, NIC_REASON_EXCEPTION_TX_FULL));
+}

@@ -1,0 +1,155 @@
+/* Bursts between a worker and its queue pair, and the rings between workers where the device cannot part flows itself.
+ * With one worker and no exception path there is nothing between the driver and net (nic_rx_direct). Else each worker has one ring
+ * towards it (many producers, itself the consumer), and worker 0 is the keeper: it sends for workers without a transmit queue and
+ * owns the exception device.
+ * Invariant: a driver queue is touched by exactly one worker. */
+#include "nic/nic_priv.h"
+
+static void wake(struct nic_port *port, uint16_t worker)
+{
+	struct nic_idle *idle = __atomic_load_n(&port->idle[worker], __ATOMIC_ACQUIRE);
+
+	if (idle)
+		nic_idle_wake(idle);
+}
+
+uint16_t nic_rx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts)
+{
+	uint16_t n = rte_eth_rx_burst(p->dpdk_port, p->queue, pkts, n_pkts);
+
+	foil_count(w, NIC, RX_PACKETS, n);
+	return n;
+}
+
+uint16_t nic_tx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts)
+{
+	uint16_t n = rte_eth_tx_burst(p->dpdk_port, p->queue, own_pkts, n_pkts);
+
+	foil_count(w, NIC, TX_PACKETS, n);
+	return n;
+}
+
+uint16_t nic_tx_ring(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts)
+{
+	struct nic_port *port = ((struct nic_queue *)p->driver)->port;
+	unsigned int n = rte_ring_enqueue_burst(port->tx_ring, (void **)own_pkts, n_pkts, NULL);
+
+	wake(port, 0);
+	return (uint16_t)n;
+}
+
+/* Packets of workers that have no transmit queue. What the driver does not take now is dropped: there is no one to give it back to. */
+static void keeper_send(struct foil_worker *w, struct nic_port *port)
+{
+	struct rte_mbuf *pkts[NET_BURST];
+	unsigned int n = rte_ring_dequeue_burst(port->tx_ring, (void **)pkts, NET_BURST, NULL);
+	uint16_t n_sent = n ? rte_eth_tx_burst(port->dpdk, 0, pkts, (uint16_t)n) : 0;
+
+	foil_count(w, NIC, TX_PACKETS, n_sent);
+	for (uint16_t i = n_sent; i < n; i++) {
+		foil_reason(w, NIC, TX_RING_FULL);
+		rte_pktmbuf_free(pkts[i]);
+	}
+}
+
+uint16_t nic_rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts)
+{
+	struct nic_queue *q = p->driver;
+	struct nic_port *port = q->port;
+	struct rte_ring *ring = port->steer[q->worker];
+	uint16_t n_hw = q->has_hw ? rte_eth_rx_burst(p->dpdk_port, p->queue, pkts, n_pkts) : 0;
+	unsigned int n_ring = 0;
+
+	if (ring && n_hw < n_pkts)
+		n_ring = rte_ring_dequeue_burst(ring, (void **)(pkts + n_hw), n_pkts - n_hw, NULL);
+	if (q->worker == 0) {
+		if (port->tx_ring)
+			keeper_send(w, port);
+		if (port->has_exception)
+			nic_exception_turn(w, port);
+	}
+	foil_count(w, NIC, RX_PACKETS, n_hw);
+	foil_count(w, NIC, STEERED_IN, n_ring);
+	return (uint16_t)(n_hw + n_ring);
+}
+
+static bool nic_steer(struct foil_worker *w, struct net_port *p, struct rte_mbuf *pkt, uint32_t flow_hash)
+{
+	struct nic_port *port = ((struct nic_queue *)p->driver)->port;
+	uint16_t owner = net_flow_worker(flow_hash, port->n_workers);
+
+	if (owner == w->id)
+		return false;
+	if (rte_ring_enqueue(port->steer[owner], pkt)) {
+		foil_reason(w, NIC, STEER_RING_FULL);
+		rte_pktmbuf_free(pkt);
+	} else {
+		foil_count(w, NIC, STEERED_OUT, 1);
+		wake(port, owner);
+	}
+	return true;
+}
+
+static void nic_share(struct foil_worker *w, struct net_port *p, struct rte_mbuf *pkt)
+{
+	struct nic_port *port = ((struct nic_queue *)p->driver)->port;
+
+	if (pkt->port == NIC_MARK_SHARED)
+		return;
+	for (uint16_t i = 0; i < port->n_workers; i++) {
+		struct rte_mbuf *copy = i == w->id ? NULL : rte_pktmbuf_copy(pkt, w->mbuf_pool, 0, UINT32_MAX);
+
+		if (i == w->id)
+			continue;
+		if (!copy) {
+			foil_reason(w, NIC, SHARE_NO_MBUF);
+			continue;
+		}
+		copy->port = NIC_MARK_SHARED;
+		if (rte_ring_enqueue(port->steer[i], copy)) {
+			foil_reason(w, NIC, STEER_RING_FULL);
+			rte_pktmbuf_free(copy);
+			continue;
+		}
+		foil_count(w, NIC, SHARED_OUT, 1);
+		wake(port, i);
+	}
+}
+
+void nic_port_queue(struct nic_port *port, uint16_t worker, struct net_port *out)
+{
+	struct nic_queue *q = &port->queues[worker];
+	bool alone = port->n_workers == 1 && !port->has_exception;
+
+	FOIL_ASSERT(worker < port->n_workers);
+	*q = (struct nic_queue){.port = port, .worker = worker, .hw = worker, .has_hw = worker < port->n_queues};
+	memset(out, 0, sizeof(*out));
+	out->rx_burst = alone ? nic_rx_direct : nic_rx_shared;
+	out->tx_burst = q->has_hw ? nic_tx_direct : nic_tx_ring;
+	out->driver = q;
+	out->index = port->index;
+	out->dpdk_port = port->dpdk;
+	out->queue = q->hw;
+	out->mtu = port->mtu;
+	out->tx_cksum_ip = port->tx_cksum_ip;
+	out->tx_cksum_l4 = port->tx_cksum_l4;
+	out->rx_cksum = port->rx_cksum;
+	out->rx_trusted = port->uri.checksums_trust;
+	out->tx_multi_seg = port->tx_multi_seg;
+	out->tso = port->tso;
+	out->rss = port->rss;
+	out->mac = port->mac;
+	out->vlan = port->vlan;
+}
+
+void nic_ports_hooks(struct nic_port *const *ports, uint16_t n_ports, struct net_params *p)
+{
+	for (uint16_t i = 0; i < n_ports; i++) {
+		if (ports[i]->n_workers > 1) {
+			p->steer = nic_steer;
+			p->share = nic_share;
+		}
+		if (ports[i]->has_exception)
+			p->exception = nic_exception;
+	}
+}
