@@ -12,18 +12,22 @@ enum nic_idle_mode {
 #define NIC_IDLE_NAP_US_MAX 1000u
 #define NIC_IDLE_FDS_MAX (NET_PORTS_MAX + 1)
 
+struct nic_idle_fd {
+	int fd;
+	bool drain;            /* an event descriptor: read it after it was readable */
+	struct nic_port *port; /* whose interrupt must be armed first; NULL if poll() needs nothing more */
+};
+
 struct nic_idle {
 	struct foil_worker *w;
 	enum nic_idle_mode mode;    /* in force, after fallbacks */
-	uint32_t n_empty;           /* turns since the last work */
-	uint64_t idle_since_us, nap_us;
 	uint32_t asleep;            /* atomic: nic_idle_wake writes the event only then */
+	bool lying, slack_set;      /* lying: asleep is said, one more turn, then the wait */
+	uint64_t idle_since_us, nap_us, sleep_us_max;
 	int wake_fd;
-	uint16_t n_fds;
-	struct nic_idle_fd {
-		int fd;
-		struct nic_port *port; /* whose interrupt must be armed, NULL if poll() needs nothing more */
-	} fds[NIC_IDLE_FDS_MAX];
+	uint16_t n_fds, n_ports;
+	struct nic_idle_fd fds[NIC_IDLE_FDS_MAX];
+	struct nic_port *ports[NET_PORTS_MAX];
 };
 
 /* "poll", "pause", "interrupt". 0 or -EINVAL. */
