@@ -14,7 +14,7 @@
 #define FOIL_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FOIL_MUST_USE __attribute__((warn_unused_result))
 #define FOIL_CACHE_ALIGNED __attribute__((aligned(64)))
-#define FOIL_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define FOIL_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 #define FOIL_COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 #define FOIL_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define FOIL_MAX(a, b) ((a) > (b) ? (a) : (b))

@@ -51,6 +51,7 @@ static inline bool mesh_host_is_ejected(const struct mesh_host *h)
 	return __atomic_load_n(&h->ejected_us, __ATOMIC_RELAXED) != 0;
 }
 
+struct mesh_shared;
 /* The published configuration: workers read it once a turn. NULL before the first publish. */
 const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh);
 /* Says that worker w works with c from now on (mesh_config_is_adopted, _is_quiet). */
