@@ -92,7 +92,7 @@ def run_suite(tally, suite):
 
 
 def fuzz(tally, seconds, only=()):
-    build.build("fuzz")
+    build.build("fuzz", ["fuzzers"])
     programs = sorted(p for p in glob.glob(os.path.join(build.folder("fuzz"), "tests", "fuzz", "fuzz_*")) if os.access(p, os.X_OK) and os.path.isfile(p))
     programs = [p for p in programs if not only or os.path.basename(p)[5:] in only]
     if not programs:
