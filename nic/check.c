@@ -202,7 +202,8 @@ static void check_packet_socket(struct check *c)
 	char status[64] = "";
 	bool there = read_line(c, status, sizeof(status), "/proc/net/packet");
 
-	say(c, "packet-socket", "", there ? "" : "modprobe af_packet; needed for af_packet: ports only", "the kernel %s packet sockets", there ? "has" : "lacks");
+	say(c, "packet-socket", "", there ? "" : "modprobe af_packet; needed for af_packet: ports only",
+	    "the kernel %s packet sockets", there ? "has" : "lacks");
 }
 
 unsigned int nic_check(const char *root, nic_check_fn fn, void *arg)

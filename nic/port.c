@@ -28,7 +28,7 @@ static unsigned int packet_sockets(int fds[FDS_MAX])
 	DIR *d = opendir("/proc/self/fd");
 
 	for (struct dirent *e; d && (e = readdir(d)) && n < FDS_MAX;) {
-		int fd = atoi(e->d_name), domain = 0;
+		int fd = (int)strtol(e->d_name, NULL, 10), domain = 0;
 		socklen_t len = sizeof(domain);
 		if (e->d_name[0] == '.' || fd == dirfd(d) || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) || domain != AF_PACKET)
 			continue;

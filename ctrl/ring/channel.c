@@ -261,7 +261,8 @@ int ring_server_open(const struct ring_server_params *p, struct ring_server **ou
 	if (rc < 0) {
 		close_fd(fd);
 		free(s);
-		return rc == -EADDRINUSE ? foil_error_set(err, rc, "agent socket %s: another hydrofoil listens there; stop it, or give this node its own agent_socket", p->path)
+		return rc == -EADDRINUSE ? foil_error_set(err, rc,
+				      "agent socket %s: another hydrofoil listens there; stop it, or give this node its own agent_socket", p->path)
 					 : foil_error_set(err, rc, "agent socket %s: %s", p->path, strerror(-rc));
 	}
 	*s = (struct ring_server){.listener = fd, .candidate = -1, .to_node_bytes = p->to_node_bytes ? p->to_node_bytes : 16u << 20,

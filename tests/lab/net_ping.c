@@ -97,7 +97,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: net_ping URI SECONDS poll|pause|interrupt N_WORKERS ADDRESS/LEN...\n");
 		return 2;
 	}
-	uint16_t n = (uint16_t)atoi(argv[4]), n_locals = (uint16_t)(argc - 5);
+	uint16_t n = (uint16_t)strtoul(argv[4], NULL, 10), n_locals = (uint16_t)(argc - 5);
 	for (uint16_t i = 0; i < n_locals; i++)
 		if (net_prefix_parse(argv[5 + i], &locals[i].prefix))
 			return 2;
@@ -107,7 +107,7 @@ int main(int argc, char **argv)
 	if (nic_eal_start(&ep, &err))
 		die(&err);
 	for (uint16_t i = 0; i < n; i++)
-		worker_make(i, n, (uint64_t)atoi(argv[2]), &pools[i]);
+		worker_make(i, n, strtoull(argv[2], NULL, 10), &pools[i]);
 	struct nic_port *port;
 	struct nic_port_params pp = {.name = "p0", .uri = argv[1], .n_workers = n, .rx_pools = pools, .interrupts = mode == NIC_IDLE_INTERRUPT,
 				     .exception_tap = getenv("NET_PING_EXCEPTION") != NULL, .notice = notice};
