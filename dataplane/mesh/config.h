@@ -119,6 +119,27 @@ struct mesh_retry_policy {
 	uint32_t host_selection_max_attempts; /* 5 */
 };
 
+struct mesh_mirror {
+	uint32_t slot;
+	struct foil_slice cluster;
+	uint32_t per_million;
+	bool append_shadow_suffix;
+};
+struct mesh_fault {
+	uint64_t delay_us;
+	uint32_t delay_per_million, abort_per_million;
+	uint16_t abort_http_status; /* 0 = none */
+	bool has_abort_grpc;
+	uint8_t abort_grpc_status;
+};
+/* The lists are joined with "," when decoded; NULL data where the resource has none. */
+struct mesh_cors {
+	const struct mesh_string_match *allow_origins;
+	uint16_t n_allow_origins;
+	struct foil_slice allow_methods, allow_headers, expose_headers, max_age; /* max_age: the seconds as text */
+	bool allow_credentials, ignore_unmatched_preflights;
+};
+
 struct mesh_route_action {
 	const struct mesh_weighted_cluster *clusters;
 	uint16_t n_clusters;
@@ -132,6 +153,8 @@ struct mesh_route_action {
 	uint64_t idle_timeout_us;
 	const struct mesh_retry_policy *retry;  /* NULL = none */
 	uint16_t cluster_not_found_status;      /* 503 */
+	const struct mesh_mirror *mirrors;
+	uint16_t n_mirrors;
 };
 struct mesh_redirect {
 	uint16_t code, port;
@@ -155,6 +178,8 @@ struct mesh_route {
 	};
 	struct mesh_header_ops request_headers, response_headers;
 	struct foil_slice decorator_operation;
+	const struct mesh_fault *fault; /* NULL = none, as cors; what filters read of a route */
+	const struct mesh_cors *cors;
 	struct mesh_source source;
 };
 
