@@ -2,7 +2,8 @@
  * Invariant: head - tail <= n_bytes, by our own index and a checked copy of the other's. */
 #include "ctrl/ring/ring.h"
 
-#include <errno.h>
+#include "dataplane/core/crc32c.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,29 +16,6 @@ struct frame_header {
 
 #define HEADER_BYTES ((uint64_t)sizeof(struct frame_header))
 #define PADDED(n) (((uint64_t)(n) + 7) & ~(uint64_t)7)
-
-static const uint32_t crc_table[16] = { /* half-byte table of the reflected polynomial 0x82f63b78 */
-	0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
-	0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
-};
-
-uint32_t ring_crc32c(uint32_t crc, const void *data, size_t n_bytes)
-{
-	const uint8_t *p = data;
-	crc = ~crc;
-#ifdef __SSE4_2__
-	for (; n_bytes >= 8; n_bytes -= 8, p += 8) {
-		uint64_t word;
-		memcpy(&word, p, 8);
-		crc = (uint32_t)__builtin_ia32_crc32di(crc, word);
-	}
-#endif
-	for (; n_bytes > 0; n_bytes--, p++) {
-		crc = crc_table[(crc ^ *p) & 15] ^ crc >> 4;
-		crc = crc_table[(crc ^ (uint32_t)(*p >> 4)) & 15] ^ crc >> 4;
-	}
-	return ~crc;
-}
 
 const char *ring_result_text(enum ring_result r)
 {
@@ -85,7 +63,7 @@ static void copy_out(const struct ring_consumer *c, uint64_t at, void *to, uint6
 
 static uint32_t frame_crc(const struct frame_header *h, const void *payload)
 {
-	return ring_crc32c(ring_crc32c(0, h, offsetof(struct frame_header, crc)), payload, h->length);
+	return foil_crc32c(foil_crc32c(0, h, offsetof(struct frame_header, crc)), payload, h->length);
 }
 
 enum ring_result ring_put(struct ring_producer *p, uint16_t type, const void *payload, uint32_t n_bytes)

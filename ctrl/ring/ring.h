@@ -55,5 +55,3 @@ void ring_consumer_fini(struct ring_consumer *c);
 enum ring_result ring_put(struct ring_producer *p, uint16_t type, const void *payload, uint32_t n_bytes);
 /* RING_OK: *payload is c's own copy until the next call. */
 enum ring_result ring_take(struct ring_consumer *c, uint16_t *type, const uint8_t **payload, uint32_t *n_bytes);
-
-uint32_t ring_crc32c(uint32_t crc, const void *data, size_t n_bytes); /* RFC 3720 B.4; crc 0 to begin */

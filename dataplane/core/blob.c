@@ -1,10 +1,12 @@
-/* Setup memory, see blob.h. Blocks are 16 KiB or as large as the one allocation that asked for more.
+/* Setup memory, see blob.h. Blocks grow from 1 KiB to 16 KiB with the blob (a snapshot has a blob a resource), or are
+ * as large as the one allocation that asked for more.
  * Invariant: at..end is the unused tail of blocks (the newest), and n_bytes is the sum of all blocks' sizes. */
 #include "dataplane/core/blob.h"
 
 #include <stdlib.h>
 
-#define BLOCK_BYTES (16u * 1024u)
+#define BLOCK_BYTES_MIN 1024u
+#define BLOCK_BYTES_MAX (16u * 1024u)
 
 struct foil_blob_block {
 	struct foil_blob_block *next;
@@ -13,7 +15,8 @@ struct foil_blob_block {
 
 static bool grow(struct foil_blob *b, size_t need)
 {
-	size_t n = sizeof(struct foil_blob_block) + (need > BLOCK_BYTES ? need : BLOCK_BYTES);
+	size_t usual = FOIL_MIN(FOIL_MAX(b->n_bytes, BLOCK_BYTES_MIN), BLOCK_BYTES_MAX);
+	size_t n = sizeof(struct foil_blob_block) + FOIL_MAX(need, usual);
 	if (b->max_bytes && (n > b->max_bytes || b->n_bytes > b->max_bytes - n))
 		return false;
 	struct foil_blob_block *block = calloc(1, n);
