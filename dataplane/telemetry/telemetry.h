@@ -54,6 +54,7 @@ struct tele_request {
 	struct tele_addr upstream_host, upstream_local, downstream_local, downstream_remote;
 	uint64_t start_wall_us, duration_us;
 	uint64_t bytes_received, bytes_sent; /* bodies; for TCP all bytes */
+	uint64_t bytes_received_counted, bytes_sent_counted; /* TCP: of these, what tele_tcp_bytes has counted already */
 	uint64_t request_wire_bytes, response_wire_bytes;
 	uint32_t attempts;
 	bool reporter_is_destination;
@@ -67,10 +68,15 @@ struct tele_request {
 void tele_request_done(struct foil_worker *w, const struct tele_request *r);
 /* istio_tcp_connections_opened_total; closes and bytes come with tele_request_done (is_tcp) and tele_tcp_bytes. */
 void tele_tcp_opened(struct foil_worker *w, const struct tele_request *r);
+/* Bytes of a connection that goes on (TM-5: every 5 s): what came and went since the last call. */
+void tele_tcp_bytes(struct foil_worker *w, const struct tele_request *r, uint64_t received, uint64_t sent);
 
 /* Cells for dynamic things that mesh counts by itself, e.g. by cluster: the address of a cell for (metric, label pairs), found or made in this worker's
- * region; a shared "overflow" cell when the region is full (TM-7), never NULL. Not for the fast path: keep the pointer. labels: "cluster_name=…" pairs. */
+ * region; a shared "overflow" cell when the region is full (TM-7), never NULL. Not for the fast path: keep the pointer. labels: "cluster_name=…" pairs.
+ * metric: a whole Prometheus name that no room's counter has; it is a counter if it ends in "_total", else a gauge (two's complement). */
 struct tele_label {
 	struct foil_slice name, value;
 };
 uint64_t *tele_cell(struct foil_worker *w, const char *metric, const struct tele_label *labels, uint32_t n_labels);
+/* Gives one tele_cell back: when every holder has, the series goes after it was idle. Without it the series stays. NULL-safe. */
+void tele_cell_put(struct foil_worker *w, uint64_t *cell);
