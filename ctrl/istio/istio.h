@@ -1,0 +1,130 @@
+/* The Istio model and its compiler. Sources (ctrl/source) add documents; the model decodes them by field tables, with diagnostics that name file,
+ * line and column; the compiler turns a model into a snapshot: the packed resources of conf/proto for one node.
+ *
+ * Everything here belongs to one thread of the agent (or foilctl). Models and snapshots are immutable once made; a model holds references to the
+ * documents that it came from, so that the source may read on. */
+#pragma once
+
+#include "ctrl/istio/doc.h"
+
+struct _Foil__Conf__NodeHello;
+
+/* ---- diagnostics ---- */
+
+enum istio_severity { ISTIO_ERROR, ISTIO_WARNING, ISTIO_INFO };
+
+/* All strings are the list's own, never NULL. */
+struct istio_diag {
+	enum istio_severity severity;
+	const char *code;     /* as Istio's analyzers have it ("IST0106"), ours begin with "HF" */
+	const char *file;
+	struct istio_pos at;
+	const char *resource; /* "VirtualService/app/web", or "" */
+	const char *field;    /* "spec.http[0].match[1].uri", or "" */
+	const char *text;     /* what is wrong, and what to do */
+};
+
+#define ISTIO_DIAGS_MAX 2000u
+
+struct istio_diags {
+	struct istio_diag *list;
+	size_t n, n_dropped;       /* beyond ISTIO_DIAGS_MAX: counted, not kept */
+	size_t n_errors, n_warnings; /* of all */
+	size_t n_allocated;        /* the list's own */
+};
+
+void istio_diags_init(struct istio_diags *d);
+void istio_diags_fini(struct istio_diags *d);
+void istio_diags_add(struct istio_diags *d, enum istio_severity severity, const char *code, const char *file, struct istio_pos at, const char *resource,
+		     const char *field, const char *fmt, ...) __attribute__((format(printf, 8, 9)));
+/* By file, line, column; errors before warnings at one place. */
+void istio_diags_sort(struct istio_diags *d);
+/* "FILE:LINE:COLUMN: error: VirtualService/app/web: spec.http[0]: TEXT [IST0106]"; the length it would have, like snprintf. */
+int istio_diag_format(const struct istio_diag *d, char *out, size_t n_out);
+const char *istio_severity_name(enum istio_severity s); /* "error" */
+
+/* ---- the model ---- */
+
+struct istio_model;
+
+struct istio_model_stats {
+	size_t n_resources; /* of kinds that we know, accepted */
+	size_t n_refused;   /* not accepted: an error says why */
+	size_t n_last_good; /* of the refused: an earlier version of it stays in use */
+	size_t n_unknown;   /* of kinds that we do not know */
+};
+
+/* previous: the model before this one, or NULL. A resource that is refused is replaced by the version that previous has of it (and a diagnostic says
+ * so). previous is not needed after the last istio_model_add. NULL: no memory. */
+struct istio_model *istio_model_new(const struct istio_model *previous);
+void istio_model_free(struct istio_model *own_m);
+/* Takes the resources of one text (List kinds expanded). Holds a reference to f. Call it in the order of the texts' names: it is the order of age where
+ * resources carry no creationTimestamp. 0 or -ENOMEM. */
+int istio_model_add(struct istio_model *m, struct doc_file *f, struct istio_diags *diags);
+/* After the last add, before compile: orders and links. 0 or -ENOMEM. */
+int istio_model_finish(struct istio_model *m, struct istio_diags *diags);
+struct istio_model_stats istio_model_stats(const struct istio_model *m);
+
+/* ---- the compiler ---- */
+
+struct istio_gateway_address {
+	const char *const *label_keys, *const *label_values;
+	size_t n_labels;
+	const char *const *addresses;
+	size_t n_addresses;
+};
+
+/* What the compiler needs to know of the node that will run the snapshot: from its NodeHello. Borrowed for the call. */
+struct istio_node {
+	const struct istio_gateway_address *gateways;
+	size_t n_gateways;
+	const char *const *service_cidrs;
+	size_t n_service_cidrs;
+	bool is_any; /* every Gateway has the address 0.0.0.0, and every service address is served */
+};
+
+/* For validation without a node. */
+extern const struct istio_node istio_any_node;
+
+/* The node of a NodeHello; NULL: no memory. Strings are borrowed from hello, which must stay. Freed by istio_node_free. */
+struct istio_node *istio_node_from_hello(const struct _Foil__Conf__NodeHello *hello);
+void istio_node_free(struct istio_node *own_n);
+
+/* One packed message of snapshot.proto. */
+struct istio_resource {
+	uint32_t type; /* Foil__Conf__ResourceType */
+	const char *name;
+	const uint8_t *bytes;
+	size_t n_bytes;
+	uint64_t hash; /* xxHash64 of bytes */
+};
+
+/* Ordered by type, then name; no two of one type and name. Same model and node: the same bytes. */
+struct istio_snapshot {
+	const char *version;
+	const struct istio_resource *resources;
+	size_t n_resources;
+	size_t n_bytes; /* of all resources */
+};
+
+/* version: the caller's name for it, copied. 0; -ENOMEM (nothing made); whatever else is wrong becomes diagnostics, and the rest is compiled. */
+int istio_compile(const struct istio_model *m, const struct istio_node *node, const char *version, struct istio_snapshot **out,
+		  struct istio_diags *diags);
+void istio_snapshot_free(struct istio_snapshot *own_s); /* NULL is fine */
+
+/* ---- explain ---- */
+
+struct istio_request {
+	const char *method;    /* NULL: GET */
+	const char *scheme;    /* NULL: http */
+	const char *authority; /* NULL: none */
+	const char *path;      /* with the query */
+	const char *address;   /* of the listener; NULL: any */
+	uint32_t port;         /* of the listener; 0: any */
+	const char *const *header_names, *const *header_values;
+	size_t n_headers;
+};
+
+/* What would become of a request: listener, virtual host, every route that was passed over and why, cluster, endpoints. *text: the caller frees it by free()
+ * (NULL: no memory). 0: something would be tried upstream or answered by a route; 1: no listener, host or route. */
+int istio_explain(const struct istio_snapshot *s, const struct istio_request *r, char **text);
