@@ -24,7 +24,7 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600;
 """
 HAPROXY = """global
   nbthread 1
-  maxconn 20000
+  maxconn 2000
 defaults
   mode http
   timeout connect 5s
