@@ -106,7 +106,7 @@ static void check_hugepages_in(struct check *c, const char *subject, const char 
 		all_mb += kb * read_number(c, g.gl_pathv[i] + n_root, "nr_hugepages") / 1024;
 	}
 	say(c, "hugepages", subject,
-	    free_mb >= 512 ? "" : "reserve 512 MB or more: ./foil setup hugepages, or hugepagesz=1G hugepages=N on the kernel's command line",
+	    free_mb >= 512 ? "" : "reserve 512 MB or more: ./foil setup, or hugepagesz=1G hugepages=N on the kernel's command line",
 	    "%llu MB free of %llu MB reserved", free_mb, all_mb);
 	globfree(&g);
 }

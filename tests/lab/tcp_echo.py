@@ -209,7 +209,7 @@ def backend(listener, n_conns):
 def test_relay():
     """Our active opens: a Linux echo server behind us."""
     with socket.create_server((ME4, 7000), backlog=128) as listener:
-        threading.Thread(target=backend, args=(listener, 103), daemon=True).start()
+        threading.Thread(target=backend, args=(listener, 101), daemon=True).start()
         data = os.urandom(20 << 20)
         got, t = transfer(RELAY, data)
         ok(got == sha(data), "20 MB through the relay and back, half-closes passed on", got)
