@@ -12,9 +12,9 @@ import time
 from foilrun import build, ui
 
 LAYERS = ["checks", "unit", "sim", "replay", "fuzz", "lab"]
-EXTRA = ["judge"]  # needs the recordings beside the clone; asked for by name
+EXTRA = ["judge", "exam"]  # need ../shared beside the clone; asked for by name
 FUZZ_SHORT_S = 5
-LAB_LIMIT_S, JUDGE_LIMIT_S = 900, 420
+LAB_LIMIT_S, JUDGE_LIMIT_S, EXAM_LIMIT_S = 900, 420, 240
 JUDGE_SCENARIOS = "plain match headers redirect-rewrite timeouts retries circuit-breaker outlier upstream-faults tcp".split()
 TAP_LINE = re.compile(r"^\s*(not )?ok\b(?:\s+\d+)?(?:\s*-)?\s*(.*)$")
 SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
@@ -166,6 +166,31 @@ def judge_layer(tally):
     tally.failed += [f"judge: {name}" for name in named]
 
 
+def exam_layer(tally):
+    """Raw HTTP/1.1 that strangers wrote: every "must", and nothing that a backend could read in two ways."""
+    folder = os.path.join(ui.ROOT, "..", "shared", "exams")
+    if not os.path.exists(folder + "/run_raw_h1.py"):
+        raise ui.Failed("there is no ../shared/exams beside this clone")
+    build.build("release")
+    foil = os.path.join(ui.ROOT, "foil")
+    if subprocess.run([foil, "lab", "up", "--config", folder + "/one-backend"], stdin=subprocess.DEVNULL).returncode:
+        return tally.add("exam: the lab does not come up with its configuration", False)
+    try:
+        text, _ = stream(tally, [sys.executable, folder + "/run_raw_h1.py", "198.18.0.1", "80", "--backend", "198.19.0.10:8080", "--connect-ns",
+                                 "foil-client", "--backend-ns", "foil-backends", "--wait", "0.5", "--name", "hydrofoil"], "raw HTTP/1.1", EXAM_LIMIT_S)
+    finally:
+        subprocess.run([foil, "lab", "down"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    found = re.search(r"must (\d+)/(\d+) .*smuggled (\d+) ambiguous (\d+)", text)
+    if not found:
+        return tally.add("exam: it did not finish", False)
+    n_ok, n_all, n_smuggled, n_ambiguous = map(int, found.groups())
+    tally.n_passed += n_ok
+    named = [line.strip() for line in text.splitlines() if line.lstrip().startswith("must ")]
+    tally.failed += [f"exam: {name}" for name in (named + ["a case"] * n_all)[:n_all - n_ok]]
+    tally.add("exam: nothing smuggled", n_smuggled == 0)
+    tally.add("exam: nothing ambiguous", n_ambiguous == 0)
+
+
 def finish(tally, started):
     for text in tally.skipped:
         ui.say(f"skipped: {text}")
@@ -187,6 +212,8 @@ def run_layer(tally, layer):
             lab_layer(tally)
         elif layer == "judge":
             judge_layer(tally)
+        elif layer == "exam":
+            exam_layer(tally)
         else:
             run_suite(tally, layer)
     except ui.Failed as e:
