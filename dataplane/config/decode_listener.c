@@ -1,0 +1,104 @@
+/* Listener: an address, its filter chains, and what each of them does with a connection (HTTP in decode_hcm.c, TCP here). */
+#include "dataplane/config/config_priv.h"
+
+#define CHAINS_MAX 4096u
+#define TCP_IDLE_US 3600000000ull
+#define CONNECT_ATTEMPTS_MAX 100u
+
+/* SNI: a host, or "*." and a host. */
+static int decode_server_names(struct snap_dec *d, const Foil__Conf__FilterChain *m, struct mesh_chain *out)
+{
+	struct foil_slice *own;
+	int rc = snap_list(d, "server_names", m->n_server_names, 0, SNAP_ARRAY_MAX, sizeof(*own), (void **)&own);
+	for (size_t i = 0; rc == 0 && i < m->n_server_names; i++) {
+		const char *name = m->server_names[i];
+		bool wild = name[0] == '*' && name[1] == '.';
+		uint16_t mark = snap_enter(d, "server_names", (long)i);
+		rc = snap_text(d, NULL, wild ? name + 2 : name, SNAP_TEXT_HOST, &own[i]);
+		if (rc == 0 && own[i].n_bytes == 0)
+			rc = snap_fail(d, NULL, "is empty");
+		if (rc == 0 && wild)
+			own[i] = foil_blob_copy(d->b, name, strlen(name));
+		if (rc == 0 && !own[i].data)
+			rc = snap_no_memory(d);
+		if (rc == 0)
+			snap_leave(d, mark);
+	}
+	if (rc < 0)
+		return rc;
+	out->server_names = own;
+	out->n_server_names = (uint16_t)m->n_server_names;
+	return 0;
+}
+
+static int decode_tcp(struct snap_dec *d, const Foil__Conf__TcpProxy *m, struct mesh_tcp_proxy *out)
+{
+	uint16_t mark = snap_enter(d, "tcp", -1);
+	out->max_connect_attempts = m->has_max_connect_attempts ? m->max_connect_attempts : 1;
+	int rc = snap_decode_weighted(d, m->clusters, m->n_clusters, &out->clusters, &out->n_clusters, &out->total_weight);
+	if (rc == 0)
+		rc = snap_duration(d, "idle_timeout_us", m->has_idle_timeout_us, m->idle_timeout_us, TCP_IDLE_US, &out->idle_timeout_us);
+	if (rc == 0)
+		rc = snap_range(d, "max_connect_attempts", out->max_connect_attempts, 1, CONNECT_ATTEMPTS_MAX);
+	if (rc == 0)
+		rc = snap_text(d, "stat_prefix", m->stat_prefix, SNAP_TEXT_ANY, &out->stat_prefix);
+	if (rc == 0)
+		snap_leave(d, mark);
+	return rc;
+}
+
+static int decode_network(struct snap_dec *d, const Foil__Conf__FilterChain *m, struct mesh_chain *out)
+{
+	switch (m->network_case) {
+	case FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP:
+		out->network = MESH_NETWORK_HTTP;
+		return snap_decode_hcm(d, m->http, &out->http);
+	case FOIL__CONF__FILTER_CHAIN__NETWORK_TCP:
+		out->network = MESH_NETWORK_TCP;
+		return decode_tcp(d, m->tcp, &out->tcp);
+	default:
+		return snap_fail(d, NULL, "a filter chain that is neither HTTP nor TCP");
+	}
+}
+
+static int decode_chain(struct snap_dec *d, const Foil__Conf__FilterChain *m, struct mesh_chain *out)
+{
+	int rc = snap_text(d, "name", m->name, SNAP_TEXT_ANY, &out->name);
+	if (rc == 0)
+		rc = decode_server_names(d, m, out);
+	if (rc == 0)
+		rc = snap_cidrs(d, "destination_cidrs", m->destination_cidrs, m->n_destination_cidrs, &out->destination_cidrs,
+				&out->n_destination_cidrs);
+	if (rc == 0)
+		rc = decode_network(d, m, out);
+	if (rc == 0)
+		rc = snap_source(d, m->source, &out->source);
+	out->is_tls_passthrough = m->is_tls_passthrough;
+	return rc;
+}
+
+int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, void *own)
+{
+	const Foil__Conf__Listener *m = (const Foil__Conf__Listener *)message;
+	struct mesh_listener *l = own;
+	struct mesh_chain *chains = NULL;
+	int rc = snap_own_name(d, "name", m->name);
+	if (rc == 0)
+		rc = snap_ip(d, "address", m->address, l->ip);
+	if (rc == 0)
+		rc = snap_port(d, "port", m->port, &l->port);
+	if (rc == 0)
+		rc = snap_list(d, "filter_chains", m->n_filter_chains, 1, CHAINS_MAX, sizeof(*chains), (void **)&chains);
+	for (size_t i = 0; rc == 0 && i < m->n_filter_chains; i++) {
+		uint16_t mark = snap_enter(d, "filter_chains", (long)i);
+		rc = decode_chain(d, m->filter_chains[i], &chains[i]);
+		if (rc == 0)
+			snap_leave(d, mark);
+	}
+	if (rc == 0)
+		rc = snap_source(d, m->source, &l->source);
+	l->direction = m->direction == FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND ? MESH_DIRECTION_OUTBOUND : MESH_DIRECTION_GATEWAY;
+	l->chains = chains;
+	l->n_chains = (uint16_t)m->n_filter_chains;
+	return rc;
+}
