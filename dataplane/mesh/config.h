@@ -318,6 +318,8 @@ struct mesh_settings {
 /* One endpoint set as one snapshot and cluster use it: hosts[] and the balancer's state. Made by mesh_config_prepare. */
 struct mesh_host_set;
 
+struct mesh_outlier_list; /* mesh/outlier.c */
+
 struct FOIL_CACHE_ALIGNED mesh_worker_count {
 	uint64_t n; /* written by its worker alone, read by housekeeping with relaxed loads */
 };
@@ -335,6 +337,7 @@ struct mesh_config {
 	const struct mesh_endpoints **endpoints; /* by cluster slot */
 	struct mesh_host_set **host_sets;       /* by cluster slot; filled by mesh_config_prepare */
 	uint32_t n_cluster_slots;
+	struct mesh_outlier_list *outliers; /* clusters that eject; made by mesh_config_prepare */
 	struct mesh_worker_count held[MESH_WORKERS_MAX];
 };
 

@@ -18,7 +18,12 @@ struct FOIL_CACHE_ALIGNED mesh_cluster_cell {
 struct mesh_cluster_state {
 	struct foil_slice name;
 	uint32_t n_refs; /* housekeeping: hosts and sets that point here */
-	uint32_t n_hosts, n_ejected; /* atomic: for max_ejection_percent */
+	uint32_t n_hosts, n_ejected; /* atomic: for max_ejection_percent; n_hosts are those of the published configuration */
+	uint32_t health_epoch;       /* atomic: grows when a host is ejected or comes back, so that balancers look again */
+	uint32_t n_backed_off;       /* atomic: hosts whose ejections are not 0 */
+	uint64_t next_sweep_us;      /* atomic: outlier.c; 0 = not armed */
+	struct mesh_cluster_state *next; /* housekeeping: same bucket */
+	uint64_t hash;
 	uint16_t n_workers;
 	struct mesh_cluster_cell by_worker[];
 };
@@ -32,10 +37,13 @@ struct mesh_host {
 	uint16_t port;
 	uint16_t n_workers;
 	uint32_t index;  /* below MESH_HOSTS_MAX, unique among living hosts: a worker's pools are found by it */
-	uint32_t n_refs; /* housekeeping: configurations that hold it */
+	uint32_t n_refs; /* housekeeping: host sets that hold it */
+	uint32_t mark;   /* housekeeping: the last walk that met it */
+	struct mesh_host *next; /* housekeeping: same bucket */
+	uint64_t hash;
 	/* outlier.c */
 	uint32_t consecutive_5xx, consecutive_gateway, consecutive_local; /* atomic */
-	uint32_t ejections;      /* back-off multiplier */
+	uint32_t ejections;      /* back-off multiplier; atomic */
 	uint64_t ejected_us;     /* when; 0 = not ejected. Atomic */
 	struct mesh_host_cell by_worker[];
 };
@@ -50,6 +58,9 @@ static inline bool mesh_host_is_ejected(const struct mesh_host *h)
 {
 	return __atomic_load_n(&h->ejected_us, __ATOMIC_RELAXED) != 0;
 }
+
+/* The state of a prepared set's cluster (breaker counts where no host has been chosen). */
+struct mesh_cluster_state *mesh_host_set_cluster(const struct mesh_host_set *set);
 
 struct mesh_shared;
 /* The published configuration: workers read it once a turn. NULL before the first publish. */
