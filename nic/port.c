@@ -15,6 +15,7 @@
 #include <rte_errno.h>
 
 #define FDS_MAX 1024
+#define NIC_AF_PACKET_FRAMES 4096u /* a ring, mostly of 2 KiB: what a hundred peers send while the worker is not on its CPU */
 
 #define RSS_TYPES_FLOW (RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV6_TCP)
 #define RSS_TYPES (RSS_TYPES_FLOW | RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_UDP | RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_IPV6)
@@ -101,7 +102,7 @@ static int device_make(struct nic_port *port, const struct nic_port_params *p, s
 	int before[FDS_MAX], rc = 0;
 	unsigned int n_before = packet_sockets(before);
 	char args[NIC_NAME_MAX + 600], driver[600] = "";
-	uint16_t n_desc = p->n_rx_desc ? p->n_rx_desc : 1024;
+	uint16_t n_desc = p->n_rx_desc ? p->n_rx_desc : NIC_AF_PACKET_FRAMES;
 
 	if (port->uri.scheme == NIC_SCHEME_PCI && rte_eth_dev_get_port_by_name(port->uri.device, &port->dpdk) == 0)
 		return 0; /* EAL found it at its start */

@@ -10,11 +10,21 @@ struct ack_tally {
 	bool is_dsack, has_retrans;
 };
 
+/* The window opened while probes or timeouts backed off: what lay beyond its old edge was thrown away there, and goes again now. */
+static void resend_beyond(struct foil_worker *w, struct tcp_conn *c, uint32_t edge)
+{
+	for (struct tcp_node *n = c->sent.next; n != &c->sent; n = n->next)
+		if (seq_gt(tcp_sent_of(n)->end, edge))
+			tcp_sent_mark_lost(c, tcp_sent_of(n));
+	c->n_persist = c->n_rto = 0;
+	tcp_rtx_restart(w, c);
+}
+
 void tcp_ack_window(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg)
 {
 	if (!(seq_lt(c->snd_wl1, seg->seq) || (c->snd_wl1 == seg->seq && seq_leq(c->snd_wl2, seg->ack))))
 		return;
-	uint32_t wnd = (uint32_t)seg->wnd << c->snd_wscale;
+	uint32_t wnd = (uint32_t)seg->wnd << c->snd_wscale, edge = c->snd_una + c->snd_wnd;
 	bool has_opened = wnd > c->snd_wnd;
 
 	c->snd_wnd = wnd;
@@ -24,12 +34,8 @@ void tcp_ack_window(struct foil_worker *w, struct tcp_conn *c, const struct tcp_
 		c->snd_wnd_max = wnd;
 	if (!has_opened)
 		return;
-	if (c->rtx_mode == TCP_RTX_PERSIST) { /* what we sent into the closed window was thrown away there */
-		for (struct tcp_node *n = c->sent.next; n != &c->sent; n = n->next)
-			tcp_sent_mark_lost(c, tcp_sent_of(n));
-		c->n_persist = 0;
-		tcp_rtx_restart(w, c);
-	}
+	if (c->rtx_mode == TCP_RTX_PERSIST || c->n_rto)
+		resend_beyond(w, c, edge);
 	tcp_output_want(w, c);
 }
 

@@ -41,8 +41,8 @@ static bool choose_port(struct foil_worker *w, struct tcp_key *key, uint32_t *ha
 	}
 	while (n_tries--) {
 		key->local.port = (uint16_t)(TCP_PORT_MIN + foil_prng_below(&w->prng, TCP_PORT_MAX - TCP_PORT_MIN + 1));
-		if (w->n_workers > 1 && net_flow_hash(tcp_addr(&key->remote), tcp_addr(&key->local), key->remote.port, key->local.port) %
-							w->n_workers != w->id)
+		if (w->n_workers > 1 && net_flow_worker(net_flow_hash(tcp_addr(&key->remote), tcp_addr(&key->local), key->remote.port,
+								      key->local.port), w->n_workers) != w->id)
 			continue;
 		if (tcp_listener_find(w->tcp, &key->local))
 			continue;

@@ -62,6 +62,9 @@ bool tcp_output_retransmit(struct foil_worker *w, struct tcp_conn *c, struct tcp
 
 	options_of(w, c, &opt);
 	uint32_t room = c->mss_bytes - tcp_options_bytes(&opt), n_bytes = r->end - r->seq - !!(r->flags & TCP_SENT_FIN);
+	uint32_t edge = c->snd_una + c->snd_wnd; /* a window that shrank is respected, but for a probe (RFC 9293 3.8.6) */
+	if (seq_gt(edge, r->seq))
+		room = FOIL_MIN(room, edge - r->seq);
 	if (n_bytes > room) {
 		if (!tcp_sent_split(w, c, r, room))
 			return false;
@@ -88,6 +91,8 @@ static bool send_lost(struct foil_worker *w, struct tcp_conn *c)
 		}
 		uint32_t in_flight = tcp_in_flight(c);
 		if (in_flight && in_flight + (r->end - r->seq) > c->cwnd)
+			break;
+		if (r->seq != c->snd_una && seq_geq(r->seq, c->snd_una + c->snd_wnd))
 			break;
 		if (!tcp_output_retransmit(w, c, r)) {
 			tcp_output_want(w, c);
@@ -248,13 +253,22 @@ bool tcp_send_control(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, u
 	return true;
 }
 
+/* What a peer accepts an ACK at although its window has shrunk below what is in flight: the window's edge. An ACK beyond it would be
+ * dropped, and with it the acknowledgement that the peer waits for. */
+static uint32_t acceptable_seq(const struct tcp_conn *c)
+{
+	uint32_t edge = c->snd_una + c->snd_wnd;
+
+	return seq_lt(edge, c->snd_nxt) && c->snd_nxt - edge >= 1u << c->snd_wscale ? edge : c->snd_nxt;
+}
+
 static void send_owed_acks(struct foil_worker *w, struct tcp_conn *c)
 {
 	/* A peer without SACK counts duplicate ACKs, so each out-of-order segment has its own (RFC 5681 4.2). */
 	uint32_t n = c->has_sack ? 1 : FOIL_MAX(c->n_dup_acks_owed, 1);
 
 	for (; n; n--) {
-		if (!tcp_send_control(w, c, c->snd_nxt, RTE_TCP_ACK_FLAG)) {
+		if (!tcp_send_control(w, c, acceptable_seq(c), RTE_TCP_ACK_FLAG)) {
 			c->ack_now = true;
 			tcp_output_want(w, c);
 			return;

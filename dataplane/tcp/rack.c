@@ -88,10 +88,9 @@ uint32_t tcp_tlp_timeout_us(const struct foil_worker *w, const struct tcp_conn *
 
 	if (c->has_rtt) {
 		pto_us = 2ull * c->srtt_us;
-		if (first->next == &c->sent)
-			pto_us += TCP_WCDELACK_US;
+		pto_us += first->next == &c->sent ? TCP_WCDELACK_US : TCP_TLP_SLACK_US;
 	}
-	return (uint32_t)FOIL_MIN(FOIL_MAX(pto_us, 2ull * FOIL_TICK_US), (uint64_t)c->rto_us);
+	return (uint32_t)FOIL_MIN(pto_us, (uint64_t)c->rto_us);
 }
 
 /* RFC 8985 7.3: one probe a tail, of new data if the peer has room, else its last segment again. */

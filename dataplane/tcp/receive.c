@@ -21,7 +21,11 @@ uint32_t tcp_window_offer(struct foil_worker *w, struct tcp_conn *c)
 
 	if (room > offered && room - offered >= step)
 		offered = room;
-	uint32_t field = (uint32_t)(((uint64_t)offered + (1u << c->rcv_wscale) - 1) >> c->rcv_wscale);
+	uint32_t unit = 1u << c->rcv_wscale, field = offered >> c->rcv_wscale;
+	/* Rounded up where there is room: the edge never moves back. A full buffer's window is rounded down (RFC 7323 2.4 allows that
+	 * little), or crumbs would push the edge on for ever. */
+	if (offered & (unit - 1) && room >= (field + 1) << c->rcv_wscale)
+		field++;
 	field = FOIL_MIN(field, (uint32_t)UINT16_MAX);
 	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt + (field << c->rcv_wscale));
 	return field;

@@ -49,7 +49,10 @@ void tcp_cookie_send(struct foil_worker *w, struct tcp_listener *l, const struct
 	y.iss = cookie_of(w, &seg->key, seg->seq, period_now(w), mss_class);
 	if (y.has_ts) {
 		uint32_t bits = (seg->opt.has_wscale ? seg->opt.wscale : 15u) | (uint32_t)seg->opt.sack_permitted << 4;
-		uint32_t now = tcp_ts_now(w, tcp_ts_offset(w, &seg->key)) & ~((1u << COOKIE_TS_BITS) - 1);
+		uint32_t now = tcp_ts_now(w, tcp_ts_offset(w, &seg->key)), low = (1u << COOKIE_TS_BITS) - 1;
+		if ((now & low) < bits) /* never ahead of the clock, or our next timestamps would be older than this one */
+			now -= low + 1;
+		now &= ~low;
 		y.has_wscale = seg->opt.has_wscale;
 		y.has_sack = seg->opt.sack_permitted;
 		y.ts_offset = (now | bits) - (uint32_t)(w->now_us / 1000); /* tcp_ts_now gives exactly now | bits */

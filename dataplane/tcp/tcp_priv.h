@@ -43,6 +43,7 @@
 #define TCP_DELACK_US 40000u
 #define TCP_QUICKACK_SEGS 16u       /* acknowledged at once at the start, while the peer's slow start depends on our ACKs */
 #define TCP_WCDELACK_US 200000u     /* RFC 8985 7.2: worst case delayed ACK of a peer with one segment in flight */
+#define TCP_TLP_SLACK_US 8000u      /* on top of 2 SRTT: a peer's CPU may be elsewhere for a tick or two; as much as Linux adds */
 #define TCP_KEEPALIVE_INTERVAL_US 75000000u /* RFC 9293 3.8.4 leaves it open; the usual numbers */
 #define TCP_KEEPALIVE_PROBES 9u
 #define TCP_SYNACK_RETRIES 5u
