@@ -7,12 +7,12 @@
  *   strings     n_string_bytes: every name and help that the two above point into, not terminated
  *   fixed       n_slots arrays of fixed_stride_bytes: a worker's uint64_t cells (the last slot is housekeeping's). Counters only grow, gauges
  *               are two's complement; a reader sums over slots
- *   regions     n_slots regions of region_stride_bytes, each n_classes arrays of series records as class[] says
+ *   regions     n_workers regions of region_stride_bytes, each a head and TELE_SEGMENT_CLASSES arrays of series records as classes[] says
  *
  * Everything up to "fixed" is written before anyone gets the descriptor and never changes. Cells change at any time by aligned 8-byte stores of
  * their one writer. A series record is a small seqlock: its writer makes seq odd, rewrites everything, makes it even. A reader copies the record
  * and takes it only if seq was even before and the same after; cells may move on meanwhile, labels cannot. Class c of a slot has used records only
- * below tele_segment_region_head.n_used[c]. Between "never used" and "free again" readers see state 0. */
+ * below tele_segment_region_head.n_used[c]; one that is free again has state TELE_SEGMENT_FREE. */
 #pragma once
 
 #include <assert.h>
@@ -63,8 +63,8 @@ struct tele_segment_entry {
 	uint32_t kind, cell;                                             /* cell < n_fixed_cells */
 };
 
-/* One metric of a family: a counter or gauge is one cell; a histogram n_buckets + 1 cells of counts (not cumulative; the last is above every bound),
- * then one cell with the sum, to be multiplied by sum_scale. */
+/* One metric of a family: a counter or gauge is one cell; a histogram one cell with the sum, to be multiplied by sum_scale, then n_buckets + 1 cells
+ * of counts (not cumulative; the last is above every bound). */
 struct tele_segment_metric {
 	struct tele_segment_string name, help;
 	uint32_t kind, cell; /* the first, in the record */
