@@ -23,7 +23,7 @@ import shared  # noqa: E402
 import support  # noqa: E402
 from foilrun import build, lab  # noqa: E402
 
-ORDER = ["test_routing", "test_resilience", "test_transfer", "test_wire", "test_survival", "test_bad_input", "test_demo"]
+ORDER = ["test_routing", "test_foilctl", "test_resilience", "test_transfer", "test_wire", "test_survival", "test_bad_input", "test_demo"]
 
 
 class Report:
