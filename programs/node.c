@@ -10,6 +10,7 @@
 #include <rte_launch.h>
 #include <rte_malloc.h>
 
+#include "dataplane/config/config.h"
 #include "dataplane/http/codec.h"
 #include "dataplane/net/net.h"
 #include "dataplane/tcp/tcp.h"
@@ -24,14 +25,7 @@ static const enum nic_hugepages hugepages_of[] = {
 static const enum nic_idle_mode idle_of[] = {
 	[NODE_IDLE_PAUSE] = NIC_IDLE_PAUSE, [NODE_IDLE_POLL] = NIC_IDLE_POLL, [NODE_IDLE_INTERRUPT] = NIC_IDLE_INTERRUPT};
 
-static void notice_adapter(void *arg, const char *text)
-{
-	nic_notice_fn *fn = arg;
-	if (*fn)
-		(*fn)(NULL, text);
-}
-
-static int start_eal(struct node *n, nic_notice_fn *notice, struct foil_error *err)
+static int start_eal(struct node *n, nic_notice_fn notice, struct foil_error *err)
 {
 	const struct node_conf *c = n->conf;
 	const char *uris[NODE_PORTS_MAX];
@@ -42,7 +36,7 @@ static int start_eal(struct node *n, nic_notice_fn *notice, struct foil_error *e
 	struct nic_eal_params p = {
 		.n_workers = c->n_workers, .worker_cpus = c->cores, .main_cpu = c->housekeeping_core, .memory_mb = c->memory_megabytes,
 		.hugepages = hugepages_of[c->hugepages], .file_prefix = prefix, .uris = uris, .n_uris = c->n_ports,
-		.notice = notice_adapter, .notice_arg = notice,
+		.notice = notice,
 	};
 	int rc = nic_eal_start(&p, err);
 	n->is_eal_up = rc == 0;
@@ -64,7 +58,7 @@ static int make_pools(struct node *n, uint16_t i, struct foil_error *err)
 	return foil_pools_new(&n->workers[i].pools, &p, err);
 }
 
-static int open_ports(struct node *n, nic_notice_fn *notice, struct foil_error *err)
+static int open_ports(struct node *n, nic_notice_fn notice, struct foil_error *err)
 {
 	const struct node_conf *c = n->conf;
 	struct rte_mempool *pools[NODE_WORKERS_MAX];
@@ -76,7 +70,7 @@ static int open_ports(struct node *n, nic_notice_fn *notice, struct foil_error *
 		struct nic_port_params p = {
 			.name = name, .uri = c->ports[i].uri, .index = i, .n_workers = c->n_workers, .rx_pools = pools, .mtu = c->ports[i].mtu,
 			.vlan = c->ports[i].vlan, .interrupts = c->idle == NODE_IDLE_INTERRUPT, .exception_tap = c->exception_path,
-			.notice = notice_adapter, .notice_arg = notice,
+			.notice = notice,
 		};
 		int rc = nic_port_open(&p, &n->ports[i], err);
 		if (rc < 0)
@@ -140,7 +134,7 @@ static const struct {
 	{FOIL_ROOM_HTTP, init_http, http_fini}, {FOIL_ROOM_MESH, init_mesh, mesh_fini},
 };
 
-static int init_worker(struct node *n, uint16_t i, nic_notice_fn *notice, struct foil_error *err)
+static int init_worker(struct node *n, uint16_t i, nic_notice_fn notice, struct foil_error *err)
 {
 	struct node_worker *nw = &n->workers[i];
 	nw->w = rte_zmalloc_socket("worker", sizeof(*nw->w), 64, nic_worker_socket(i));
@@ -162,7 +156,7 @@ static int init_worker(struct node *n, uint16_t i, nic_notice_fn *notice, struct
 			return rc;
 	}
 	nw->loop.w = nw->w;
-	rc = nic_idle_init(&nw->loop.idle, nw->w, idle_of[n->conf->idle], n->ports, n->conf->n_ports, notice_adapter, notice, err);
+	rc = nic_idle_init(&nw->loop.idle, nw->w, idle_of[n->conf->idle], n->ports, n->conf->n_ports, notice, NULL, err);
 	nw->is_idle_init = rc == 0;
 	return rc;
 }
@@ -181,7 +175,7 @@ static void fini_worker(struct node_worker *nw)
 }
 
 static const struct foil_room_desc *const described[] = {&core_room_desc, &nic_room_desc, &net_room_desc, &tcp_room_desc,
-							  &http_room_desc, &mesh_room_desc};
+							  &http_room_desc, &mesh_room_desc, &snap_room_desc};
 
 static int open_shared(struct node *n, struct foil_error *err)
 {
@@ -191,10 +185,10 @@ static int open_shared(struct node *n, struct foil_error *err)
 	if (!n->mesh)
 		return foil_error_set(err, -ENOMEM, "no memory for the mesh's shared state");
 	n->tele = tele_shared_new(&tp, err);
-	return n->tele ? transport_init(n->conf->n_workers, err) : -ENOMEM;
+	return n->tele ? transport_init(n->conf->n_workers, err) : -ENOMEM; /* the sentence is tele's */
 }
 
-static int open_all(struct node *n, nic_notice_fn *notice, struct foil_error *err)
+static int open_all(struct node *n, nic_notice_fn notice, struct foil_error *err)
 {
 	int rc = start_eal(n, notice, err);
 	if (rc < 0)
@@ -218,8 +212,7 @@ int node_open(struct node *n, const struct node_conf *conf, nic_notice_fn notice
 	*n = (struct node){.conf = conf, .seed = conf->seed};
 	if (!conf->has_seed && getrandom(&n->seed, sizeof(n->seed), 0) != sizeof(n->seed))
 		return foil_error_set(err, -EIO, "getrandom(2) gave no seed");
-	nic_notice_fn notice_here = notice; /* adapter's argument lives as long as this call: notices come only from within it */
-	int rc = open_all(n, &notice_here, err);
+	int rc = open_all(n, notice, err);
 	if (rc < 0)
 		node_close(n);
 	return rc;
@@ -244,12 +237,24 @@ void node_drain(struct node *n)
 
 bool node_is_drained(const struct node *n)
 {
-	for (uint16_t i = 0; i < n->conf->n_workers; i++) {
-		const struct worker_loop *l = &n->workers[i].loop;
-		if (__atomic_load_n(&l->n_downstream, __ATOMIC_RELAXED) || __atomic_load_n(&l->n_requests, __ATOMIC_RELAXED))
+	for (uint16_t i = 0; i < n->conf->n_workers; i++)
+		if (!__atomic_load_n(&n->workers[i].loop.drained, __ATOMIC_RELAXED))
 			return false;
-	}
 	return true;
+}
+
+void node_wake(struct node *n)
+{
+	for (uint16_t i = 0; i < n->conf->n_workers; i++)
+		worker_loop_wake(&n->workers[i].loop);
+}
+
+uint64_t node_in_flight(const struct node *n)
+{
+	uint64_t sum = 0;
+	for (uint16_t i = 0; i < n->conf->n_workers; i++)
+		sum += __atomic_load_n(&n->workers[i].loop.n_downstream, __ATOMIC_RELAXED);
+	return sum;
 }
 
 void node_halt(struct node *n)

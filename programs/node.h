@@ -33,6 +33,10 @@ int node_run(struct node *n, struct foil_error *err) FOIL_MUST_USE;
 /* Asks every worker to drain; node_is_drained says whether anything is still in flight. */
 void node_drain(struct node *n);
 bool node_is_drained(const struct node *n);
+/* Downstream connections of all workers, as of their last report. */
+uint64_t node_in_flight(const struct node *n);
+/* Ends the rest of every worker: there is something to see. */
+void node_wake(struct node *n);
 /* Stops and joins the workers, frees their rooms, closes the ports. Safe on a half-opened node. The snapshots must be freed between
  * node_halt (workers have stopped) and node_close. */
 void node_halt(struct node *n);

@@ -1,6 +1,7 @@
 /* The mesh's transport made of tcp: listeners and active opens (mesh.h, struct mesh_transport). */
 #pragma once
 
+#include "dataplane/core/error.h"
 #include "dataplane/mesh/mesh.h"
 
 /* Room for every worker's listeners, taken once at start. 0 or -ENOMEM. */

@@ -40,7 +40,15 @@ static void report(struct worker_loop *l, struct turn_state *t)
 	mesh_stats_get(l->w, &stats);
 	__atomic_store_n(&l->n_downstream, stats.n_downstream, __ATOMIC_RELAXED);
 	__atomic_store_n(&l->n_requests, stats.n_requests, __ATOMIC_RELAXED);
+	__atomic_store_n(&l->drained, t->draining && stats.n_downstream == 0 && stats.n_requests == 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&l->turns, l->turns + 1, __ATOMIC_RELEASE);
+}
+
+/* While it drains, rest no longer than to the next report: housekeeping waits for it. */
+static uint64_t rest_until(const struct worker_loop *l, const struct turn_state *t)
+{
+	uint64_t next_us = foil_wheel_next_us(l->w);
+	return t->draining ? FOIL_MIN(next_us, t->report_at_us) : next_us;
 }
 
 static bool turn(struct worker_loop *l, struct turn_state *t)
@@ -51,6 +59,7 @@ static bool turn(struct worker_loop *l, struct turn_state *t)
 		t->draining = true;
 		w->draining = true;
 		mesh_drain(w);
+		t->report_at_us = 0;
 	}
 	mesh_turn(w);
 	unsigned int n_packets = net_poll(w);
@@ -70,7 +79,7 @@ int worker_loop_run(void *arg)
 	uint64_t before = rte_rdtsc();
 	while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
 		bool had_work = turn(l, &t);
-		nic_idle_turn(&l->idle, had_work, had_work ? 0 : foil_wheel_next_us(l->w));
+		nic_idle_turn(&l->idle, had_work, had_work ? 0 : rest_until(l, &t));
 		uint64_t after = rte_rdtsc();
 		foil_count(l->w, CORE, LOOPS, 1);
 		if (had_work) {
@@ -94,5 +103,10 @@ void worker_loop_drain(struct worker_loop *l)
 void worker_loop_stop(struct worker_loop *l)
 {
 	__atomic_store_n(&l->stop, true, __ATOMIC_RELAXED);
+	nic_idle_wake(&l->idle);
+}
+
+void worker_loop_wake(struct worker_loop *l)
+{
 	nic_idle_wake(&l->idle);
 }

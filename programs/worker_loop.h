@@ -11,6 +11,7 @@ struct worker_loop {
 	bool drain, stop;
 	/* written by the worker once in a while, read by housekeeping (relaxed) */
 	uint64_t n_downstream, n_requests, turns;
+	bool drained; /* it has drained and nothing is in flight any more */
 };
 
 /* For rte_eal_remote_launch: loop is a struct worker_loop *. Returns 0 after stop. */
@@ -18,3 +19,5 @@ int worker_loop_run(void *loop);
 /* From housekeeping: ask the worker to drain, to stop. */
 void worker_loop_drain(struct worker_loop *loop);
 void worker_loop_stop(struct worker_loop *loop);
+/* From housekeeping: there is something to see (a new snapshot); ends its rest. */
+void worker_loop_wake(struct worker_loop *loop);

@@ -13,7 +13,8 @@
 
 struct ring_receiver {
 	size_t bytes_max, n_bytes;
-	bool in_update, is_whole, is_refused, full;
+	bool in_update, is_whole, full;
+	const char *refusal; /* a literal: why the update that arrives is refused; the rest of it is thrown away */
 	char version[VERSION_BYTES], agent_version[VERSION_BYTES];
 	struct ring_update_resource *list;
 	size_t n, cap;
@@ -39,7 +40,7 @@ static void forget(struct ring_receiver *r)
 void ring_receiver_reset(struct ring_receiver *r)
 {
 	forget(r);
-	r->is_refused = false;
+	r->refusal = NULL;
 	r->version[0] = r->agent_version[0] = 0;
 }
 
@@ -68,12 +69,13 @@ static enum ring_receive protocol(char reason[RING_REASON_BYTES], const char *wh
 	return RING_RECEIVE_PROTOCOL;
 }
 
-static enum ring_receive refuse(struct ring_receiver *r, char reason[RING_REASON_BYTES], const char *what)
+/* Told when the update ends, so that each update has one answer. */
+static enum ring_receive refuse(struct ring_receiver *r, const char *what)
 {
 	forget(r);
-	r->in_update = r->is_refused = true; /* the rest of it is taken and thrown away */
-	(void)snprintf(reason, RING_REASON_BYTES, "%s", what); /* literals fit */
-	return RING_RECEIVE_REFUSED;
+	r->in_update = true;
+	r->refusal = what;
+	return RING_RECEIVE_MORE;
 }
 
 static void keep_text(char *to, const char *from)
@@ -99,7 +101,7 @@ static enum ring_receive on_begin(struct ring_receiver *r, const uint8_t *payloa
 	bool nested = r->in_update;
 	forget(r);
 	r->in_update = true;
-	r->is_refused = false;
+	r->refusal = NULL;
 	r->full = m->full;
 	keep_text(r->version, m->version);
 	foil__conf__update_begin__free_unpacked(m, NULL);
@@ -119,15 +121,15 @@ static bool room_in_list(struct ring_receiver *r)
 	return true;
 }
 
-static enum ring_receive keep_resource(struct ring_receiver *r, const Foil__Conf__UpdateResource *m, char reason[RING_REASON_BYTES])
+static enum ring_receive keep_resource(struct ring_receiver *r, const Foil__Conf__UpdateResource *m)
 {
 	size_t name_bytes = strlen(m->name) + 1, need = name_bytes + m->body.len + sizeof(struct ring_update_resource);
 	if (need > r->bytes_max - r->n_bytes || r->n >= RESOURCES_MAX)
-		return refuse(r, reason, "the snapshot is larger than the data plane's budget for one");
+		return refuse(r, "the snapshot is larger than the data plane's budget for one");
 	char *block = malloc(name_bytes + m->body.len);
 	if (!block || !room_in_list(r)) {
 		free(block);
-		return refuse(r, reason, "the data plane has no memory for the snapshot");
+		return refuse(r, "the data plane has no memory for the snapshot");
 	}
 	memcpy(block, m->name, name_bytes);
 	if (m->body.len)
@@ -142,12 +144,12 @@ static enum ring_receive on_resource(struct ring_receiver *r, const uint8_t *pay
 {
 	if (!r->in_update)
 		return protocol(reason, "an UpdateResource outside an update");
-	if (r->is_refused)
+	if (r->refusal)
 		return RING_RECEIVE_MORE;
 	Foil__Conf__UpdateResource *m = foil__conf__update_resource__unpack(NULL, n, payload);
 	if (!m)
 		return protocol(reason, "an UpdateResource that does not unpack");
-	enum ring_receive rc = m->name ? keep_resource(r, m, reason) : protocol(reason, "an UpdateResource without a name");
+	enum ring_receive rc = m->name ? keep_resource(r, m) : protocol(reason, "an UpdateResource without a name");
 	foil__conf__update_resource__free_unpacked(m, NULL);
 	return rc;
 }
@@ -157,9 +159,10 @@ static enum ring_receive on_end(struct ring_receiver *r, const uint8_t *payload,
 	if (!r->in_update)
 		return protocol(reason, "an UpdateEnd outside an update");
 	r->in_update = false;
-	if (r->is_refused) {
-		r->is_refused = false;
-		return RING_RECEIVE_MORE;
+	if (r->refusal) {
+		(void)snprintf(reason, RING_REASON_BYTES, "%s", r->refusal); /* literals fit */
+		r->refusal = NULL;
+		return RING_RECEIVE_REFUSED;
 	}
 	Foil__Conf__UpdateEnd *m = foil__conf__update_end__unpack(NULL, n, payload);
 	if (!m)

@@ -28,7 +28,7 @@ enum ring_receive {
 	RING_RECEIVE_MORE,     /* taken, the update is not whole yet */
 	RING_RECEIVE_UPDATE,   /* *out is whole; it lives until the next call */
 	RING_RECEIVE_HELLO,    /* the agent's hello: *agent_version is set */
-	RING_RECEIVE_REFUSED,  /* the update that was arriving is refused (budget, say): answer with reason; the channel may go on */
+	RING_RECEIVE_REFUSED,  /* an update ended and is refused (budget, say): answer with reason; the channel goes on */
 	RING_RECEIVE_PROTOCOL, /* against the protocol: drop the channel; reason says why */
 };
 enum ring_receive ring_receiver_frame(struct ring_receiver *r, uint16_t type, const uint8_t *payload, uint32_t n_bytes, struct ring_update *out,

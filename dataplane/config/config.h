@@ -11,6 +11,14 @@
 #include "dataplane/core/error.h"
 #include "dataplane/mesh/mesh.h"
 
+#define X(ID, kind, unit, help) SNAP_CTR_##ID,
+enum snap_counter {
+#include "dataplane/config/counters.def"
+	SNAP_CTR_COUNT
+};
+#undef X
+extern const struct foil_room_desc snap_room_desc; /* of housekeeping's own cells: see tele_shared_counters */
+
 #define SNAP_BYTES_MAX (256u << 20)   /* default budget of one snapshot */
 #define SNAP_REJECTIONS_MAX 64u       /* told of one update; more are only counted */
 #define SNAP_RESOURCE_BYTES_MAX (8u << 20)

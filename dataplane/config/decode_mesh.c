@@ -1,7 +1,20 @@
 /* MeshSettings: what holds for every listener. Defaults are those of Istio (features.md CFG-9, HD-9). */
 #include "dataplane/config/config_priv.h"
 
+#include "dataplane/telemetry/shared.h"
+
 #define DRAIN_US 45000000ull
+
+/* Newlines may stand in it: they end the lines of a text format. */
+static int decode_log_format(struct snap_dec *d, const Foil__Conf__MeshSettings *m, struct mesh_settings *s)
+{
+	struct foil_error err = {0};
+	s->access_log_json = m->access_log_json;
+	s->access_log_format = foil_blob_copy(d->b, m->access_log_format, m->access_log_format ? strlen(m->access_log_format) : 0);
+	if (!s->access_log_format.data)
+		return snap_no_memory(d);
+	return tele_format_check(s->access_log_format, s->access_log_json, &err) < 0 ? snap_fail(d, "access_log_format", "%.300s", err.text) : 0;
+}
 
 int snap_decode_mesh(struct snap_dec *d, const ProtobufCMessage *message, void *own)
 {
@@ -10,20 +23,13 @@ int snap_decode_mesh(struct snap_dec *d, const ProtobufCMessage *message, void *
 	int rc = snap_text(d, "trust_domain", m->trust_domain ? m->trust_domain : "cluster.local", SNAP_TEXT_HOST, &s->trust_domain);
 	if (rc == 0)
 		rc = snap_text(d, "access_log_path", m->access_log_path, SNAP_TEXT_ANY, &s->access_log_path);
-	if (rc == 0) /* newlines end the lines of a text format */
-		rc = snap_text(d, "access_log_format", NULL, SNAP_TEXT_ANY, &s->access_log_format);
-	if (rc == 0 && m->access_log_format) {
-		if (strlen(m->access_log_format) > SNAP_TEXT_BYTES_MAX)
-			return snap_fail(d, "access_log_format", "has more than %u bytes", SNAP_TEXT_BYTES_MAX);
-		s->access_log_format = foil_blob_copy(d->b, m->access_log_format, strlen(m->access_log_format));
-		rc = s->access_log_format.data ? 0 : snap_no_memory(d);
-	}
+	if (rc == 0)
+		rc = decode_log_format(d, m, s);
 	if (rc == 0)
 		rc = snap_text(d, "server_name", m->server_name ? m->server_name : "istio-envoy", SNAP_TEXT_VALUE, &s->server_name);
 	if (rc == 0)
 		rc = snap_duration(d, "drain_duration_us", m->has_drain_duration_us, m->drain_duration_us, DRAIN_US, &s->drain_duration_us);
 	if (rc == 0)
 		rc = snap_cidrs(d, "internal_cidrs", m->internal_cidrs, m->n_internal_cidrs, &s->internal_cidrs, &s->n_internal_cidrs);
-	s->access_log_json = m->access_log_json;
 	return rc;
 }
