@@ -33,8 +33,8 @@ void snap_free(struct snap *s)
 	struct foil_error err;
 	if (!s)
 		return;
-	if (s->is_dirty)
-		(void)snap_disk_write(s, s->running, &err); /* the last try; the caller has heard of the earlier ones */
+	if (s->is_dirty && snap_disk_write(s, s->running, &err) < 0)
+		s->is_dirty = true; /* that was the last try; the caller has heard of the earlier ones */
 	for (struct snap_set *set = s->old, *next; set; set = next) {
 		next = set->next;
 		snap_set_free(s, set);

@@ -68,7 +68,7 @@ static int decode_origins(struct snap_dec *d, const Foil__Conf__CorsPolicy *m, s
 	struct mesh_string_match *origins;
 	int rc = snap_list(d, "allow_origins", m->n_allow_origins, 0, ORIGINS_MAX, sizeof(*origins), (void **)&origins);
 	for (size_t i = 0; rc == 0 && i < m->n_allow_origins; i++) {
-		char field[32];
+		char field[40];
 		(void)snprintf(field, sizeof(field), "allow_origins[%zu]", i); /* fits: at most ORIGINS_MAX */
 		rc = snap_decode_string_match(d, field, m->allow_origins[i], &origins[i]);
 	}

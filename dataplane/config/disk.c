@@ -166,7 +166,8 @@ int snap_disk_parse(const struct snap *s, struct foil_slice file, struct foil_bl
 		return foil_error_set(err, -EBADMSG, "it is of format %u and ABI %u, ours are %u and %u", format, abi, FORMAT, s->p.abi);
 	if (n_bytes != file.n_bytes || cur_left(&c) < TAIL_BYTES)
 		return foil_error_set(err, -EBADMSG, "it has %u bytes and says %llu", file.n_bytes, (unsigned long long)n_bytes);
-	struct foil_cur tail = cur_of(file.data + file.n_bytes - TAIL_BYTES, TAIL_BYTES);
+	struct foil_cur tail = c;
+	(void)cur_skip(&tail, cur_left(&c) - TAIL_BYTES); /* cannot be short */
 	if (cur_be32(&tail) != foil_crc32c(0, file.data, file.n_bytes - TAIL_BYTES))
 		return foil_error_set(err, -EBADMSG, "its CRC-32C is wrong");
 	c.end -= TAIL_BYTES;
