@@ -6,7 +6,10 @@
  * rx), in HTTP/2 many. It is embedded memory of the codec's pool; user_data is mesh's.
  *
  * Calls and callbacks are on the conn's worker. Callbacks may call anything here on the same stream or conn, http_stream_reset and
- * http_conn_close included. A stream is dead for its user after on_complete or on_reset returned, or after http_stream_reset. */
+ * http_conn_close included. A stream is dead for its user after on_complete or on_reset returned, or after http_stream_reset; its memory
+ * and its arena's (server side) stay until the outermost call or callback on the conn has returned.
+ * complete, reset and closed may come from inside http_send_*, http_stream_reset (closed only), http_stream_pause, http_conn_drain and
+ * http_conn_close; head and data come from inside these only when the call was not made from a callback of the same conn. */
 #pragma once
 
 #include "dataplane/core/chain.h"
@@ -71,14 +74,19 @@ struct http_stream_events {
 	void (*informational)(struct foil_worker *w, struct http_stream *hs, struct http_head *head);
 	/* Room again below the low mark after http_stream_tx_room had been 0. */
 	void (*writable)(struct foil_worker *w, struct http_stream *hs);
-	/* Both directions are complete; last call. Server side: the response was handed to the transport. Client side: the response is in. */
+	/* Both directions are complete; last call. Server side: the response was handed to the transport; a request that was answered before its
+	 * end counts as complete then, what is missing of it is not waited for and the connection closes. Client side: the response is in. */
 	void (*complete)(struct foil_worker *w, struct http_stream *hs);
-	/* The exchange is over before it was complete; last call. */
+	/* The exchange is over before it was complete; last call. Server side, PROTOCOL (a bad chunk, say): if no final head was sent yet, the
+	 * codec has answered with the status that http_reason_status gives. */
 	void (*reset)(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info);
 };
 
+/* 400, 408, 426, 431, 501 or 505: what a request that broke this rule is answered with. */
+uint16_t http_reason_status(enum http_reason reason);
+
 struct http_limits {               /* defaults beside; features.md OM-6 */
-	uint32_t head_bytes_max;       /* 60 KiB requests; client side: 80 KiB of response head in h1 */
+	uint32_t head_bytes_max;       /* 60 KiB; a head is contiguous, so it is FOIL_LARGE_CHUNK_BYTES less a little at most */
 	uint16_t headers_max;          /* 100 */
 	bool accept_http10;            /* false: 426 */
 	bool reject_underscores;       /* EDGE profile; false: allowed */

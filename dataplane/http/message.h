@@ -36,12 +36,13 @@ enum http_method {
 enum http_version { HTTP_VERSION_10, HTTP_VERSION_11, HTTP_VERSION_2 };
 
 /* A request head. In HTTP/1.1 host is not in headers: it is authority (as :authority in HTTP/2). Framing headers (content-length,
- * transfer-encoding) and hop-by-hop headers are taken out by the decoder and put in by the encoder; body says what was there. */
+ * transfer-encoding) and hop-by-hop headers are taken out by the decoder and put in by the encoder; body says what was there.
+ * The encoder looks at neither reason (the phrase is the registry's) nor wants_close (that is of the hop it was decoded on). */
 enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED, HTTP_BODY_UNTIL_CLOSE };
 
 struct http_head {
 	/* request */
-	struct foil_slice method_text, scheme, authority, path; /* path with query as received; never empty ("/" at least, or "*") */
+	struct foil_slice method_text, scheme, authority, path; /* path with query as received; never empty ("/" at least, "*"; CONNECT: "/") */
 	enum http_method method;
 	/* response */
 	uint16_t status; /* 0 in a request */
@@ -56,6 +57,7 @@ struct http_head {
 	bool is_grpc;            /* content-type application/grpc or application/grpc+… */
 	bool has_te_trailers;    /* TE: trailers was named */
 	bool was_absolute_form;  /* request target was scheme://authority/path */
+	bool has_several_hosts;  /* two Host lines, joined with "," in authority as Envoy does: route it nowhere (404); it cannot be sent on */
 	uint32_t head_bytes;     /* on the wire */
 	struct http_headers headers;
 };

@@ -1,0 +1,177 @@
+/* A connection's life, whatever codec is on it: opening on a stream, the stream's events, the timer, and going.
+ * Invariant: between two entries from outside busy is 0, nothing waits to be reaped, and c->s is NULL only if c is about to be freed. */
+#include <errno.h>
+
+#include "dataplane/http/http_priv.h"
+
+#define HEAD_BYTES_DEFAULT (60u * 1024u) /* features.md OM-6 */
+#define HEAD_BYTES_MOST (FOIL_LARGE_CHUNK_BYTES - 256u) /* a head is contiguous, and a large chunk is what holds it */
+#define HEADERS_DEFAULT 100u
+#define HEADERS_MOST 4096u
+
+void http_conn_enter(struct http_conn *c)
+{
+	c->busy++;
+}
+
+static void conn_free(struct foil_worker *w, struct http_conn *c)
+{
+	FOIL_ASSERT(!c->s && !c->x && !c->dead && !foil_timer_is_armed(&c->timer));
+	if (c->is_server)
+		foil_count(w, HTTP, SERVER_CONNS, -1);
+	else
+		foil_count(w, HTTP, CLIENT_CONNS, -1);
+	http_pool_put(&w->http->conns, c);
+}
+
+void http_conn_leave(struct foil_worker *w, struct http_conn *c)
+{
+	FOIL_ASSERT(c->busy > 0);
+	if (c->busy > 1) {
+		c->busy--;
+		return;
+	}
+	while (c->wants_run && !c->is_gone) {
+		c->wants_run = false;
+		if (c->dead)
+			c->ops->reap(w, c);
+		c->ops->run(w, c);
+	}
+	if (c->dead)
+		c->ops->reap(w, c);
+	c->busy = 0;
+	if (c->is_gone)
+		conn_free(w, c);
+}
+
+void http_conn_release(struct foil_worker *w, struct http_conn *c)
+{
+	struct stream *s = c->s;
+
+	c->s = NULL;
+	if (s)
+		stream_release(w, s);
+}
+
+void http_conn_abort(struct foil_worker *w, struct http_conn *c)
+{
+	struct stream *s = c->s;
+
+	c->s = NULL;
+	if (s)
+		stream_abort(w, s);
+}
+
+void http_conn_gone(struct foil_worker *w, struct http_conn *c, enum stream_end why)
+{
+	FOIL_ASSERT(!c->s && !c->x);
+	if (c->is_gone)
+		return;
+	c->is_gone = true;
+	c->is_closing = true;
+	foil_timer_cancel(w, &c->timer);
+	if (c->is_server) {
+		if (c->ev.server->closed)
+			c->ev.server->closed(w, c, why);
+	} else if (c->ev.client->closed) {
+		c->ev.client->closed(w, c, why, !c->was_open);
+	}
+}
+
+static void on_timeout(struct foil_worker *w, struct foil_timer *t)
+{
+	struct http_conn *c = FOIL_CONTAINER_OF(t, struct http_conn, timer);
+
+	http_conn_enter(c);
+	c->ops->timeout(w, c);
+	http_conn_leave(w, c);
+}
+
+void http_conn_timer(struct foil_worker *w, struct http_conn *c, uint64_t in_us)
+{
+	if (in_us)
+		foil_timer_arm(w, &c->timer, w->now_us + in_us, on_timeout);
+	else
+		foil_timer_cancel(w, &c->timer);
+}
+
+static void on_opened(struct foil_worker *w, struct stream *s)
+{
+	struct http_conn *c = s->user_data;
+
+	http_conn_enter(c);
+	c->was_open = true;
+	if (c->ops->opened)
+		c->ops->opened(w, c);
+	http_conn_leave(w, c);
+}
+
+static void on_readable(struct foil_worker *w, struct stream *s)
+{
+	struct http_conn *c = s->user_data;
+
+	http_conn_enter(c);
+	c->wants_run = true;
+	http_conn_leave(w, c);
+}
+
+static void on_writable(struct foil_worker *w, struct stream *s)
+{
+	struct http_conn *c = s->user_data;
+
+	http_conn_enter(c);
+	c->ops->writable(w, c);
+	http_conn_leave(w, c);
+}
+
+static void on_closed(struct foil_worker *w, struct stream *s, enum stream_end why)
+{
+	struct http_conn *c = s->user_data;
+
+	http_conn_enter(c);
+	c->ops->closed(w, c, why);
+	http_conn_leave(w, c);
+}
+
+static const struct stream_user stream_events = {
+	.opened = on_opened, .readable = on_readable, .writable = on_writable, .closed = on_closed,
+};
+
+static struct http_limits bounded(const struct http_limits *limits)
+{
+	struct http_limits l = limits ? *limits : (struct http_limits){0};
+
+	l.head_bytes_max = FOIL_MIN(l.head_bytes_max ? l.head_bytes_max : HEAD_BYTES_DEFAULT, HEAD_BYTES_MOST);
+	l.headers_max = (uint16_t)FOIL_MIN(l.headers_max ? l.headers_max : HEADERS_DEFAULT, HEADERS_MOST);
+	return l;
+}
+
+struct http_conn *http_conn_new(struct foil_worker *w, struct stream *s, const struct http_conn_ops *ops, const struct http_limits *limits,
+				void *user_data)
+{
+	struct http_conn *c = http_pool_get(&w->http->conns);
+
+	if (!c) {
+		foil_reason(w, HTTP, CONNS_EXHAUSTED);
+		return NULL;
+	}
+	c->ops = ops;
+	c->s = s;
+	c->limits = bounded(limits);
+	c->user_data = user_data;
+	c->busy = 1;
+	c->was_open = s->is_open;
+	s->user = &stream_events;
+	s->user_data = c;
+	return c;
+}
+
+struct stream *http_conn_stream(const struct http_conn *c)
+{
+	return c->s;
+}
+
+void *http_conn_data(const struct http_conn *c)
+{
+	return c->user_data;
+}

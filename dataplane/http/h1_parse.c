@@ -1,0 +1,356 @@
+/* The parser of heads and trailers: pure functions over contiguous bytes, one pass, strict (RFC 9112 sections 2 to 5, without the
+ * leniency that it permits: no bare LF, no obs-fold, no white space but the one space).
+ * Not here: what fields mean together; h1_message.c.
+ * Invariant: no byte of a value, name or target is copied, but for names that are not in header_names.def and have capitals. */
+#include "dataplane/http/h1_priv.h"
+#include "dataplane/http/h1_scan.h"
+
+#define IS_DIGIT(c) ((c) >= '0' && (c) <= '9')
+#define IS_UPPER(c) ((c) >= 'A' && (c) <= 'Z')
+#define IS_LOWER(c) ((c) >= 'a' && (c) <= 'z')
+#define IS_ALNUM(c) (IS_DIGIT(c) || IS_UPPER(c) || IS_LOWER(c))
+#define IS_TOKEN(c)                                                                                                                       \
+	(IS_ALNUM(c) || (c) == '!' || (c) == '#' || (c) == '$' || (c) == '%' || (c) == '&' || (c) == '\'' || (c) == '*' || (c) == '+' ||     \
+	 (c) == '-' || (c) == '.' || (c) == '^' || (c) == '_' || (c) == '`' || (c) == '|' || (c) == '~')
+#define IS_NAME(c)                                                                                                                        \
+	(IS_ALNUM(c) || (c) == '-' || (c) == '.' || (c) == '_' || (c) == '~' || (c) == '%' || (c) == '!' || (c) == '$' || (c) == '&' ||      \
+	 (c) == '\'' || (c) == '(' || (c) == ')' || (c) == '*' || (c) == '+' || (c) == ';' || (c) == '=')
+#define IS_HEX(c) (IS_DIGIT(c) || ((c) >= 'a' && (c) <= 'f') || ((c) >= 'A' && (c) <= 'F'))
+#define CLASS(c)                                                                                                                          \
+	((IS_TOKEN(c) ? H1_TOKEN : 0) | ((c) > 0x20 && (c) < 0x7f ? H1_TARGET : 0) |                                                         \
+	 (((c) >= 0x20 && (c) != 0x7f) || (c) == '\t' ? H1_VALUE : 0) | (IS_NAME(c) ? H1_NAME : 0) | (IS_UPPER(c) ? H1_UPPER : 0) |          \
+	 (IS_HEX(c) ? H1_HEX : 0) | ((c) == ' ' || (c) == '\t' ? H1_SPACE : 0) | (IS_DIGIT(c) ? H1_DIGIT : 0))
+#define CLASS4(c) CLASS(c), CLASS((c) + 1), CLASS((c) + 2), CLASS((c) + 3)
+#define CLASS16(c) CLASS4(c), CLASS4((c) + 4), CLASS4((c) + 8), CLASS4((c) + 12)
+#define CLASS64(c) CLASS16(c), CLASS16((c) + 16), CLASS16((c) + 32), CLASS16((c) + 48)
+
+const uint8_t h1_class[256] = {CLASS64(0), CLASS64(64), CLASS64(128), CLASS64(192)};
+
+enum h1_block_result h1_block_scan(struct h1_block *b, const char *p, uint32_t n_bytes, uint32_t *end_bytes)
+{
+	while (b->scanned < n_bytes) {
+		const char *lf = memchr(&p[b->scanned], '\n', n_bytes - b->scanned);
+		if (!lf)
+			break;
+		uint32_t at = (uint32_t)(lf - p);
+		if (at == b->line_start || p[at - 1] != '\r')
+			return H1_BLOCK_BARE_LF;
+		b->scanned = at + 1;
+		if (at - 1 == b->line_start) {
+			*end_bytes = at + 1;
+			return H1_BLOCK_FOUND;
+		}
+		b->line_start = at + 1;
+		b->n_lines++;
+	}
+	b->scanned = n_bytes;
+	return H1_BLOCK_MORE;
+}
+
+static bool take_crlf(struct foil_cur *c)
+{
+	const uint8_t *p = cur_bytes(c, 2);
+
+	return p && p[0] == '\r' && p[1] == '\n';
+}
+
+/* The name in lower case: the table's own bytes, the line's, or a copy in the arena; {NULL,0} when that is exhausted. */
+static struct foil_slice lower_name(struct foil_worker *w, struct foil_arena *a, struct foil_slice name, bool has_upper, uint16_t *id)
+{
+	char text[HTTP_NAME_BYTES_MAX];
+	struct foil_slice lower = name;
+
+	if (has_upper) {
+		char *at = text;
+		if (name.n_bytes > sizeof(text)) {
+			at = foil_arena_alloc(w, a, name.n_bytes);
+			if (!at)
+				return (struct foil_slice){NULL, 0};
+		}
+		for (uint32_t i = 0; i < name.n_bytes; i++)
+			at[i] = foil_ascii_lower(name.data[i]);
+		lower.data = at;
+	}
+	*id = (uint16_t)http_header_intern(lower);
+	if (*id != HTTP_HDR_OTHER)
+		return http_header_name(*id);
+	return lower.data == text ? foil_arena_copy(w, a, lower) : lower;
+}
+
+/* name ":" OWS value OWS CRLF. */
+static enum http_reason parse_field(struct foil_worker *w, struct foil_arena *a, struct foil_cur *c, struct http_header *out)
+{
+	size_t n_name = h1_span(c, H1_TOKEN);
+	uint8_t classes = 0;
+
+	if (n_name == 0)
+		return h1_is(h1_peek(c), H1_SPACE) ? HTTP_REASON_OBS_FOLD : HTTP_REASON_INVALID_HEADER_NAME;
+	struct foil_slice name = cur_slice(c, n_name);
+	uint8_t after = cur_u8(c);
+	if (FOIL_UNLIKELY(after != ':'))
+		return h1_is(after, H1_SPACE) ? HTTP_REASON_SPACE_BEFORE_COLON : HTTP_REASON_INVALID_HEADER_NAME;
+	for (size_t i = 0; i < n_name; i++)
+		classes |= h1_class[(uint8_t)name.data[i]];
+	struct foil_slice value = cur_slice(c, h1_span_value(c));
+	if (FOIL_UNLIKELY(!take_crlf(c)))
+		return HTTP_REASON_INVALID_HEADER_VALUE;
+	*out = (struct http_header){.value = h1_trim(value)};
+	out->name = lower_name(w, a, name, classes & H1_UPPER, &out->id);
+	return out->name.data ? HTTP_REASON_OK : HTTP_REASON_OUT_OF_MEMORY;
+}
+
+static void note_once(struct foil_slice *slot, uint16_t *n, struct foil_slice value)
+{
+	if ((*n)++ == 0)
+		*slot = value;
+}
+
+/* Puts a field where it belongs: facts, or the headers. False: it was not for the headers. */
+static bool is_for_headers(const struct http_header *h, bool is_request, struct h1_facts *f)
+{
+	switch (h->id) {
+	case HTTP_HDR_HOST:
+		if (!is_request)
+			return true;
+		if (f->n_host < FOIL_COUNT_OF(f->host))
+			f->host[f->n_host] = h->value;
+		f->n_host++;
+		return false;
+	case HTTP_HDR_CONTENT_LENGTH:
+		note_once(&f->content_length, &f->n_content_length, h->value);
+		return false;
+	case HTTP_HDR_TRANSFER_ENCODING:
+		note_once(&f->transfer_encoding, &f->n_transfer_encoding, h->value);
+		return false;
+	case HTTP_HDR_CONNECTION:
+		if (f->n_connection < H1_CONNECTION_LINES_MAX)
+			f->connection[f->n_connection] = h->value;
+		f->n_connection++;
+		return false;
+	case HTTP_HDR_TE:
+		if (is_request && !f->te.n_bytes)
+			f->te = h->value;
+		return false;
+	case HTTP_HDR_UPGRADE:
+		note_once(&f->upgrade, &f->n_upgrade, h->value);
+		return true; /* taken out again unless the connection is to be upgraded */
+	case HTTP_HDR_EXPECT:
+		if (is_request && foil_slice_eq_nocase(h->value, FOIL_SLICE("100-continue")))
+			f->has_expect_continue = true;
+		return true;
+	case HTTP_HDR_KEEP_ALIVE:
+	case HTTP_HDR_PROXY_CONNECTION:
+	case HTTP_HDR_HTTP2_SETTINGS:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool is_grpc(struct foil_slice content_type)
+{
+	const struct foil_slice grpc = FOIL_SLICE("application/grpc");
+
+	return foil_slice_has_prefix(content_type, grpc) && (content_type.n_bytes == grpc.n_bytes || content_type.data[grpc.n_bytes] == '+');
+}
+
+/* All fields up to the empty line, which must end the block. */
+static enum http_reason parse_fields(struct foil_worker *w, struct foil_arena *a, struct foil_cur *c, uint32_t n_lines,
+				     const struct http_limits *limits, bool is_request, struct http_head *out, struct h1_facts *f)
+{
+	if (n_lines > limits->headers_max)
+		return HTTP_REASON_TOO_MANY_HEADERS;
+	if (http_headers_reserve(w, a, &out->headers, n_lines + 16) != 0) /* room for what filters add */
+		return HTTP_REASON_OUT_OF_MEMORY;
+	for (uint32_t i = 0; i < n_lines; i++) {
+		struct http_header h;
+		enum http_reason why = parse_field(w, a, c, &h);
+		if (FOIL_UNLIKELY(why != HTTP_REASON_OK))
+			return why;
+		if (FOIL_UNLIKELY(limits->reject_underscores) && memchr(h.name.data, '_', h.name.n_bytes))
+			return HTTP_REASON_UNDERSCORE;
+		if (!is_for_headers(&h, is_request, f))
+			continue;
+		if (h.id == HTTP_HDR_CONTENT_TYPE && is_grpc(h.value))
+			out->is_grpc = true;
+		out->headers.list[out->headers.n++] = h;
+	}
+	return take_crlf(c) && cur_left(c) == 0 ? HTTP_REASON_OK : HTTP_REASON_CODEC_ERROR;
+}
+
+/* HTTP-version: "HTTP/" DIGIT "." DIGIT, case-sensitive. Any minor of 1 from 1 on is 1.1 (RFC 9110 2.5). */
+static enum http_reason parse_version(struct foil_cur *c, enum http_version *out)
+{
+	struct foil_slice v = cur_slice(c, 8);
+
+	if (!v.data || memcmp(v.data, "HTTP/", 5) != 0 || v.data[6] != '.' || !h1_is((uint8_t)v.data[5], H1_DIGIT) ||
+	    !h1_is((uint8_t)v.data[7], H1_DIGIT))
+		return HTTP_REASON_INVALID_VERSION;
+	if (v.data[5] != '1')
+		return HTTP_REASON_UNSUPPORTED_VERSION;
+	*out = v.data[7] == '0' ? HTTP_VERSION_10 : HTTP_VERSION_11;
+	return HTTP_REASON_OK;
+}
+
+/* scheme "://" authority path-abempty [ "?" query ] */
+static enum http_reason parse_absolute_form(struct foil_slice target, struct http_head *out, struct h1_facts *f)
+{
+	struct foil_cur c = cur_of(target.data, target.n_bytes);
+	size_t n = 0;
+
+	while (n < cur_left(&c) && c.at[n] != ':')
+		n++;
+	struct foil_slice scheme = cur_slice(&c, n);
+	struct foil_slice mark = cur_slice(&c, 3);
+	if (!mark.data || !foil_slice_eq(mark, FOIL_SLICE("://")))
+		return HTTP_REASON_INVALID_URL;
+	if (foil_slice_eq_nocase(scheme, FOIL_SLICE("http")))
+		out->scheme = FOIL_SLICE("http");
+	else if (foil_slice_eq_nocase(scheme, FOIL_SLICE("https")))
+		out->scheme = FOIL_SLICE("https");
+	else
+		return HTTP_REASON_INVALID_SCHEME;
+	for (n = 0; n < cur_left(&c) && c.at[n] != '/' && c.at[n] != '?' && c.at[n] != '#';)
+		n++;
+	out->authority = cur_slice(&c, n);
+	if (out->authority.n_bytes == 0)
+		return HTTP_REASON_INVALID_URL;
+	out->path = foil_slice_of(c.at, cur_left(&c));
+	out->was_absolute_form = true;
+	f->is_authority_from_target = true;
+	return HTTP_REASON_OK;
+}
+
+static enum http_reason parse_target(struct foil_worker *w, struct foil_arena *a, struct foil_slice target, struct http_head *out,
+				     struct h1_facts *f)
+{
+	enum http_reason why;
+
+	if (out->method == HTTP_METHOD_CONNECT) { /* authority-form, RFC 9112 3.2.3 */
+		out->authority = target;
+		out->path = FOIL_SLICE("/");
+		f->is_authority_from_target = true;
+		return HTTP_REASON_OK;
+	}
+	if (FOIL_LIKELY(target.data[0] == '/')) {
+		out->path = target;
+		return HTTP_REASON_OK;
+	}
+	if (foil_slice_eq(target, FOIL_SLICE("*"))) {
+		out->path = target;
+		return out->method == HTTP_METHOD_OPTIONS ? HTTP_REASON_OK : HTTP_REASON_INVALID_URL;
+	}
+	why = parse_absolute_form(target, out, f);
+	if (why == HTTP_REASON_OK && out->path.n_bytes == 0)
+		out->path = FOIL_SLICE("/");
+	if (why == HTTP_REASON_OK && out->path.data[0] != '/') { /* "http://host?query" */
+		char *p = foil_arena_alloc(w, a, out->path.n_bytes + 1u);
+		if (!p)
+			return HTTP_REASON_OUT_OF_MEMORY;
+		p[0] = '/';
+		memcpy(&p[1], out->path.data, out->path.n_bytes);
+		out->path = foil_slice_of(p, out->path.n_bytes + 1u);
+	}
+	return why;
+}
+
+/* method SP target SP HTTP-version CRLF */
+static enum http_reason parse_request_line(struct foil_worker *w, struct foil_arena *a, struct foil_cur *c, struct http_head *out,
+					   struct h1_facts *f)
+{
+	out->method_text = cur_slice(c, h1_span(c, H1_TOKEN));
+	if (out->method_text.n_bytes == 0 || cur_u8(c) != ' ')
+		return HTTP_REASON_INVALID_METHOD;
+	out->method = http_method_of(out->method_text);
+	struct foil_slice target = cur_slice(c, h1_span(c, H1_TARGET));
+	if (target.n_bytes == 0 || cur_u8(c) != ' ')
+		return HTTP_REASON_INVALID_TARGET;
+	enum http_reason why = parse_version(c, &out->version);
+	if (why != HTTP_REASON_OK)
+		return why;
+	if (!take_crlf(c))
+		return HTTP_REASON_INVALID_VERSION;
+	return parse_target(w, a, target, out, f);
+}
+
+enum http_reason h1_parse_request(struct foil_worker *w, struct foil_arena *a, struct foil_slice bytes, uint32_t n_lines,
+				  const struct http_limits *limits, struct http_head *out, struct h1_facts *facts)
+{
+	struct foil_cur c = cur_of(bytes.data, bytes.n_bytes);
+
+	*out = (struct http_head){.version = HTTP_VERSION_11, .head_bytes = bytes.n_bytes};
+	*facts = (struct h1_facts){0};
+	if (n_lines == 0)
+		return HTTP_REASON_CODEC_ERROR;
+	enum http_reason why = parse_request_line(w, a, &c, out, facts);
+	return why == HTTP_REASON_OK ? parse_fields(w, a, &c, n_lines - 1, limits, true, out, facts) : why;
+}
+
+/* HTTP-version SP 3DIGIT SP [ reason-phrase ] CRLF; the second space may be missing when there is no phrase, as many servers do. */
+static enum http_reason parse_status_line(struct foil_cur *c, struct http_head *out)
+{
+	enum http_reason why = parse_version(c, &out->version);
+
+	if (why != HTTP_REASON_OK)
+		return why == HTTP_REASON_INVALID_VERSION ? HTTP_REASON_CODEC_ERROR : why;
+	struct foil_slice s = cur_slice(c, 4);
+	if (!s.data || s.data[0] != ' ' || !h1_is((uint8_t)s.data[1], H1_DIGIT) || !h1_is((uint8_t)s.data[2], H1_DIGIT) ||
+	    !h1_is((uint8_t)s.data[3], H1_DIGIT) || s.data[1] == '0')
+		return HTTP_REASON_INVALID_STATUS;
+	out->status = (uint16_t)((s.data[1] - '0') * 100 + (s.data[2] - '0') * 10 + (s.data[3] - '0'));
+	if (h1_peek(c) == ' ') {
+		(void)cur_u8(c); /* the space seen */
+		out->reason = cur_slice(c, h1_span_value(c));
+	}
+	return take_crlf(c) ? HTTP_REASON_OK : HTTP_REASON_INVALID_STATUS;
+}
+
+enum http_reason h1_parse_response(struct foil_worker *w, struct foil_arena *a, struct foil_slice bytes, uint32_t n_lines,
+				   const struct http_limits *limits, struct http_head *out, struct h1_facts *facts)
+{
+	struct foil_cur c = cur_of(bytes.data, bytes.n_bytes);
+
+	*out = (struct http_head){.version = HTTP_VERSION_11, .head_bytes = bytes.n_bytes};
+	*facts = (struct h1_facts){0};
+	if (n_lines == 0)
+		return HTTP_REASON_CODEC_ERROR;
+	enum http_reason why = parse_status_line(&c, out);
+	return why == HTTP_REASON_OK ? parse_fields(w, a, &c, n_lines - 1, limits, false, out, facts) : why;
+}
+
+/* Framing, routing, authentication and what says how content is to be read (RFC 9110 6.5.1). */
+static bool is_forbidden_trailer(const struct http_header *h)
+{
+	switch (h->id) {
+	case HTTP_HDR_HOST: case HTTP_HDR_CONNECTION: case HTTP_HDR_KEEP_ALIVE: case HTTP_HDR_PROXY_CONNECTION: case HTTP_HDR_TE:
+	case HTTP_HDR_TRAILER: case HTTP_HDR_TRANSFER_ENCODING: case HTTP_HDR_UPGRADE: case HTTP_HDR_CONTENT_LENGTH:
+	case HTTP_HDR_CONTENT_TYPE: case HTTP_HDR_CONTENT_ENCODING: case HTTP_HDR_CONTENT_RANGE: case HTTP_HDR_EXPECT:
+	case HTTP_HDR_AUTHORIZATION: case HTTP_HDR_COOKIE: case HTTP_HDR_SET_COOKIE: case HTTP_HDR_CACHE_CONTROL: case HTTP_HDR_PRAGMA:
+	case HTTP_HDR_AGE: case HTTP_HDR_EXPIRES: case HTTP_HDR_VARY: case HTTP_HDR_RANGE: case HTTP_HDR_MAX_FORWARDS:
+	case HTTP_HDR_LOCATION: case HTTP_HDR_RETRY_AFTER: case HTTP_HDR_DATE: case HTTP_HDR_WWW_AUTHENTICATE:
+	case HTTP_HDR_PROXY_AUTHENTICATE: case HTTP_HDR_PROXY_AUTHORIZATION: case HTTP_HDR_HTTP2_SETTINGS: case HTTP_HDR_FORWARDED:
+		return true;
+	default:
+		return foil_slice_has_prefix(h->name, FOIL_SLICE("x-forwarded-")) || foil_slice_has_prefix(h->name, FOIL_SLICE("x-envoy-"));
+	}
+}
+
+enum http_reason h1_parse_trailers(struct foil_worker *w, struct foil_arena *a, struct foil_slice bytes, uint32_t n_lines,
+				   const struct http_limits *limits, struct http_headers *out)
+{
+	struct foil_cur c = cur_of(bytes.data, bytes.n_bytes);
+
+	*out = (struct http_headers){0};
+	if (n_lines > limits->headers_max)
+		return HTTP_REASON_TRAILERS_TOO_LARGE;
+	if (n_lines && http_headers_reserve(w, a, out, n_lines) != 0)
+		return HTTP_REASON_OUT_OF_MEMORY;
+	for (uint32_t i = 0; i < n_lines; i++) {
+		enum http_reason why = parse_field(w, a, &c, &out->list[out->n]);
+		if (why != HTTP_REASON_OK)
+			return why;
+		if (!is_forbidden_trailer(&out->list[out->n]))
+			out->n++;
+	}
+	return take_crlf(&c) && cur_left(&c) == 0 ? HTTP_REASON_OK : HTTP_REASON_CODEC_ERROR;
+}

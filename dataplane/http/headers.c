@@ -1,0 +1,210 @@
+/* The message model: header look-up by id or name, adding, removing, and the interning of names.
+ * Not here: what any header means. Names are lower case, values as received.
+ * Invariant: a header whose name is in header_names.def carries its id, every other one HTTP_HDR_OTHER; so comparing ids is enough. */
+#include <errno.h>
+
+#include "dataplane/core/worker.h"
+#include "dataplane/http/header_hash.h"
+#include "dataplane/http/http_priv.h"
+
+static const struct foil_slice names[HTTP_HDR_COUNT] = {
+	[HTTP_HDR_OTHER] = {"", 0},
+#define X(ID, name) [HTTP_HDR_##ID] = {name, sizeof(name) - 1},
+#include "dataplane/http/header_names.def"
+#undef X
+};
+
+#define HEADER_ROOM 8 /* the least that a list grows by */
+
+static uint64_t load8(const char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static uint32_t load4(const char *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+/* What of a name goes into the hash; gen_names.py says the same in Python. n_bytes > 0. */
+static uint64_t name_key(const char *p, uint32_t n_bytes)
+{
+	uint64_t lo, hi, mid = 0;
+
+	if (n_bytes >= 8) {
+		lo = load8(&p[0]);
+		hi = load8(&p[n_bytes - 8]);
+		mid = load8(&p[n_bytes / 2 - 4]);
+	} else if (n_bytes >= 4) {
+		lo = load4(&p[0]);
+		hi = load4(&p[n_bytes - 4]);
+	} else {
+		lo = (uint8_t)p[0];
+		hi = (uint64_t)(uint8_t)p[n_bytes / 2] << 8 | (uint8_t)p[n_bytes - 1];
+	}
+	return lo ^ (hi << 23 | hi >> 41) ^ (mid << 44 | mid >> 20) ^ n_bytes;
+}
+
+enum http_header_id http_header_intern(struct foil_slice name_lower)
+{
+	if (name_lower.n_bytes == 0 || name_lower.n_bytes > HTTP_NAME_BYTES_MAX)
+		return HTTP_HDR_OTHER;
+	uint64_t key = name_key(name_lower.data, name_lower.n_bytes);
+	unsigned int id = http_name_slots[(key * HTTP_NAME_MULTIPLIER) >> HTTP_NAME_SHIFT];
+	return foil_slice_eq(names[id], name_lower) ? (enum http_header_id)id : HTTP_HDR_OTHER;
+}
+
+struct foil_slice http_header_name(enum http_header_id id)
+{
+	return (unsigned int)id < HTTP_HDR_COUNT ? names[id] : names[HTTP_HDR_OTHER];
+}
+
+static bool is_named(const struct http_header *h, enum http_header_id id, struct foil_slice name_lower)
+{
+	if (h->is_removed || h->id != id)
+		return false;
+	return id != HTTP_HDR_OTHER || foil_slice_eq(h->name, name_lower);
+}
+
+const struct http_header *http_header_get(const struct http_headers *h, enum http_header_id id)
+{
+	for (uint16_t i = 0; i < h->n; i++)
+		if (h->list[i].id == id && !h->list[i].is_removed)
+			return &h->list[i];
+	return NULL;
+}
+
+const struct http_header *http_header_find(const struct http_headers *h, struct foil_slice name_lower)
+{
+	enum http_header_id id = http_header_intern(name_lower);
+
+	for (uint16_t i = 0; i < h->n; i++)
+		if (is_named(&h->list[i], id, name_lower))
+			return &h->list[i];
+	return NULL;
+}
+
+struct foil_slice http_header_joined(struct foil_worker *w, struct foil_arena *a, const struct http_headers *h, struct foil_slice name_lower)
+{
+	enum http_header_id id = http_header_intern(name_lower);
+	struct foil_slice only = {NULL, 0};
+	uint32_t n_values = 0, n_bytes = 0;
+
+	for (uint16_t i = 0; i < h->n; i++) {
+		if (!is_named(&h->list[i], id, name_lower))
+			continue;
+		if (n_values++ == 0)
+			only = h->list[i].value;
+		n_bytes += h->list[i].value.n_bytes + 1;
+	}
+	if (n_values <= 1)
+		return n_values && !only.data ? (struct foil_slice){"", 0} : only;
+	char *p = foil_arena_alloc(w, a, n_bytes);
+	uint32_t at = 0;
+	bool is_first = true;
+	if (!p)
+		return (struct foil_slice){NULL, 0};
+	for (uint16_t i = 0; i < h->n; i++) {
+		const struct foil_slice v = h->list[i].value;
+		if (!is_named(&h->list[i], id, name_lower))
+			continue;
+		if (!is_first)
+			p[at++] = ',';
+		is_first = false;
+		if (v.n_bytes)
+			memcpy(&p[at], v.data, v.n_bytes);
+		at += v.n_bytes;
+	}
+	return foil_slice_of(p, at);
+}
+
+int http_headers_reserve(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, uint32_t cap)
+{
+	if (cap <= h->cap)
+		return 0;
+	struct http_header *list = cap > UINT16_MAX ? NULL : foil_arena_alloc(w, a, cap * sizeof(*list));
+	if (!list)
+		return -ENOBUFS;
+	if (h->n)
+		memcpy(list, h->list, h->n * sizeof(*list));
+	h->list = list;
+	h->cap = (uint16_t)cap;
+	return 0;
+}
+
+static int append(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice name_lower,
+		  struct foil_slice value)
+{
+	if (FOIL_UNLIKELY(h->n == h->cap) && http_headers_reserve(w, a, h, h->cap + FOIL_MAX(h->cap / 2u, (unsigned int)HEADER_ROOM)) != 0)
+		return -ENOBUFS;
+	h->list[h->n++] = (struct http_header){.name = name_lower, .value = value, .id = (uint16_t)id};
+	return 0;
+}
+
+int http_header_add(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value)
+{
+	return append(w, a, h, http_header_intern(name_lower), name_lower, value);
+}
+
+int http_header_add_id(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value)
+{
+	FOIL_ASSERT(id != HTTP_HDR_OTHER && (unsigned int)id < HTTP_HDR_COUNT);
+	return append(w, a, h, id, names[id], value);
+}
+
+void http_header_remove(struct http_headers *h, struct foil_slice name_lower)
+{
+	enum http_header_id id = http_header_intern(name_lower);
+
+	for (uint16_t i = 0; i < h->n; i++)
+		if (is_named(&h->list[i], id, name_lower))
+			h->list[i].is_removed = true;
+}
+
+int http_header_set(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value)
+{
+	int rc = http_headers_reserve(w, a, h, h->n + 1u);
+
+	if (rc != 0)
+		return rc; /* nothing was removed */
+	http_header_remove(h, name_lower);
+	return http_header_add(w, a, h, name_lower, value);
+}
+
+int http_head_clone(struct foil_worker *w, struct foil_arena *a, const struct http_head *from, struct http_head *to)
+{
+	struct http_head copy = *from;
+
+	copy.headers = (struct http_headers){0};
+	if (http_headers_reserve(w, a, &copy.headers, from->headers.n + HEADER_ROOM) != 0)
+		return -ENOBUFS;
+	for (uint16_t i = 0; i < from->headers.n; i++)
+		if (!from->headers.list[i].is_removed)
+			copy.headers.list[copy.headers.n++] = from->headers.list[i];
+	*to = copy;
+	return 0;
+}
+
+enum http_method http_method_of(struct foil_slice text)
+{
+	static const struct {
+		const char *text;
+		uint32_t n_bytes;
+		enum http_method method;
+	} known[] = {
+		{"GET", 3, HTTP_METHOD_GET}, {"POST", 4, HTTP_METHOD_POST}, {"HEAD", 4, HTTP_METHOD_HEAD}, {"PUT", 3, HTTP_METHOD_PUT},
+		{"DELETE", 6, HTTP_METHOD_DELETE}, {"OPTIONS", 7, HTTP_METHOD_OPTIONS}, {"PATCH", 5, HTTP_METHOD_PATCH},
+		{"CONNECT", 7, HTTP_METHOD_CONNECT}, {"TRACE", 5, HTTP_METHOD_TRACE},
+	};
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(known); i++)
+		if (known[i].n_bytes == text.n_bytes && memcmp(known[i].text, text.data, text.n_bytes) == 0)
+			return known[i].method;
+	return HTTP_METHOD_OTHER;
+}

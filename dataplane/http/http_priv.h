@@ -1,0 +1,95 @@
+/* Inside the room: what a connection is to codec.h, and what a codec (h1_*.c) implements behind it.
+ *
+ * Callbacks of the user may call anything of codec.h, so a connection or an exchange may end below a function that still holds it.
+ * Two rules make that simple. (1) Whoever comes from outside, a stream's callback, a timer or a user's call, goes through http_conn_enter
+ * and http_conn_leave; memory is given back only in the outermost leave. (2) Input is decoded only in the outermost leave too, while
+ * wants_run is set: so nothing recurses, however many requests a peer pipelines. After every callback the caller looks whether its
+ * exchange is still the connection's, and whether the connection is gone. */
+#pragma once
+
+#include "dataplane/http/codec.h"
+
+#define HTTP_NAME_BYTES_MAX 48u /* of a name in header_names.def; gen_names.py holds it to that */
+
+struct http_conn;
+
+/* What a codec does for a connection. All but run are calls of codec.h or events of the stream; see there. */
+struct http_conn_ops {
+	void (*run)(struct foil_worker *w, struct http_conn *c);          /* decode what is in s->rx, as far as may be */
+	void (*opened)(struct foil_worker *w, struct http_conn *c);       /* an active open is through */
+	void (*writable)(struct foil_worker *w, struct http_conn *c);
+	void (*closed)(struct foil_worker *w, struct http_conn *c, enum stream_end why); /* ends what is alive and calls http_conn_gone */
+	struct http_stream *(*start)(struct foil_worker *w, struct http_conn *c, struct foil_arena *arena, const struct http_stream_events *ev,
+				     void *user_data); /* client side */
+	int (*send_head)(struct foil_worker *w, struct http_stream *hs, const struct http_head *head, bool end);
+	void (*send_data)(struct foil_worker *w, struct http_stream *hs, struct foil_chain *own_data, bool end);
+	int (*send_trailers)(struct foil_worker *w, struct http_stream *hs, const struct http_headers *trailers);
+	uint32_t (*tx_room)(const struct http_stream *hs);
+	void (*pause)(struct foil_worker *w, struct http_stream *hs, bool paused);
+	void (*reset)(struct foil_worker *w, struct http_stream *hs);
+	void (*drain)(struct foil_worker *w, struct http_conn *c);
+	void (*close)(struct foil_worker *w, struct http_conn *c);
+	bool (*is_idle)(const struct http_conn *c);
+	void (*timeout)(struct foil_worker *w, struct http_conn *c);
+	void (*reap)(struct foil_worker *w, struct http_conn *c);         /* give back exchanges that ended */
+};
+
+struct h1_exchange;
+
+struct http_conn {
+	const struct http_conn_ops *ops;
+	struct stream *s; /* NULL once it was aborted, released or has closed */
+	union {
+		const struct http_server_events *server;
+		const struct http_client_events *client;
+	} ev;
+	void *user_data;
+	struct foil_timer timer; /* idle or head, whichever applies; an exchange in progress has none */
+	struct http_limits limits;
+	struct h1_exchange *x;    /* HTTP/1.1: the exchange in progress, NULL at rest */
+	struct h1_exchange *dead; /* ended, given back in the outermost leave */
+	uint16_t busy;            /* calls from outside that have not returned */
+	bool is_server;
+	bool wants_run;           /* there may be something to decode */
+	bool is_gone;             /* closed was called; memory goes back when busy is 0 */
+	bool is_closing;          /* its last exchange is being reset: no new one, no second close */
+	bool must_close;          /* no exchange after this one */
+	bool was_open;            /* client side: the connect succeeded */
+	bool owes_ready;          /* client side: at rest, and the user was not told yet */
+	bool has_skipped_line;    /* server side: an empty line before the next request */
+};
+
+/* Blocks of one size, one worker, LIFO; pages come from the kernel when first used. */
+struct http_pool {
+	uint8_t *base;
+	uint32_t block_bytes, n_max, n_fresh, n_used, free_head; /* free_head: index + 1, 0 none */
+};
+
+struct http_ctx {
+	struct http_pool conns, exchanges;
+};
+
+/* pool.c */
+int http_pool_init(struct http_pool *p, uint32_t n_max, size_t block_bytes) FOIL_MUST_USE;
+void http_pool_fini(struct http_pool *p);
+void *http_pool_get(struct http_pool *p) FOIL_MUST_USE; /* zeroed; NULL when all are out */
+void http_pool_put(struct http_pool *p, void *block);
+
+/* conn.c */
+/* A connection block on s, entered already; NULL when there is none. */
+struct http_conn *http_conn_new(struct foil_worker *w, struct stream *s, const struct http_conn_ops *ops, const struct http_limits *limits,
+				void *user_data) FOIL_MUST_USE;
+void http_conn_enter(struct http_conn *c);
+void http_conn_leave(struct foil_worker *w, struct http_conn *c);
+/* The stream is let go: finishing in order, or by RST. c->s is NULL afterwards. */
+void http_conn_release(struct foil_worker *w, struct http_conn *c);
+void http_conn_abort(struct foil_worker *w, struct http_conn *c);
+/* Tells the user once that the connection is gone. No exchange is alive on it. */
+void http_conn_gone(struct foil_worker *w, struct http_conn *c, enum stream_end why);
+/* (Re)arms the connection's one timer; 0 takes it off. */
+void http_conn_timer(struct foil_worker *w, struct http_conn *c, uint64_t in_us);
+
+/* headers.c */
+int http_headers_reserve(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, uint32_t cap) FOIL_MUST_USE;
+
+extern const struct http_conn_ops h1_server_ops, h1_client_ops;
