@@ -1,0 +1,147 @@
+/* Conditions on a request (features.md VS-8..VS-13), with Envoy's edges:
+ * - several values of a header are one text, joined with ",";
+ * - a header that is absent matches no value, not even an inverted one, unless treat_missing_as_empty makes it the empty text;
+ * - presence inverts plainly;
+ * - a query parameter counts by its first occurrence, is not decoded, and "?key" alone is the empty text.
+ * Nothing is allocated but where a header that a condition names comes several times: then from the worker's chunk pool, until the match is done. */
+#include "dataplane/mesh/match_priv.h"
+
+static bool contains(struct foil_slice text, struct foil_slice part, bool ignore_case)
+{
+	if (!ignore_case)
+		return part.n_bytes == 0 || (text.n_bytes >= part.n_bytes && memmem(text.data, text.n_bytes, part.data, part.n_bytes));
+	for (uint32_t i = 0; part.n_bytes <= text.n_bytes && i <= text.n_bytes - part.n_bytes; i++)
+		if (foil_slice_eq_nocase(foil_slice_of(text.data + i, part.n_bytes), part))
+			return true;
+	return false;
+}
+
+static bool equal(struct foil_slice a, struct foil_slice b, bool ignore_case)
+{
+	return ignore_case ? foil_slice_eq_nocase(a, b) : foil_slice_eq(a, b);
+}
+
+bool mesh_string_match(struct foil_worker *w, const struct mesh_string_match *m, struct foil_slice text)
+{
+	uint32_t n = m->text.n_bytes;
+
+	switch (m->kind) {
+	case MESH_MATCH_EXACT:
+		return equal(text, m->text, m->ignore_case);
+	case MESH_MATCH_PREFIX:
+		return text.n_bytes >= n && equal(foil_slice_of(text.data, n), m->text, m->ignore_case);
+	case MESH_MATCH_SUFFIX:
+		return text.n_bytes >= n && equal(foil_slice_of(text.data + (text.n_bytes - n), n), m->text, m->ignore_case);
+	case MESH_MATCH_CONTAINS:
+		return contains(text, m->text, m->ignore_case);
+	case MESH_MATCH_REGEX:
+		FOIL_ASSERT(w->id < m->regex->n_workers);
+		return foil_regex_full_match(m->regex->by_worker[w->id], text);
+	case MESH_MATCH_PRESENT:
+		return true;
+	}
+	FOIL_UNREACHABLE();
+}
+
+/* False: the name is not a pseudo header. A request's host is its authority. */
+static bool pseudo_value(const struct http_head *head, const struct mesh_header_match *m, struct foil_slice *value)
+{
+	struct foil_slice name = m->name;
+
+	if (m->id != HTTP_HDR_HOST && (name.n_bytes == 0 || name.data[0] != ':'))
+		return false;
+	if (foil_slice_eq(name, FOIL_SLICE(":path")))
+		*value = head->path;
+	else if (foil_slice_eq(name, FOIL_SLICE(":method")))
+		*value = head->method_text;
+	else if (m->id == HTTP_HDR_HOST || foil_slice_eq(name, FOIL_SLICE(":authority")))
+		*value = head->authority;
+	else if (foil_slice_eq(name, FOIL_SLICE(":scheme")))
+		*value = head->scheme;
+	else
+		return false;
+	return true;
+}
+
+static bool is_named(const struct http_header *h, const struct mesh_header_match *m)
+{
+	if (h->is_removed || h->id != m->id)
+		return false;
+	return m->id != HTTP_HDR_OTHER || foil_slice_eq(h->name, m->name);
+}
+
+/* How often the header is there (2 means "more than once"), and its first value. */
+static unsigned int find(const struct http_headers *headers, const struct mesh_header_match *m, struct foil_slice *first)
+{
+	unsigned int n = 0;
+
+	for (uint16_t i = 0; i < headers->n && n < 2; i++) {
+		if (!is_named(&headers->list[i], m))
+			continue;
+		if (n++ == 0)
+			*first = headers->list[i].value;
+	}
+	return n;
+}
+
+static bool match_joined(struct foil_worker *w, const struct mesh_header_match *m, const struct http_head *head)
+{
+	struct foil_arena scratch = {0};
+	struct foil_slice joined = http_header_joined(w, &scratch, &head->headers, m->name);
+	bool is = joined.data && mesh_string_match(w, &m->value, joined) != m->invert;
+
+	foil_arena_reset(w, &scratch);
+	return is; /* no memory: no match, whatever the condition says */
+}
+
+bool mesh_header_match(struct foil_worker *w, const struct mesh_header_match *m, const struct http_head *head)
+{
+	struct foil_slice value = {NULL, 0};
+	unsigned int n = pseudo_value(head, m, &value) ? value.data != NULL : find(&head->headers, m, &value);
+
+	if (m->value.kind == MESH_MATCH_PRESENT)
+		return (n > 0 || m->treat_missing_as_empty) != m->invert;
+	if (n == 0 && !m->treat_missing_as_empty)
+		return false;
+	if (n > 1)
+		return match_joined(w, m, head);
+	return mesh_string_match(w, &m->value, value) != m->invert;
+}
+
+bool mesh_query_value(struct foil_slice query, struct foil_slice name, struct foil_slice *value)
+{
+	for (uint32_t at = 0; at < query.n_bytes;) {
+		const char *p = query.data + at, *amp = memchr(p, '&', query.n_bytes - at);
+		uint32_t n = amp ? (uint32_t)(amp - p) : query.n_bytes - at;
+		const char *equals = n ? memchr(p, '=', n) : NULL;
+		uint32_t n_name = equals ? (uint32_t)(equals - p) : n;
+
+		if (foil_slice_eq(foil_slice_of(p, n_name), name)) {
+			*value = equals ? foil_slice_of(equals + 1, n - n_name - 1) : FOIL_SLICE("");
+			return true;
+		}
+		at += n + 1;
+	}
+	return false;
+}
+
+bool mesh_query_match(struct foil_worker *w, const struct mesh_query_match *m, struct foil_slice query)
+{
+	struct foil_slice value;
+
+	return mesh_query_value(query, m->name, &value) && mesh_string_match(w, &m->value, value);
+}
+
+struct foil_slice mesh_path_only(struct foil_slice path)
+{
+	const char *q = path.n_bytes ? memchr(path.data, '?', path.n_bytes) : NULL;
+
+	return q ? foil_slice_of(path.data, (size_t)(q - path.data)) : path;
+}
+
+struct foil_slice mesh_path_query(struct foil_slice path)
+{
+	uint32_t n = mesh_path_only(path).n_bytes;
+
+	return n < path.n_bytes ? foil_slice_of(path.data + n + 1, path.n_bytes - n - 1) : (struct foil_slice){NULL, 0};
+}

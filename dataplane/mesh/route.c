@@ -1,0 +1,171 @@
+/* Which virtual host and which route a request belongs to (features.md VS-1, VS-2, VS-6..VS-13).
+ *
+ * The host is authority without port, without regard to case. A trailing dot is part of it: a table that means both lists both (VS-3), and a
+ * policy written for "a.b" cannot be passed by asking for "a.b.". Order: exact, longest suffix wildcard, longest prefix wildcard, "*".
+ * Cost: one pass over the host, one over the path, a probe for each key length that occurs; then only routes whose text matches, and the routes
+ * that no text finds. Nothing is allocated (but see match.c). */
+#include "dataplane/mesh/match_priv.h"
+#include "dataplane/mesh/route_priv.h"
+
+/* ---- virtual host ---- */
+static struct foil_slice without_port(struct foil_slice host)
+{
+	for (uint32_t i = host.n_bytes; i > 0; i--) {
+		if (host.data[i - 1] == ']') /* an IPv6 address ends here: its colons are no port's */
+			break;
+		if (host.data[i - 1] == ':')
+			return foil_slice_of(host.data, i - 1);
+	}
+	return host;
+}
+
+static const struct domain *domain_find(const struct mesh_route_index *x, enum domain_kind kind, uint64_t hash, struct foil_slice text)
+{
+	for (uint32_t slot = route_hash_slot(hash, x->mask); x->slots[slot]; slot = (slot + 1) & x->mask) {
+		const struct domain *d = &x->domains[x->slots[slot] - 1];
+		if (d->hash == hash && d->kind == kind && foil_slice_eq_nocase(d->text, text))
+			return d;
+	}
+	return NULL;
+}
+
+static const struct domain *longest_suffix(const struct mesh_route_index *x, struct foil_slice host)
+{
+	const struct domain *best = NULL;
+	uint64_t hash = ROUTE_HASH_SEED;
+
+	for (uint32_t n = 1; n < host.n_bytes && n <= x->suffixes.max; n++) { /* a star stands for one byte at least */
+		hash = route_hash_step(hash, host.data[host.n_bytes - n]);
+		if (!route_lengths_has(&x->suffixes, n))
+			continue;
+		const struct domain *d = domain_find(x, DOMAIN_SUFFIX, hash, foil_slice_of(host.data + (host.n_bytes - n), n));
+		best = d ? d : best;
+	}
+	return best;
+}
+
+static const struct domain *exact_or_prefix(const struct mesh_route_index *x, struct foil_slice host, bool *is_exact)
+{
+	const struct domain *best = NULL;
+	uint64_t hash = ROUTE_HASH_SEED;
+	uint32_t n_max = FOIL_MIN(host.n_bytes, FOIL_MAX(x->exact_max, x->prefixes.max));
+
+	for (uint32_t n = 1; n <= n_max; n++) {
+		hash = route_hash_step(hash, host.data[n - 1]);
+		if (n < host.n_bytes && route_lengths_has(&x->prefixes, n)) {
+			const struct domain *d = domain_find(x, DOMAIN_PREFIX, hash, foil_slice_of(host.data, n));
+			best = d ? d : best;
+		}
+	}
+	const struct domain *exact = host.n_bytes && n_max == host.n_bytes ? domain_find(x, DOMAIN_EXACT, hash, host) : NULL;
+	*is_exact = exact != NULL;
+	return exact ? exact : best;
+}
+
+static uint32_t vhost_find(const struct mesh_route_index *x, struct foil_slice authority)
+{
+	struct foil_slice host = without_port(authority);
+	bool is_exact;
+	const struct domain *forward = exact_or_prefix(x, host, &is_exact);
+	const struct domain *suffix = is_exact ? NULL : longest_suffix(x, host);
+
+	if (suffix)
+		return suffix->vhost;
+	return forward ? forward->vhost : x->any_vhost;
+}
+
+/* ---- route ---- */
+struct look {
+	struct foil_worker *w;
+	const struct mesh_vhost *vhost;
+	const struct http_head *head;
+	struct foil_slice path, query;
+	uint32_t best; /* number of the first route known to match; n_routes: none yet */
+};
+
+static bool path_matches(struct foil_worker *w, const struct mesh_route_match *m, struct foil_slice path)
+{
+	uint32_t n = m->path.n_bytes;
+
+	if (m->path_kind == MESH_PATH_REGEX) {
+		FOIL_ASSERT(w->id < m->path_regex->n_workers);
+		return foil_regex_full_match(m->path_regex->by_worker[w->id], path);
+	}
+	if (path.n_bytes < n || (m->path_kind == MESH_PATH_EXACT && path.n_bytes != n))
+		return false;
+	struct foil_slice start = foil_slice_of(path.data, n);
+	if (!(m->ignore_case ? foil_slice_eq_nocase(start, m->path) : foil_slice_eq(start, m->path)))
+		return false;
+	return m->path_kind != MESH_PATH_SEGMENT_PREFIX || path.n_bytes == n || path.data[n] == '/';
+}
+
+static bool route_matches(const struct look *l, uint32_t number)
+{
+	const struct mesh_route_match *m = &l->vhost->routes[number].match;
+
+	if (!path_matches(l->w, m, l->path))
+		return false;
+	for (uint16_t i = 0; i < m->n_headers; i++)
+		if (!mesh_header_match(l->w, &m->headers[i], l->head))
+			return false;
+	for (uint16_t i = 0; i < m->n_query; i++)
+		if (!mesh_query_match(l->w, &m->query[i], l->query))
+			return false;
+	return true;
+}
+
+/* The first of numbers[0..n), which grow, that matches and comes before the best so far. */
+static void try_routes(struct look *l, const uint32_t *numbers, uint32_t n)
+{
+	for (uint32_t i = 0; i < n && numbers[i] < l->best; i++) {
+		if (route_matches(l, numbers[i])) {
+			l->best = numbers[i];
+			return;
+		}
+	}
+}
+
+static void try_groups(struct look *l, const struct vhost_index *vx, uint64_t hash, uint32_t n_bytes, bool is_exact)
+{
+	for (uint32_t slot = route_hash_slot(hash, vx->mask); vx->slots[slot]; slot = (slot + 1) & vx->mask) {
+		const struct route_group *g = &vx->groups[vx->slots[slot] - 1];
+		if (g->hash == hash && g->n_bytes == n_bytes && g->is_exact == is_exact)
+			try_routes(l, vx->members + g->first, g->n);
+	}
+}
+
+static void try_indexed(struct look *l, const struct vhost_index *vx)
+{
+	uint64_t hash = ROUTE_HASH_SEED;
+	uint32_t n_max = FOIL_MIN(l->path.n_bytes, FOIL_MAX(vx->exact_max, vx->prefixes.max));
+
+	for (uint32_t n = 0;; n++) {
+		if (route_lengths_has(&vx->prefixes, n))
+			try_groups(l, vx, hash, n, false);
+		if (n == n_max)
+			break;
+		hash = route_hash_step(hash, l->path.data[n]);
+	}
+	if (n_max == l->path.n_bytes)
+		try_groups(l, vx, hash, n_max, true);
+}
+
+void mesh_route_find(struct foil_worker *w, const struct mesh_routes *routes, const struct http_head *head, struct mesh_route_result *out)
+{
+	uint32_t vhost = vhost_find(routes->index, head->authority);
+
+	*out = (struct mesh_route_result){NULL, NULL};
+	if (vhost == ROUTE_NO_VHOST)
+		return;
+	const struct vhost_index *vx = &routes->index->vhosts[vhost];
+	struct look l = {
+		.w = w, .vhost = &routes->vhosts[vhost], .head = head, .path = mesh_path_only(head->path), .query = mesh_path_query(head->path),
+		.best = routes->vhosts[vhost].n_routes,
+	};
+	if (vx->slots)
+		try_indexed(&l, vx);
+	try_routes(&l, vx->rest, vx->n_rest);
+	out->vhost = l.vhost;
+	if (l.best < l.vhost->n_routes)
+		out->route = &l.vhost->routes[l.best];
+}

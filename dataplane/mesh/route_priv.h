@@ -1,0 +1,70 @@
+/* The look-up tables of a route table, made by route_index.c and read by route.c.
+ *
+ * Texts are hashed byte by byte with case folded, so that the hashes of all prefixes (or suffixes) of a text fall out of one pass over it. A hash
+ * only finds candidates: every candidate is compared in full. The keys are configuration, so nobody outside can make them collide. */
+#pragma once
+
+#include "dataplane/mesh/route.h"
+
+#define ROUTE_HASH_SEED 0x9e3779b97f4a7c15u
+#define ROUTE_HASH_STEP 0x100000001b3u /* FNV's prime; odd, so no byte is ever lost */
+
+static inline uint64_t route_hash_step(uint64_t hash, char c)
+{
+	return (hash ^ (uint8_t)foil_ascii_lower(c)) * ROUTE_HASH_STEP;
+}
+
+static inline uint32_t route_hash_slot(uint64_t hash, uint32_t mask)
+{
+	return (uint32_t)(hash * ROUTE_HASH_SEED >> 32) & mask;
+}
+
+/* Which lengths occur among the keys, so that only those are probed. */
+struct route_lengths {
+	uint64_t *bits;
+	uint32_t max;
+};
+
+static inline bool route_lengths_has(const struct route_lengths *l, uint32_t n)
+{
+	return n <= l->max && (l->bits[n / 64] >> n % 64 & 1);
+}
+
+/* Routes of one virtual host that share path text (without case) and kind, in order: members[first .. first + n). */
+struct route_group {
+	uint64_t hash;
+	uint32_t n_bytes;
+	bool is_exact; /* else a prefix of one kind or the other */
+	uint32_t first, n;
+};
+
+struct vhost_index {
+	uint32_t *slots; /* open addressing: number of a group + 1, 0 = empty; NULL: no index, all routes are in rest */
+	uint32_t mask;
+	struct route_group *groups;
+	uint32_t *members;
+	struct route_lengths prefixes;
+	uint32_t exact_max;
+	uint32_t *rest; /* routes that no text finds, in order */
+	uint32_t n_rest;
+};
+
+enum domain_kind { DOMAIN_EXACT, DOMAIN_SUFFIX, DOMAIN_PREFIX };
+struct domain {
+	uint64_t hash; /* suffixes: from the last byte to the first */
+	struct foil_slice text; /* without the star */
+	enum domain_kind kind;
+	uint32_t vhost;
+};
+
+#define ROUTE_NO_VHOST UINT32_MAX
+struct mesh_route_index {
+	uint32_t *slots; /* number of a domain + 1 */
+	uint32_t mask;
+	struct domain *domains;
+	uint32_t n_domains;
+	struct route_lengths suffixes, prefixes;
+	uint32_t exact_max;
+	uint32_t any_vhost; /* of "*" */
+	struct vhost_index *vhosts;
+};
