@@ -7,7 +7,7 @@
 
 #include "ctrl/istio/doc.h"
 
-struct _Foil__Conf__NodeHello;
+struct Foil__Conf__NodeHello;
 
 /* ---- diagnostics ---- */
 
@@ -87,7 +87,7 @@ struct istio_node {
 extern const struct istio_node istio_any_node;
 
 /* The node of a NodeHello; NULL: no memory. Strings are borrowed from hello, which must stay. Freed by istio_node_free. */
-struct istio_node *istio_node_from_hello(const struct _Foil__Conf__NodeHello *hello);
+struct istio_node *istio_node_from_hello(const struct Foil__Conf__NodeHello *hello);
 void istio_node_free(struct istio_node *own_n);
 
 /* One packed message of snapshot.proto. */
