@@ -1,0 +1,88 @@
+/* foil-agent put together: what its parts share. Each part is a file by its duty:
+ *
+ *   foil_agent.c         command line, loop, signals
+ *   foil_agent_config.c  readings of the sources, compiling, and what became of each snapshot at the data plane
+ *   foil_agent_pages.c   what the HTTP pages say
+ *   foil_agent_dump.c    a snapshot as JSON
+ *   foil_agent_stats.c   metrics: the data plane's segment and the agent's own
+ *
+ * One thread, one poll loop; everything lives in one struct agent. */
+#pragma once
+
+#include "ctrl/admin/admin.h"
+#include "ctrl/istio/istio.h"
+#include "ctrl/ring/sender.h"
+#include "ctrl/source/source.h"
+#include "dataplane/telemetry/reader.h"
+
+#define AGENT_VERSION_BYTES 64
+
+struct agent_options {
+	const char *config_dir, *socket_path, *stats_path, *address, *log_path;
+};
+
+/* What became of the newest configuration at the data plane. */
+struct agent_outcome {
+	enum adm_snapshot_state state;
+	char running_version[AGENT_VERSION_BYTES];
+	char reason[512]; /* of the last rejection, "" = none */
+};
+
+struct agent_counters {
+	uint64_t n_readings, n_failed_readings, n_compiles, n_applied, n_rejected, n_connects, n_events, n_stats_failures;
+};
+
+struct agent {
+	struct agent_options options;
+	uint64_t start_ms, start_wall_s;
+
+	/* configuration */
+	struct src_dir *dir;
+	struct istio_model *model;      /* of the newest reading that had anything to run; NULL before */
+	struct istio_snapshot *snapshot; /* compiled from it; its version is what the data plane should run */
+	struct istio_diags diags;       /* of the newest reading and compile */
+	struct src_dir_stats read_stats;
+	char config_version[AGENT_VERSION_BYTES]; /* of the newest reading */
+	char model_version[AGENT_VERSION_BYTES];  /* of model's reading: an older one when the newest had nothing to run */
+	uint64_t n_versions;
+	struct agent_outcome outcome;
+
+	/* the data plane */
+	struct ring_sender *sender;
+	Foil__Conf__NodeHello *hello; /* our copy; NULL before the first */
+	struct istio_node *node;              /* borrows from hello */
+	char disconnected_why[RING_REASON_BYTES];
+
+	/* metrics */
+	struct tele_reader *reader; /* of the data plane that is connected; NULL: ask again */
+	struct tele_reader_stats reader_stats;
+
+	struct adm_server *admin;
+	struct adm_sources sources;
+	struct agent_counters n;
+};
+
+uint64_t agent_now_ms(void); /* monotonic */
+
+/* ---- foil_agent_config.c */
+int agent_config_open(struct agent *a, struct foil_error *err) FOIL_MUST_USE;
+void agent_config_close(struct agent *a);
+/* Reads when something changed and has settled. Call it when the source's descriptor is readable and at least every 100 ms. */
+void agent_config_turn(struct agent *a, uint64_t now_ms);
+/* One reading: everything, now. */
+void agent_config_read(struct agent *a);
+/* Callbacks of the ring's sender; arg is the agent. */
+void agent_config_node(void *arg, const Foil__Conf__NodeHello *hello);
+void agent_config_result(void *arg, const Foil__Conf__UpdateResult *result);
+void agent_config_event(void *arg, const Foil__Conf__Event *event);
+void agent_config_disconnected(void *arg, const char *why);
+
+/* ---- foil_agent_pages.c */
+void agent_pages_init(struct agent *a);
+
+/* ---- foil_agent_dump.c: arg is the agent; ?type=CLUSTER and ?name=… choose */
+void agent_dump(void *arg, const struct adm_request *q, struct adm_reply *r);
+
+/* ---- foil_agent_stats.c */
+void agent_stats(void *arg, struct adm_reply *r);
+void agent_stats_forget(struct agent *a); /* the data plane went: its segment is not of the next one */
