@@ -1,0 +1,105 @@
+/* The record of a finished request, and Envoy's words for how tries end (features.md AL-6..AL-9). Formatting and metrics are telemetry's. */
+#include "dataplane/mesh/runtime.h"
+
+struct foil_slice mesh_reset_text(enum http_reset kind)
+{
+	if (kind == MESH_RESET_OVERFLOW)
+		return FOIL_SLICE("overflow");
+	switch (kind) {
+	case HTTP_RESET_NONE:
+	case HTTP_RESET_LOCAL: return FOIL_SLICE("local reset");
+	case HTTP_RESET_REMOTE: return FOIL_SLICE("connection termination");
+	case HTTP_RESET_PROTOCOL: return FOIL_SLICE("protocol error");
+	case HTTP_RESET_REFUSED_STREAM: return FOIL_SLICE("remote refused stream reset");
+	case HTTP_RESET_CONNECT_FAILURE: return FOIL_SLICE("remote connection failure");
+	case HTTP_RESET_CONNECT_TIMEOUT: return FOIL_SLICE("connection timeout");
+	}
+	FOIL_UNREACHABLE();
+}
+
+uint64_t mesh_reset_flag(enum http_reset kind)
+{
+	if (kind == MESH_RESET_OVERFLOW)
+		return TELE_FLAG_UO;
+	switch (kind) {
+	case HTTP_RESET_NONE:
+	case HTTP_RESET_LOCAL: return TELE_FLAG_LR;
+	case HTTP_RESET_REMOTE: return TELE_FLAG_UC;
+	case HTTP_RESET_PROTOCOL: return TELE_FLAG_UPE;
+	case HTTP_RESET_REFUSED_STREAM: return TELE_FLAG_UR;
+	case HTTP_RESET_CONNECT_FAILURE:
+	case HTTP_RESET_CONNECT_TIMEOUT: return TELE_FLAG_UF;
+	}
+	FOIL_UNREACHABLE();
+}
+
+struct foil_slice mesh_transport_failure(enum http_reset kind, enum stream_end why)
+{
+	if (kind != HTTP_RESET_CONNECT_FAILURE)
+		return (struct foil_slice){NULL, 0};
+	switch (why) {
+	case STREAM_END_REFUSED:
+	case STREAM_END_RESET: return FOIL_SLICE("delayed_connect_error:_Connection_refused");
+	case STREAM_END_UNREACHABLE: return FOIL_SLICE("delayed_connect_error:_No_route_to_host");
+	case STREAM_END_TLS: return FOIL_SLICE("TLS_error");
+	case STREAM_END_NONE:
+	case STREAM_END_FIN:
+	case STREAM_END_CONNECT_TIMEOUT:
+	case STREAM_END_TIMEOUT:
+	case STREAM_END_LOCAL:
+	case STREAM_END_COUNT: return (struct foil_slice){NULL, 0};
+	}
+	FOIL_UNREACHABLE();
+}
+
+static struct foil_slice header_value(const struct http_head *head, enum http_header_id id)
+{
+	const struct http_header *h = http_header_get(&head->headers, id);
+
+	return h ? h->value : (struct foil_slice){NULL, 0};
+}
+
+static void fill_request(const struct mesh_exchange *x, struct tele_request *r)
+{
+	const struct http_head *q = x->request;
+
+	r->method = q->method_text;
+	r->path = q->path;
+	r->original_path = x->original_path;
+	r->authority = q->authority;
+	r->xff = header_value(q, HTTP_HDR_X_FORWARDED_FOR);
+	r->user_agent = header_value(q, HTTP_HDR_USER_AGENT);
+	r->request_id = header_value(q, HTTP_HDR_X_REQUEST_ID);
+	r->protocol = q->is_grpc ? TELE_PROTOCOL_GRPC : TELE_PROTOCOL_HTTP;
+	r->version = (uint8_t)q->version;
+}
+
+void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct http_stream *hs = x->down;
+	uint64_t duration = w->now_us - hs->started_us;
+	struct tele_request r = {
+		.protocol = TELE_PROTOCOL_HTTP, .version = HTTP_VERSION_11, .status = x->status, .flags = x->flags, .grpc_status = x->grpc_status,
+		.details = x->details, .transport_failure = x->transport_failure, .start_wall_us = w->wall_us - duration, .duration_us = duration,
+		.bytes_received = hs->rx_body_bytes, .bytes_sent = hs->tx_body_bytes, .request_wire_bytes = hs->rx_wire_bytes,
+		.response_wire_bytes = hs->tx_wire_bytes, .attempts = x->n_tries, .downstream_local = mesh_tele_addr(&x->ds->local),
+		.downstream_remote = mesh_tele_addr(&x->from.client), .log = x->cfg->settings.access_log_path.n_bytes > 0,
+	};
+
+	if (x->request && !x->is_bad_request)
+		fill_request(x, &r);
+	if (x->response && x->response_started)
+		r.upstream_service_time = header_value(x->response, HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME);
+	if (x->route)
+		r.route_name = x->route->name;
+	if (x->cluster) {
+		r.upstream_cluster = x->weighted->cluster;
+		r.service = &x->cluster->service;
+	}
+	if (x->host) {
+		r.upstream_host = mesh_tele_addr(&x->upstream_remote);
+		r.upstream_local = mesh_tele_addr(&x->upstream_local);
+		r.destination = &x->host->labels;
+	}
+	tele_request_done(w, &r);
+}

@@ -1,0 +1,135 @@
+/* One accepted connection: which filter chain takes it, and then either the HTTP codec or the L4 proxy has it. Requests are exchange.c's.
+ * A connection at rest holds no configuration: each request asks the port for the listener of the configuration in force, so a new
+ * snapshot reaches keep-alive connections at their next request. */
+#include "dataplane/mesh/runtime.h"
+
+static bool cidr_has(const struct mesh_cidr *c, const uint8_t ip[16])
+{
+	unsigned int whole = c->len / 8u, rest = c->len % 8u;
+
+	if (memcmp(c->ip, ip, whole) != 0)
+		return false;
+	return rest == 0 || ((c->ip[whole] ^ ip[whole]) & (0xff00u >> rest) & 0xffu) == 0;
+}
+
+/* 0: does not fit; more is more specific. */
+static unsigned int name_rank(const struct mesh_chain *c, struct foil_slice sni)
+{
+	unsigned int best = c->n_server_names == 0 ? 1 : 0;
+
+	for (uint16_t i = 0; i < c->n_server_names; i++) {
+		struct foil_slice n = c->server_names[i];
+		if (sni.n_bytes && foil_slice_eq_nocase(n, sni))
+			return UINT32_MAX;
+		if (n.n_bytes < 2 || n.data[0] != '*' || sni.n_bytes < n.n_bytes)
+			continue;
+		struct foil_slice suffix = foil_slice_of(n.data + 1, n.n_bytes - 1u);
+		struct foil_slice end = foil_slice_of(sni.data + sni.n_bytes - suffix.n_bytes, suffix.n_bytes);
+		if (foil_slice_eq_nocase(suffix, end) && n.n_bytes + 1u > best)
+			best = n.n_bytes + 1u;
+	}
+	return best;
+}
+
+static unsigned int cidr_rank(const struct mesh_chain *c, const uint8_t ip[16])
+{
+	unsigned int best = c->n_destination_cidrs == 0 ? 1 : 0;
+
+	for (uint16_t i = 0; i < c->n_destination_cidrs; i++)
+		if (cidr_has(&c->destination_cidrs[i], ip) && c->destination_cidrs[i].len + 2u > best)
+			best = c->destination_cidrs[i].len + 2u;
+	return best;
+}
+
+/* Envoy's order of criteria: destination address, then server name. */
+const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const uint8_t dst_ip[16], struct foil_slice sni)
+{
+	const struct mesh_chain *best = NULL;
+	unsigned int best_cidr = 0, best_name = 0;
+
+	for (uint16_t i = 0; i < l->n_chains; i++) {
+		unsigned int cidr = cidr_rank(&l->chains[i], dst_ip), name = name_rank(&l->chains[i], sni);
+		if (!cidr || !name || cidr < best_cidr || (cidr == best_cidr && name <= best_name))
+			continue;
+		best = &l->chains[i];
+		best_cidr = cidr;
+		best_name = name;
+	}
+	return best;
+}
+
+static void max_duration_passed(struct foil_worker *w, struct foil_timer *t)
+{
+	mesh_downstream_drain(w, FOIL_CONTAINER_OF(t, struct mesh_downstream, timer));
+}
+
+static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct mesh_hcm *hcm, struct stream *s)
+{
+	struct mesh_downstream *d = mesh_slab_take(&w->mesh->downstreams);
+
+	if (!d) {
+		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
+		return false;
+	}
+	d->port = p;
+	d->remote = s->remote;
+	d->local = s->local;
+	mesh_list_init(&d->exchanges);
+	d->limits = (struct http_limits){
+		.head_bytes_max = (hcm->max_request_headers_kib ? hcm->max_request_headers_kib : 60u) * 1024u,
+		.headers_max = (uint16_t)FOIL_MIN(hcm->max_request_headers_count ? hcm->max_request_headers_count : 100u, UINT16_MAX),
+		.accept_http10 = hcm->accept_http10, .reject_underscores = hcm->reject_underscores,
+		.head_timeout_us = hcm->request_headers_timeout_us, .idle_timeout_us = hcm->idle_timeout_us,
+	};
+	if (http_server_open(w, s, &mesh_server_events, &d->limits, d, &d->conn) != 0) {
+		mesh_slab_give(&w->mesh->downstreams, d);
+		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
+		return false;
+	}
+	mesh_list_add_tail(&p->downstreams, &d->node);
+	p->n_conns++;
+	foil_count(w, MESH, DOWNSTREAM_CONNS, 1);
+	if (hcm->max_connection_duration_us)
+		foil_timer_arm(w, &d->timer, w->now_us + hcm->max_connection_duration_us, max_duration_passed);
+	return true;
+}
+
+bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
+{
+	struct mesh_port *p = port;
+	const struct mesh_chain *chain;
+
+	if (!p->listener || w->mesh->is_draining)
+		return false;
+	chain = mesh_chain_choose(p->listener, s->local.ip, (struct foil_slice){NULL, 0});
+	if (!chain) {
+		foil_reason(w, MESH, NO_FILTER_CHAIN);
+		return false;
+	}
+	if (chain->network == MESH_NETWORK_TCP)
+		return mesh_tcp_accept(w, p, chain, s);
+	return http_accept(w, p, &chain->http, s);
+}
+
+void mesh_downstream_drain(struct foil_worker *w, struct mesh_downstream *d)
+{
+	if (!d->conn || d->is_draining)
+		return;
+	d->is_draining = true;
+	http_conn_drain(w, d->conn);
+}
+
+void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why)
+{
+	struct mesh_downstream *d = http_conn_data(c);
+
+	(void)why;
+	d->conn = NULL;
+	FOIL_ASSERT(mesh_list_is_empty(&d->exchanges));
+	foil_timer_cancel(w, &d->timer);
+	mesh_list_del(&d->node);
+	foil_count(w, MESH, DOWNSTREAM_CONNS, -1);
+	mesh_port_put(w, d->port);
+	d->port = NULL;
+	mesh_bury(w, d, &w->mesh->downstreams);
+}

@@ -1,0 +1,473 @@
+/* Upstream HTTP/1.1 connections of one worker, by host: idle ones, those at work, those that open, and the requests that wait for one.
+ * It does not choose hosts and knows nothing of retries. Rules: features.md DR-22..DR-35 and Envoy's connection pool where that is silent:
+ *   - a request takes the idle connection that was used last; else it waits, and a connection is opened when fewer open than wait;
+ *   - the first connection that is ready, new or used, serves the request that has waited longest;
+ *   - a connect that fails fails every request that waits at this host: their owners decide what to do next;
+ *   - at maxConnections an idle connection of the same cluster is closed to make room; a host without any connection gets its
+ *     first one all the same, or its requests would wait for ever.
+ * Pools go by host (cluster name and address), so they survive configurations. A pool holds the configuration that names its host; when
+ * the next one does not, the pool is doomed: its idle connections close, the others when their exchange is over.
+ * Invariant: n_conns is the length of the three lists; breakers count exactly what is in them. */
+#include "dataplane/mesh/runtime.h"
+
+#include <errno.h>
+
+enum upstream_state { UPSTREAM_OPENING, UPSTREAM_IDLE, UPSTREAM_BUSY, UPSTREAM_GONE };
+
+struct mesh_pool {
+	struct mesh_grave grave;
+	struct mesh_list node; /* ctx->pool_list */
+	struct mesh_host *host;
+	const struct mesh_config *cfg; /* held */
+	uint32_t slot;
+	struct mesh_list opening, idle, busy; /* idle: last used first */
+	struct mesh_list waiters;
+	uint32_t n_conns, n_opening, n_waiters;
+	uint32_t n_pins; /* calls that are at work on it */
+	bool is_doomed;
+};
+
+struct mesh_upstream {
+	struct mesh_grave grave;
+	struct mesh_list node; /* one of the pool's lists */
+	struct mesh_pool *pool;
+	struct http_conn *conn;
+	enum upstream_state state;
+	bool is_timed_out, is_closing;
+	uint32_t n_requests;
+	uint64_t born_us, idle_since_us;
+	struct foil_timer timer; /* connect timeout while opening; then a lazy look at idle and duration limits */
+	struct stream_addr local;
+};
+
+static const struct http_limits client_limits = {.head_bytes_max = 80u * 1024u, .headers_max = 100}; /* OM-6 */
+
+int mesh_pools_init(struct mesh_ctx *m, uint32_t conns_max)
+{
+	int rc = mesh_slab_init(&m->pools, sizeof(struct mesh_pool), MESH_HOSTS_MAX);
+
+	return rc ? rc : mesh_slab_init(&m->upstreams, sizeof(struct mesh_upstream), conns_max);
+}
+
+const struct stream_addr *mesh_upstream_local(const struct mesh_upstream *u)
+{
+	return &u->local;
+}
+
+void mesh_pool_done(struct foil_worker *w, struct mesh_host *h)
+{
+	mesh_breaker_add(w, h->cluster, MESH_BREAKER_REQUESTS, -1);
+	mesh_host_active_add(w, h, -1);
+}
+
+static const struct mesh_cluster *pool_cluster(const struct mesh_pool *p)
+{
+	return p->cfg->clusters[p->slot];
+}
+
+/* ---- pools ---- */
+static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, struct mesh_host *h)
+{
+	struct mesh_ctx *m = w->mesh;
+	struct mesh_pool *p = m->pool_by_host[h->index];
+
+	if (FOIL_LIKELY(p != NULL)) {
+		FOIL_ASSERT(p->host == h); /* the pool holds a configuration that holds its host, so the index is not anybody else's */
+		return p;
+	}
+	p = mesh_slab_take(&m->pools);
+	if (!p)
+		return NULL;
+	p->host = h;
+	p->slot = c->slot;
+	p->is_doomed = !mesh_host_now(m, h);
+	p->cfg = p->is_doomed || !m->cfg->clusters[c->slot] ? cfg : m->cfg;
+	mesh_config_get(w, p->cfg);
+	mesh_list_init(&p->opening);
+	mesh_list_init(&p->idle);
+	mesh_list_init(&p->busy);
+	mesh_list_init(&p->waiters);
+	m->pool_by_host[h->index] = p;
+	mesh_list_add_tail(&m->pool_list, &p->node);
+	foil_count(w, MESH, POOLS, 1);
+	return p;
+}
+
+static void pool_free_if_empty(struct foil_worker *w, struct mesh_pool *p)
+{
+	if (p->n_conns || p->n_waiters || p->n_pins || !p->host)
+		return;
+	w->mesh->pool_by_host[p->host->index] = NULL;
+	p->host = NULL;
+	mesh_list_del(&p->node);
+	foil_count(w, MESH, POOLS, -1);
+	p->grave.held = p->cfg;
+	mesh_bury(w, p, &w->mesh->pools);
+}
+
+/* ---- waiters ---- */
+static void waiter_unlink(struct foil_worker *w, struct mesh_pool_waiter *waiter)
+{
+	struct mesh_pool *p = waiter->pool;
+
+	mesh_list_del(&waiter->node);
+	waiter->pool = NULL;
+	p->n_waiters--;
+	mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_PENDING, -1);
+}
+
+void mesh_pool_cancel(struct foil_worker *w, struct mesh_pool_waiter *waiter)
+{
+	struct mesh_pool *p = waiter->pool;
+
+	if (!p)
+		return;
+	waiter_unlink(w, waiter);
+	pool_free_if_empty(w, p);
+}
+
+/* Fails all that wait now; what a callback queues anew waits on. */
+static void waiters_fail(struct foil_worker *w, struct mesh_pool *p, enum http_reset kind, enum stream_end why)
+{
+	struct mesh_list failed;
+
+	mesh_list_take_all(&failed, &p->waiters);
+	p->n_pins++;
+	while (!mesh_list_is_empty(&failed)) {
+		struct mesh_pool_waiter *waiter = FOIL_CONTAINER_OF(failed.next, struct mesh_pool_waiter, node);
+		waiter_unlink(w, waiter);
+		waiter->failed(w, waiter, kind, why);
+	}
+	p->n_pins--;
+}
+
+/* ---- connections ---- */
+static void conn_close(struct foil_worker *w, struct mesh_upstream *u)
+{
+	if (u->state == UPSTREAM_GONE || u->is_closing)
+		return;
+	u->is_closing = true;
+	http_conn_close(w, u->conn);
+}
+
+static void conn_list(struct mesh_upstream *u, struct mesh_list *to, enum upstream_state state)
+{
+	if (u->state == UPSTREAM_OPENING && u->pool)
+		u->pool->n_opening--;
+	mesh_list_del(&u->node);
+	u->state = state;
+	if (state == UPSTREAM_OPENING)
+		u->pool->n_opening++;
+	if (to)
+		mesh_list_add_head(to, &u->node);
+}
+
+static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
+{
+	const struct mesh_cluster *c = pool_cluster(u->pool);
+
+	if (u->pool->is_doomed || w->mesh->is_closing)
+		return true;
+	if (c->max_requests_per_connection && u->n_requests >= c->max_requests_per_connection)
+		return true;
+	return c->max_connection_duration_us && w->now_us - u->born_us >= c->max_connection_duration_us;
+}
+
+/* One timer a connection, armed when it opened and looked at when it fires: an idle connection that is used costs no timer calls. */
+static void conn_timer(struct foil_worker *w, struct foil_timer *t)
+{
+	struct mesh_upstream *u = FOIL_CONTAINER_OF(t, struct mesh_upstream, timer);
+	const struct mesh_cluster *c = pool_cluster(u->pool);
+	uint64_t next = UINT64_MAX;
+
+	if (u->state == UPSTREAM_OPENING) {
+		u->is_timed_out = true;
+		conn_close(w, u);
+		return;
+	}
+	if (c->idle_timeout_us) {
+		next = (u->state == UPSTREAM_IDLE ? u->idle_since_us : w->now_us) + c->idle_timeout_us;
+		if (next <= w->now_us) {
+			conn_close(w, u);
+			return;
+		}
+	}
+	if (c->max_connection_duration_us) {
+		uint64_t end = u->born_us + c->max_connection_duration_us;
+		if (end <= w->now_us && u->state == UPSTREAM_IDLE) {
+			conn_close(w, u);
+			return;
+		}
+		next = FOIL_MIN(next, FOIL_MAX(end, w->now_us + 1000000u)); /* busy past its end: closes when ready, looked at again each second */
+	}
+	if (next != UINT64_MAX)
+		foil_timer_arm(w, &u->timer, next, conn_timer);
+}
+
+static void pool_grow(struct foil_worker *w, struct mesh_pool *p);
+
+static struct http_stream *conn_start(struct foil_worker *w, struct mesh_upstream *u, struct mesh_pool_waiter *waiter)
+{
+	struct http_stream *hs = http_client_start(w, u->conn, waiter->arena, waiter->events, waiter->user_data);
+
+	if (!hs)
+		return NULL;
+	u->n_requests++;
+	conn_list(u, &u->pool->busy, UPSTREAM_BUSY);
+	mesh_breaker_add(w, u->pool->host->cluster, MESH_BREAKER_REQUESTS, 1);
+	mesh_host_active_add(w, u->pool->host, 1);
+	return hs;
+}
+
+/* u can take an exchange: the request that waited longest gets it. */
+static void conn_ready(struct foil_worker *w, struct http_conn *conn)
+{
+	struct mesh_upstream *u = http_conn_data(conn);
+	struct mesh_pool *p = u->pool;
+	bool was_opening = u->state == UPSTREAM_OPENING;
+
+	if (u->is_closing)
+		return;
+	if (was_opening) {
+		u->local = http_conn_stream(conn)->local;
+		u->born_us = w->now_us;
+		foil_timer_cancel(w, &u->timer);
+	}
+	u->idle_since_us = w->now_us;
+	conn_list(u, &p->idle, UPSTREAM_IDLE);
+	if (was_opening)
+		conn_timer(w, &u->timer);
+	if (is_worn_out(w, u) && !(was_opening && p->n_waiters)) {
+		conn_close(w, u);
+		return;
+	}
+	while (p->n_waiters && u->state == UPSTREAM_IDLE) {
+		struct mesh_pool_waiter *waiter = FOIL_CONTAINER_OF(p->waiters.next, struct mesh_pool_waiter, node);
+		if (!mesh_breaker_has_room(waiter->cluster, p->host->cluster, MESH_BREAKER_REQUESTS)) {
+			waiter_unlink(w, waiter);
+			foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
+			waiter->failed(w, waiter, MESH_RESET_OVERFLOW, STREAM_END_NONE);
+			continue;
+		}
+		struct http_stream *hs = conn_start(w, u, waiter);
+		if (!hs) { /* the peer has closed it meanwhile */
+			conn_close(w, u);
+			return;
+		}
+		waiter_unlink(w, waiter);
+		waiter->ready(w, waiter, u, hs);
+	}
+}
+
+static void conn_closed(struct foil_worker *w, struct http_conn *conn, enum stream_end why, bool never_opened)
+{
+	struct mesh_upstream *u = http_conn_data(conn);
+	struct mesh_pool *p = u->pool;
+
+	foil_timer_cancel(w, &u->timer);
+	conn_list(u, NULL, UPSTREAM_GONE);
+	u->conn = NULL;
+	p->n_conns--;
+	mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_CONNECTIONS, -1);
+	foil_count(w, MESH, UPSTREAM_CONNS, -1);
+	mesh_bury(w, u, &w->mesh->upstreams);
+	if (w->mesh->is_closing) {
+		pool_free_if_empty(w, p);
+		return;
+	}
+	if (never_opened && (!u->is_closing || u->is_timed_out)) {
+		foil_count(w, MESH, UPSTREAM_CONNECT_FAILURES, 1);
+		waiters_fail(w, p, u->is_timed_out || why == STREAM_END_CONNECT_TIMEOUT ? HTTP_RESET_CONNECT_TIMEOUT : HTTP_RESET_CONNECT_FAILURE, why);
+	}
+	if (p->host && p->n_waiters)
+		pool_grow(w, p);
+	pool_free_if_empty(w, p);
+}
+
+static const struct http_client_events client_events = {.ready = conn_ready, .closed = conn_closed};
+static const struct stream_user no_user = {.opened = NULL};
+
+/* 0 or a negative error: no connection was begun. */
+static int conn_open(struct foil_worker *w, struct mesh_pool *p)
+{
+	struct mesh_ctx *m = w->mesh;
+	struct mesh_upstream *u = mesh_slab_take(&m->upstreams);
+	struct stream *s = NULL;
+	int rc;
+
+	if (!u)
+		return -ENOBUFS;
+	rc = m->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, &s);
+	if (rc == 0) {
+		rc = http_client_open(w, s, &client_events, &client_limits, u, &u->conn);
+		if (rc != 0)
+			stream_abort(w, s);
+	}
+	if (rc != 0) {
+		mesh_slab_give(&m->upstreams, u);
+		foil_count(w, MESH, UPSTREAM_CONNECT_FAILURES, 1);
+		return rc;
+	}
+	u->pool = p;
+	u->born_us = w->now_us;
+	u->state = UPSTREAM_IDLE; /* conn_list counts the change to OPENING */
+	conn_list(u, &p->opening, UPSTREAM_OPENING);
+	p->n_conns++;
+	mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_CONNECTIONS, 1);
+	foil_count(w, MESH, UPSTREAM_CONNS, 1);
+	foil_count(w, MESH, UPSTREAM_CONNECTS, 1);
+	foil_timer_arm(w, &u->timer, w->now_us + pool_cluster(p)->connect_timeout_us, conn_timer);
+	return 0;
+}
+
+/* Closes one idle connection to another host of the cluster; false: there is none on this worker. */
+static bool make_room(struct foil_worker *w, const struct mesh_pool *for_pool)
+{
+	struct mesh_ctx *m = w->mesh;
+
+	for (struct mesh_list *n = m->pool_list.next; n != &m->pool_list; n = n->next) {
+		struct mesh_pool *p = FOIL_CONTAINER_OF(n, struct mesh_pool, node);
+		if (p == for_pool || p->host->cluster != for_pool->host->cluster || mesh_list_is_empty(&p->idle))
+			continue;
+		conn_close(w, FOIL_CONTAINER_OF(p->idle.prev, struct mesh_upstream, node));
+		return true;
+	}
+	return false;
+}
+
+/* Opens connections while fewer open than wait and the breaker has room. */
+static void pool_open_more(struct foil_worker *w, struct mesh_pool *p, const struct mesh_cluster *c)
+{
+	while (p->n_opening < p->n_waiters) {
+		if (!mesh_breaker_has_room(c, p->host->cluster, MESH_BREAKER_CONNECTIONS) && !make_room(w, p)) {
+			foil_count(w, MESH, UPSTREAM_CX_OVERFLOW, 1);
+			if (p->n_conns)
+				return;
+		}
+		if (conn_open(w, p) != 0)
+			return;
+	}
+}
+
+static void pool_grow(struct foil_worker *w, struct mesh_pool *p)
+{
+	pool_open_more(w, p, pool_cluster(p));
+	if (!p->n_conns)
+		waiters_fail(w, p, HTTP_RESET_CONNECT_FAILURE, STREAM_END_UNREACHABLE);
+}
+
+/* The last used idle connection takes the request; NULL: there is none that can. */
+static struct http_stream *idle_start(struct foil_worker *w, struct mesh_pool *p, struct mesh_pool_waiter *waiter, struct mesh_upstream **out)
+{
+	while (!mesh_list_is_empty(&p->idle)) {
+		struct mesh_upstream *u = FOIL_CONTAINER_OF(p->idle.next, struct mesh_upstream, node);
+		struct http_stream *hs = NULL;
+
+		if (!is_worn_out(w, u))
+			hs = conn_start(w, u, waiter);
+		if (hs) {
+			*out = u;
+			return hs;
+		}
+		conn_close(w, u);
+		if (u->state == UPSTREAM_IDLE) /* it closes later: out of the way */
+			conn_list(u, &p->busy, UPSTREAM_BUSY);
+	}
+	return NULL;
+}
+
+enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c,
+					const struct mesh_endpoint *e, struct mesh_pool_waiter *waiter, struct mesh_upstream **out,
+					struct http_stream **stream)
+{
+	struct mesh_pool *p = pool_get(w, cfg, c, e->host);
+	bool is_idle;
+
+	if (!p)
+		return MESH_POOL_FAILED;
+	waiter->cluster = c;
+	is_idle = !mesh_list_is_empty(&p->idle);
+	if (is_idle && !mesh_breaker_has_room(c, e->host->cluster, MESH_BREAKER_REQUESTS)) {
+		foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
+		return MESH_POOL_OVERFLOW;
+	}
+	p->n_pins++;
+	*stream = is_idle ? idle_start(w, p, waiter, out) : NULL;
+	p->n_pins--;
+	if (*stream)
+		return MESH_POOL_READY;
+	if (!mesh_breaker_has_room(c, e->host->cluster, MESH_BREAKER_PENDING)) {
+		foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
+		pool_free_if_empty(w, p);
+		return MESH_POOL_OVERFLOW;
+	}
+	waiter->pool = p;
+	mesh_list_add_tail(&p->waiters, &waiter->node);
+	p->n_waiters++;
+	mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_PENDING, 1);
+	pool_open_more(w, p, c);
+	if (p->n_conns)
+		return MESH_POOL_WAITING;
+	waiter_unlink(w, waiter);
+	pool_free_if_empty(w, p);
+	return MESH_POOL_FAILED;
+}
+
+/* ---- configurations ---- */
+static void close_list(struct foil_worker *w, struct mesh_list *l)
+{
+	struct mesh_list all;
+
+	mesh_list_take_all(&all, l);
+	while (!mesh_list_is_empty(&all)) {
+		struct mesh_upstream *u = FOIL_CONTAINER_OF(all.next, struct mesh_upstream, node);
+		mesh_list_del(&u->node);
+		mesh_list_add_tail(l, &u->node);
+		conn_close(w, u);
+	}
+}
+
+static void pool_adopt(struct foil_worker *w, struct mesh_pool *p, const struct mesh_config *cfg)
+{
+	if (mesh_host_now(w->mesh, p->host) && p->slot < cfg->n_cluster_slots && cfg->clusters[p->slot]) {
+		mesh_config_get(w, cfg);
+		mesh_config_put(w, p->cfg);
+		p->cfg = cfg;
+		p->is_doomed = false;
+		return;
+	}
+	p->is_doomed = true;
+	p->n_pins++;
+	close_list(w, &p->idle);
+	if (!p->n_waiters)
+		close_list(w, &p->opening);
+	p->n_pins--;
+	pool_free_if_empty(w, p);
+}
+
+void mesh_pools_adopt(struct foil_worker *w, const struct mesh_config *cfg)
+{
+	struct mesh_list *head = &w->mesh->pool_list;
+
+	for (struct mesh_list *n = head->next, *next; n != head; n = next) {
+		next = n->next; /* closing connections frees this pool at most: others are freed when their own connections close */
+		pool_adopt(w, FOIL_CONTAINER_OF(n, struct mesh_pool, node), cfg);
+	}
+}
+
+void mesh_pools_close(struct foil_worker *w)
+{
+	struct mesh_list *head = &w->mesh->pool_list;
+
+	while (!mesh_list_is_empty(head)) {
+		struct mesh_pool *p = FOIL_CONTAINER_OF(head->next, struct mesh_pool, node);
+		p->n_pins++;
+		waiters_fail(w, p, HTTP_RESET_LOCAL, STREAM_END_LOCAL);
+		close_list(w, &p->opening);
+		close_list(w, &p->idle);
+		close_list(w, &p->busy);
+		p->n_pins--;
+		FOIL_ASSERT(p->n_conns == 0);
+		pool_free_if_empty(w, p);
+	}
+}

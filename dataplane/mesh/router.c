@@ -1,0 +1,648 @@
+/* The last filter: what the route says becomes a redirect, a direct response, or tries at upstreams. Which try fails for good is retry.c's decision, when time
+ * is over timeouts.c's, which connection pool.c's; this file drives one try from the choice of a host to the end of its answer.
+ * Rules: features.md VS-17..VS-28, VS-62; Envoy's router filter where those are silent (order of header operations, what is counted when).
+ * Invariant: at most one try is alive. A stream whose user_data is NULL was let go: its answer is complete and nobody cares for the rest. */
+#include "dataplane/mesh/lb.h"
+#include "dataplane/mesh/runtime.h"
+
+static const struct http_stream_events up_events;
+
+void mesh_router_choose(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct mesh_route_action *a = &x->route->route;
+	uint32_t at = 0;
+
+	if (x->route->action != MESH_ACTION_ROUTE || a->n_clusters == 0)
+		return;
+	x->weighted = &a->clusters[0];
+	if (a->n_clusters > 1 && a->total_weight) {
+		at = foil_prng_below(&w->prng, a->total_weight);
+		for (uint16_t i = 0; i < a->n_clusters; i++) {
+			x->weighted = &a->clusters[i];
+			if (at < a->clusters[i].weight)
+				break;
+			at -= a->clusters[i].weight;
+		}
+	}
+	if (x->weighted->slot < x->cfg->n_cluster_slots)
+		x->cluster = x->cfg->clusters[x->weighted->slot];
+}
+
+/* ---- header operations ---- */
+static int ops_removes(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_header_ops *ops, struct http_head *head,
+		       const struct mesh_format_ctx *ctx)
+{
+	const struct mesh_header_ops part = {.remove = ops->remove, .n_remove = ops->n_remove};
+
+	return part.n_remove ? mesh_header_ops_apply(w, x->arena, &part, head, ctx) : 0;
+}
+
+static int ops_adds(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_header_ops *ops, struct http_head *head,
+		    const struct mesh_format_ctx *ctx)
+{
+	const struct mesh_header_ops part = {.add = ops->add, .n_add = ops->n_add};
+
+	return part.n_add ? mesh_header_ops_apply(w, x->arena, &part, head, ctx) : 0;
+}
+
+/* VS-21: with one destination its operations come after the route's, as one set; with several, the destination's level runs before the route's. */
+static int ops_apply(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_header_ops *route, const struct mesh_header_ops *dest,
+		     struct http_head *head)
+{
+	struct mesh_format_ctx ctx;
+	int rc;
+
+	if (!route->n_add && !route->n_remove && !(dest && (dest->n_add || dest->n_remove)))
+		return 0;
+	mesh_exchange_fill_ctx(w, x, &ctx);
+	if (!head->status) /* of the request: nothing is known of an answer */
+		ctx.response = NULL;
+	else {
+		ctx.response = head;
+		ctx.status = head->status;
+	}
+	if (!dest)
+		return mesh_header_ops_apply(w, x->arena, route, head, &ctx);
+	if (x->route->route.n_clusters > 1) {
+		rc = mesh_header_ops_apply(w, x->arena, dest, head, &ctx);
+		return rc ? rc : mesh_header_ops_apply(w, x->arena, route, head, &ctx);
+	}
+	rc = ops_removes(w, x, route, head, &ctx);
+	rc = rc ? rc : ops_removes(w, x, dest, head, &ctx);
+	rc = rc ? rc : ops_adds(w, x, route, head, &ctx);
+	return rc ? rc : ops_adds(w, x, dest, head, &ctx);
+}
+
+int mesh_router_response_ops(struct foil_worker *w, struct mesh_exchange *x, struct http_head *head)
+{
+	if (!x->route)
+		return 0;
+	return ops_apply(w, x, &x->route->response_headers, x->weighted ? &x->weighted->response_headers : NULL, head);
+}
+
+static int set_number(struct foil_worker *w, struct mesh_exchange *x, enum http_header_id id, uint64_t n)
+{
+	char text[20];
+	unsigned int at = sizeof(text);
+
+	do
+		text[--at] = (char)('0' + n % 10u);
+	while (n /= 10u);
+	struct foil_slice copy = foil_arena_copy(w, x->arena, foil_slice_of(text + at, sizeof(text) - at));
+	if (!copy.data)
+		return -1;
+	return http_header_set(w, x->arena, &x->request->headers, http_header_name(id), copy);
+}
+
+static int finish_authority(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct http_head *q = x->request;
+	int rc = 0;
+
+	if (x->route->route.host_rewrite.n_bytes)
+		q->authority = x->route->route.host_rewrite;
+	if (foil_slice_eq(q->authority, x->original_authority))
+		return 0;
+	if (!x->hcm->envoy_debug_headers_off)
+		rc = http_header_set(w, x->arena, &q->headers, http_header_name(HTTP_HDR_X_ENVOY_ORIGINAL_HOST), x->original_authority);
+	if (rc == 0 && x->hcm->add_forwarded_host)
+		rc = http_header_add_id(w, x->arena, &q->headers, HTTP_HDR_X_FORWARDED_HOST, x->original_authority);
+	return rc;
+}
+
+static int finish_path(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct mesh_route_action *a = &x->route->route;
+	struct foil_slice before = x->request->path, after;
+	int rc;
+
+	if (!a->has_prefix_rewrite && !a->regex_rewrite)
+		return 0;
+	rc = mesh_route_rewrite(w, x->arena, x->route, before, &after);
+	if (rc == 0 && !x->hcm->envoy_debug_headers_off)
+		rc = http_header_set(w, x->arena, &x->request->headers, http_header_name(HTTP_HDR_X_ENVOY_ORIGINAL_PATH), before);
+	if (rc == 0) {
+		x->request->path = after;
+		x->original_path = before;
+	}
+	return rc;
+}
+
+/* What the upstream shall see, once a request; a try changes only its own headers (try_headers). */
+static int finish_request(struct foil_worker *w, struct mesh_exchange *x)
+{
+	int rc = mesh_timeouts_init(w, x);
+
+	mesh_retry_init(w, x);
+	if (rc == 0 && x->route->decorator_operation.n_bytes)
+		rc = http_header_set(w, x->arena, &x->request->headers, http_header_name(HTTP_HDR_X_ENVOY_DECORATOR_OPERATION),
+				     x->route->decorator_operation);
+	if (rc == 0 && x->vhost->include_attempt_count && !x->hcm->attempt_count_off)
+		rc = set_number(w, x, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, 1);
+	x->original_authority = x->request->authority;
+	rc = rc ? rc : ops_apply(w, x, &x->route->request_headers, &x->weighted->request_headers, x->request);
+	rc = rc ? rc : finish_authority(w, x);
+	return rc ? rc : finish_path(w, x);
+}
+
+static int try_headers(struct foil_worker *w, struct mesh_exchange *x)
+{
+	int rc = mesh_timeouts_headers(w, x);
+
+	if (rc == 0 && x->n_tries > 1 && x->vhost->include_attempt_count && !x->hcm->attempt_count_off)
+		rc = set_number(w, x, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, x->n_tries);
+	return rc;
+}
+
+/* ---- the action ---- */
+static void direct_response(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct mesh_reply r = {
+		.status = x->route->direct.status, .body = x->route->direct.body, .details = FOIL_SLICE("direct_response"), .with_route_ops = true,
+	};
+
+	mesh_reply_send(w, x, &r);
+}
+
+static void redirect(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct http_header location = {.name = http_header_name(HTTP_HDR_LOCATION), .id = HTTP_HDR_LOCATION};
+	const struct mesh_reply r = {
+		.status = x->route->redirect.code ? x->route->redirect.code : 301, .details = FOIL_SLICE("direct_response"), .extra = &location,
+		.n_extra = 1, .with_route_ops = true,
+	};
+
+	if (mesh_redirect_location(w, x->arena, x->route, x->request, x->request->scheme, &location.value) != 0)
+		mesh_reply_no_memory(w, x);
+	else
+		mesh_reply_send(w, x, &r);
+}
+
+static void cluster_not_found(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct mesh_reply r = {
+		.status = x->route->route.cluster_not_found_status ? x->route->route.cluster_not_found_status : 503,
+		.details = FOIL_SLICE("cluster_not_found"), .flags = TELE_FLAG_NC, .with_route_ops = true, .reason = MESH_REASON_CLUSTER_NOT_FOUND,
+	};
+
+	mesh_reply_send(w, x, &r);
+}
+
+static void no_healthy_upstream(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct mesh_reply r = {
+		.status = 503, .body = FOIL_SLICE("no healthy upstream"), .details = FOIL_SLICE("no_healthy_upstream"), .flags = TELE_FLAG_UH,
+		.with_route_ops = true, .reason = MESH_REASON_NO_HEALTHY_UPSTREAM,
+	};
+
+	x->host = NULL;
+	mesh_reply_send(w, x, &r);
+}
+
+static void request_complete(struct foil_worker *w, struct mesh_exchange *x)
+{
+	if (x->is_over || x->router == MESH_ROUTER_DONE)
+		return;
+	x->request_ended_us = w->now_us;
+	mesh_timeouts_request_ended(w, x);
+	if (x->try.stream)
+		mesh_timeouts_try_connected(w, x);
+	if (x->route->route.n_mirrors)
+		mesh_mirror_send(w, x);
+}
+
+void mesh_router_begin(struct foil_worker *w, struct mesh_exchange *x)
+{
+	switch (x->route->action) {
+	case MESH_ACTION_REDIRECT: redirect(w, x); return;
+	case MESH_ACTION_DIRECT_RESPONSE: direct_response(w, x); return;
+	case MESH_ACTION_ROUTE: break;
+	}
+	if (!x->cluster) {
+		cluster_not_found(w, x);
+		return;
+	}
+	if (finish_request(w, x) != 0) {
+		mesh_reply_no_memory(w, x);
+		return;
+	}
+	x->body_ended = x->request_ended && !x->held_end && foil_chain_is_empty(&x->held);
+	x->keep = x->retry.n_left > 0 || x->route->route.n_mirrors > 0;
+	mesh_router_try(w, x);
+	if (x->body_ended)
+		request_complete(w, x);
+}
+
+/* ---- a try: towards the upstream ---- */
+/* The try's stream is no longer ours, for the breakers and for balancing. */
+static struct http_stream *try_let_go(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_try *t = &x->try;
+	struct http_stream *hs = t->stream;
+
+	foil_timer_cancel(w, &t->timer);
+	if (!hs)
+		return NULL;
+	t->stream = NULL;
+	hs->user_data = NULL;
+	mesh_pool_done(w, t->endpoint->host);
+	return hs;
+}
+
+void mesh_router_stop(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_try *t = &x->try;
+	struct http_stream *hs;
+	bool is_complete = t->request_ended && t->response_ended;
+
+	mesh_pool_cancel(w, &t->waiter);
+	hs = try_let_go(w, x);
+	if (hs && !is_complete) {
+		foil_count(w, MESH, UPSTREAM_RESETS, 1);
+		http_stream_reset(w, hs);
+	}
+	if (x->is_over || x->response_started || x->is_local_reply)
+		mesh_retry_fini(w, x);
+}
+
+/* Sends the body that waits. false: the try is gone, or memory is. */
+static bool send_kept(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_try *t = &x->try;
+	struct foil_chain data = {0};
+
+	if (foil_chain_is_empty(&x->kept))
+		return true;
+	if (!x->keep)
+		foil_chain_move(&data, &x->kept);
+	else if (foil_chain_share(w, &x->kept, 0, x->kept.n_bytes, &data) != 0)
+		return false;
+	t->request_ended = x->body_ended;
+	http_send_data(w, t->stream, &data, x->body_ended);
+	return true;
+}
+
+static void try_connected(struct foil_worker *w, struct mesh_exchange *x, struct mesh_upstream *u, struct http_stream *hs)
+{
+	struct mesh_try *t = &x->try;
+	struct http_head head = *x->request;
+	bool end = x->body_ended && foil_chain_is_empty(&x->kept);
+	uint32_t n = x->n_tries;
+
+	t->stream = hs;
+	t->is_connected = true;
+	x->upstream_local = *mesh_upstream_local(u);
+	mesh_outlier_outcome(w, x->cluster, t->endpoint->host, MESH_OUTCOME_CONNECT_OK, 0);
+	head.version = HTTP_VERSION_11;
+	head.wants_close = false;
+	head.was_absolute_form = false;
+	if (end && head.body != HTTP_BODY_LENGTH)
+		head.body = HTTP_BODY_NONE;
+	t->request_ended = end;
+	if (http_send_head(w, hs, &head, end) != 0 || !send_kept(w, x)) {
+		foil_reason(w, MESH, OUT_OF_MEMORY);
+		mesh_router_stop(w, x);
+		mesh_router_failed(w, x, HTTP_RESET_LOCAL, STREAM_END_LOCAL);
+		return;
+	}
+	if (x->is_over || t->stream != hs || x->n_tries != n)
+		return;
+	if (x->body_ended)
+		mesh_timeouts_try_connected(w, x);
+	mesh_exchange_pause(w, x);
+}
+
+static void waiter_ready(struct foil_worker *w, struct mesh_pool_waiter *waiter, struct mesh_upstream *u, struct http_stream *hs)
+{
+	try_connected(w, waiter->user_data, u, hs);
+}
+
+static void waiter_failed(struct foil_worker *w, struct mesh_pool_waiter *waiter, enum http_reset kind, enum stream_end why)
+{
+	mesh_router_failed(w, waiter->user_data, kind, why);
+}
+
+static const struct mesh_endpoint *pick(struct foil_worker *w, struct mesh_exchange *x)
+{
+	uint32_t slot = x->cluster->slot;
+	const struct mesh_endpoints *e = x->cfg->endpoints[slot];
+	struct mesh_host_set *set = x->cfg->host_sets[slot];
+
+	if (!e || !set || e->n_endpoints == 0)
+		return NULL;
+	return mesh_lb_pick(w, x->cluster, e, set, x->retry.avoid, x->retry.n_avoid, x->retry.host_attempts_max);
+}
+
+void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_try *t = &x->try;
+	const struct mesh_endpoint *e = pick(w, x);
+	struct mesh_upstream *u = NULL;
+	struct http_stream *hs = NULL;
+
+	x->n_tries++;
+	x->router = MESH_ROUTER_TRY;
+	if (!e) {
+		no_healthy_upstream(w, x);
+		return;
+	}
+	if (try_headers(w, x) != 0) {
+		mesh_reply_no_memory(w, x);
+		return;
+	}
+	memset(t, 0, sizeof(*t));
+	t->endpoint = x->host = e;
+	x->upstream_local.port = 0;
+	memcpy(x->upstream_remote.ip, e->ip, sizeof(e->ip));
+	x->upstream_remote.port = e->port;
+	t->waiter = (struct mesh_pool_waiter){
+		.arena = x->arena, .events = &up_events, .user_data = x, .ready = waiter_ready, .failed = waiter_failed,
+	};
+	switch (mesh_pool_acquire(w, x->cfg, x->cluster, e, &t->waiter, &u, &hs)) {
+	case MESH_POOL_READY: try_connected(w, x, u, hs); return;
+	case MESH_POOL_WAITING: return;
+	case MESH_POOL_OVERFLOW: mesh_router_failed(w, x, MESH_RESET_OVERFLOW, STREAM_END_NONE); return;
+	case MESH_POOL_FAILED: mesh_router_failed(w, x, HTTP_RESET_CONNECT_FAILURE, STREAM_END_UNREACHABLE); return;
+	}
+	FOIL_UNREACHABLE();
+}
+
+/* More body than may be kept: no retry and no mirror from now on. */
+static void keep_no_more(struct mesh_exchange *x)
+{
+	x->keep = false;
+	x->kept_overflow = true;
+	x->retry.n_left = 0;
+	if (x->try.stream)
+		foil_chain_clear(&x->kept);
+}
+
+void mesh_router_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end)
+{
+	struct mesh_try *t = &x->try;
+
+	if (x->router == MESH_ROUTER_DONE || x->is_local_reply) {
+		foil_chain_clear(own_data);
+		return;
+	}
+	x->body_ended = end;
+	if (x->keep && x->kept.n_bytes + own_data->n_bytes > MESH_BODY_KEPT_BYTES_MAX)
+		keep_no_more(x);
+	if (!t->stream) {
+		foil_chain_move(&x->kept, own_data);
+	} else {
+		struct foil_chain copy = {0};
+		if (x->keep && foil_chain_share(w, own_data, 0, own_data->n_bytes, &copy) != 0)
+			keep_no_more(x);
+		foil_chain_move(&x->kept, &copy);
+		t->request_ended = end;
+		http_send_data(w, t->stream, own_data, end);
+	}
+	if (end)
+		request_complete(w, x);
+	mesh_exchange_pause(w, x);
+}
+
+static void up_writable(struct foil_worker *w, struct http_stream *hs)
+{
+	struct mesh_exchange *x = hs->user_data;
+
+	if (x)
+		mesh_exchange_pause(w, x);
+}
+
+/* ---- a try: the answer ---- */
+static void hold_back(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_try *t = &x->try;
+
+	if (x->is_over || !t->stream || t->is_paused || t->response_ended)
+		return;
+	if (!x->is_response_held && http_stream_tx_room(x->down) > 0)
+		return;
+	t->is_paused = true;
+	http_stream_pause(w, t->stream, true);
+}
+
+void mesh_router_writable(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_try *t = &x->try;
+
+	if (!t->stream || !t->is_paused || x->is_response_held || http_stream_tx_room(x->down) == 0)
+		return;
+	t->is_paused = false;
+	http_stream_pause(w, t->stream, false);
+}
+
+/* A protocol upgrade that the upstream did not take: its status and headers without a body (Envoy's checkAndRejectIfWebsocketUpgradeFailed). */
+static void upgrade_failed(struct foil_worker *w, struct mesh_exchange *x, const struct http_head *head)
+{
+	struct http_header *extra = foil_arena_zalloc(w, x->arena, (size_t)(head->headers.n + 1u) * sizeof(*extra));
+	struct mesh_reply r = {
+		.status = head->status, .details = FOIL_SLICE("websocket_handshake_unsuccessful"), .extra = extra, .with_route_ops = true,
+		.reason = MESH_REASON_UPGRADE_FAILED,
+	};
+
+	for (uint16_t i = 0; extra && i < head->headers.n; i++) {
+		const struct http_header *h = &head->headers.list[i];
+		if (!h->is_removed && h->id != HTTP_HDR_CONTENT_TYPE && h->id != HTTP_HDR_UPGRADE && h->id != HTTP_HDR_CONNECTION)
+			extra[r.n_extra++] = *h;
+	}
+	mesh_reply_send(w, x, &r);
+}
+
+static int decorate_answer(struct foil_worker *w, struct mesh_exchange *x, struct http_head *head)
+{
+	int rc = 0;
+
+	if (x->body_ended && !x->hcm->envoy_debug_headers_off) {
+		struct foil_slice ms = foil_arena_printf(w, x->arena, "%llu", (unsigned long long)((w->now_us - x->request_ended_us) / 1000u));
+		rc = ms.data ? http_header_set(w, x->arena, &head->headers, http_header_name(HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME), ms) : -1;
+	}
+	return rc ? rc : mesh_router_response_ops(w, x, head);
+}
+
+static void note_grpc_status(struct mesh_exchange *x, const struct http_head *head)
+{
+	const struct http_header *h = http_header_get(&head->headers, HTTP_HDR_GRPC_STATUS);
+	unsigned int n = 0;
+
+	if (!h || h->value.n_bytes == 0 || h->value.n_bytes > 2)
+		return;
+	for (uint32_t i = 0; i < h->value.n_bytes; i++) {
+		if (h->value.data[i] < '0' || h->value.data[i] > '9')
+			return;
+		n = n * 10u + (unsigned int)(h->value.data[i] - '0');
+	}
+	x->grpc_status = (int16_t)n;
+}
+
+static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_head *head, bool end)
+{
+	struct mesh_exchange *x = hs->user_data;
+	struct mesh_try *t;
+
+	if (!x)
+		return;
+	t = &x->try;
+	t->response_started = true;
+	t->response_ended = end;
+	foil_timer_cancel(w, &t->timer);
+	mesh_timeouts_activity(w, x);
+	mesh_outlier_outcome(w, x->cluster, t->endpoint->host, MESH_OUTCOME_STATUS, head->status);
+	switch (mesh_retry_on_response(w, x, head)) {
+	case MESH_RETRY_YES:
+		mesh_router_stop(w, x);
+		mesh_retry_schedule(w, x);
+		return;
+	case MESH_RETRY_EXHAUSTED: x->flags |= TELE_FLAG_URX; break;
+	case MESH_RETRY_OVERFLOW: x->flags |= TELE_FLAG_UO; break;
+	case MESH_RETRY_NO: break;
+	}
+	if (x->is_upgrade) {
+		upgrade_failed(w, x, head);
+		return;
+	}
+	mesh_retry_fini(w, x); /* what follows is the answer */
+	if (!x->route->route.n_mirrors || x->body_ended) {
+		x->keep = false;
+		foil_chain_clear(&x->kept);
+	}
+	note_grpc_status(x, head);
+	x->details = FOIL_SLICE("via_upstream");
+	if (decorate_answer(w, x, head) != 0) {
+		mesh_reply_no_memory(w, x);
+		return;
+	}
+	mesh_exchange_respond(w, x, head, end);
+	hold_back(w, x);
+}
+
+static void up_data(struct foil_worker *w, struct http_stream *hs, struct foil_chain *own_data, bool end)
+{
+	struct mesh_exchange *x = hs->user_data;
+
+	if (!x) {
+		foil_chain_clear(own_data);
+		return;
+	}
+	x->try.response_ended = end;
+	mesh_exchange_respond_data(w, x, own_data, end);
+	hold_back(w, x);
+}
+
+static void up_informational(struct foil_worker *w, struct http_stream *hs, struct http_head *head)
+{
+	struct mesh_exchange *x = hs->user_data;
+
+	if (!x || x->response_started || x->request->version == HTTP_VERSION_10)
+		return;
+	head->version = HTTP_VERSION_11;
+	head->wants_close = false;
+	if (http_send_head(w, x->down, head, false) != 0)
+		foil_reason(w, MESH, OUT_OF_MEMORY); /* the client does without it */
+}
+
+static void up_complete(struct foil_worker *w, struct http_stream *hs)
+{
+	struct mesh_exchange *x = hs->user_data;
+
+	if (x)
+		(void)try_let_go(w, x);
+}
+
+static void up_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
+{
+	struct mesh_exchange *x = hs->user_data;
+
+	if (!x)
+		return;
+	(void)try_let_go(w, x);
+	foil_count(w, MESH, UPSTREAM_RESETS, 1);
+	mesh_router_failed(w, x, info->kind, info->why);
+}
+
+static const struct http_stream_events up_events = {
+	.head = up_head, .data = up_data, .informational = up_informational, .writable = up_writable, .complete = up_complete, .reset = up_reset,
+};
+
+/* ---- a try that ends badly ---- */
+static bool is_connect_failure(enum http_reset kind)
+{
+	return kind == HTTP_RESET_CONNECT_FAILURE || kind == HTTP_RESET_CONNECT_TIMEOUT;
+}
+
+static struct foil_slice reset_details(struct foil_worker *w, struct mesh_exchange *x, const char *when, enum http_reset kind, struct foil_slice transport)
+{
+	struct foil_slice text = mesh_reset_text(kind);
+	struct foil_slice s = foil_arena_printf(w, x->arena, "%s{%.*s%s%.*s}", when, (int)text.n_bytes, text.data, transport.n_bytes ? "|" : "",
+						(int)transport.n_bytes, transport.data ? transport.data : "");
+
+	for (uint32_t i = 0; i < s.n_bytes; i++) /* details have no spaces */
+		if (s.data[i] == ' ')
+			((char *)(uintptr_t)s.data)[i] = '_';
+	return s;
+}
+
+static void reset_reply(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind)
+{
+	struct foil_slice text = mesh_reset_text(kind);
+	struct mesh_reply r = {
+		.status = kind == HTTP_RESET_PROTOCOL ? 502 : 503, .flags = mesh_reset_flag(kind), .with_route_ops = true,
+		.is_overloaded = kind == MESH_RESET_OVERFLOW,
+		.reason = kind == MESH_RESET_OVERFLOW ? MESH_REASON_UPSTREAM_OVERFLOW : MESH_REASON_UPSTREAM_FAILED,
+	};
+
+	r.details = reset_details(w, x, "upstream_reset_before_response_started", kind, x->transport_failure);
+	r.body = foil_arena_printf(w, x->arena, "upstream connect error or disconnect/reset before headers. %sreset reason: %.*s",
+				   x->n_tries > 1 ? "retried and the latest " : "", (int)text.n_bytes, text.data);
+	mesh_reply_send(w, x, &r);
+}
+
+/* After a YES of retry.c there is a next try; anything else leaves its flag. */
+static bool goes_on(struct foil_worker *w, struct mesh_exchange *x, enum mesh_retry_verdict verdict)
+{
+	switch (verdict) {
+	case MESH_RETRY_YES: mesh_retry_schedule(w, x); return true;
+	case MESH_RETRY_EXHAUSTED: x->flags |= TELE_FLAG_URX; return false;
+	case MESH_RETRY_OVERFLOW: x->flags |= TELE_FLAG_UO; return false;
+	case MESH_RETRY_NO: return false;
+	}
+	FOIL_UNREACHABLE();
+}
+
+void mesh_router_failed(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind, enum stream_end why)
+{
+	if (x->is_over || x->is_local_reply)
+		return;
+	if (kind == MESH_RESET_OVERFLOW)
+		x->host = NULL;
+	else
+		mesh_outlier_outcome(w, x->cluster, x->try.endpoint->host, is_connect_failure(kind) ? MESH_OUTCOME_CONNECT_FAILED : MESH_OUTCOME_RESET, 0);
+	x->transport_failure = mesh_transport_failure(kind, why);
+	if (x->response_started) {
+		x->flags |= mesh_reset_flag(kind);
+		x->details = reset_details(w, x, "upstream_reset_after_response_started", kind, x->transport_failure);
+		mesh_exchange_abort(w, x);
+		return;
+	}
+	if (!x->try.response_started && goes_on(w, x, mesh_retry_on_reset(w, x, kind)))
+		return;
+	reset_reply(w, x, kind);
+}
+
+void mesh_router_timeout(struct foil_worker *w, struct mesh_exchange *x, bool is_per_try)
+{
+	struct mesh_reply r = {
+		.status = 504, .body = FOIL_SLICE("upstream request timeout"), .flags = TELE_FLAG_UT, .with_route_ops = true,
+		.details = is_per_try ? FOIL_SLICE("upstream_per_try_timeout") : FOIL_SLICE("response_timeout"), .has_grpc_status = true, .grpc_status = 4,
+		.reason = is_per_try ? MESH_REASON_PER_TRY_TIMEOUT : MESH_REASON_ROUTE_TIMEOUT,
+	};
+
+	if (x->try.stream && !x->try.response_started)
+		mesh_outlier_outcome(w, x->cluster, x->try.endpoint->host, MESH_OUTCOME_TIMEOUT, 504);
+	mesh_router_stop(w, x);
+	if (is_per_try && goes_on(w, x, mesh_retry_on_reset(w, x, HTTP_RESET_LOCAL)))
+		return;
+	mesh_reply_send(w, x, &r);
+}

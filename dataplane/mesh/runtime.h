@@ -1,0 +1,359 @@
+/* What the worker's side of the mesh shares inside this room: the context, object memory, and the pieces that one request passes through
+ * (downstream.c, exchange.c, filter_chain.c, router.c, retry.c, timeouts.c, pool.c, mirror.c, local_reply.c, access.c) or one L4 session
+ * (tcp_proxy.c).
+ *
+ * Lifetimes. Codecs and transports may call back from inside a call that we make, so a block that has ended is only buried (mesh_bury) and given
+ * back by the next mesh_turn: frames below may still ask "is it over?", and nothing more. Configurations that a block holds are put
+ * when it is given back. */
+#pragma once
+
+#include "dataplane/mesh/breaker.h"
+#include "dataplane/mesh/filter.h"
+#include "dataplane/mesh/forwarding.h"
+#include "dataplane/mesh/header_ops.h"
+#include "dataplane/mesh/mesh.h"
+#include "dataplane/mesh/outlier.h"
+#include "dataplane/mesh/route.h"
+
+/* ---- lists and memory ---- */
+struct mesh_list { /* circular; a head and its nodes are the same; an unlinked node is zero or points at itself */
+	struct mesh_list *next, *prev;
+};
+
+static inline void mesh_list_init(struct mesh_list *l)
+{
+	l->next = l->prev = l;
+}
+
+static inline bool mesh_list_is_empty(const struct mesh_list *l)
+{
+	return l->next == l;
+}
+
+static inline void mesh_list_add_tail(struct mesh_list *head, struct mesh_list *n)
+{
+	n->prev = head->prev;
+	n->next = head;
+	head->prev->next = n;
+	head->prev = n;
+}
+
+static inline void mesh_list_add_head(struct mesh_list *head, struct mesh_list *n)
+{
+	mesh_list_add_tail(head->next, n);
+}
+
+static inline void mesh_list_del(struct mesh_list *n)
+{
+	if (!n->next)
+		return;
+	n->prev->next = n->next;
+	n->next->prev = n->prev;
+	mesh_list_init(n);
+}
+
+/* Moves all of from (a head) to the empty head to. */
+static inline void mesh_list_take_all(struct mesh_list *to, struct mesh_list *from)
+{
+	mesh_list_init(to);
+	if (mesh_list_is_empty(from))
+		return;
+	to->next = from->next;
+	to->prev = from->prev;
+	to->next->prev = to->prev->next = to;
+	mesh_list_init(from);
+}
+
+/* Blocks of one size, reserved at init, touched when first used. */
+struct mesh_slab {
+	uint8_t *base;
+	void *free; /* a chain through the first word */
+	uint32_t bytes_each, n_max, n_fresh, n_live;
+};
+int mesh_slab_init(struct mesh_slab *s, uint32_t bytes_each, uint32_t n_max) FOIL_MUST_USE; /* 0 or -ENOMEM */
+void mesh_slab_fini(struct mesh_slab *s);
+void *mesh_slab_take(struct mesh_slab *s); /* zeroed; NULL when all are in use */
+void mesh_slab_give(struct mesh_slab *s, void *block);
+
+/* First member of every block that is buried. */
+struct mesh_grave {
+	struct mesh_grave *next;
+	struct mesh_slab *slab;
+	const struct mesh_config *held; /* put at burial; NULL = none */
+};
+
+/* ---- upstream connections: pool.c ---- */
+enum mesh_pool_result {
+	MESH_POOL_READY,    /* the stream is there */
+	MESH_POOL_WAITING,  /* ready or failed of the waiter will be called */
+	MESH_POOL_OVERFLOW, /* a breaker is open */
+	MESH_POOL_FAILED    /* no memory, or the transport refused to connect */
+};
+#define MESH_RESET_OVERFLOW ((enum http_reset)(HTTP_RESET_CONNECT_TIMEOUT + 1)) /* a breaker refused it */
+struct mesh_ctx;
+struct mesh_pool;
+struct mesh_upstream;
+/* Who wants a connection. Zero it, fill in arena, events, user_data, ready and failed. */
+struct mesh_pool_waiter {
+	struct mesh_list node;
+	struct mesh_pool *pool; /* while it waits */
+	const struct mesh_cluster *cluster;
+	struct foil_arena *arena;
+	const struct http_stream_events *events;
+	void *user_data;
+	void (*ready)(struct foil_worker *w, struct mesh_pool_waiter *waiter, struct mesh_upstream *u, struct http_stream *hs);
+	/* kind: HTTP_RESET_CONNECT_FAILURE, _CONNECT_TIMEOUT, MESH_RESET_OVERFLOW, or _LOCAL */
+	void (*failed)(struct foil_worker *w, struct mesh_pool_waiter *waiter, enum http_reset kind, enum stream_end why);
+};
+/* A connection to e for one request of a holder of cfg. READY: *out and *stream are set; give the stream back by completing it or by
+ * http_stream_reset, and call mesh_pool_done once in either case. */
+enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c,
+					const struct mesh_endpoint *e, struct mesh_pool_waiter *waiter, struct mesh_upstream **out,
+					struct http_stream **stream);
+void mesh_pool_cancel(struct foil_worker *w, struct mesh_pool_waiter *waiter); /* no effect when it does not wait */
+/* The request that was acquired is over, as far as breakers and balancing count it. */
+void mesh_pool_done(struct foil_worker *w, struct mesh_host *h);
+const struct stream_addr *mesh_upstream_local(const struct mesh_upstream *u);
+int mesh_pools_init(struct mesh_ctx *m, uint32_t conns_max) FOIL_MUST_USE; /* 0 or -ENOMEM, as the other _init of slabs */
+void mesh_pools_adopt(struct foil_worker *w, const struct mesh_config *cfg); /* after ctx->by_host is the new one's */
+void mesh_pools_close(struct foil_worker *w);
+
+/* ---- one HTTP request: exchange.c and its parts ---- */
+struct mesh_downstream;
+
+/* One try at one upstream. */
+struct mesh_try {
+	struct mesh_pool_waiter waiter;
+	const struct mesh_endpoint *endpoint;
+	struct http_stream *stream; /* NULL: not connected, or over */
+	struct foil_timer timer;    /* per-try timeout */
+	bool is_connected;          /* the request head was sent */
+	bool request_ended;         /* the end of the request was handed to the codec */
+	bool response_started, response_ended;
+	bool is_paused;             /* we stopped its response */
+};
+
+enum mesh_router_state { MESH_ROUTER_NONE, MESH_ROUTER_TRY, MESH_ROUTER_BACKOFF, MESH_ROUTER_DONE };
+
+#define MESH_AVOID_MAX 8
+#define MESH_BODY_KEPT_BYTES_MAX (1u << 20) /* OM-1: what a retry or a mirror may need again */
+#define MESH_BODY_WAITING_BYTES (256u << 10) /* before a try is connected; then the client is held back */
+
+struct mesh_retry {
+	uint32_t on;             /* enum mesh_retry_on; 0 = none */
+	uint32_t n_left, n_done;
+	uint64_t per_try_us, base_us, max_us;
+	const uint16_t *codes;
+	uint16_t n_codes;
+	uint16_t code_of_header[8]; /* x-envoy-retriable-status-codes */
+	uint8_t n_codes_of_header;
+	bool is_counted;         /* one of the cluster's RETRIES is ours */
+	bool avoid_previous_hosts;
+	uint32_t host_attempts_max;
+	struct mesh_host *avoid[MESH_AVOID_MAX];
+	uint8_t n_avoid;
+	struct foil_timer timer; /* back-off */
+};
+
+struct mesh_exchange {
+	struct mesh_grave grave;
+	struct mesh_list node; /* the downstream's exchanges */
+	struct mesh_downstream *ds;
+	struct http_stream *down; /* NULL: over */
+	struct foil_arena *arena;
+	const struct mesh_config *cfg;
+	const struct mesh_hcm *hcm;
+	struct http_head request_head, response_head; /* the codec's own are gone when it has told us */
+	struct http_head *request, *response;         /* these, or NULL before they came; response: the final head, as sent */
+	struct mesh_forwarding_result from;
+	const struct mesh_vhost *vhost;
+	const struct mesh_route *route;
+	const struct mesh_weighted_cluster *weighted;
+	const struct mesh_cluster *cluster; /* of weighted; NULL: not in the snapshot */
+
+	/* filters */
+	struct mesh_filter_call *calls;
+	uint8_t n_calls, request_filter, response_filter; /* the next that runs; response counts down */
+	bool is_request_held, is_request_collected, is_response_held, in_filter;
+	bool held_end, response_end_held;
+	struct foil_chain held; /* body that a filter keeps back */
+
+	/* request body */
+	struct foil_chain kept; /* all of it so far, as long as it may be needed (keep), or what waits for a connection */
+	uint64_t n_body_bytes;
+	bool keep;              /* retries or mirrors may want it again */
+	bool kept_overflow;     /* it was too large for that */
+	bool request_ended;     /* all of it has arrived */
+	bool body_ended;        /* and has passed the filters */
+	bool is_down_paused;
+	bool is_upgrade;
+
+	/* router */
+	enum mesh_router_state router;
+	struct mesh_try try;
+	struct mesh_retry retry;
+	uint32_t n_tries;
+	uint64_t timeout_us, request_ended_us, active_us, idle_us;
+	struct foil_timer timeout, idle, overall;
+	struct foil_slice original_authority;
+	struct foil_slice original_path; /* before a rewrite */
+	bool response_started, response_ended, is_local_reply, is_over;
+
+	/* for the record */
+	uint16_t status;
+	uint64_t flags;
+	struct foil_slice details, transport_failure;
+	const struct mesh_endpoint *host; /* of the last try that had one */
+	struct stream_addr upstream_remote, upstream_local; /* port 0: none */
+	int16_t grpc_status;
+	bool is_bad_request;   /* nothing of the request is logged but what was decoded */
+};
+
+/* exchange.c */
+extern const struct http_server_events mesh_server_events;
+void mesh_exchange_run(struct foil_worker *w, struct mesh_exchange *x); /* after the filters: route it */
+/* The body goes on to the router, filters done with it. */
+void mesh_exchange_body(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end);
+void mesh_exchange_pause(struct foil_worker *w, struct mesh_exchange *x); /* recomputes whether the client is held back */
+void mesh_exchange_over(struct foil_worker *w, struct mesh_exchange *x);  /* the downstream stream has ended; records, once */
+/* The response head towards the client: filters, server, date, connection: close. */
+void mesh_exchange_respond(struct foil_worker *w, struct mesh_exchange *x, struct http_head *head, bool end);
+void mesh_exchange_respond_on(struct foil_worker *w, struct mesh_exchange *x); /* after the filters */
+void mesh_exchange_respond_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end);
+/* Ends it at once: record, then reset of what is still open on either side. */
+void mesh_exchange_abort(struct foil_worker *w, struct mesh_exchange *x);
+void mesh_exchange_fill_ctx(struct foil_worker *w, const struct mesh_exchange *x, struct mesh_format_ctx *ctx);
+
+/* local_reply.c */
+void mesh_reply_send(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_reply *r);
+void mesh_reply_no_memory(struct foil_worker *w, struct mesh_exchange *x);
+
+/* filter_chain.c */
+int mesh_filters_init(struct foil_worker *w, struct mesh_exchange *x) FOIL_MUST_USE; /* 0 or -ENOBUFS */
+void mesh_filters_request(struct foil_worker *w, struct mesh_exchange *x);
+void mesh_filters_request_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end);
+void mesh_filters_release(struct foil_worker *w, struct mesh_exchange *x);
+/* false: a filter answered or holds it. */
+bool mesh_filters_response(struct foil_worker *w, struct mesh_exchange *x, bool end);
+bool mesh_filters_response_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *data, bool end);
+void mesh_filters_done(struct foil_worker *w, struct mesh_exchange *x);
+
+/* router.c */
+void mesh_router_choose(struct foil_worker *w, struct mesh_exchange *x); /* the cluster of x->route */
+void mesh_router_begin(struct foil_worker *w, struct mesh_exchange *x);
+void mesh_router_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end);
+void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x); /* the next try */
+void mesh_router_writable(struct foil_worker *w, struct mesh_exchange *x); /* the client takes bytes again */
+void mesh_router_stop(struct foil_worker *w, struct mesh_exchange *x);     /* forgets the try that runs: detaches or resets it */
+/* The try has ended without an answer; it is stopped already. */
+void mesh_router_failed(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind, enum stream_end why);
+/* The route's or a try's time is over. */
+void mesh_router_timeout(struct foil_worker *w, struct mesh_exchange *x, bool is_per_try);
+/* The final response ops of the route (VS-21). 0 or -ENOBUFS. */
+int mesh_router_response_ops(struct foil_worker *w, struct mesh_exchange *x, struct http_head *head) FOIL_MUST_USE;
+
+/* retry.c */
+enum mesh_retry_verdict { MESH_RETRY_NO, MESH_RETRY_YES, MESH_RETRY_EXHAUSTED, MESH_RETRY_OVERFLOW };
+void mesh_retry_init(struct foil_worker *w, struct mesh_exchange *x);
+enum mesh_retry_verdict mesh_retry_on_response(struct foil_worker *w, struct mesh_exchange *x, const struct http_head *head);
+enum mesh_retry_verdict mesh_retry_on_reset(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind);
+void mesh_retry_schedule(struct foil_worker *w, struct mesh_exchange *x); /* after YES: back-off, then mesh_router_try */
+void mesh_retry_fini(struct foil_worker *w, struct mesh_exchange *x);
+
+/* timeouts.c */
+int mesh_timeouts_init(struct foil_worker *w, struct mesh_exchange *x) FOIL_MUST_USE; /* from route and headers, which it removes. 0 or -ENOBUFS */
+int mesh_timeouts_headers(struct foil_worker *w, struct mesh_exchange *x) FOIL_MUST_USE; /* x-envoy-expected-rq-timeout-ms, grpc-timeout of a try */
+void mesh_timeouts_request_ended(struct foil_worker *w, struct mesh_exchange *x);
+void mesh_timeouts_try_connected(struct foil_worker *w, struct mesh_exchange *x);
+void mesh_timeouts_arrived(struct foil_worker *w, struct mesh_exchange *x); /* the head is there: idle and overall timers begin */
+void mesh_timeouts_activity(struct foil_worker *w, struct mesh_exchange *x);
+void mesh_timeouts_fini(struct foil_worker *w, struct mesh_exchange *x);
+
+/* mirror.c */
+void mesh_mirror_send(struct foil_worker *w, struct mesh_exchange *x); /* the request is complete */
+void mesh_mirrors_close(struct foil_worker *w);
+
+int mesh_mirrors_init(struct mesh_ctx *m, uint32_t n_max) FOIL_MUST_USE;
+
+/* access.c */
+void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x);
+/* Envoy's words for the end of a try. */
+struct foil_slice mesh_reset_text(enum http_reset kind);
+uint64_t mesh_reset_flag(enum http_reset kind);
+struct foil_slice mesh_transport_failure(enum http_reset kind, enum stream_end why);
+static inline struct tele_addr mesh_tele_addr(const struct stream_addr *a)
+{
+	struct tele_addr t = {.port = a->port};
+	memcpy(t.ip, a->ip, sizeof(t.ip));
+	return t;
+}
+
+/* ---- downstream.c ---- */
+/* A listening address of this worker; outlives configurations as long as the address is listened at or has connections. */
+struct mesh_port {
+	struct mesh_grave grave;
+	struct mesh_list node;        /* ctx->ports */
+	struct foil_worker *w;
+	uint8_t ip[16];
+	uint16_t port;
+	const struct mesh_listener *listener; /* of ctx->cfg; NULL: removed */
+	struct mesh_listen_handle *handle;
+	struct mesh_list downstreams; /* HTTP connections */
+	uint32_t n_conns;             /* and L4 sessions: all that point here */
+	uint64_t seen;                /* generation of the configuration that named it last */
+};
+
+struct mesh_downstream {
+	struct mesh_grave grave;
+	struct mesh_list node; /* port->downstreams */
+	struct mesh_port *port;
+	struct http_conn *conn; /* NULL: closed */
+	struct stream_addr remote, local;
+	struct http_limits limits;
+	struct mesh_list exchanges;
+	struct foil_timer timer; /* max_connection_duration */
+	uint32_t n_requests;
+	bool is_draining;
+};
+bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s);
+void mesh_port_put(struct foil_worker *w, struct mesh_port *p); /* one connection less; buries it when it was the last of a removed port */
+/* The chain that takes a connection: server name first (exact, wildcard, none), then destination address, first in order. sni empty: none. */
+const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const uint8_t dst_ip[16], struct foil_slice sni);
+void mesh_downstream_drain(struct foil_worker *w, struct mesh_downstream *d);
+void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why);
+
+/* ---- tcp_proxy.c ---- */
+bool mesh_tcp_accept(struct foil_worker *w, struct mesh_port *p, const struct mesh_chain *chain, struct stream *s);
+int mesh_tcp_init(struct mesh_ctx *m, uint32_t n_max) FOIL_MUST_USE;
+void mesh_tcp_adopt(struct foil_worker *w, const struct mesh_config *cfg);
+void mesh_tcp_close_all(struct foil_worker *w);
+uint32_t mesh_tcp_count(const struct foil_worker *w);
+
+/* ---- the worker's context ---- */
+struct mesh_host_now {
+	const struct mesh_endpoint *endpoint;
+	uint64_t generation; /* of the configuration that endpoint belongs to */
+};
+struct mesh_ctx {
+	struct mesh_shared *shared;
+	const struct mesh_transport *transport;
+	const struct mesh_config *cfg; /* adopted; NULL before the first */
+	struct foil_slice node_name;
+	struct mesh_grave *graves;
+	struct mesh_slab exchanges, downstreams, ports, pools, upstreams, sessions, shadows;
+	struct mesh_list port_list, pool_list, session_list, shadow_list;
+	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
+	struct mesh_host_now *by_host;    /* [MESH_HOSTS_MAX] of cfg */
+	bool is_draining, is_closing;
+	uint64_t date_s;                  /* what date says */
+	char date[32];
+};
+void mesh_bury(struct foil_worker *w, void *block, struct mesh_slab *slab);
+/* "Mon, 23 Nov 2026 13:55:14 GMT" of now; borrowed until the next call. */
+struct foil_slice mesh_date(struct foil_worker *w);
+/* The endpoint of h in the adopted configuration, NULL when it is not in it. */
+static inline const struct mesh_endpoint *mesh_host_now(const struct mesh_ctx *m, const struct mesh_host *h)
+{
+	const struct mesh_host_now *n = &m->by_host[h->index];
+	return m->cfg && n->generation == m->cfg->generation && n->endpoint->host == h ? n->endpoint : NULL;
+}
