@@ -9,6 +9,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LOGS = os.path.join(ROOT, ".foil", "logs")
+LINE_MAX = 400  # of a log's line when it is shown: a linker's command has thousands
 NINJA_PROGRESS = re.compile(rb"\[(\d+)/(\d+)\]")
 
 
@@ -28,7 +29,7 @@ def tail(path, n_lines=25):
             lines = f.read().decode("utf-8", "replace").splitlines()
     except OSError as e:
         return f"(no log: {e})"
-    return "\n".join(lines[-n_lines:])
+    return "\n".join(line if len(line) <= LINE_MAX else line[:LINE_MAX] + " ..." for line in lines[-n_lines:])
 
 
 class Progress:
