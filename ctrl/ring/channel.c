@@ -1,5 +1,7 @@
 /* Both ends of the channel, see channel.h. The segment's header is written once by the server; the client believes none of it before checking it against
- * the file's size and seals. Invariant: a channel that is not broken has its map, both eventfds and its socket. */
+ * the file's size and seals. A side wakes the other by a byte on the socket, not by an eventfd: that would be one
+ * open file description for both, and a hostile side could make it block for the other (O_NONBLOCK is the description's).
+ * Invariant: a channel that is not broken has its map and its socket. */
 #include "ctrl/ring/channel.h"
 
 #include <errno.h>
@@ -7,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,7 +19,7 @@
 
 #define SEGMENT_MAGIC 0x4c494f46u /* "FOIL" */
 #define SEGMENT_BYTES_MAX (256u << 20)
-#define N_FDS 3
+#define WAKES_A_TURN 4096u /* more than a socket holds */
 
 struct segment {
 	uint32_t magic, abi;
@@ -73,9 +74,7 @@ static void broken(struct ring_channel *ch, const char *what)
 
 static void wake(const struct ring_channel *ch)
 {
-	uint64_t one = 1;
-	if (write(ch->wake_fd, &one, sizeof(one)) < 0)
-		return; /* the counter is at its maximum: the other side is woken anyway */
+	(void)send(ch->socket, "w", 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* full: the other side has enough to wake up for; closed: the next turn says so */
 }
 
 enum ring_result ring_channel_send(struct ring_channel *ch, uint16_t type, const void *payload, uint32_t n_bytes)
@@ -105,25 +104,23 @@ enum ring_result ring_channel_recv(struct ring_channel *ch, uint16_t *type, cons
 
 void ring_channel_turn(struct ring_channel *ch)
 {
-	uint64_t n;
-	char byte;
+	char byte[8];
+	ssize_t got = 1;
+	for (unsigned int i = 0; got > 0 && i < WAKES_A_TURN && !ch->is_broken; i++)
+		got = recv(ch->socket, byte, sizeof(byte), MSG_DONTWAIT);
 	if (ch->is_broken)
 		return;
-	if (read(ch->wait_fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
-		broken(ch, "the eventfd is unreadable");
-	ssize_t got = recv(ch->socket, &byte, 1, MSG_DONTWAIT);
-	if (got >= 0)
-		broken(ch, got == 0 ? "the peer closed" : "the peer wrote to the socket, which it must not");
-	else if (errno != EAGAIN && errno != EINTR)
-		broken(ch, strerror(errno));
-	__atomic_store_n(&ch->out.shared->heartbeat, ch->out.shared->heartbeat + 1, __ATOMIC_RELAXED);
+	if (got == 0)
+		broken(ch, "the peer closed");
+	else if (got < 0 && errno != EAGAIN && errno != EINTR)
+		broken(ch, errno == ECONNRESET ? "the peer closed" : strerror(errno));
+	__atomic_store_n(&ch->out.shared->heartbeat, ++ch->heartbeat, __ATOMIC_RELAXED);
 }
 
-unsigned int ring_channel_fds(const struct ring_channel *ch, struct pollfd out[2])
+unsigned int ring_channel_fds(const struct ring_channel *ch, struct pollfd out[1])
 {
 	out[0] = (struct pollfd){.fd = ch->socket, .events = POLLIN};
-	out[1] = (struct pollfd){.fd = ch->wait_fd, .events = POLLIN};
-	return 2;
+	return 1;
 }
 
 void ring_channel_free(struct ring_channel *ch)
@@ -135,8 +132,6 @@ void ring_channel_free(struct ring_channel *ch)
 		(void)munmap(ch->map, ch->n_map_bytes); /* cannot fail for a mapping of ours */
 	close_fd(ch->socket);
 	close_fd(ch->memfd);
-	close_fd(ch->wait_fd);
-	close_fd(ch->wake_fd);
 	free(ch);
 }
 
@@ -147,7 +142,7 @@ static struct ring_channel *channel_new(int own_socket)
 		close_fd(own_socket);
 		return NULL;
 	}
-	*ch = (struct ring_channel){.socket = own_socket, .memfd = -1, .wait_fd = -1, .wake_fd = -1};
+	*ch = (struct ring_channel){.socket = own_socket, .memfd = -1};
 	return ch;
 }
 
@@ -166,9 +161,7 @@ static int make_segment(struct ring_server *s, struct ring_channel *ch)
 {
 	uint64_t n_bytes = DATA_OFFSET + s->to_node_bytes + s->to_agent_bytes;
 	ch->memfd = memfd_create("foil-channel", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	ch->wait_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	ch->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (ch->memfd < 0 || ch->wait_fd < 0 || ch->wake_fd < 0 || ftruncate(ch->memfd, (off_t)n_bytes) < 0 ||
+	if (ch->memfd < 0 || ftruncate(ch->memfd, (off_t)n_bytes) < 0 ||
 	    fcntl(ch->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
 	ch->map = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ch->memfd, 0);
@@ -185,23 +178,23 @@ static int make_segment(struct ring_server *s, struct ring_channel *ch)
 	return 0;
 }
 
-/* One datagram; fds only when n_fds > 0. */
-static int send_welcome(int sock, const struct welcome *msg, const int *fds, unsigned int n_fds)
+/* One datagram; memfd goes with it unless it is -1. */
+static int send_welcome(int sock, const struct welcome *msg, int memfd)
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int) * N_FDS)];
+		char bytes[CMSG_SPACE(sizeof(int))];
 	} control = {0};
 	struct iovec iov = {.iov_base = (void *)(uintptr_t)msg, .iov_len = sizeof(*msg)};
 	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (n_fds) {
+	if (memfd >= 0) {
 		mh.msg_control = control.bytes;
-		mh.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+		mh.msg_controllen = sizeof(control.bytes);
 		struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
 		cm->cmsg_level = SOL_SOCKET;
 		cm->cmsg_type = SCM_RIGHTS;
-		cm->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
-		memcpy(CMSG_DATA(cm), fds, sizeof(int) * n_fds);
+		cm->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(cm), &memfd, sizeof(int));
 	}
 	return sendmsg(sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(*msg) ? 0 : -errno;
 }
@@ -211,16 +204,27 @@ static void refuse_agent(int own_sock, char reason[RING_REASON_BYTES], const cha
 	struct welcome msg = {.magic = SEGMENT_MAGIC, .abi = RING_ABI, .refused = 1};
 	say(msg.reason, "%s", why);
 	say(reason, "an agent was refused: %s", why);
-	(void)send_welcome(own_sock, &msg, NULL, 0); /* if it cannot be told, it sees the close */
+	(void)send_welcome(own_sock, &msg, -1); /* if it cannot be told, it sees the close */
 	close_fd(own_sock);
 }
 
-static bool is_stale(const struct sockaddr_un *addr)
+/* The process that listens at addr; 0: a socket file that nobody listens at; -1: neither can be said (another kind of file, say). */
+static pid_t who_listens(const struct sockaddr_un *addr)
 {
+	struct ucred cred = {.pid = -1};
+	socklen_t n = sizeof(cred);
+	struct stat st;
+	if (lstat(addr->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -1;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 && errno == ECONNREFUSED;
+	if (fd < 0)
+		return -1;
+	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0)
+		cred.pid = errno == ECONNREFUSED ? 0 : -1;
+	else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0)
+		cred.pid = -1;
 	close_fd(fd);
-	return stale;
+	return cred.pid;
 }
 
 static int make_folder(const char *path, struct foil_error *err)
@@ -253,7 +257,8 @@ int ring_server_open(const struct ring_server_params *p, struct ring_server **ou
 		free(s);
 		return rc;
 	}
-	if (is_stale(&addr))
+	pid_t other = who_listens(&addr);
+	if (other == 0)
 		(void)unlink(p->path); /* bind says if it is still there */
 	mode_t old = umask(0177);
 	rc = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 4) < 0 ? -errno : 0;
@@ -261,9 +266,12 @@ int ring_server_open(const struct ring_server_params *p, struct ring_server **ou
 	if (rc < 0) {
 		close_fd(fd);
 		free(s);
-		return rc == -EADDRINUSE ? foil_error_set(err, rc,
-				      "agent socket %s: another hydrofoil listens there; stop it, or give this node its own agent_socket", p->path)
-					 : foil_error_set(err, rc, "agent socket %s: %s", p->path, strerror(-rc));
+		if (rc != -EADDRINUSE)
+			return foil_error_set(err, rc, "agent socket %s: %s", p->path, strerror(-rc));
+		if (other < 0)
+			return foil_error_set(err, rc, "agent socket %s: there is something that we did not make; remove it, or name another path", p->path);
+		return foil_error_set(err, rc, "agent socket %s: another hydrofoil (process %d) listens there; stop it, or give this node its own "
+				      "agent_socket", p->path, (int)other);
 	}
 	*s = (struct ring_server){.listener = fd, .candidate = -1, .to_node_bytes = p->to_node_bytes ? p->to_node_bytes : 16u << 20,
 				  .to_agent_bytes = p->to_agent_bytes ? p->to_agent_bytes : 1u << 20};
@@ -272,21 +280,33 @@ int ring_server_open(const struct ring_server_params *p, struct ring_server **ou
 	return 0;
 }
 
+/* What a hello must be: NULL, or why it is refused. */
+static const char *judge_hello(const struct ring_server *s, const struct hello *hello, ssize_t n, char why[RING_REASON_BYTES])
+{
+	if (n != (ssize_t)sizeof(*hello) || hello->magic != SEGMENT_MAGIC)
+		return "what connected is not a foil-agent";
+	if (hello->abi != RING_ABI) {
+		say(why, "it speaks ABI %u and this hydrofoil %u; install the same version of both", hello->abi, RING_ABI);
+		return why;
+	}
+	return s->channel ? "another agent is connected; stop it first" : NULL;
+}
+
 static void greet(struct ring_server *s, char reason[RING_REASON_BYTES])
 {
 	struct hello hello;
+	char text[RING_REASON_BYTES];
 	ssize_t n = recv(s->candidate, &hello, sizeof(hello), MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	int sock = s->candidate;
 	s->candidate = -1;
-	if (n != (ssize_t)sizeof(hello) || hello.magic != SEGMENT_MAGIC) {
-		refuse_agent(sock, reason, "what connected is not a foil-agent");
+	if (n <= 0) {
+		close_fd(sock); /* it only looked whether somebody is here */
 		return;
 	}
-	if (hello.abi != RING_ABI) {
-		char why[RING_REASON_BYTES];
-		say(why, "it speaks ABI %u and this hydrofoil %u; install the same version of both", hello.abi, RING_ABI);
+	const char *why = judge_hello(s, &hello, n, text);
+	if (why) {
 		refuse_agent(sock, reason, why);
 		return;
 	}
@@ -295,9 +315,8 @@ static void greet(struct ring_server *s, char reason[RING_REASON_BYTES])
 	if (!ch)
 		return;
 	int rc = make_segment(s, ch);
-	int fds[N_FDS] = {ch->memfd, ch->wake_fd, ch->wait_fd}; /* the agent waits on what we wake */
 	if (rc == 0)
-		rc = send_welcome(ch->socket, &msg, fds, N_FDS);
+		rc = send_welcome(ch->socket, &msg, ch->memfd);
 	if (rc < 0) {
 		say(reason, "no segment for the agent: %s", strerror(-rc));
 		ring_channel_free(ch);
@@ -319,13 +338,11 @@ struct ring_channel *ring_server_turn(struct ring_server *s, bool *is_new, char 
 		}
 	}
 	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0 && s->channel) {
-		refuse_agent(fd, reason, "another agent is connected; stop it first");
-	} else if (fd >= 0) {
+	if (fd >= 0) {
 		close_fd(s->candidate); /* the newest of those that have not said hello */
 		s->candidate = fd;
 	}
-	if (s->candidate >= 0 && !s->channel)
+	if (s->candidate >= 0)
 		greet(s, reason);
 	if (s->channel && !s->is_announced)
 		*is_new = s->is_announced = true;
@@ -338,7 +355,7 @@ unsigned int ring_server_fds(const struct ring_server *s, struct pollfd out[3])
 	out[n++] = (struct pollfd){.fd = s->listener, .events = POLLIN};
 	if (s->channel)
 		n += ring_channel_fds(s->channel, out + n);
-	else if (s->candidate >= 0)
+	if (s->candidate >= 0)
 		out[n++] = (struct pollfd){.fd = s->candidate, .events = POLLIN};
 	return n;
 }
@@ -368,25 +385,21 @@ static bool wait_readable(int fd, int timeout_ms)
 	return poll(&p, 1, timeout_ms) == 1;
 }
 
-static bool recv_welcome(int sock, struct welcome *msg, int fds[N_FDS])
+/* *memfd is set when one came, whatever else is wrong. Spare descriptors have no room in control: the kernel closes them. */
+static bool recv_welcome(int sock, struct welcome *msg, int *memfd)
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int) * N_FDS)];
+		char bytes[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec iov = {.iov_base = msg, .iov_len = sizeof(*msg)};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_LEN(sizeof(int))};
 	ssize_t n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
-	unsigned int n_fds = 0;
-	for (struct cmsghdr *cm = n > 0 ? CMSG_FIRSTHDR(&mh) : NULL; cm; cm = CMSG_NXTHDR(&mh, cm)) {
-		if (cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS)
-			continue;
-		unsigned int here = (unsigned int)((cm->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		for (unsigned int i = 0; i < here && n_fds < N_FDS; i++)
-			memcpy(&fds[n_fds++], CMSG_DATA(cm) + i * sizeof(int), sizeof(int));
-	}
+	struct cmsghdr *cm = n > 0 ? CMSG_FIRSTHDR(&mh) : NULL;
+	if (cm && cm->cmsg_level == SOL_SOCKET && cm->cmsg_type == SCM_RIGHTS && cm->cmsg_len >= CMSG_LEN(sizeof(int)))
+		memcpy(memfd, CMSG_DATA(cm), sizeof(int));
 	msg->reason[sizeof(msg->reason) - 1] = 0;
-	return n == (ssize_t)sizeof(*msg) && msg->magic == SEGMENT_MAGIC && (msg->refused || n_fds == N_FDS);
+	return n == (ssize_t)sizeof(*msg) && msg->magic == SEGMENT_MAGIC && (msg->refused || *memfd >= 0);
 }
 
 static const char *check_segment(const struct segment *seg, uint64_t n_bytes)
@@ -429,12 +442,33 @@ static const char *map_segment(struct ring_channel *ch)
 	return NULL;
 }
 
+/* From the connected socket to the mapped channel; false with a sentence. */
+static bool shake_hands(struct ring_channel *ch, const char *path, int timeout_ms, char reason[RING_REASON_BYTES])
+{
+	struct hello hello = {.magic = SEGMENT_MAGIC, .abi = RING_ABI};
+	struct welcome msg = {0};
+	if (send(ch->socket, &hello, sizeof(hello), MSG_NOSIGNAL) != (ssize_t)sizeof(hello) || !wait_readable(ch->socket, timeout_ms) ||
+	    !recv_welcome(ch->socket, &msg, &ch->memfd)) {
+		say(reason, "what answers at %s is not a hydrofoil, or it hangs", path);
+		return false;
+	}
+	if (msg.refused) {
+		say(reason, "hydrofoil refused us: %.200s", msg.reason);
+		return false;
+	}
+	if (msg.abi != RING_ABI) {
+		say(reason, "hydrofoil speaks ABI %u and we %u; install the same version of both", msg.abi, RING_ABI);
+		return false;
+	}
+	const char *why = map_segment(ch);
+	if (why)
+		say(reason, "the segment is refused: %s", why);
+	return why == NULL;
+}
+
 struct ring_channel *ring_client_connect(const char *path, int timeout_ms, char reason[RING_REASON_BYTES])
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	struct hello hello = {.magic = SEGMENT_MAGIC, .abi = RING_ABI};
-	struct welcome msg = {0};
-	int fds[N_FDS] = {-1, -1, -1};
 	if (strlen(path) >= sizeof(addr.sun_path)) {
 		say(reason, "the socket's path is longer than %zu bytes", sizeof(addr.sun_path) - 1);
 		return NULL;
@@ -446,26 +480,10 @@ struct ring_channel *ring_client_connect(const char *path, int timeout_ms, char 
 		say(reason, "no socket: %s", strerror(errno));
 		return NULL;
 	}
-	const char *why = NULL;
 	if (connect(sock, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
 		say(reason, "hydrofoil does not answer at %s: %s", path, strerror(errno));
-	else if (send(sock, &hello, sizeof(hello), MSG_NOSIGNAL) != (ssize_t)sizeof(hello) || !wait_readable(sock, timeout_ms) ||
-		 !recv_welcome(sock, &msg, fds))
-		say(reason, "what answers at %s is not a hydrofoil, or it hangs", path);
-	else if (msg.refused)
-		say(reason, "hydrofoil refused us: %.200s", msg.reason);
-	else {
-		ch->memfd = fds[0];
-		ch->wait_fd = fds[1];
-		ch->wake_fd = fds[2];
-		why = map_segment(ch);
-		if (!why)
-			return ch;
-		say(reason, "the segment is refused: %s", why);
-		fds[0] = fds[1] = fds[2] = -1;
-	}
-	for (unsigned int i = 0; i < N_FDS; i++)
-		close_fd(fds[i]);
+	else if (shake_hands(ch, path, timeout_ms, reason))
+		return ch;
 	ring_channel_free(ch);
 	return NULL;
 }

@@ -1,8 +1,8 @@
-/* The channel between foil-agent and hydrofoil: a memfd segment with two rings, handed over a Unix socket with two eventfds (design.md section 6).
+/* The channel between foil-agent and hydrofoil: a memfd segment with two rings, handed over a Unix socket (design.md section 6).
  *
  * The data plane is the server: it owns the socket's path, makes a new segment for every agent, and serves one at a time. The agent is the client.
- * The socket carries the handshake and, by closing, the news of a peer's death; everything else goes through the rings. Nothing here blocks.
- * Frames carry the messages of conf/proto/channel.proto. */
+ * The socket carries the handshake, bytes that wake the other side and, by closing, the news of its death; everything else goes through the
+ * rings. Nothing here blocks. Frames carry the messages of conf/proto/channel.proto. */
 #pragma once
 
 #include <poll.h>
@@ -19,9 +19,9 @@ enum ring_frame_type {
 #define RING_REASON_BYTES 256
 
 struct ring_channel {
-	int socket, memfd;
-	int wait_fd; /* eventfd that the other side writes */
-	int wake_fd; /* eventfd that the other side waits on */
+	int socket; /* after the handshake: a byte wakes the other side, a close is its death */
+	int memfd;
+	uint64_t heartbeat;
 	void *map;
 	size_t n_map_bytes;
 	struct ring_producer out;
@@ -34,10 +34,10 @@ struct ring_channel {
 enum ring_result ring_channel_send(struct ring_channel *ch, uint16_t type, const void *payload, uint32_t n_bytes);
 /* RING_OK or RING_EMPTY; anything else broke the channel. The payload is our copy until the next call. */
 enum ring_result ring_channel_recv(struct ring_channel *ch, uint16_t *type, const uint8_t **payload, uint32_t *n_bytes);
-/* Clears the eventfd and looks whether the peer has closed its socket: then the channel is broken. Call once a turn. */
+/* Takes what woke us and looks whether the peer has closed its socket: then the channel is broken. Call once a turn. */
 void ring_channel_turn(struct ring_channel *ch);
-/* What to poll: the socket and wait_fd, both POLLIN. Returns 2. */
-unsigned int ring_channel_fds(const struct ring_channel *ch, struct pollfd out[2]);
+/* What to poll: the socket, POLLIN. Returns 1. */
+unsigned int ring_channel_fds(const struct ring_channel *ch, struct pollfd out[1]);
 /* NULL is fine. */
 void ring_channel_free(struct ring_channel *own_ch);
 
@@ -55,7 +55,7 @@ int ring_server_open(const struct ring_server_params *p, struct ring_server **ou
 /* Accepts an agent when none is there (a second one is refused with a sentence) and drops a broken one. Returns the agent's channel or NULL; *is_new is
  * true at the first call that returns it. reason: why the last one went, or an agent was refused, if that happened in this call (else empty). */
 struct ring_channel *ring_server_turn(struct ring_server *s, bool *is_new, char reason[RING_REASON_BYTES]);
-/* At most 3: the listening socket and the channel's. */
+/* At most 3: the listening socket, the channel's, and that of one who has not said hello. */
 unsigned int ring_server_fds(const struct ring_server *s, struct pollfd out[3]);
 /* Ends the agent's channel (a protocol error, say), the socket stays. */
 void ring_server_drop(struct ring_server *s);

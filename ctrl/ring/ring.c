@@ -72,8 +72,9 @@ enum ring_result ring_put(struct ring_producer *p, uint16_t type, const void *pa
 	if (n_bytes > RING_FRAME_BYTES_MAX || need > p->n_bytes)
 		return RING_TOO_LARGE;
 	uint64_t tail = __atomic_load_n(&p->shared->tail, __ATOMIC_ACQUIRE);
-	if (p->head - tail > p->n_bytes)
+	if (p->head - tail > p->head - p->tail) /* behind where it was, or ahead of the head */
 		return RING_BAD_INDEX;
+	p->tail = tail;
 	if (p->n_bytes - (p->head - tail) < need)
 		return RING_FULL;
 	struct frame_header h = {.length = n_bytes, .type = type, .sequence = p->sequence};

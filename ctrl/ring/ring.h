@@ -34,7 +34,7 @@ const char *ring_result_text(enum ring_result r);
 struct ring_producer {
 	struct ring_shared *shared;
 	uint8_t *data;
-	uint64_t n_bytes, head;
+	uint64_t n_bytes, head, tail; /* tail: as last seen; it only grows */
 	uint32_t sequence;
 };
 struct ring_consumer {

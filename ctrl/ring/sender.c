@@ -205,12 +205,13 @@ static void disconnect(struct ring_sender *s, const char *why, uint64_t now_ms)
 	s->channel = NULL;
 	s->is_greeted = false;
 	s->phase = PHASE_IDLE;
+	if (!s->next) { /* the newest set must be sent again, whatever stood of it */
+		struct set **newest = s->flight ? &s->flight : &s->has;
+		s->next = *newest;
+		*newest = NULL;
+	}
 	set_free(s->has);
 	s->has = NULL;
-	if (!s->next) { /* the newest set must be sent again, whatever stood of it */
-		s->next = s->flight;
-		s->flight = NULL;
-	}
 	s->retry_at_ms = now_ms + s->retry_ms;
 	if (!s->told_disconnected)
 		s->p.disconnected(s->p.arg, copy);
