@@ -5,16 +5,20 @@
 #include "dataplane/mesh/config.h"
 #include "dataplane/stream/stream.h"
 
-/* What operators may ask for; whatever is not known yet is empty or NULL and prints "-". */
+/* What operators may ask for; whatever is not known yet is empty or NULL and prints nothing (in headers; an access log prints "-"). */
 struct mesh_format_ctx {
 	const struct http_head *request, *response;
 	const struct stream_addr *downstream_remote, *downstream_local, *upstream_remote, *upstream_local;
-	struct foil_slice upstream_cluster, route_name, sni, details;
+	const struct stream_addr *downstream_direct_remote; /* the connection's peer where downstream_remote is a trusted client; NULL: the same */
+	struct foil_slice upstream_cluster, route_name, sni, details, hostname;
 	uint64_t flags; /* enum tele_flag */
 	uint16_t status;
 	uint64_t start_wall_us, duration_us, bytes_received, bytes_sent;
 	uint32_t attempts;
 };
+/* The text of f: literal text is f's own, anything else in the arena. 0 or -ENOBUFS. */
+int mesh_format_eval(struct foil_worker *w, struct foil_arena *a, const struct mesh_format *f, const struct mesh_format_ctx *ctx,
+		     struct foil_slice *out) FOIL_MUST_USE;
 /* Removes, then adds in order, on head->headers; ":authority" (or host) of a request changes head->authority. A value that formats to nothing adds nothing
  * (Envoy). 0 or -ENOBUFS. */
 int mesh_header_ops_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *ops, struct http_head *head,

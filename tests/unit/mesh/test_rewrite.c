@@ -75,8 +75,8 @@ static void test_rewrite_by_regex_replaces_every_match(void **state)
 	} cases[] = {
 		{"^/rwrx/(.*)/(.*)$", "/\\2/\\1", "/rwrx/a/b?c=/rwrx/a/b", "/b/a?c=/rwrx/a/b"},
 		{"^/rwrx/(.*)/(.*)$", "/\\2/\\1", "/rwrx/a?/b", "/rwrx/a?/b"},
-		{"/", "//", "/a/b", "//a//b"}, {"b", "bb", "/ababab", "/abbabbabb"}, {"b+", "bb", "/bbbbbb", "/bb"}, {"b*", "x", "/aa", "x/xaxax"},
-		{"b*", "x", "/bb", "x/x"}, {"x", "\\0\\0", "/xyx", "/xxyxx"}, {"(a)|(b)", "<\\1\\2>", "/ab", "/<a><b>"}, {"a", "\\\\", "/a", "/\\"},
+		{"/", "//", "/a/b", "//a//b"}, {"b", "bb", "/ababab", "/abbabbabb"}, {"b+", "bb", "/bbbbbb", "/bb"}, {"b*", "x", "/aa", "/x/xaxax"},
+		{"b*", "x", "/bb", "/x/x"}, {"x", "\\0\\0", "/xyx", "/xxyxx"}, {"(a)|(b)", "<\\1\\2>", "/ab", "/<a><b>"}, {"a", "\\\\", "/a", "/\\"},
 		{"a", "\\", "/a", "/\\"}, {"a", "\\9", "/a", "/"}, {"/v1/(.*)", "/v2/\\1", "/v1/v1/x", "/v2/v1/x"}, {"$", "/end", "/a?q", "/a/end?q"},
 		{"a", "", "/aaa?a", "/?a"}, {"^/a", "", "/a?q=1", "/?q=1"}, {"^/(.*)$", "\\1", "/http://other/", "/http://other/"},
 	};
