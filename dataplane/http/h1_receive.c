@@ -57,7 +57,7 @@ void h1_fail(struct foil_worker *w, struct http_conn *c, const struct h1_fail *f
 		foil_reason_id(w, HTTP, f->reason);
 	c->is_closing = true;
 	if (x) {
-		info.rx_started = x->hs.rx_wire_bytes > 0;
+		info.rx_started = x->hs.rx_wire_bytes > 0 || !foil_chain_is_empty(&c->s->rx);
 		info.tx_acked_any = c->s->tx_queued_bytes < x->hs.tx_wire_bytes;
 		h1_exchange_end(c);
 		if (x->ev)
@@ -421,7 +421,9 @@ void h1_writable(struct foil_worker *w, struct http_conn *c)
 {
 	struct h1_exchange *x = c->x;
 
-	if (x && x->ev && x->ev->writable && x->tx == H1_TX_BODY)
+	if (!x)
+		c->wants_run = true; /* pipelined requests may have waited for room */
+	else if (x->ev && x->ev->writable && x->tx == H1_TX_BODY)
 		x->ev->writable(w, &x->hs);
 }
 

@@ -148,6 +148,8 @@ static bool begin_request(struct foil_worker *w, struct http_conn *c)
 			http_conn_timer(w, c, c->limits.idle_timeout_us);
 		return false;
 	}
+	if (stream_tx_room(c->s) == 0)
+		return false; /* who does not read answers gets no more; writable comes */
 	c->has_skipped_line = false;
 	if (!h1_exchange_new(w, c, NULL)) {
 		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_LOCAL});

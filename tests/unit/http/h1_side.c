@@ -229,6 +229,8 @@ static void side_reset(struct h1_side *side, bool is_open)
 void side_server(struct foil_worker *w, struct h1_side *side, const struct http_limits *limits)
 {
 	side_reset(side, true);
+	if (side->prefill)
+		t_chain(w, &side->f.s.rx, side->prefill, (uint32_t)strlen(side->prefill), 0);
 	assert_int_equal(http_server_open(w, &side->f.s, &server_events, limits, side, &side->c), 0);
 }
 
