@@ -6,8 +6,8 @@
 struct ack_tally {
 	uint32_t acked_bytes, delivered_bytes;
 	uint32_t rtt_us;      /* of the segment sent last among those sent once and delivered now; 0: none */
-	uint64_t rtt_xmit_us;
-	bool is_dsack, has_retrans;
+	uint64_t rtt_xmit_us, resent_us; /* resent_us: last transmission among those sent more than once; 0: none */
+	bool is_dsack;
 };
 
 /* The window opened while probes or timeouts backed off: what lay beyond its old edge was thrown away there, and goes again now. */
@@ -20,16 +20,25 @@ static void resend_beyond(struct foil_worker *w, struct tcp_conn *c, uint32_t ed
 	tcp_rtx_restart(w, c);
 }
 
+/* An ACK that moves snd_una always brings its window: kept from before, the old one would reach beyond what was ever offered. Of
+ * segments that acknowledge nothing new, the later decides; of equal ones, a smaller window is taken for old unless it is closed. */
+static bool is_window_news(const struct tcp_conn *c, const struct tcp_seg *seg, uint32_t wnd)
+{
+	if (seq_gt(seg->ack, c->snd_una) || seq_gt(seg->seq, c->snd_wl1))
+		return true;
+	return seg->seq == c->snd_wl1 && (wnd > c->snd_wnd || wnd == 0);
+}
+
 void tcp_ack_window(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg)
 {
-	if (!(seq_lt(c->snd_wl1, seg->seq) || (c->snd_wl1 == seg->seq && seq_leq(c->snd_wl2, seg->ack))))
-		return;
 	uint32_t wnd = (uint32_t)seg->wnd << c->snd_wscale, edge = c->snd_una + c->snd_wnd;
+
+	if (!is_window_news(c, seg, wnd))
+		return;
 	bool has_opened = wnd > c->snd_wnd;
 
 	c->snd_wnd = wnd;
 	c->snd_wl1 = seg->seq;
-	c->snd_wl2 = seg->ack;
 	if (wnd > c->snd_wnd_max)
 		c->snd_wnd_max = wnd;
 	if (!has_opened)
@@ -44,7 +53,7 @@ static void record_delivered(struct foil_worker *w, struct tcp_conn *c, const st
 {
 	tally->delivered_bytes += r->end - r->seq;
 	if (r->flags & TCP_SENT_RETRANS)
-		tally->has_retrans = true;
+		tally->resent_us = FOIL_MAX(tally->resent_us, r->xmit_us);
 	else if (r->xmit_us >= tally->rtt_xmit_us) { /* Karn: only what was sent once */
 		tally->rtt_xmit_us = r->xmit_us;
 		tally->rtt_us = (uint32_t)FOIL_MAX(w->now_us - r->xmit_us, 1u);
@@ -176,7 +185,10 @@ static void take_rtt(struct foil_worker *w, struct tcp_conn *c, const struct tcp
 		tcp_rtt_sample(c, tally->rtt_us);
 		return;
 	}
-	if (!tally->has_retrans || !tally->acked_bytes || !c->has_ts || !seg->opt.ts_ecr)
+	if (!tally->resent_us || !tally->acked_bytes || !c->has_ts)
+		return;
+	/* Only an echo of the last transmission: of an earlier one whose ACKs were lost it would measure our own timeouts. */
+	if (seq_lt(seg->opt.ts_ecr, (uint32_t)(tally->resent_us / 1000) + c->ts_offset))
 		return;
 	uint32_t rtt_ms = tcp_ts_now(w, c->ts_offset) - seg->opt.ts_ecr;
 	if (rtt_ms < TCP_RTO_MAX_US / 1000) /* an echo from nowhere says nothing */

@@ -131,7 +131,6 @@ static void take_syn(struct foil_worker *w, struct tcp_conn *c, const struct tcp
 	c->rcv_wscale = seg->opt.has_wscale ? w->tcp->rcv_wscale : 0;
 	c->snd_wnd = c->snd_wnd_max = seg->wnd; /* never scaled in a SYN */
 	c->snd_wl1 = seg->seq;
-	c->snd_wl2 = seg->ack;
 	tcp_conn_set_mss(c, seg->opt.has_mss ? seg->opt.mss_bytes : 0, tcp_own_mss(w, tcp_addr(&c->s.remote), &c->dst));
 }
 

@@ -233,7 +233,6 @@ static bool leave_syn_rcvd(struct foil_worker *w, struct tcp_conn *c, struct tcp
 	}
 	c->snd_una = seg->ack;
 	c->snd_wl1 = seg->seq - 1;
-	c->snd_wl2 = seg->ack;
 	tcp_conn_established(w, c);
 	return true;
 }

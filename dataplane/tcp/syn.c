@@ -82,7 +82,6 @@ struct tcp_conn *tcp_syn_to_conn(struct foil_worker *w, const struct tcp_syn *y,
 	c->ts_offset = y->ts_offset;
 	c->snd_wnd = c->snd_wnd_max = y->wnd_peer; /* of the SYN: never scaled */
 	c->snd_wl1 = y->irs;
-	c->snd_wl2 = y->iss;
 	tcp_conn_set_mss(c, y->mss_peer_bytes, tcp_own_mss(w, tcp_addr(&y->key.remote), &c->dst));
 	if (y->sent_us && !y->n_retries)
 		tcp_rtt_sample(c, (uint32_t)(w->now_us - y->sent_us));

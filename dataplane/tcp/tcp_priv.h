@@ -198,7 +198,7 @@ struct tcp_conn {
 	struct tcp_node sent, rack_order;
 	uint32_t cwnd, ssthresh; /* bytes */
 	uint32_t srtt_us, rttvar_us, rto_us;
-	uint32_t snd_wl1, snd_wl2, snd_wnd_max;
+	uint32_t snd_wl1, snd_wnd_max;
 	uint32_t rcv_buf_bytes;
 	uint64_t rtx_at_us;      /* when rtx_mode is due; the wheel's timer may be earlier */
 	uint64_t last_rx_us, last_progress_us, last_tx_us;
