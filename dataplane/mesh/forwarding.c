@@ -1,0 +1,256 @@
+/* The headers that say where a request comes from (features.md HD-1..HD-6), as Envoy's ConnectionManagerUtility::mutateRequestHeaders does it.
+ *
+ * Two kinds of listeners: at the edge (use_remote_address, every gateway) the connection's peer is appended to x-forwarded-for and what strangers
+ * say about themselves is thrown away; elsewhere x-forwarded-for is believed and left alone. With N trusted proxies in front, the client is the
+ * N-th address from the right of what they sent. A caller is internal when it came straight (no x-forwarded-for; one address where that is
+ * believed) from one of settings.internal_cidrs, of which there are none unless the mesh names them.
+ * Invariant: no x-envoy-* request header of a caller that is not internal gets past here, but those that are set here. */
+#include "dataplane/mesh/forwarding.h"
+
+#include <errno.h>
+
+#include "dataplane/mesh/addr_priv.h"
+
+#define UUID_BYTES 36u
+
+struct forwarding {
+	struct foil_worker *w;
+	struct foil_arena *a;
+	const struct mesh_forwarding_params *p;
+	struct http_head *head;
+	bool came_straight; /* one hop, as far as can be believed */
+};
+
+static int set_copy(const struct forwarding *f, enum http_header_id id, struct foil_slice value)
+{
+	struct foil_slice copy = foil_arena_copy(f->w, f->a, value);
+
+	if (!copy.data)
+		return -ENOBUFS;
+	http_header_remove(&f->head->headers, http_header_name(id));
+	return http_header_add_id(f->w, f->a, &f->head->headers, id, copy);
+}
+
+/* text is static. */
+static int set_static(const struct forwarding *f, enum http_header_id id, struct foil_slice text)
+{
+	http_header_remove(&f->head->headers, http_header_name(id));
+	return http_header_add_id(f->w, f->a, &f->head->headers, id, text);
+}
+
+static void remove_ids(struct http_headers *h, const uint16_t *ids, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		http_header_remove(h, http_header_name((enum http_header_id)ids[i]));
+}
+
+static bool is_in(const struct mesh_cidr *c, const uint8_t ip[16])
+{
+	uint32_t whole = c->len / 8, rest = c->len % 8;
+
+	if (memcmp(c->ip, ip, whole) != 0)
+		return false;
+	return rest == 0 || (c->ip[whole] ^ ip[whole]) >> (8 - rest) == 0;
+}
+
+static bool is_internal_address(const struct mesh_settings *s, const uint8_t ip[16])
+{
+	for (uint16_t i = 0; i < s->n_internal_cidrs; i++)
+		if (is_in(&s->internal_cidrs[i], ip))
+			return true;
+	return false;
+}
+
+static bool is_loopback(const uint8_t ip[16])
+{
+	static const uint8_t v6[16] = {[15] = 1}, v4[13] = {[10] = 0xff, [11] = 0xff, [12] = 127};
+
+	return memcmp(ip, v6, sizeof(v6)) == 0 || memcmp(ip, v4, sizeof(v4)) == 0;
+}
+
+/* ---- x-forwarded-for ---- */
+/* All lines of x-forwarded-for as one; {NULL, 0}: there is none. */
+static int forwarded_for(const struct forwarding *f, struct foil_slice *out)
+{
+	const struct http_header *h = http_header_get(&f->head->headers, HTTP_HDR_X_FORWARDED_FOR);
+
+	*out = (struct foil_slice){NULL, 0};
+	if (!h)
+		return 0;
+	*out = http_header_joined(f->w, f->a, &f->head->headers, http_header_name(HTTP_HDR_X_FORWARDED_FOR));
+	return out->data ? 0 : -ENOBUFS;
+}
+
+/* The address with n_skip others to its right. False: too few, or no address. *is_only: nothing else stands in the list. */
+static bool address_from_right(struct foil_slice list, uint32_t n_skip, uint8_t ip[16], bool *is_only)
+{
+	uint32_t end = list.n_bytes;
+
+	for (uint32_t i = end; i > 0; i--) {
+		if (list.data[i - 1] != ',')
+			continue;
+		if (n_skip == 0) {
+			*is_only = false;
+			return addr_parse(foil_slice_of(list.data + i, end - i), ip);
+		}
+		n_skip--;
+		end = i - 1;
+	}
+	*is_only = end == list.n_bytes;
+	return n_skip == 0 && end && addr_parse(foil_slice_of(list.data, end), ip);
+}
+
+static int append_peer(const struct forwarding *f, struct foil_slice list)
+{
+	const struct stream_addr *peer = is_loopback(f->p->remote->ip) ? f->p->local : f->p->remote; /* Envoy: what is local means this machine */
+	char text[ADDR_TEXT_BYTES];
+	struct foil_slice address = addr_text(peer, false, text);
+	bool comma = list.n_bytes != 0;
+	char *data = foil_arena_alloc(f->w, f->a, (size_t)list.n_bytes + comma + address.n_bytes);
+
+	if (!data)
+		return -ENOBUFS;
+	if (list.n_bytes) {
+		memcpy(data, list.data, list.n_bytes);
+		data[list.n_bytes] = ',';
+	}
+	memcpy(data + list.n_bytes + comma, address.data, address.n_bytes);
+	http_header_remove(&f->head->headers, http_header_name(HTTP_HDR_X_FORWARDED_FOR));
+	return http_header_add_id(f->w, f->a, &f->head->headers, HTTP_HDR_X_FORWARDED_FOR,
+				  foil_slice_of(data, (size_t)list.n_bytes + comma + address.n_bytes));
+}
+
+/* Who the client is, before the peer is appended. */
+static int find_client(struct forwarding *f, struct mesh_forwarding_result *out)
+{
+	uint32_t hops = f->p->hcm->xff_num_trusted_hops;
+	bool at_edge = f->p->hcm->use_remote_address, is_only = false, found = false;
+	struct foil_slice list;
+	int rc = forwarded_for(f, &list);
+
+	if (rc)
+		return rc;
+	out->client = *f->p->remote;
+	f->came_straight = list.data == NULL;
+	if (list.data && (!at_edge || hops > 0))
+		found = address_from_right(list, at_edge ? hops - 1 : hops, out->client.ip, &is_only);
+	if (found)
+		out->client.port = 0;
+	else
+		out->client = *f->p->remote;
+	if (!at_edge)
+		f->came_straight |= found && is_only && hops == 0;
+	return at_edge ? append_peer(f, list) : 0;
+}
+
+/* ---- scheme ---- */
+static struct foil_slice scheme_of(struct foil_slice proto, struct foil_slice otherwise)
+{
+	if (foil_slice_eq_nocase(proto, FOIL_SLICE("https")))
+		return FOIL_SLICE("https");
+	return foil_slice_eq_nocase(proto, FOIL_SLICE("http")) ? FOIL_SLICE("http") : otherwise;
+}
+
+/* x-forwarded-proto is what the connection is, unless a trusted proxy (or, inside the mesh, anybody) said so already; the scheme follows. */
+static int put_proto(const struct forwarding *f)
+{
+	const struct mesh_hcm *hcm = f->p->hcm;
+	const struct http_header *h = http_header_get(&f->head->headers, HTTP_HDR_X_FORWARDED_PROTO);
+	struct foil_slice own = hcm->scheme.n_bytes ? hcm->scheme : FOIL_SLICE("http");
+	bool overwrite = hcm->use_remote_address && hcm->xff_num_trusted_hops == 0;
+
+	f->head->scheme = scheme_of(h && !overwrite ? h->value : own, own);
+	return h && !overwrite ? 0 : set_static(f, HTTP_HDR_X_FORWARDED_PROTO, own);
+}
+
+static int put_port(const struct forwarding *f)
+{
+	const struct mesh_hcm *hcm = f->p->hcm;
+	char text[ADDR_TEXT_BYTES];
+
+	if (!hcm->add_forwarded_port)
+		return 0;
+	if (hcm->xff_num_trusted_hops > 0 && http_header_get(&f->head->headers, HTTP_HDR_X_FORWARDED_PORT))
+		return 0;
+	return set_copy(f, HTTP_HDR_X_FORWARDED_PORT, addr_number(f->p->local->port, text));
+}
+
+/* ---- x-envoy-* ---- */
+static void remove_strangers_headers(struct http_headers *h, bool at_edge)
+{
+	static const uint16_t edge[] = {HTTP_HDR_X_ENVOY_DECORATOR_OPERATION, HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
+					HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE};
+	static const uint16_t always[] = {
+		HTTP_HDR_X_ENVOY_RETRIABLE_STATUS_CODES, HTTP_HDR_X_ENVOY_RETRIABLE_HEADER_NAMES, HTTP_HDR_X_ENVOY_RETRY_ON, HTTP_HDR_X_ENVOY_RETRY_GRPC_ON,
+		HTTP_HDR_X_ENVOY_MAX_RETRIES, HTTP_HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+		HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
+		HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HTTP_HDR_X_ENVOY_FORCE_TRACE, HTTP_HDR_X_ENVOY_IP_TAGS,
+		HTTP_HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
+	};
+
+	if (at_edge)
+		remove_ids(h, edge, FOIL_COUNT_OF(edge));
+	remove_ids(h, always, FOIL_COUNT_OF(always));
+	http_header_remove(h, FOIL_SLICE("x-envoy-original-url"));
+}
+
+static int put_origin(const struct forwarding *f, const struct mesh_forwarding_result *r)
+{
+	char text[ADDR_TEXT_BYTES];
+
+	http_header_remove(&f->head->headers, http_header_name(HTTP_HDR_X_ENVOY_INTERNAL));
+	if (r->is_internal)
+		return set_static(f, HTTP_HDR_X_ENVOY_INTERNAL, FOIL_SLICE("true"));
+	remove_strangers_headers(&f->head->headers, f->p->hcm->use_remote_address);
+	if (!f->p->hcm->use_remote_address)
+		return 0;
+	return set_copy(f, HTTP_HDR_X_ENVOY_EXTERNAL_ADDRESS, addr_text(&r->client, false, text));
+}
+
+/* ---- x-request-id ---- */
+/* A random UUID (RFC 9562 version 4). The version digit is where Envoy packs why a request is traced; 4 says that it is not. */
+static void uuid_make(struct foil_worker *w, char text[UUID_BYTES])
+{
+	static const char digits[] = "0123456789abcdef";
+	uint8_t bytes[16];
+	uint64_t random[2] = {foil_prng_u64(&w->prng), foil_prng_u64(&w->prng)};
+	uint32_t at = 0;
+
+	memcpy(bytes, random, sizeof(bytes));
+	bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40);
+	bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
+	for (uint32_t i = 0; i < sizeof(bytes); i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			text[at++] = '-';
+		text[at++] = digits[bytes[i] >> 4];
+		text[at++] = digits[bytes[i] & 15];
+	}
+}
+
+/* Made when there is none, and for every caller at the edge that is not internal. */
+static int put_request_id(const struct forwarding *f, const struct mesh_forwarding_result *r)
+{
+	const struct http_header *h = http_header_get(&f->head->headers, HTTP_HDR_X_REQUEST_ID);
+	bool is_edge_request = f->p->hcm->use_remote_address && !r->is_internal;
+	char text[UUID_BYTES];
+
+	if (f->p->hcm->request_id_off || (h && h->value.n_bytes && !is_edge_request))
+		return 0;
+	uuid_make(f->w, text);
+	return set_copy(f, HTTP_HDR_X_REQUEST_ID, foil_slice_of(text, sizeof(text)));
+}
+
+int mesh_forwarding_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_forwarding_params *p, struct http_head *head,
+			  struct mesh_forwarding_result *out)
+{
+	struct forwarding f = {.w = w, .a = a, .p = p, .head = head};
+	struct mesh_forwarding_result r = {.is_internal = false};
+
+	if (find_client(&f, &r) != 0)
+		return -ENOBUFS;
+	r.is_internal = f.came_straight && is_internal_address(p->settings, r.client.ip);
+	if (put_proto(&f) != 0 || put_port(&f) != 0 || put_origin(&f, &r) != 0 || put_request_id(&f, &r) != 0)
+		return -ENOBUFS;
+	*out = r;
+	return 0;
+}
