@@ -6,6 +6,8 @@
 #include "dataplane/mesh/lb.h"
 #include "dataplane/mesh/runtime.h"
 
+#define REPORT_US 5000000u /* TM-5 */
+
 struct session {
 	struct mesh_grave grave; /* held: the configuration */
 	struct mesh_list node;
@@ -18,6 +20,8 @@ struct session {
 	uint64_t idle_timeout_us, active_us, started_us, started_wall_us;
 	uint32_t connect_attempts_max, n_connects;
 	struct foil_timer timer; /* connect timeout, then idle */
+	struct foil_timer report;
+	uint64_t n_received_told, n_sent_told;
 	struct stream_addr remote, local, up_local;
 	uint64_t n_received, n_sent;
 	uint64_t flags;
@@ -43,7 +47,7 @@ static void fill_record(struct foil_worker *w, const struct session *s, struct t
 		.transport_failure = s->transport_failure, .start_wall_us = s->started_wall_us, .duration_us = w->now_us - s->started_us,
 		.bytes_received = s->n_received, .bytes_sent = s->n_sent, .attempts = s->n_connects, .downstream_local = mesh_tele_addr(&s->local),
 		.downstream_remote = mesh_tele_addr(&s->remote), .log = s->grave.held->settings.access_log_path.n_bytes > 0,
-		.upstream_cluster = s->cluster_name,
+		.upstream_cluster = s->cluster_name, .bytes_received_counted = s->n_received_told, .bytes_sent_counted = s->n_sent_told,
 	};
 	if (s->cluster)
 		r->service = &s->cluster->service;
@@ -64,6 +68,18 @@ static void tell_opened(struct foil_worker *w, struct session *s)
 	s->is_opened_told = true;
 	fill_record(w, s, &r);
 	tele_tcp_opened(w, &r);
+}
+
+static void report(struct foil_worker *w, struct foil_timer *t)
+{
+	struct session *s = FOIL_CONTAINER_OF(t, struct session, report);
+	struct tele_request r;
+
+	fill_record(w, s, &r);
+	tele_tcp_bytes(w, &r, s->n_received - s->n_received_told, s->n_sent - s->n_sent_told);
+	s->n_received_told = s->n_received;
+	s->n_sent_told = s->n_sent;
+	foil_timer_arm(w, &s->report, w->now_us + REPORT_US, report);
 }
 
 /* ---- the end ---- */
@@ -97,6 +113,7 @@ static void session_end(struct foil_worker *w, struct session *s, bool in_order)
 		return;
 	s->is_over = true;
 	foil_timer_cancel(w, &s->timer);
+	foil_timer_cancel(w, &s->report);
 	stream_let_go(w, &s->up, in_order);
 	stream_let_go(w, &s->down, in_order);
 	up_count_off(w, s);
@@ -211,6 +228,7 @@ static void up_opened(struct foil_worker *w, struct stream *st)
 	mesh_outlier_outcome(w, s->cluster, s->endpoint->host, MESH_OUTCOME_CONNECT_OK, 0);
 	tell_opened(w, s);
 	foil_timer_cancel(w, &s->timer);
+	foil_timer_arm(w, &s->report, w->now_us + REPORT_US, report);
 	s->active_us = w->now_us;
 	if (s->idle_timeout_us)
 		foil_timer_arm(w, &s->timer, w->now_us + s->idle_timeout_us, idle_look);
