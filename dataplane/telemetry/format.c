@@ -262,6 +262,24 @@ static void text_format(struct builder *b, struct foil_slice text, enum tele_mod
 
 /* ---- a JSON object: keys and values stay as they are, but strings with operators become values */
 
+static bool is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+/* What follows a backslash, of n bytes: one of JSON's letters, or u and four digits that are no half of a surrogate pair. */
+static bool is_escape(const char *at, uint32_t n)
+{
+	if (n == 0 || !memchr("\"\\/bfnrtu", at[0], 9))
+		return false;
+	if (at[0] != 'u')
+		return true;
+	for (uint32_t i = 1; i <= 4; i++)
+		if (i >= n || !is_hex(at[i]))
+			return false;
+	return !((at[1] == 'd' || at[1] == 'D') && (at[2] >= '8'));
+}
+
 /* The end of the string that begins at text[0] == '"', behind its second quote; 0 when it has none or is not JSON. */
 static uint32_t json_string(struct foil_slice text)
 {
@@ -270,7 +288,7 @@ static uint32_t json_string(struct foil_slice text)
 			return i + 1;
 		if ((unsigned char)text.data[i] < 0x20)
 			return 0;
-		if (text.data[i] == '\\' && ++i < text.n_bytes && !memchr("\"\\/bfnrtu", text.data[i], 9))
+		if (text.data[i] == '\\' && ++i < text.n_bytes && !is_escape(text.data + i, text.n_bytes - i))
 			return 0;
 	}
 	return 0;
