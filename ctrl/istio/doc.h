@@ -40,7 +40,7 @@ struct doc_file {
 };
 
 /* Reads a text. NULL after one error in diags when it is not YAML or passes a limit: nothing of such a text is used (it may be half of a file).
- * Duplicate keys are an error each, and the first one stays. line and column of the text's first byte are at (1:1; elsewhere for a text inside a text). */
+ * Duplicate keys are an error each, and the first one stays. text[n_text] is 0. at: line and column of the first byte (1:1; else for a text inside a text). */
 struct doc_file *doc_read(const char *name, const char *text, size_t n_text, struct istio_pos at, struct istio_diags *diags);
 struct doc_file *doc_get_ref(struct doc_file *f);
 void doc_put_ref(struct doc_file *own_f); /* NULL is fine */

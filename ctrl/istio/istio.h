@@ -57,6 +57,7 @@ struct istio_model_stats {
 /* previous: the model before this one, or NULL. A resource that is refused is replaced by the version that previous has of it (and a diagnostic says
  * so). previous is not needed after the last istio_model_add. NULL: no memory. */
 struct istio_model *istio_model_new(const struct istio_model *previous);
+struct istio_model *istio_model_get_ref(struct istio_model *m); /* one more holder; each calls istio_model_free */
 void istio_model_free(struct istio_model *own_m);
 /* Takes the resources of one text (List kinds expanded). Holds a reference to f. Call it in the order of the texts' names: it is the order of age where
  * resources carry no creationTimestamp. 0 or -ENOMEM. */

@@ -1,0 +1,395 @@
+/* Clusters and endpoint sets of every destination that a route or listener names: DestinationRule policy by the order of features.md DR-3, the
+ * defaults of DR-7..DR-42, endpoints by subset labels (DR-4). A destination that does not exist keeps its name and gets no cluster (503 NC). */
+#include "ctrl/istio/compile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECT_US_DEFAULT 10000000ull
+#define IDLE_US_DEFAULT 3600000000ull
+#define KEEPALIVE_IDLE_US 7200000000ull /* Linux's own, as Envoy leaves them */
+#define KEEPALIVE_INTERVAL_US 75000000ull
+#define KEEPALIVE_PROBES 9
+#define MAX_EJECTION_US 300000000ull
+
+static char *word(const char *text)
+{
+	return (char *)(uintptr_t)text; /* protobuf-c's structs want it writable; they are only packed */
+}
+
+/* The blocks in force for one cluster; each from the first place that has it. */
+struct policy {
+	const struct load_balancer *load_balancer;
+	const struct connection_pool *pool;
+	const struct outlier *outlier;
+	const struct client_tls *tls;
+};
+
+static const struct traffic_policy *at_port(const struct traffic_policy *p, uint32_t port)
+{
+	for (uint32_t i = 0; p && i < p->port_level.n; i++) {
+		const struct traffic_policy *one = ISTIO_ITEM(p->port_level, struct traffic_policy, i);
+		if ((uint32_t)one->port->number.value == port)
+			return one;
+	}
+	return NULL;
+}
+
+static void overlay(struct policy *out, const struct traffic_policy *p)
+{
+	if (!p)
+		return;
+	out->load_balancer = p->load_balancer ? p->load_balancer : out->load_balancer;
+	out->pool = p->connection_pool ? p->connection_pool : out->pool;
+	out->outlier = p->outlier ? p->outlier : out->outlier;
+	out->tls = p->tls ? p->tls : out->tls;
+}
+
+/* DR-3: the port's settings replace the destination's as a whole; the subset's blocks lie over the rule's, block by block. */
+static struct policy policy_of(const struct merged_rule *rule, const struct subset *subset, uint32_t port)
+{
+	struct policy out = {0};
+
+	if (!rule)
+		return out;
+	const struct traffic_policy *top = rule->rule->policy, *top_port = at_port(top, port);
+	overlay(&out, top_port ? top_port : top);
+	if (subset && subset->policy) {
+		const struct traffic_policy *sub_port = at_port(subset->policy, port);
+		if (sub_port)
+			out = (struct policy){0}; /* a port's settings inherit nothing at all */
+		overlay(&out, sub_port ? sub_port : subset->policy);
+	}
+	return out;
+}
+
+static struct policy policy_of_ref(const struct cluster_ref *ref)
+{
+	return policy_of(ref->rule, ref->subset ? registry_subset(ref->rule, ref->subset) : NULL, ref->port ? ref->port->number : 0);
+}
+
+/* ---- references ---- */
+
+static bool tls_is_refused(struct compile *c, const struct cluster_ref *ref)
+{
+	struct policy p = policy_of_ref(ref);
+
+	if (!p.tls || !p.tls->mode.is_set || p.tls->mode.value == CLIENT_TLS_DISABLE)
+		return false;
+	compile_report(c, ISTIO_ERROR, "HF0005", ref->rule->source, doc_at(p.tls->head.node, "mode"), "trafficPolicy.tls.mode",
+		       "not supported: TLS towards a destination; so that nothing goes there in plaintext, requests to %s get 503 (NC)", ref->service->host);
+	return true;
+}
+
+struct cluster_ref *clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
+				 bool is_http)
+{
+	const char *name = arena_printf(c->arena, "outbound|%u|%s|%s", port, subset ? subset : "", host);
+	bool is_new;
+	void **place = map_put(c->arena, &c->clusters, name, &is_new);
+
+	if (is_new) {
+		struct cluster_ref *fresh = ARENA_NEW(c->arena, struct cluster_ref);
+		fresh->name = name;
+		fresh->subset = subset && subset[0] ? subset : NULL;
+		fresh->port = s ? registry_port(s, port) : NULL;
+		fresh->rule = s ? registry_rule(c, s, client_namespace) : NULL;
+		fresh->service = fresh->port ? s : NULL;
+		if (fresh->subset && !registry_subset(fresh->rule, fresh->subset))
+			fresh->service = NULL;
+		if (fresh->service && tls_is_refused(c, fresh))
+			fresh->service = NULL;
+		*place = fresh;
+	}
+	struct cluster_ref *ref = *place;
+	if (is_http)
+		ref->is_for_http = true;
+	else
+		ref->is_for_tcp = true;
+	return ref;
+}
+
+uint64_t clusters_tcp_idle_us(const struct cluster_ref *ref)
+{
+	struct policy p = policy_of_ref(ref);
+
+	return p.pool && p.pool->tcp && p.pool->tcp->idle_timeout.is_set ? (uint64_t)p.pool->tcp->idle_timeout.value : IDLE_US_DEFAULT;
+}
+
+/* ---- a cluster ---- */
+
+static bool is_original_dst(const struct cluster_ref *ref, const struct policy *p)
+{
+	return ref->service->resolution == RESOLUTION_NONE || (p->load_balancer && p->load_balancer->simple.value == SIMPLE_PASSTHROUGH);
+}
+
+static Foil__Conf__LbPolicy lb_of(const struct policy *p)
+{
+	switch ((enum simple_lb)(p->load_balancer ? p->load_balancer->simple.value : SIMPLE_UNSPECIFIED)) {
+	case SIMPLE_ROUND_ROBIN: return FOIL__CONF__LB_POLICY__LB_ROUND_ROBIN;
+	case SIMPLE_RANDOM: return FOIL__CONF__LB_POLICY__LB_RANDOM;
+	case SIMPLE_UNSPECIFIED:
+	case SIMPLE_LEAST_CONN:
+	case SIMPLE_LEAST_REQUEST:
+	case SIMPLE_PASSTHROUGH: break;
+	}
+	return FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST;
+}
+
+static Foil__Conf__UpstreamProtocol protocol_of(const struct cluster_ref *ref, const struct policy *p)
+{
+	enum port_protocol proto = ref->port->protocol;
+	bool upgrade = p->pool && p->pool->http && p->pool->http->h2_upgrade.value == H2_UPGRADE_YES;
+
+	if (!ref->is_for_http)
+		return FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_TCP;
+	if (proto == PROTO_HTTP2 || proto == PROTO_GRPC || proto == PROTO_GRPC_WEB || (proto == PROTO_HTTP && upgrade))
+		return FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP2;
+	return FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP1;
+}
+
+static void keepalive(const struct compile *c, const struct pool_tcp *tcp, Foil__Conf__Cluster *out)
+{
+	const struct tcp_keepalive *k = tcp && tcp->keepalive ? tcp->keepalive : c->model->mesh->keepalive;
+
+	if (!k)
+		return;
+	out->has_tcp_keepalive_idle_us = out->has_tcp_keepalive_interval_us = out->has_tcp_keepalive_probes = true;
+	out->tcp_keepalive_idle_us = k->time.value ? (uint64_t)k->time.value : KEEPALIVE_IDLE_US;
+	out->tcp_keepalive_interval_us = k->interval.value ? (uint64_t)k->interval.value : KEEPALIVE_INTERVAL_US;
+	out->tcp_keepalive_probes = k->probes.value ? (uint32_t)k->probes.value : KEEPALIVE_PROBES;
+}
+
+/* DR-31: zero means unset, and unset means no limit. */
+static void limits(const struct policy *p, Foil__Conf__CircuitBreaker *out)
+{
+	const struct pool_tcp *tcp = p->pool ? p->pool->tcp : NULL;
+	const struct pool_http *http = p->pool ? p->pool->http : NULL;
+
+	if (tcp && tcp->max_connections.value) {
+		out->has_max_connections = true;
+		out->max_connections = (uint32_t)tcp->max_connections.value;
+	}
+	if (http && http->max_pending.value) {
+		out->has_max_pending_requests = true;
+		out->max_pending_requests = (uint32_t)http->max_pending.value;
+	}
+	if (http && http->max_requests.value) {
+		out->has_max_requests = true;
+		out->max_requests = (uint32_t)http->max_requests.value;
+	}
+	if (http && http->max_retries.value) {
+		out->has_max_retries = true;
+		out->max_retries = (uint32_t)http->max_retries.value;
+	}
+}
+
+static void pool(const struct compile *c, const struct policy *p, Foil__Conf__Cluster *out)
+{
+	const struct pool_tcp *tcp = p->pool ? p->pool->tcp : NULL;
+	const struct pool_http *http = p->pool ? p->pool->http : NULL;
+	const struct istio_int *mesh_connect = &c->model->mesh->connect_timeout;
+
+	out->has_connect_timeout_us = out->has_idle_timeout_us = true;
+	out->connect_timeout_us = mesh_connect->is_set ? (uint64_t)mesh_connect->value : CONNECT_US_DEFAULT;
+	if (tcp && tcp->connect_timeout.is_set)
+		out->connect_timeout_us = (uint64_t)tcp->connect_timeout.value;
+	out->idle_timeout_us = IDLE_US_DEFAULT;
+	if (http && http->idle_timeout.is_set) /* DR-26 */
+		out->idle_timeout_us = (uint64_t)http->idle_timeout.value;
+	else if (tcp && tcp->idle_timeout.is_set)
+		out->idle_timeout_us = (uint64_t)tcp->idle_timeout.value;
+	if (http && http->max_requests_per_connection.value) {
+		out->has_max_requests_per_connection = true;
+		out->max_requests_per_connection = (uint32_t)http->max_requests_per_connection.value;
+	}
+	if (tcp && tcp->max_connection_duration.is_set) {
+		out->has_max_connection_duration_us = true;
+		out->max_connection_duration_us = (uint64_t)tcp->max_connection_duration.value;
+	}
+	keepalive(c, tcp, out);
+}
+
+static uint64_t or_default(const struct istio_int *v, uint64_t otherwise)
+{
+	return v->is_set ? (uint64_t)v->value : otherwise;
+}
+
+static void outlier_of(const struct outlier *o, Foil__Conf__OutlierDetection *out)
+{
+	out->has_consecutive_5xx = out->has_consecutive_gateway_errors = out->has_consecutive_local_origin_failures = true;
+	out->has_split_external_local_origin = out->has_interval_us = out->has_base_ejection_us = out->has_max_ejection_us = true;
+	out->has_max_ejection_percent = true;
+	out->consecutive_5xx = (uint32_t)or_default(&o->consecutive_5xx, 5);
+	out->consecutive_gateway_errors = (uint32_t)(o->gateway_errors.is_set ? o->gateway_errors.value : o->consecutive_errors.value);
+	out->split_external_local_origin = o->split.is_true;
+	out->consecutive_local_origin_failures = o->split.is_true ? (uint32_t)or_default(&o->local_origin_failures, 5) : 0;
+	out->interval_us = or_default(&o->interval, 10000000);
+	out->base_ejection_us = or_default(&o->base_ejection, 30000000);
+	out->max_ejection_us = out->base_ejection_us > MAX_EJECTION_US ? out->base_ejection_us : MAX_EJECTION_US;
+	out->max_ejection_percent = o->max_ejection_percent.value ? (uint32_t)o->max_ejection_percent.value : 10;
+}
+
+static void outlier(struct compile *c, const struct policy *p, Foil__Conf__Cluster *out)
+{
+	const struct outlier *o = p->outlier;
+
+	out->has_panic_threshold_percent = true;
+	if (!o)
+		return;
+	out->outlier = ARENA_NEW(c->arena, Foil__Conf__OutlierDetection);
+	foil__conf__outlier_detection__init(out->outlier);
+	outlier_of(o, out->outlier);
+	out->outlier->error_codes = ARENA_ARRAY(c->arena, uint32_t, o->error_codes.n);
+	for (uint32_t i = 0; i < o->error_codes.n; i++)
+		out->outlier->error_codes[out->outlier->n_error_codes++] = (uint32_t)o->error_codes.list[i];
+	out->panic_threshold_percent = (uint32_t)o->min_health.value;
+}
+
+/* ---- endpoints ---- */
+
+/* 0: this endpoint does not have the port. */
+static uint32_t port_of(const struct service_port *p, const struct instance *in)
+{
+	if (in->port_map) {
+		const char *own = compile_label(in->port_map, p->name);
+		if (own)
+			return (uint32_t)strtoul(own, NULL, 0);
+		return p->target.number ? p->target.number : p->number;
+	}
+	if (in->slice_ports) {
+		for (uint32_t i = 0; i < in->slice_ports->n; i++) {
+			const struct k8s_endpoint_port *e = ISTIO_ITEM(*in->slice_ports, struct k8s_endpoint_port, i);
+			if (strcmp(e->name ? e->name : "", p->name) == 0)
+				return (uint32_t)e->port.value;
+		}
+		return 0;
+	}
+	if (in->pod && p->target.name) {
+		const struct k8s_pod_spec *spec = in->pod->spec;
+		for (uint32_t i = 0; spec && i < spec->containers.n; i++) {
+			const struct k8s_container *k = ISTIO_ITEM(spec->containers, struct k8s_container, i);
+			for (uint32_t j = 0; j < k->ports.n; j++) {
+				const struct k8s_container_port *cp = ISTIO_ITEM(k->ports, struct k8s_container_port, j);
+				if (cp->name && strcmp(cp->name, p->target.name) == 0)
+					return (uint32_t)cp->port.value;
+			}
+		}
+		return 0;
+	}
+	return p->target.number ? p->target.number : p->number;
+}
+
+static const char *first_label(const struct istio_string_map *labels, const char *a, const char *b, const char *d, const char *otherwise)
+{
+	const char *keys[] = {a, b, d};
+
+	for (int i = 0; i < 3; i++) {
+		const char *value = keys[i] ? compile_label(labels, keys[i]) : NULL;
+		if (value && value[0])
+			return value;
+	}
+	return otherwise;
+}
+
+static Foil__Conf__Endpoint *endpoint(struct compile *c, const struct instance *in, uint32_t port)
+{
+	Foil__Conf__Endpoint *e = ARENA_NEW(c->arena, Foil__Conf__Endpoint);
+
+	foil__conf__endpoint__init(e);
+	e->address = word(in->address);
+	e->has_port = true;
+	e->port = port;
+	if (in->weight != 1) {
+		e->has_weight = true;
+		e->weight = in->weight;
+	}
+	e->locality = in->locality && in->locality[0] ? word(in->locality) : NULL;
+	e->workload = word(in->workload);
+	if (in->workload)
+		e->workload_namespace = word(in->namespace);
+	e->app = word(compile_label(in->labels, "app"));
+	e->version = word(compile_label(in->labels, "version"));
+	e->canonical_service = word(first_label(in->labels, "service.istio.io/canonical-name", "app.kubernetes.io/name", "app", in->workload));
+	if (e->canonical_service)
+		e->canonical_revision = word(first_label(in->labels, "service.istio.io/canonical-revision", "app.kubernetes.io/version", "version", "latest"));
+	return e;
+}
+
+static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
+{
+	const struct service *s = ref->service;
+	const struct subset *subset = ref->subset ? registry_subset(ref->rule, ref->subset) : NULL;
+	Foil__Conf__Endpoints out = FOIL__CONF__ENDPOINTS__INIT;
+
+	out.cluster = word(ref->name);
+	out.endpoints = ARENA_ARRAY(c->arena, Foil__Conf__Endpoint *, s->instances.n);
+	for (uint32_t i = 0; i < s->instances.n; i++) {
+		const struct instance *in = s->instances.list[i];
+		if ((!in->is_ready && !s->publish_not_ready) || (subset && !compile_labels_have(in->labels, &subset->labels)))
+			continue;
+		uint32_t port = port_of(ref->port, in);
+		if (port)
+			out.endpoints[out.n_endpoints++] = endpoint(c, in, port);
+	}
+	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
+}
+
+static void warn_ejection(struct compile *c, const struct cluster_ref *ref, const struct policy *p)
+{
+	const struct outlier *o = p->outlier;
+	uint32_t n = ref->service->instances.n, percent = o && o->max_ejection_percent.value ? (uint32_t)o->max_ejection_percent.value : 10;
+
+	if (o && n && 100 / n > percent) /* DR-41 */
+		compile_report(c, ISTIO_WARNING, "HF0007", ref->rule->source, o->head.node->at, "trafficPolicy.outlierDetection",
+			       "never ejects anything: one of %u endpoints is more than maxEjectionPercent (%u %%)", n, percent);
+}
+
+static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
+{
+	struct policy p = policy_of_ref(ref);
+	Foil__Conf__Cluster out = FOIL__CONF__CLUSTER__INIT;
+	Foil__Conf__CircuitBreaker breaker = FOIL__CONF__CIRCUIT_BREAKER__INIT;
+
+	out.name = word(ref->name);
+	out.has_lb = out.has_protocol = out.has_is_original_dst = true;
+	out.lb = lb_of(&p);
+	out.protocol = protocol_of(ref, &p);
+	out.is_original_dst = is_original_dst(ref, &p);
+	out.circuit_breaker = &breaker;
+	limits(&p, &breaker);
+	pool(c, &p, &out);
+	outlier(c, &p, &out);
+	warn_ejection(c, ref, &p);
+	out.service_host = word(ref->service->host);
+	out.service_name = word(ref->service->name);
+	out.service_namespace = word(ref->service->namespace);
+	out.source = ref->rule ? compile_source(c, ref->rule->source, ref->rule->source->node->at)
+			       : compile_source(c, ref->service->source, ref->service->source->node->at);
+	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ref->name, &out.base);
+	if (!out.is_original_dst)
+		endpoints_emit(c, ref);
+}
+
+static void passthrough_emit(struct compile *c)
+{
+	Foil__Conf__Cluster out = FOIL__CONF__CLUSTER__INIT;
+
+	out.name = word(CLUSTER_PASSTHROUGH);
+	out.has_is_original_dst = out.has_connect_timeout_us = out.has_idle_timeout_us = true;
+	out.is_original_dst = true;
+	pool(c, &(struct policy){0}, &out);
+	out.service_host = out.service_name = word(CLUSTER_PASSTHROUGH);
+	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, CLUSTER_PASSTHROUGH, &out.base);
+}
+
+void clusters_emit(struct compile *c)
+{
+	for (uint32_t i = 0; i < c->clusters.n; i++) {
+		const struct cluster_ref *ref = c->clusters.entries[i].value;
+		if (strcmp(ref->name, CLUSTER_PASSTHROUGH) == 0)
+			passthrough_emit(c);
+		else if (ref->service)
+			cluster_emit(c, ref);
+	}
+}

@@ -1,0 +1,187 @@
+/* The compiler inside: what its files share. One compilation is single-threaded and lives in one arena. Private to the room. */
+#pragma once
+
+#include "ctrl/istio/model.h"
+
+#include "snapshot.pb-c.h"
+
+#define MESH_GATEWAY "mesh"
+#define CLUSTER_PASSTHROUGH "PassthroughCluster"
+
+/* ---- services and their endpoints (registry.c) ---- */
+
+enum port_protocol { PROTO_AUTO, PROTO_HTTP, PROTO_HTTP2, PROTO_GRPC, PROTO_GRPC_WEB, PROTO_HTTPS, PROTO_TLS, PROTO_TCP, PROTO_UDP };
+
+struct service_port {
+	uint32_t number;
+	const char *name;
+	enum port_protocol protocol;
+	struct istio_int_or_string target;
+	struct istio_pos at;
+};
+
+struct instance {
+	const char *address;
+	const struct istio_string_map *port_map;  /* of a ServiceEntry's endpoint, or NULL */
+	const struct istio_list *slice_ports;     /* of Endpoints and EndpointSlice, or NULL */
+	const struct k8s_pod *pod;                /* for named target ports, or NULL */
+	const struct istio_string_map *labels;
+	const char *locality, *workload, *namespace;
+	uint32_t weight;
+	bool is_ready;
+};
+
+struct instance_list {
+	struct instance **list;
+	uint32_t n, n_room;
+};
+
+struct service {
+	const char *host, *namespace, *name; /* host: lower case */
+	const struct resource *source;
+	const struct istio_strings *export_to; /* or NULL */
+	struct service_port *ports;
+	uint32_t n_ports;
+	const char **vips;
+	uint32_t n_vips;
+	enum se_resolution resolution;
+	bool is_k8s, is_headless, is_external, publish_not_ready;
+	struct instance_list instances;
+	struct service *next_same_host; /* of another namespace, younger */
+};
+
+struct service_list {
+	struct service **list;
+	uint32_t n, n_room;
+};
+
+/* DestinationRules of one namespace and host, merged (DR-2). */
+struct merged_rule {
+	const struct resource *source; /* the oldest */
+	const struct destination_rule *rule;
+	const char *host;
+	struct {
+		const struct subset **list;
+		uint32_t n, n_room;
+	} subsets;
+	struct {
+		const struct resource **list; /* of each subset */
+		uint32_t n, n_room;
+	} subset_sources;
+};
+
+/* A VirtualService as it is compiled: its http rules after delegates are merged in. */
+struct vs {
+	const struct resource *source;
+	const struct virtual_service *spec;
+	const struct http_route **http;
+	const struct resource **http_source; /* where each rule stands: the delegate's when it has one */
+	const uint32_t *http_index; /* and which one it is there */
+	uint32_t n_http;
+};
+struct vs_list {
+	struct vs **list;
+	uint32_t n, n_room;
+};
+
+/* ---- clusters (clusters.c) ---- */
+
+struct cluster_ref {
+	const char *name;
+	struct service *service; /* NULL: nothing is made (cluster not found at run time) */
+	const struct service_port *port;
+	const char *subset;      /* or NULL */
+	const struct merged_rule *rule;
+	bool is_for_http, is_for_tcp;
+};
+
+/* ---- the compilation ---- */
+
+struct compile {
+	const struct istio_model *model;
+	const struct istio_node *node;
+	struct istio_diags *diags;
+	struct istio_arena *arena; /* scratch */
+	struct istio_arena *out;   /* the snapshot's */
+	const char *trust_domain, *root_namespace;
+
+	struct service_list services;
+	struct istio_map services_by_host;   /* struct service: oldest first by next_same_host */
+	struct istio_map rules;              /* "namespace/host" -> struct merged_rule */
+	struct istio_map pods, pods_by_ip;   /* "namespace/name", address -> struct resource */
+	struct vs_list virtual_services;     /* in order of age */
+	struct istio_map vs_by_gateway;      /* "namespace/name" -> struct vs_list */
+	struct istio_map mesh_vs;            /* host -> struct vs */
+	struct istio_map clusters;           /* name -> struct cluster_ref */
+	struct istio_map listener_keys;      /* "address_port" -> struct resource: who opened it */
+	struct istio_map reported;
+
+	struct {
+		struct istio_resource *list;
+		uint32_t n, n_room;
+	} resources;
+};
+
+/* Only once for each place and code. */
+void compile_report(struct compile *c, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at, const char *field,
+		    const char *fmt, ...) __attribute__((format(printf, 7, 8)));
+void compile_emit(struct compile *c, uint32_t type, const char *name, const ProtobufCMessage *message);
+Foil__Conf__SourceRef *compile_source(struct compile *c, const struct resource *r, struct istio_pos at);
+/* Visible from a namespace: exportTo, or the mesh's default for it. */
+bool compile_is_exported(const struct istio_strings *export_to, const struct istio_strings *fallback, const char *own_namespace, const char *to_namespace);
+const char *compile_fqdn(struct compile *c, const char *host, const char *namespace); /* lower case; a name without a dot gets the cluster's domain */
+bool compile_host_has_subset(const char *wide, const char *narrow); /* every host of narrow is one of wide */
+bool compile_labels_have(const struct istio_string_map *all, const struct istio_string_map *wanted);
+const char *compile_label(const struct istio_string_map *labels, const char *key);
+
+bool compile_cidr_has(const char *cidr, const char *address); /* "a.b.c.d/n" or an address; false when either is neither */
+/* Opens a listener, unless one is open at that address and port (reported at r). chains: in the order of the snapshot. */
+void compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port, Foil__Conf__Direction direction,
+		      Foil__Conf__FilterChain **chains, size_t n_chains);
+Foil__Conf__FilterChain *compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at);
+Foil__Conf__HttpConnectionManager *compile_hcm(struct compile *c, const char *routes, bool is_gateway);
+Foil__Conf__VirtualHost *compile_vhost(struct compile *c, const char *host, uint32_t port, uint32_t n_domains);
+void compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n);
+
+void registry_build(struct compile *c);
+struct service *registry_find(const struct compile *c, const char *host);
+const struct service_port *registry_port(const struct service *s, uint32_t number);
+bool registry_is_http(enum port_protocol p);
+const struct merged_rule *registry_rule(const struct compile *c, const struct service *s, const char *client_namespace);
+const struct subset *registry_subset(const struct merged_rule *r, const char *name);
+enum port_protocol registry_protocol(const char *name, uint32_t number);
+enum port_protocol registry_protocol_word(const char *word, size_t n);
+
+/* VirtualServices with delegates resolved, indexed by gateway and mesh host. */
+void virtual_services_index(struct compile *c);
+
+/* Where the routes of a VirtualService are compiled for. */
+struct route_scope {
+	const char *gateway;   /* "namespace/name" or "mesh" */
+	uint32_t port;
+	const struct istio_gateway_address *labels; /* of the gateway, or NULL */
+	const char *client_namespace;
+};
+struct route_list {
+	Foil__Conf__Route **list;
+	uint32_t n, n_room;
+};
+void routes_of_http(struct compile *c, const struct vs *v, const struct route_scope *scope, struct route_list *out);
+bool route_is_catch_all(const Foil__Conf__Route *r);
+/* The first tcp rule that fits, or NULL. vip: the address that a destinationSubnets condition is held against; NULL: they are not looked at. */
+Foil__Conf__TcpProxy *routes_of_tcp(struct compile *c, const struct vs *v, const struct route_scope *scope, const char *vip);
+Foil__Conf__TcpProxy *routes_of_tls(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope, uint32_t index);
+bool routes_l4_matches(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip);
+Foil__Conf__TcpProxy *routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s);
+Foil__Conf__RetryPolicy *routes_default_retry(struct compile *c);
+/* The route that a host without a VirtualService has. */
+Foil__Conf__Route *routes_default(struct compile *c, struct cluster_ref *ref, const struct service *s, uint32_t port);
+
+struct cluster_ref *clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
+				 bool is_http);
+uint64_t clusters_tcp_idle_us(const struct cluster_ref *ref);
+void clusters_emit(struct compile *c);
+
+void gateways_compile(struct compile *c);
+void outbound_compile(struct compile *c);
+void lint_model(struct compile *c);

@@ -1,0 +1,183 @@
+/* The field tables of DestinationRule (features.md DR-1..DR-50). */
+#include "ctrl/istio/rows.h"
+
+#include <string.h>
+
+/* ---- load balancing ---- */
+
+static const char *const simple_words[] = {"UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST", NULL};
+static const char hash_note[] = "requests are balanced by LEAST_REQUEST; no affinity is kept";
+static const char locality_note[] = "localities are not weighed: the endpoints of all of them take equal part";
+static const char warmup_note[] = "a new endpoint takes its full share at once";
+static const struct istio_field load_balancer_rows[] = {
+	ROW(load_balancer, simple, "simple", F_ENUM, .words = simple_words),
+	ROW_NOTED(load_balancer, consistent_hash, "consistentHash", F_ANY, hash_note),
+	ROW_NOTED(load_balancer, locality, "localityLbSetting", F_ANY, locality_note),
+	ROW_NOTED(load_balancer, warmup, "warmup", F_ANY, warmup_note),
+	ROW_NOTED(load_balancer, warmup, "warmupDurationSecs", F_ANY, warmup_note),
+};
+
+static void check_load_balancer(struct istio_decode *d, void *object)
+{
+	struct load_balancer *l = object;
+
+	if (l->simple.is_set && l->consistent_hash)
+		decode_error(d, "IST0106", &l->head, "consistentHash", "simple and consistentHash exclude each other");
+}
+
+static const struct istio_table table_load_balancer = TABLE(load_balancer, "LoadBalancerSettings", load_balancer_rows, .check = check_load_balancer);
+
+/* ---- pools ---- */
+
+static const struct istio_field keepalive_rows[] = {
+	ROW(tcp_keepalive, probes, "probes", F_INT, .min = 0, .max = UINT32_MAX),
+	ROW(tcp_keepalive, time, "time", F_DURATION, .min = 0, .max = DURATION_US_MAX),
+	ROW(tcp_keepalive, interval, "interval", F_DURATION, .min = 0, .max = DURATION_US_MAX),
+};
+const struct istio_table table_tcp_keepalive = TABLE(tcp_keepalive, "TcpKeepalive", keepalive_rows);
+
+static const struct istio_field pool_tcp_rows[] = {
+	ROW(pool_tcp, max_connections, "maxConnections", F_INT, .min = 0, .max = INT32_MAX_ROW),
+	ROW(pool_tcp, connect_timeout, "connectTimeout", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW(pool_tcp, keepalive, "tcpKeepalive", F_OBJECT, .table = &table_tcp_keepalive),
+	ROW(pool_tcp, max_connection_duration, "maxConnectionDuration", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW(pool_tcp, idle_timeout, "idleTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
+};
+static const struct istio_table table_pool_tcp = TABLE(pool_tcp, "ConnectionPoolSettings.TCPSettings", pool_tcp_rows);
+
+static const char *const h2_words[] = {"DEFAULT", "DO_NOT_UPGRADE", "UPGRADE", NULL};
+static const struct istio_field pool_http_rows[] = {
+	ROW(pool_http, max_pending, "http1MaxPendingRequests", F_INT, .min = 0, .max = INT32_MAX_ROW),
+	ROW(pool_http, max_requests, "http2MaxRequests", F_INT, .min = 0, .max = INT32_MAX_ROW),
+	ROW(pool_http, max_requests_per_connection, "maxRequestsPerConnection", F_INT, .min = 0, .max = INT32_MAX_ROW),
+	ROW(pool_http, max_retries, "maxRetries", F_INT, .min = 0, .max = INT32_MAX_ROW),
+	ROW(pool_http, idle_timeout, "idleTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
+	ROW(pool_http, h2_upgrade, "h2UpgradePolicy", F_ENUM, .words = h2_words),
+	ROW_NOTED(pool_http, use_client_protocol, "useClientProtocol", F_BOOL, "the port's protocol decides, not the client's"),
+	ROW_NOTED(pool_http, max_concurrent_streams, "maxConcurrentStreams", F_INT, "the upstream's own limit decides", .min = 0, .max = INT32_MAX_ROW),
+	ROW_IGNORED("http2KeepAlive", "of upstream HTTP/2 connections"),
+};
+static const struct istio_table table_pool_http = TABLE(pool_http, "ConnectionPoolSettings.HTTPSettings", pool_http_rows);
+
+static const struct istio_field connection_pool_rows[] = {
+	ROW(connection_pool, tcp, "tcp", F_OBJECT, .table = &table_pool_tcp),
+	ROW(connection_pool, http, "http", F_OBJECT, .table = &table_pool_http),
+};
+static const struct istio_table table_connection_pool = TABLE(connection_pool, "ConnectionPoolSettings", connection_pool_rows);
+
+/* ---- outliers ---- */
+
+static const struct istio_field outlier_rows[] = {
+	ROW_NOTED(outlier, consecutive_errors, "consecutiveErrors", F_INT, "deprecated: read as consecutiveGatewayErrors; write consecutive5xxErrors",
+		  .min = 0, .max = INT32_MAX_ROW),
+	ROW(outlier, split, "splitExternalLocalOriginErrors", F_BOOL),
+	ROW(outlier, local_origin_failures, "consecutiveLocalOriginFailures", F_INT, .min = 0, .max = UINT32_MAX),
+	ROW(outlier, gateway_errors, "consecutiveGatewayErrors", F_INT, .min = 0, .max = UINT32_MAX),
+	ROW(outlier, consecutive_5xx, "consecutive5xxErrors", F_INT, .min = 0, .max = UINT32_MAX),
+	ROW(outlier, interval, "interval", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW(outlier, base_ejection, "baseEjectionTime", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW(outlier, max_ejection_percent, "maxEjectionPercent", F_INT, .min = 0, .max = 100),
+	ROW(outlier, min_health, "minHealthPercent", F_INT, .min = 0, .max = 100),
+	ROW(outlier, error_codes, "outlierDetectionHttpErrorCodes", F_INTS, .min = 100, .max = 599),
+};
+
+static void check_outlier(struct istio_decode *d, void *object)
+{
+	struct outlier *o = object;
+
+	if (o->local_origin_failures.is_set && !o->split.is_true)
+		decode_warning(d, "HF0007", &o->head, "consecutiveLocalOriginFailures", "has no effect unless splitExternalLocalOriginErrors is true");
+	if (o->gateway_errors.value && o->consecutive_5xx.is_set && o->consecutive_5xx.value && o->gateway_errors.value >= o->consecutive_5xx.value)
+		decode_warning(d, "HF0007", &o->head, "consecutiveGatewayErrors", "has no effect: consecutive5xxErrors is reached first");
+}
+
+static const struct istio_table table_outlier = TABLE(outlier, "OutlierDetection", outlier_rows, .check = check_outlier);
+
+/* ---- TLS towards the destination ---- */
+
+static const char *const client_tls_words[] = {"DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL", NULL};
+static const char tls_note[] = "of a mode other than DISABLE";
+static const struct istio_field client_tls_rows[] = {
+	ROW(client_tls, mode, "mode", F_ENUM, .words = client_tls_words),
+	ROW_IGNORED("clientCertificate", tls_note),
+	ROW_IGNORED("privateKey", tls_note),
+	ROW_IGNORED("caCertificates", tls_note),
+	ROW_IGNORED("credentialName", tls_note),
+	ROW_IGNORED("subjectAltNames", tls_note),
+	ROW_IGNORED("sni", tls_note),
+	ROW_IGNORED("insecureSkipVerify", tls_note),
+	ROW_IGNORED("caCrl", tls_note),
+};
+static const struct istio_table table_client_tls = TABLE(client_tls, "ClientTLSSettings", client_tls_rows);
+
+/* ---- policies ---- */
+
+static const char budget_note[] = "use connectionPool.http.maxRetries";
+static const struct istio_field port_level_rows[] = {
+	ROW(traffic_policy, port, "port", F_OBJECT, .table = &table_port_selector),
+	ROW(traffic_policy, load_balancer, "loadBalancer", F_OBJECT, .table = &table_load_balancer),
+	ROW(traffic_policy, connection_pool, "connectionPool", F_OBJECT, .table = &table_connection_pool),
+	ROW(traffic_policy, outlier, "outlierDetection", F_OBJECT, .table = &table_outlier),
+	ROW(traffic_policy, tls, "tls", F_OBJECT, .table = &table_client_tls),
+};
+
+static void check_port_level(struct istio_decode *d, void *object)
+{
+	struct traffic_policy *p = object;
+
+	if (!p->port || p->port->number.value == 0)
+		decode_error(d, "IST0106", &p->head, "port", "a port-level setting needs port: {number: N}");
+}
+
+static const struct istio_table table_port_level = TABLE(traffic_policy, "PortTrafficPolicy", port_level_rows, .check = check_port_level);
+
+static const struct istio_field policy_rows[] = {
+	ROW(traffic_policy, load_balancer, "loadBalancer", F_OBJECT, .table = &table_load_balancer),
+	ROW(traffic_policy, connection_pool, "connectionPool", F_OBJECT, .table = &table_connection_pool),
+	ROW(traffic_policy, outlier, "outlierDetection", F_OBJECT, .table = &table_outlier),
+	ROW(traffic_policy, tls, "tls", F_OBJECT, .table = &table_client_tls),
+	ROW(traffic_policy, port_level, "portLevelSettings", F_OBJECTS, .table = &table_port_level, .min = 0, .max = 4096),
+	ROW_REFUSED("tunnel", "no CONNECT tunnel is made towards a destination"),
+	ROW_REFUSED("proxyProtocol", "no PROXY header is sent to a destination"),
+	ROW_REFUSED("retryBudget", budget_note),
+};
+static const struct istio_table table_policy = TABLE(traffic_policy, "TrafficPolicy", policy_rows);
+
+static const struct istio_field subset_rows[] = {
+	ROW(subset, name, "name", F_STRING, .min = 1, .max = 253),
+	ROW(subset, labels, "labels", F_STRING_MAP),
+	ROW(subset, policy, "trafficPolicy", F_OBJECT, .table = &table_policy),
+};
+
+static void check_subset(struct istio_decode *d, void *object)
+{
+	struct subset *s = object;
+
+	if (!s->name)
+		decode_error(d, "IST0106", &s->head, "name", "a subset needs a name");
+}
+
+static const struct istio_table table_subset = TABLE(subset, "Subset", subset_rows, .check = check_subset);
+
+static void check_destination_rule(struct istio_decode *d, void *object)
+{
+	struct destination_rule *r = object;
+
+	if (!r->host || !istio_is_host(r->host, true))
+		decode_error(d, "IST0106", &r->head, "host", r->host ? "\"%.80s\" is not a host" : "a DestinationRule needs a host", r->host);
+	for (uint32_t i = 0; i < r->subsets.n; i++)
+		for (uint32_t j = 0; j < i; j++)
+			if (strcmp(ISTIO_ITEM(r->subsets, struct subset, i)->name, ISTIO_ITEM(r->subsets, struct subset, j)->name) == 0)
+				decode_error(d, "IST0106", &ISTIO_ITEM(r->subsets, struct subset, i)->head, "name", "a second subset named \"%.80s\"",
+					     ISTIO_ITEM(r->subsets, struct subset, i)->name);
+}
+
+static const struct istio_field destination_rule_rows[] = {
+	ROW(destination_rule, host, "host", F_STRING),
+	ROW(destination_rule, policy, "trafficPolicy", F_OBJECT, .table = &table_policy),
+	ROW(destination_rule, subsets, "subsets", F_OBJECTS, .table = &table_subset, .min = 0, .max = 4096),
+	ROW(destination_rule, export_to, "exportTo", F_STRINGS),
+	ROW_REFUSED("workloadSelector", "every client of this node would get it: leave it to the clients' own sidecars"),
+};
+const struct istio_table table_destination_rule =
+	TABLE(destination_rule, "DestinationRule", destination_rule_rows, .check = check_destination_rule);

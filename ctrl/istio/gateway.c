@@ -1,0 +1,81 @@
+/* The field table of Gateway (features.md GW-1..GW-9). Certificates belong to the TLS servers, which the compiler refuses one by one. */
+#include "ctrl/istio/rows.h"
+
+#include <string.h>
+
+static const struct istio_field port_rows[] = {
+	ROW(object_port, number, "number", F_INT, .min = 1, .max = PORT_MAX),
+	ROW(object_port, protocol, "protocol", F_STRING, .min = 1, .max = 64),
+	ROW(object_port, name, "name", F_STRING, .min = 1, .max = 256),
+	ROW(object_port, target_port, "targetPort", F_INT, .min = 0, .max = PORT_MAX),
+};
+static const struct istio_table table_port = TABLE(object_port, "Port", port_rows);
+
+static const char *const tls_modes[] = {"PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL", NULL};
+static const char tls_note[] = "of a server that ends TLS";
+
+static const struct istio_field tls_rows[] = {
+	ROW(gateway_tls, https_redirect, "httpsRedirect", F_BOOL),
+	ROW(gateway_tls, mode, "mode", F_ENUM, .words = tls_modes),
+	ROW_IGNORED("credentialName", tls_note),
+	ROW_IGNORED("credentialNames", tls_note),
+	ROW_IGNORED("caCertCredentialName", tls_note),
+	ROW_IGNORED("tlsCertificates", tls_note),
+	ROW_IGNORED("serverCertificate", tls_note),
+	ROW_IGNORED("privateKey", tls_note),
+	ROW_IGNORED("caCertificates", tls_note),
+	ROW_IGNORED("caCrl", tls_note),
+	ROW_IGNORED("subjectAltNames", tls_note),
+	ROW_IGNORED("verifyCertificateSpki", tls_note),
+	ROW_IGNORED("verifyCertificateHash", tls_note),
+	ROW_IGNORED("minProtocolVersion", tls_note),
+	ROW_IGNORED("maxProtocolVersion", tls_note),
+	ROW_IGNORED("cipherSuites", tls_note),
+	ROW_IGNORED("insecureSkipVerify", tls_note),
+};
+static const struct istio_table table_tls = TABLE(gateway_tls, "ServerTLSSettings", tls_rows);
+
+static void check_server(struct istio_decode *d, void *object)
+{
+	struct gateway_server *s = object;
+
+	if (!s->port || !s->port->number.is_set)
+		decode_error(d, "IST0106", &s->head, "port", "a server needs a port with a number");
+	else if (!s->port->protocol)
+		decode_error(d, "IST0106", &s->port->head, "protocol", "a port needs a protocol: HTTP, HTTPS, HTTP2, GRPC, TCP or TLS");
+	if (s->hosts.n == 0)
+		decode_error(d, "IST0106", &s->head, "hosts", "a server needs hosts; \"*\" is all of them");
+	if (s->bind && !istio_is_ip(s->bind))
+		decode_error(d, "IST0106", &s->head, "bind", "\"%.60s\" is not an IP address", s->bind);
+	for (uint32_t i = 0; i < s->hosts.n; i++) {
+		const char *slash = strchr(s->hosts.list[i], '/');
+		if (!istio_is_host(slash ? slash + 1 : s->hosts.list[i], true))
+			decode_error(d, "IST0106", &s->head, "hosts", "\"%.80s\" is not a host: a DNS name, \"*.example.com\", \"*\" or one of these after \"namespace/\"",
+				     s->hosts.list[i]);
+	}
+}
+
+static const struct istio_field server_rows[] = {
+	ROW(gateway_server, port, "port", F_OBJECT, .table = &table_port),
+	ROW(gateway_server, bind, "bind", F_STRING),
+	ROW(gateway_server, hosts, "hosts", F_STRINGS, .min = 0, .max = 10000),
+	ROW(gateway_server, tls, "tls", F_OBJECT, .table = &table_tls),
+	ROW(gateway_server, name, "name", F_STRING),
+	ROW_IGNORED("defaultEndpoint", "Istio does nothing with it"),
+};
+static const struct istio_table table_server = TABLE(gateway_server, "Server", server_rows, .check = check_server);
+
+static const struct istio_field gateway_rows[] = {
+	ROW(gateway, servers, "servers", F_OBJECTS, .table = &table_server, .min = 0, .max = 10000),
+	ROW(gateway, selector, "selector", F_STRING_MAP),
+};
+
+static void check_gateway(struct istio_decode *d, void *object)
+{
+	struct gateway *g = object;
+
+	if (g->servers.n == 0)
+		decode_error(d, "IST0106", &g->head, "servers", "a Gateway needs at least one server");
+}
+
+const struct istio_table table_gateway = TABLE(gateway, "Gateway", gateway_rows, .check = check_gateway);

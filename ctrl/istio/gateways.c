@@ -1,0 +1,478 @@
+/* Gateways into listeners and route tables (features.md GW-1..GW-7, GW-17, GW-18): the servers of all Gateways that select one of the node's gateway
+ * addresses, merged by port, with the VirtualServices that bind to them. Servers that end TLS are refused one by one; the others go on. */
+#include "ctrl/istio/compile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static char *word(const char *text)
+{
+	return (char *)(uintptr_t)text; /* protobuf-c's structs want it writable; they are only packed */
+}
+
+enum family { FAMILY_HTTP, FAMILY_TCP, FAMILY_TLS };
+
+struct bound_server {
+	const struct resource *gateway;
+	const struct gateway_server *server;
+	const char *gateway_name; /* "namespace/name" */
+	uint32_t index;
+};
+
+struct gateway_port {
+	const char *bind; /* an address, or "" for all of the gateway's */
+	uint32_t port;
+	enum family family;
+	struct {
+		struct bound_server *list;
+		uint32_t n, n_room;
+	} servers;
+};
+
+/* One of the node's gateways: a label set with its addresses. */
+struct edge {
+	struct compile *c;
+	const struct istio_gateway_address *at;
+	uint32_t index;
+	struct istio_map ports; /* "bind_port" -> struct gateway_port */
+};
+
+static const char *server_field(const struct edge *e, const struct bound_server *b, const char *rest)
+{
+	return arena_printf(e->c->arena, "spec.servers[%u]%s%s", b->index, rest[0] ? "." : "", rest);
+}
+
+/* ---- which servers ---- */
+
+static bool selects(const struct istio_string_map *selector, const struct istio_gateway_address *at)
+{
+	for (uint32_t i = 0; at && i < selector->n; i++) {
+		bool found = false;
+		for (size_t j = 0; j < at->n_labels; j++)
+			found |= strcmp(selector->keys[i], at->label_keys[j]) == 0 && strcmp(selector->values[i], at->label_values[j]) == 0;
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+/* False, with an error: a server that we cannot serve. */
+static bool family_of(struct edge *e, const struct bound_server *b, enum family *out)
+{
+	const struct gateway_server *s = b->server;
+	enum port_protocol p = registry_protocol_word(s->port->protocol, strlen(s->port->protocol));
+
+	if (registry_is_http(p)) {
+		*out = FAMILY_HTTP;
+		return true;
+	}
+	if (p == PROTO_TCP) {
+		*out = FAMILY_TCP;
+		if (!s->tls || !s->tls->mode.is_set)
+			return true;
+	} else if (p == PROTO_TLS || p == PROTO_HTTPS) {
+		*out = FAMILY_TLS;
+		if (!s->tls) {
+			compile_report(e->c, ISTIO_ERROR, "IST0106", b->gateway, s->head.node->at, server_field(e, b, ""),
+				       "a server of protocol %s needs tls: it is not served", s->port->protocol);
+			return false;
+		}
+		if (s->tls->mode.value == GATEWAY_TLS_PASSTHROUGH) /* also the mode that is not written */
+			return true;
+	} else {
+		compile_report(e->c, ISTIO_ERROR, "IST0106", b->gateway, doc_at(s->port->head.node, "protocol"), server_field(e, b, "port.protocol"),
+			       "the protocol \"%.40s\" is not one of HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TCP, TLS, MONGO: this server is not served", s->port->protocol);
+		return false;
+	}
+	compile_report(e->c, ISTIO_ERROR, "HF0005", b->gateway, doc_at(s->tls->head.node, "mode"), server_field(e, b, "tls.mode"),
+		       "not supported: TLS is not ended here, only PASSTHROUGH; this server is not served, the others are");
+	return false;
+}
+
+static bool has_address(const struct edge *e, const char *address)
+{
+	for (size_t i = 0; e->at && i < e->at->n_addresses; i++)
+		if (strcmp(e->at->addresses[i], address) == 0)
+			return true;
+	return !e->at;
+}
+
+static void add_server(struct edge *e, const struct bound_server *b)
+{
+	const struct gateway_server *s = b->server;
+	const char *bind = s->bind ? s->bind : "";
+	enum family family;
+	bool is_new;
+
+	if (!family_of(e, b, &family))
+		return;
+	if (bind[0] && !has_address(e, bind)) {
+		compile_report(e->c, ISTIO_WARNING, "IST0104", b->gateway, doc_at(s->head.node, "bind"), server_field(e, b, "bind"),
+			       "%s is not an address that this node has for the gateway: the server is not served", bind);
+		return;
+	}
+	uint32_t port = (uint32_t)s->port->number.value;
+	void **place = map_put(e->c->arena, &e->ports, arena_printf(e->c->arena, "%s_%u", bind, port), &is_new);
+	if (is_new) {
+		struct gateway_port *fresh = ARENA_NEW(e->c->arena, struct gateway_port);
+		fresh->bind = bind;
+		fresh->port = port;
+		fresh->family = family;
+		*place = fresh;
+	}
+	struct gateway_port *p = *place;
+	if (p->family != family) {
+		compile_report(e->c, ISTIO_WARNING, "IST0145", b->gateway, s->port->head.node->at, server_field(e, b, "port"),
+			       "port %u is already served with another protocol by %s: this server is not served", port, p->servers.list[0].gateway->id);
+		return;
+	}
+	ARENA_PUSH(e->c->arena, &p->servers, *b);
+}
+
+static void collect(struct edge *e)
+{
+	const struct resource_list *list = &e->c->model->kinds[KIND_GATEWAY];
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct resource *r = list->list[i];
+		const struct gateway *g = r->spec;
+		if (!selects(&g->selector, e->at))
+			continue;
+		const char *name = arena_printf(e->c->arena, "%s/%s", r->namespace, r->name);
+		for (uint32_t j = 0; j < g->servers.n; j++)
+			add_server(e, &(struct bound_server){r, ISTIO_ITEM(g->servers, struct gateway_server, j), name, j});
+	}
+}
+
+/* ---- hosts ---- */
+
+/* A server's host as it stands for a VirtualService of a namespace, or NULL. "ns/host", "./host", "*" + "/host" (GW-3). */
+static const char *host_for(struct edge *e, const struct bound_server *b, const char *host, const char *namespace)
+{
+	const char *slash = strchr(host, '/');
+
+	if (!slash)
+		return arena_lower(e->c->arena, host);
+	size_t n = (size_t)(slash - host);
+	const char *wanted = n == 1 && host[0] == '.' ? b->gateway->namespace : arena_copy(e->c->arena, host, n);
+	if (strcmp(wanted, "*") != 0 && strcmp(wanted, namespace) != 0)
+		return NULL;
+	return arena_lower(e->c->arena, slash + 1);
+}
+
+struct hosts {
+	const char **list;
+	uint32_t n, n_room;
+};
+
+static void add_host(struct compile *c, struct hosts *h, const char *host)
+{
+	for (uint32_t i = 0; i < h->n; i++)
+		if (strcmp(h->list[i], host) == 0)
+			return;
+	ARENA_PUSH(c->arena, h, host);
+}
+
+/* The more specific one of each pair that overlaps. */
+static struct hosts intersect(struct edge *e, const struct bound_server *b, const struct vs *v)
+{
+	struct hosts out = {0};
+
+	for (uint32_t i = 0; i < b->server->hosts.n; i++) {
+		const char *mine = host_for(e, b, b->server->hosts.list[i], v->source->namespace);
+		for (uint32_t j = 0; mine && j < v->spec->hosts.n; j++) {
+			const char *theirs = compile_fqdn(e->c, v->spec->hosts.list[j], v->source->namespace);
+			if (compile_host_has_subset(theirs, mine))
+				add_host(e->c, &out, mine);
+			else if (compile_host_has_subset(mine, theirs))
+				add_host(e->c, &out, theirs);
+		}
+	}
+	return out;
+}
+
+/* ---- http ---- */
+
+struct vhost_build {
+	const char *host;
+	struct route_list routes;
+	bool require_tls;
+	const struct vs *last; /* of whom routes were added last, for the same gateway */
+	const char *last_gateway;
+};
+
+struct http_build {
+	struct edge *e;
+	const struct gateway_port *port;
+	struct istio_map vhosts; /* host -> struct vhost_build */
+};
+
+static struct vhost_build *vhost_of(struct http_build *h, const char *host)
+{
+	bool is_new;
+	void **place = map_put(h->e->c->arena, &h->vhosts, host, &is_new);
+
+	if (is_new) {
+		struct vhost_build *v = ARENA_NEW(h->e->c->arena, struct vhost_build);
+		v->host = host;
+		*place = v;
+	}
+	return *place;
+}
+
+static struct route_scope scope_of(const struct edge *e, const struct bound_server *b, uint32_t port)
+{
+	return (struct route_scope){.gateway = b->gateway_name, .port = port, .labels = e->at, .client_namespace = e->c->root_namespace};
+}
+
+static bool is_visible(const struct edge *e, const struct vs *v)
+{
+	return compile_is_exported(&v->spec->export_to, &e->c->model->mesh->virtual_service_export_to, v->source->namespace, e->c->root_namespace);
+}
+
+static void bind_one(struct http_build *h, const struct bound_server *b, const struct vs *v)
+{
+	struct compile *c = h->e->c;
+	struct hosts hosts = intersect(h->e, b, v);
+	struct route_scope scope = scope_of(h->e, b, h->port->port);
+	struct route_list routes = {0};
+
+	if (hosts.n == 0 || v->n_http == 0)
+		return;
+	routes_of_http(c, v, &scope, &routes);
+	for (uint32_t i = 0; i < hosts.n && routes.n; i++) {
+		struct vhost_build *host = vhost_of(h, hosts.list[i]);
+		if (host->last == v && host->last_gateway == b->gateway_name)
+			continue; /* by another server of the same gateway */
+		host->last = v;
+		host->last_gateway = b->gateway_name;
+		for (uint32_t j = 0; j < routes.n; j++)
+			ARENA_PUSH(c->arena, &host->routes, routes.list[j]);
+	}
+}
+
+static void redirect_hosts(struct http_build *h, const struct bound_server *b)
+{
+	if (!b->server->tls || !b->server->tls->https_redirect.is_true)
+		return;
+	for (uint32_t i = 0; i < b->server->hosts.n; i++) {
+		const char *slash = strchr(b->server->hosts.list[i], '/');
+		vhost_of(h, arena_lower(h->e->c->arena, slash ? slash + 1 : b->server->hosts.list[i]))->require_tls = true;
+	}
+}
+
+static void bind_server(struct http_build *h, const struct bound_server *b)
+{
+	const struct vs_list *list = map_get(&h->e->c->vs_by_gateway, b->gateway_name);
+	bool to_https = b->server->tls && b->server->tls->https_redirect.is_true;
+
+	for (uint32_t i = 0; list && i < list->n; i++) {
+		if (!is_visible(h->e, list->list[i]))
+			continue;
+		bind_one(h, b, list->list[i]);
+		struct hosts hosts = to_https ? intersect(h->e, b, list->list[i]) : (struct hosts){0};
+		for (uint32_t j = 0; j < hosts.n; j++)
+			vhost_of(h, hosts.list[j])->require_tls = true;
+	}
+	redirect_hosts(h, b);
+}
+
+/* VS-5: catch-alls to the end, else in order. */
+static void catch_alls_last(struct compile *c, struct route_list *routes)
+{
+	struct route_list sorted = {0};
+
+	for (int last = 0; last < 2; last++)
+		for (uint32_t i = 0; i < routes->n; i++)
+			if (route_is_catch_all(routes->list[i]) == (last == 1))
+				ARENA_PUSH(c->arena, &sorted, routes->list[i]);
+	*routes = sorted;
+}
+
+static Foil__Conf__VirtualHost *vhost_message(struct http_build *h, struct vhost_build *from)
+{
+	Foil__Conf__VirtualHost *v = compile_vhost(h->e->c, from->host, h->port->port, 1);
+
+	catch_alls_last(h->e->c, &from->routes);
+	v->domains[v->n_domains++] = word(from->host);
+	v->routes = from->routes.list;
+	v->n_routes = from->routes.n;
+	v->has_require_tls = true;
+	v->require_tls = from->require_tls;
+	return v;
+}
+
+static int by_vhost_name(const void *x, const void *y)
+{
+	return strcmp((*(Foil__Conf__VirtualHost *const *)x)->name, (*(Foil__Conf__VirtualHost *const *)y)->name);
+}
+
+/* The name of the route table: Istio's, with the gateway's first address where a node has several gateways. */
+static const char *routes_name(const struct edge *e, const struct gateway_port *p)
+{
+	const char *where = p->bind[0] ? p->bind : e->index && e->at && e->at->n_addresses ? e->at->addresses[0] : "";
+
+	return arena_printf(e->c->arena, "http.%u%s%s", p->port, where[0] ? "." : "", where);
+}
+
+static void http_port(struct edge *e, struct gateway_port *p, Foil__Conf__FilterChain **chain)
+{
+	struct http_build h = {.e = e, .port = p};
+	const char *name = routes_name(e, p);
+
+	for (uint32_t i = 0; i < p->servers.n; i++)
+		bind_server(&h, &p->servers.list[i]);
+	uint32_t n = h.vhosts.n ? h.vhosts.n : 1;
+	Foil__Conf__VirtualHost **list = ARENA_ARRAY(e->c->arena, Foil__Conf__VirtualHost *, n);
+	for (uint32_t i = 0; i < h.vhosts.n; i++)
+		list[i] = vhost_message(&h, h.vhosts.entries[i].value);
+	if (h.vhosts.n == 0) { /* GW-4: 404 */
+		list[0] = compile_vhost(e->c, "blackhole", p->port, 1);
+		list[0]->domains[list[0]->n_domains++] = word("*");
+	}
+	qsort(list, n, sizeof(list[0]), by_vhost_name);
+	compile_route_config(e->c, name, list, n);
+	*chain = compile_chain(e->c, name, p->servers.list[0].gateway, p->servers.list[0].server->head.node->at);
+	(*chain)->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
+	(*chain)->http = compile_hcm(e->c, name, true);
+}
+
+/* ---- tcp and tls ---- */
+
+static Foil__Conf__TcpProxy *tcp_of_server(struct edge *e, const struct gateway_port *p, const struct bound_server *b)
+{
+	const struct vs_list *list = map_get(&e->c->vs_by_gateway, b->gateway_name);
+	struct route_scope scope = scope_of(e, b, p->port);
+
+	for (uint32_t i = 0; list && i < list->n; i++) {
+		const struct vs *v = list->list[i];
+		if (v->spec->tcp.n == 0 || !is_visible(e, v) || intersect(e, b, v).n == 0)
+			continue;
+		Foil__Conf__TcpProxy *t = routes_of_tcp(e->c, v, &scope, NULL);
+		if (t)
+			return t;
+	}
+	return NULL;
+}
+
+struct chains {
+	Foil__Conf__FilterChain **list;
+	uint32_t n, n_room;
+};
+
+static void tcp_port(struct edge *e, const struct gateway_port *p, struct chains *out)
+{
+	for (uint32_t i = 0; i < p->servers.n && out->n == 0; i++) {
+		const struct bound_server *b = &p->servers.list[i];
+		Foil__Conf__TcpProxy *t = tcp_of_server(e, p, b);
+		if (!t)
+			continue;
+		Foil__Conf__FilterChain *chain = compile_chain(e->c, arena_printf(e->c->arena, "tcp.%u", p->port), b->gateway, b->server->head.node->at);
+		chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
+		chain->tcp = t;
+		ARENA_PUSH(e->c->arena, out, chain);
+	}
+	if (out->n == 0)
+		compile_report(e->c, ISTIO_WARNING, "HF0015", p->servers.list[0].gateway, p->servers.list[0].server->head.node->at, server_field(e, &p->servers.list[0], ""),
+			       "no tcp rule of a VirtualService goes with it: connections to port %u are refused", p->port);
+}
+
+/* One rule of a VirtualService for passed-through TLS: a chain for its names. */
+static void tls_rule(struct edge *e, const struct gateway_port *p, const struct bound_server *b, const struct vs *v, uint32_t index, struct istio_map *taken,
+		     struct chains *out)
+{
+	const struct l4_route *r = ISTIO_ITEM(v->spec->tls, struct l4_route, index);
+	struct route_scope scope = scope_of(e, b, p->port);
+	struct hosts names = {0};
+
+	for (uint32_t i = 0; i < r->match.n; i++) {
+		const struct l4_match *m = ISTIO_ITEM(r->match, struct l4_match, i);
+		for (uint32_t j = 0; routes_l4_matches(e->c, v, m, &scope, NULL) && j < m->sni_hosts.n; j++) {
+			const char *name = arena_lower(e->c->arena, m->sni_hosts.list[j]);
+			bool is_new;
+			(void)map_put(e->c->arena, taken, name, &is_new);
+			if (is_new)
+				ARENA_PUSH(e->c->arena, &names, name);
+		}
+	}
+	if (names.n == 0)
+		return;
+	Foil__Conf__FilterChain *chain = compile_chain(e->c, names.list[0], v->source, r->head.node->at);
+	chain->server_names = (char **)names.list; /* packed only */
+	chain->n_server_names = names.n == 1 && strcmp(names.list[0], "*") == 0 ? 0 : names.n;
+	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
+	chain->tcp = routes_of_tls(e->c, v, r, &scope, index);
+	chain->has_is_tls_passthrough = chain->is_tls_passthrough = true;
+	ARENA_PUSH(e->c->arena, out, chain);
+}
+
+static void tls_port(struct edge *e, const struct gateway_port *p, struct chains *out)
+{
+	struct istio_map taken = {0};
+
+	for (uint32_t i = 0; i < p->servers.n; i++) {
+		const struct bound_server *b = &p->servers.list[i];
+		const struct vs_list *list = map_get(&e->c->vs_by_gateway, b->gateway_name);
+		for (uint32_t j = 0; list && j < list->n; j++) {
+			const struct vs *v = list->list[j];
+			if (!is_visible(e, v) || intersect(e, b, v).n == 0)
+				continue;
+			for (uint32_t k = 0; k < v->spec->tls.n; k++)
+				tls_rule(e, p, b, v, k, &taken, out);
+		}
+	}
+	if (out->n == 0)
+		compile_report(e->c, ISTIO_WARNING, "HF0015", p->servers.list[0].gateway, p->servers.list[0].server->head.node->at, server_field(e, &p->servers.list[0], ""),
+			       "no tls rule of a VirtualService goes with it: connections to port %u are refused", p->port);
+}
+
+/* ---- all of it ---- */
+
+static void port_compile(struct edge *e, struct gateway_port *p)
+{
+	static const char *const any[] = {"0.0.0.0"};
+	struct chains chains = {0};
+	const char *const *addresses = e->at ? e->at->addresses : any;
+	size_t n = e->at ? e->at->n_addresses : 1;
+	const struct bound_server *first = &p->servers.list[0];
+
+	if (p->family == FAMILY_HTTP) {
+		Foil__Conf__FilterChain *chain;
+		http_port(e, p, &chain);
+		ARENA_PUSH(e->c->arena, &chains, chain);
+	} else if (p->family == FAMILY_TCP) {
+		tcp_port(e, p, &chains);
+	} else {
+		tls_port(e, p, &chains);
+	}
+	if (chains.n == 0)
+		return;
+	if (p->bind[0]) {
+		addresses = &p->bind;
+		n = 1;
+	}
+	for (size_t i = 0; i < n; i++)
+		compile_listener(e->c, first->gateway, first->server->head.node->at, addresses[i], p->port, FOIL__CONF__DIRECTION__DIRECTION_GATEWAY,
+				 chains.list, chains.n);
+}
+
+static void edge_compile(struct compile *c, const struct istio_gateway_address *at, uint32_t index)
+{
+	struct edge e = {.c = c, .at = at, .index = index};
+
+	collect(&e);
+	for (int with_bind = 1; with_bind >= 0; with_bind--) /* a bound address first: the others leave it alone */
+		for (uint32_t i = 0; i < e.ports.n; i++) {
+			struct gateway_port *p = e.ports.entries[i].value;
+			if ((p->bind[0] != 0) == (with_bind == 1))
+				port_compile(&e, p);
+		}
+}
+
+void gateways_compile(struct compile *c)
+{
+	if (c->node->is_any)
+		edge_compile(c, NULL, 0);
+	for (size_t i = 0; i < c->node->n_gateways; i++)
+		edge_compile(c, &c->node->gateways[i], (uint32_t)i);
+}

@@ -1,0 +1,441 @@
+/* The decoded kinds: what the field tables write into. Private to the room. Names are the API's; absent is NULL, is_set false or n 0.
+ * Strings point into the documents, which the model holds. */
+#pragma once
+
+#include "ctrl/istio/field.h"
+
+/* ---- shared ---- */
+
+struct string_match {
+	struct istio_head head;
+	const char *exact, *prefix, *regex; /* at most one; none: present */
+};
+struct port_selector {
+	struct istio_head head;
+	struct istio_int number;
+};
+struct destination {
+	struct istio_head head;
+	const char *host, *subset;
+	struct port_selector *port;
+};
+struct percent {
+	struct istio_head head;
+	struct istio_double value;
+};
+struct workload_selector {
+	struct istio_head head;
+	struct istio_string_map labels;
+};
+struct object_port { /* of Gateway servers and ServiceEntries */
+	struct istio_head head;
+	struct istio_int number, target_port;
+	const char *protocol, *name;
+};
+
+extern const struct istio_table table_string_match, table_destination, table_port_selector, table_percent, table_workload_selector;
+
+/* ---- Gateway ---- */
+
+enum gateway_tls_mode { GATEWAY_TLS_PASSTHROUGH, GATEWAY_TLS_SIMPLE, GATEWAY_TLS_MUTUAL, GATEWAY_TLS_AUTO_PASSTHROUGH, GATEWAY_TLS_ISTIO_MUTUAL,
+	GATEWAY_TLS_OPTIONAL_MUTUAL };
+struct gateway_tls {
+	struct istio_head head;
+	struct istio_bool https_redirect;
+	struct istio_int mode;
+};
+struct gateway_server {
+	struct istio_head head;
+	struct object_port *port;
+	const char *bind, *name;
+	struct istio_strings hosts;
+	struct gateway_tls *tls;
+};
+struct gateway {
+	struct istio_head head;
+	struct istio_string_map selector;
+	struct istio_list servers; /* struct gateway_server */
+};
+
+/* ---- VirtualService ---- */
+
+struct http_match {
+	struct istio_head head;
+	const char *name, *source_namespace, *stat_prefix;
+	struct string_match *uri, *scheme, *method, *authority;
+	struct istio_list headers, without_headers, query_params; /* struct string_match by name */
+	struct istio_int port;
+	struct istio_string_map source_labels;
+	struct istio_strings gateways;
+	struct istio_bool ignore_uri_case;
+};
+struct header_ops {
+	struct istio_head head;
+	struct istio_string_map set, add;
+	struct istio_strings remove;
+};
+struct headers {
+	struct istio_head head;
+	struct header_ops *request, *response;
+};
+struct route_destination { /* of http, tcp and tls routes */
+	struct istio_head head;
+	struct destination *destination;
+	struct istio_int weight;
+	struct headers *headers;
+};
+enum derive_port { DERIVE_PROTOCOL_DEFAULT, DERIVE_REQUEST_PORT };
+struct redirect {
+	struct istio_head head;
+	const char *uri, *authority, *scheme, *prefix_rewrite;
+	struct istio_int port, derive_port, redirect_code;
+};
+struct direct_body {
+	struct istio_head head;
+	const char *string, *bytes;
+};
+struct direct_response {
+	struct istio_head head;
+	struct istio_int status;
+	struct direct_body *body;
+};
+struct delegate {
+	struct istio_head head;
+	const char *name, *namespace;
+};
+struct regex_rewrite {
+	struct istio_head head;
+	const char *match, *rewrite;
+};
+struct rewrite {
+	struct istio_head head;
+	const char *uri, *authority;
+	struct regex_rewrite *uri_regex_rewrite;
+};
+struct retries {
+	struct istio_head head;
+	struct istio_int attempts, per_try_timeout, backoff;
+	const char *retry_on;
+	struct istio_bool retry_remote_localities, retry_ignore_previous_hosts;
+};
+struct fault_delay {
+	struct istio_head head;
+	struct istio_int percent, fixed_delay;
+	struct percent *percentage;
+};
+struct fault_abort {
+	struct istio_head head;
+	struct istio_int percent, http_status, grpc_status;
+	struct percent *percentage;
+};
+struct fault {
+	struct istio_head head;
+	struct fault_delay *delay;
+	struct fault_abort *abort;
+};
+struct mirror {
+	struct istio_head head;
+	struct destination *destination;
+	struct percent *percentage;
+};
+struct cors {
+	struct istio_head head;
+	struct istio_strings allow_origin, allow_methods, allow_headers, expose_headers;
+	struct istio_list allow_origins; /* struct string_match */
+	struct istio_int max_age, unmatched_preflights;
+	struct istio_bool allow_credentials;
+};
+enum unmatched_preflights { PREFLIGHTS_UNSPECIFIED, PREFLIGHTS_FORWARD, PREFLIGHTS_IGNORE };
+struct http_route {
+	struct istio_head head;
+	const char *name;
+	struct istio_list match, route, mirrors; /* struct http_match, route_destination, mirror */
+	struct redirect *redirect;
+	struct direct_response *direct_response;
+	struct delegate *delegate;
+	struct rewrite *rewrite;
+	struct istio_int timeout;
+	struct retries *retries;
+	struct fault *fault;
+	struct destination *mirror;
+	struct istio_int mirror_percent;
+	struct percent *mirror_percentage;
+	struct cors *cors;
+	struct headers *headers;
+};
+struct l4_match { /* of tcp and tls routes */
+	struct istio_head head;
+	struct istio_strings sni_hosts, destination_subnets, gateways;
+	struct istio_int port;
+	struct istio_string_map source_labels;
+	const char *source_namespace;
+};
+struct l4_route {
+	struct istio_head head;
+	struct istio_list match, route; /* struct l4_match, route_destination */
+};
+struct virtual_service {
+	struct istio_head head;
+	struct istio_strings hosts, gateways, export_to;
+	struct istio_list http, tls, tcp; /* struct http_route, l4_route, l4_route */
+};
+
+/* ---- DestinationRule ---- */
+
+enum simple_lb { SIMPLE_UNSPECIFIED, SIMPLE_LEAST_CONN, SIMPLE_RANDOM, SIMPLE_PASSTHROUGH, SIMPLE_ROUND_ROBIN, SIMPLE_LEAST_REQUEST };
+struct load_balancer {
+	struct istio_head head;
+	struct istio_int simple;
+	const struct doc_node *consistent_hash, *locality, *warmup;
+};
+struct tcp_keepalive {
+	struct istio_head head;
+	struct istio_int probes, time, interval;
+};
+struct pool_tcp {
+	struct istio_head head;
+	struct istio_int max_connections, connect_timeout, max_connection_duration, idle_timeout;
+	struct tcp_keepalive *keepalive;
+};
+enum h2_upgrade { H2_UPGRADE_DEFAULT, H2_UPGRADE_NO, H2_UPGRADE_YES };
+struct pool_http {
+	struct istio_head head;
+	struct istio_int max_pending, max_requests, max_requests_per_connection, max_retries, idle_timeout, h2_upgrade, max_concurrent_streams;
+	struct istio_bool use_client_protocol;
+};
+struct connection_pool {
+	struct istio_head head;
+	struct pool_tcp *tcp;
+	struct pool_http *http;
+};
+struct outlier {
+	struct istio_head head;
+	struct istio_bool split;
+	struct istio_int consecutive_errors, local_origin_failures, gateway_errors, consecutive_5xx, interval, base_ejection, max_ejection_percent, min_health;
+	struct istio_ints error_codes;
+};
+enum client_tls_mode { CLIENT_TLS_DISABLE, CLIENT_TLS_SIMPLE, CLIENT_TLS_MUTUAL, CLIENT_TLS_ISTIO_MUTUAL };
+struct client_tls {
+	struct istio_head head;
+	struct istio_int mode;
+};
+struct traffic_policy { /* also an entry of port_level, which has a port and no port_level */
+	struct istio_head head;
+	struct load_balancer *load_balancer;
+	struct connection_pool *connection_pool;
+	struct outlier *outlier;
+	struct client_tls *tls;
+	struct port_selector *port;
+	struct istio_list port_level; /* struct traffic_policy */
+};
+struct subset {
+	struct istio_head head;
+	const char *name;
+	struct istio_string_map labels;
+	struct traffic_policy *policy;
+};
+struct destination_rule {
+	struct istio_head head;
+	const char *host;
+	struct traffic_policy *policy;
+	struct istio_list subsets; /* struct subset */
+	struct istio_strings export_to;
+};
+
+/* ---- ServiceEntry, WorkloadEntry ---- */
+
+enum se_location { LOCATION_MESH_EXTERNAL, LOCATION_MESH_INTERNAL };
+enum se_resolution { RESOLUTION_NONE, RESOLUTION_STATIC, RESOLUTION_DNS, RESOLUTION_DNS_ROUND_ROBIN, RESOLUTION_DYNAMIC_DNS };
+struct workload_entry {
+	struct istio_head head;
+	const char *address, *network, *locality, *service_account;
+	struct istio_string_map ports, labels; /* ports: name -> number as text */
+	struct istio_int weight;
+};
+struct service_entry {
+	struct istio_head head;
+	struct istio_strings hosts, addresses, export_to, subject_alt_names;
+	struct istio_list ports, endpoints; /* struct object_port, workload_entry */
+	struct istio_int location, resolution;
+	struct workload_selector *selector;
+};
+
+/* ---- Kubernetes ---- */
+
+struct k8s_service_port {
+	struct istio_head head;
+	const char *name, *protocol, *app_protocol;
+	struct istio_int port;
+	struct istio_int_or_string target_port;
+};
+struct k8s_service_spec {
+	struct istio_head head;
+	const char *cluster_ip, *type, *external_name, *session_affinity;
+	struct istio_strings cluster_ips, external_ips;
+	struct istio_string_map selector;
+	struct istio_list ports; /* struct k8s_service_port */
+	struct istio_bool publish_not_ready;
+};
+struct k8s_ingress_ip {
+	struct istio_head head;
+	const char *ip;
+};
+struct k8s_load_balancer {
+	struct istio_head head;
+	struct istio_list ingress; /* struct k8s_ingress_ip */
+};
+struct k8s_service_status {
+	struct istio_head head;
+	struct k8s_load_balancer *load_balancer;
+};
+struct k8s_service {
+	struct istio_head head;
+	struct k8s_service_spec *spec;
+	struct k8s_service_status *status;
+};
+struct k8s_target_ref {
+	struct istio_head head;
+	const char *kind, *name, *namespace;
+};
+struct k8s_endpoint_port {
+	struct istio_head head;
+	const char *name, *protocol;
+	struct istio_int port;
+};
+struct k8s_conditions {
+	struct istio_head head;
+	struct istio_bool ready, serving, terminating;
+};
+struct k8s_slice_endpoint {
+	struct istio_head head;
+	struct istio_strings addresses;
+	struct k8s_conditions *conditions;
+	struct k8s_target_ref *target_ref;
+	const char *zone, *node_name;
+};
+struct k8s_endpoint_slice {
+	struct istio_head head;
+	const char *address_type;
+	struct istio_list endpoints, ports; /* struct k8s_slice_endpoint, k8s_endpoint_port */
+};
+struct k8s_endpoint_address {
+	struct istio_head head;
+	const char *ip, *node_name;
+	struct k8s_target_ref *target_ref;
+};
+struct k8s_endpoint_subset {
+	struct istio_head head;
+	struct istio_list addresses, not_ready, ports; /* struct k8s_endpoint_address twice, k8s_endpoint_port */
+};
+struct k8s_endpoints {
+	struct istio_head head;
+	struct istio_list subsets; /* struct k8s_endpoint_subset */
+};
+struct k8s_container_port {
+	struct istio_head head;
+	const char *name;
+	struct istio_int port;
+};
+struct k8s_container {
+	struct istio_head head;
+	struct istio_list ports; /* struct k8s_container_port */
+};
+struct k8s_pod_ip {
+	struct istio_head head;
+	const char *ip;
+};
+struct k8s_pod_spec {
+	struct istio_head head;
+	const char *service_account, *node_name;
+	struct istio_list containers; /* struct k8s_container */
+};
+struct k8s_pod_status {
+	struct istio_head head;
+	const char *pod_ip, *phase;
+	struct istio_list pod_ips; /* struct k8s_pod_ip */
+};
+struct k8s_pod {
+	struct istio_head head;
+	struct k8s_pod_spec *spec;
+	struct k8s_pod_status *status;
+};
+struct k8s_node {
+	struct istio_head head;
+};
+struct k8s_config_map {
+	struct istio_head head;
+	struct istio_string_map data;
+};
+
+/* ---- MeshConfig ---- */
+
+enum outbound_mode { OUTBOUND_REGISTRY_ONLY, OUTBOUND_ALLOW_ANY, OUTBOUND_ALLOW_ANY_DYNAMIC_DNS };
+struct outbound_policy {
+	struct istio_head head;
+	struct istio_int mode;
+};
+struct path_normalization {
+	struct istio_head head;
+	struct istio_int normalization;
+};
+struct gateway_topology {
+	struct istio_head head;
+	struct istio_int num_trusted_proxies, forward_client_cert;
+};
+struct header_switch { /* {disabled: bool}, and of some {enabled: bool} or a value */
+	struct istio_head head;
+	struct istio_bool disabled, enabled;
+	const char *value;
+};
+struct proxy_headers {
+	struct istio_head head;
+	struct header_switch *server, *request_id, *attempt_count, *envoy_debug_headers, *x_forwarded_host, *x_forwarded_port;
+	struct istio_bool preserve_case;
+};
+struct proxy_config {
+	struct istio_head head;
+	struct gateway_topology *topology;
+	struct proxy_headers *headers;
+	struct istio_int drain_duration;
+	struct istio_string_map environment;
+};
+struct mesh_config {
+	struct istio_head head;
+	const char *access_log_file, *access_log_format, *trust_domain, *root_namespace;
+	struct istio_int access_log_encoding, connect_timeout;
+	struct outbound_policy *outbound;
+	struct path_normalization *normalization;
+	struct retries *retry;
+	struct tcp_keepalive *keepalive;
+	struct proxy_config *proxy;
+	struct istio_strings service_export_to, virtual_service_export_to, destination_rule_export_to;
+};
+enum access_log_encoding { ACCESS_LOG_TEXT, ACCESS_LOG_JSON };
+enum normalization { NORMALIZE_DEFAULT, NORMALIZE_NONE, NORMALIZE_BASE, NORMALIZE_MERGE_SLASHES, NORMALIZE_DECODE_AND_MERGE };
+
+/* ---- the kinds ---- */
+
+enum istio_kind { KIND_GATEWAY, KIND_VIRTUAL_SERVICE, KIND_DESTINATION_RULE, KIND_SERVICE_ENTRY, KIND_WORKLOAD_ENTRY, KIND_SIDECAR, KIND_SERVICE,
+	KIND_ENDPOINTS, KIND_ENDPOINT_SLICE, KIND_POD, KIND_NODE, KIND_NAMESPACE, KIND_CONFIG_MAP, KIND_SECRET, KIND_N };
+
+struct istio_kind_row {
+	const char *group, *kind;
+	const char *versions;            /* words: "v1 v1beta1" */
+	enum field_status status;        /* REFUSED: known, not supported, note says what it means; IGNORED: no meaning for a data plane */
+	enum istio_kind id;
+	const struct istio_table *table; /* of its spec, or of the whole resource where is_whole */
+	bool is_whole, is_cluster_wide;
+	const char *note;
+};
+
+extern const struct istio_kind_row istio_kinds[];
+extern const uint32_t istio_n_kinds;
+extern const struct istio_table table_gateway, table_virtual_service, table_destination_rule, table_service_entry, table_workload_entry, table_sidecar,
+	table_k8s_service, table_k8s_endpoints, table_k8s_endpoint_slice, table_k8s_pod, table_k8s_open, table_k8s_config_map, table_mesh_config,
+	table_retries, table_tcp_keepalive;
+
+/* Shared checks. */
+bool istio_is_host(const char *host, bool wildcard_allowed); /* a DNS name, "*.x" or "*" where allowed */
+bool istio_is_ip(const char *text);
+bool istio_is_cidr(const char *text); /* an address with or without /length */
+bool istio_is_retry_word(const char *word, size_t n);

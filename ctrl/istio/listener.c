@@ -1,0 +1,173 @@
+/* What gateway listeners and service listeners are made of: filter chains, connection managers, virtual hosts. */
+#include "ctrl/istio/compile.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IDLE_US 3600000000ull          /* OM-2 */
+#define REQUEST_HEADERS_KIB 60         /* OM-6 */
+#define REQUEST_HEADERS_COUNT 100
+
+static char *word(const char *text)
+{
+	return (char *)(uintptr_t)text; /* protobuf-c's structs want it writable; they are only packed */
+}
+
+/* ---- addresses ---- */
+
+static int parse_address(const char *text, size_t n, unsigned char bytes[16])
+{
+	char copy[64];
+
+	if (n >= sizeof(copy))
+		return 0;
+	memcpy(copy, text, n);
+	copy[n] = 0;
+	if (inet_pton(AF_INET, copy, bytes) == 1)
+		return 4;
+	return inet_pton(AF_INET6, copy, bytes) == 1 ? 16 : 0;
+}
+
+bool compile_cidr_has(const char *cidr, const char *address)
+{
+	unsigned char net[16], one[16];
+	size_t n_net = strcspn(cidr, "/");
+	int n_bytes = parse_address(cidr, n_net, net);
+
+	if (n_bytes == 0 || parse_address(address, strlen(address), one) != n_bytes)
+		return false;
+	unsigned long n_bits = cidr[n_net] ? strtoul(cidr + n_net + 1, NULL, 10) : 8ul * (unsigned long)n_bytes;
+	if (n_bits > 8ul * (unsigned long)n_bytes)
+		return false;
+	if (memcmp(net, one, n_bits / 8) != 0)
+		return false;
+	unsigned char mask = (unsigned char)(0xff00u >> (n_bits % 8));
+	return n_bits % 8 == 0 || ((net[n_bits / 8] ^ one[n_bits / 8]) & mask) == 0;
+}
+
+/* ---- listeners ---- */
+
+void compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port, Foil__Conf__Direction direction,
+		      Foil__Conf__FilterChain **chains, size_t n_chains)
+{
+	const char *name = arena_printf(c->arena, "%s_%u", address, port);
+	Foil__Conf__Listener l = FOIL__CONF__LISTENER__INIT;
+	bool is_new;
+	void **place = map_put(c->arena, &c->listener_keys, name, &is_new);
+
+	if (!is_new) {
+		const struct resource *first = *place;
+		if (first != r)
+			compile_report(c, ISTIO_WARNING, "IST0145", r, at, "", "%s port %u is already that of %s: this one is not served", address, port, first->id);
+		return;
+	}
+	*place = (void *)(uintptr_t)r; /* only read */
+	l.name = word(name);
+	l.address = word(address);
+	l.has_port = l.has_direction = true;
+	l.port = port;
+	l.direction = direction;
+	l.filter_chains = chains;
+	l.n_filter_chains = n_chains;
+	l.source = compile_source(c, r, at);
+	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER, name, &l.base);
+}
+
+Foil__Conf__FilterChain *compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at)
+{
+	Foil__Conf__FilterChain *f = ARENA_NEW(c->arena, Foil__Conf__FilterChain);
+
+	foil__conf__filter_chain__init(f);
+	f->name = word(name);
+	f->source = compile_source(c, r, at);
+	return f;
+}
+
+static Foil__Conf__PathNormalization normalization(const struct mesh_config *mesh)
+{
+	switch ((enum normalization)(mesh->normalization ? mesh->normalization->normalization.value : NORMALIZE_DEFAULT)) {
+	case NORMALIZE_NONE: return FOIL__CONF__PATH_NORMALIZATION__PATH_NONE;
+	case NORMALIZE_MERGE_SLASHES: return FOIL__CONF__PATH_NORMALIZATION__PATH_MERGE_SLASHES;
+	case NORMALIZE_DECODE_AND_MERGE: return FOIL__CONF__PATH_NORMALIZATION__PATH_DECODE_AND_MERGE_SLASHES;
+	case NORMALIZE_DEFAULT:
+	case NORMALIZE_BASE: break;
+	}
+	return FOIL__CONF__PATH_NORMALIZATION__PATH_BASE;
+}
+
+static bool is_off(const struct header_switch *s)
+{
+	return s && s->disabled.is_true;
+}
+
+static void hcm_headers(Foil__Conf__HttpConnectionManager *m, const struct proxy_headers *h)
+{
+	m->has_envoy_debug_headers_off = m->has_request_id_off = m->has_attempt_count_off = true;
+	m->envoy_debug_headers_off = is_off(h->envoy_debug_headers);
+	m->request_id_off = is_off(h->request_id);
+	m->attempt_count_off = is_off(h->attempt_count);
+	m->has_add_forwarded_host = m->has_add_forwarded_port = m->has_preserve_header_case = true;
+	m->add_forwarded_host = h->x_forwarded_host && h->x_forwarded_host->enabled.is_true;
+	m->add_forwarded_port = h->x_forwarded_port && h->x_forwarded_port->enabled.is_true;
+	m->preserve_header_case = h->preserve_case.is_true;
+	m->has_server_header = true;
+	m->server_header = is_off(h->server) ? FOIL__CONF__SERVER_HEADER__SERVER_PASS_THROUGH : FOIL__CONF__SERVER_HEADER__SERVER_OVERWRITE;
+}
+
+static bool accepts_http10(const struct proxy_config *p)
+{
+	const char *value = p ? compile_label(&p->environment, "ISTIO_META_HTTP10") : NULL;
+
+	return value && (strcmp(value, "1") == 0 || strcmp(value, "true") == 0);
+}
+
+Foil__Conf__HttpConnectionManager *compile_hcm(struct compile *c, const char *routes, bool is_gateway)
+{
+	const struct mesh_config *mesh = c->model->mesh;
+	const struct proxy_config *proxy = mesh->proxy;
+	Foil__Conf__HttpConnectionManager *m = ARENA_NEW(c->arena, Foil__Conf__HttpConnectionManager);
+
+	foil__conf__http_connection_manager__init(m);
+	m->routes = word(routes);
+	m->has_use_remote_address = m->has_path_normalization = m->has_idle_timeout_us = m->has_stream_idle_timeout_us = true;
+	m->use_remote_address = is_gateway;
+	m->path_normalization = normalization(mesh);
+	m->idle_timeout_us = IDLE_US;
+	m->has_max_request_headers_kib = m->has_max_request_headers_count = m->has_accept_http10 = true;
+	m->max_request_headers_kib = REQUEST_HEADERS_KIB;
+	m->max_request_headers_count = REQUEST_HEADERS_COUNT;
+	m->accept_http10 = !is_gateway || accepts_http10(proxy); /* HD-15 */
+	m->scheme = word("http");
+	if (is_gateway && proxy && proxy->topology) {
+		m->has_xff_num_trusted_hops = true;
+		m->xff_num_trusted_hops = (uint32_t)proxy->topology->num_trusted_proxies.value;
+	}
+	if (proxy && proxy->headers)
+		hcm_headers(m, proxy->headers);
+	if (!is_gateway)
+		m->server_name = word("envoy"); /* HD-8 */
+	return m;
+}
+
+Foil__Conf__VirtualHost *compile_vhost(struct compile *c, const char *host, uint32_t port, uint32_t n_domains)
+{
+	Foil__Conf__VirtualHost *v = ARENA_NEW(c->arena, Foil__Conf__VirtualHost);
+
+	foil__conf__virtual_host__init(v);
+	v->name = arena_printf(c->arena, "%s:%u", host, port);
+	v->domains = ARENA_ARRAY(c->arena, char *, n_domains);
+	v->has_include_attempt_count = true;
+	v->include_attempt_count = 1;
+	return v;
+}
+
+void compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n)
+{
+	Foil__Conf__RouteConfig rc = FOIL__CONF__ROUTE_CONFIG__INIT;
+
+	rc.name = word(name);
+	rc.virtual_hosts = vhosts;
+	rc.n_virtual_hosts = n;
+	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, name, &rc.base);
+}

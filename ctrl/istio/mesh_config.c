@@ -1,0 +1,135 @@
+/* The field tables of MeshConfig (ConfigMap istio of the root namespace, key mesh) and of what is read of ProxyConfig: features.md CFG-9, HD-8, GW-16.
+ * Rows in the API's order. What is IGNORED concerns istiod, sidecars or tracing and telemetry of later issues. */
+#include "ctrl/istio/rows.h"
+
+static const char *const outbound_words[] = {"REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS", NULL};
+static const struct istio_field outbound_rows[] = {ROW(outbound_policy, mode, "mode", F_ENUM, .words = outbound_words)};
+static const struct istio_table table_outbound = TABLE(outbound_policy, "OutboundTrafficPolicy", outbound_rows);
+
+static const char *const normalization_words[] = {"DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES", NULL};
+static const struct istio_field normalization_rows[] = {ROW(path_normalization, normalization, "normalization", F_ENUM, .words = normalization_words)};
+static const struct istio_table table_normalization = TABLE(path_normalization, "ProxyPathNormalization", normalization_rows);
+
+static const char *const xfcc_words[] = {"UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY", NULL};
+static const struct istio_field topology_rows[] = {
+	ROW(gateway_topology, num_trusted_proxies, "numTrustedProxies", F_INT, .min = 0, .max = 1000),
+	ROW(gateway_topology, forward_client_cert, "forwardClientCertDetails", F_ENUM, .words = xfcc_words),
+	ROW_REFUSED("proxyProtocol", "no PROXY header is read on gateway listeners"),
+};
+static const struct istio_table table_topology = TABLE(gateway_topology, "Topology", topology_rows);
+
+static const struct istio_field switch_rows[] = {
+	ROW(header_switch, disabled, "disabled", F_BOOL),
+	ROW(header_switch, enabled, "enabled", F_BOOL),
+	ROW(header_switch, value, "value", F_STRING),
+};
+static const struct istio_table table_switch = TABLE(header_switch, "ProxyHeaders", switch_rows);
+static const struct istio_field proxy_headers_rows[] = {
+	ROW_IGNORED("forwardedClientCert", "of sidecars' inbound side"),
+	ROW_IGNORED("setCurrentClientCertDetails", "of sidecars' inbound side"),
+	ROW(proxy_headers, request_id, "requestId", F_OBJECT, .table = &table_switch),
+	ROW(proxy_headers, server, "server", F_OBJECT, .table = &table_switch),
+	ROW(proxy_headers, attempt_count, "attemptCount", F_OBJECT, .table = &table_switch),
+	ROW(proxy_headers, envoy_debug_headers, "envoyDebugHeaders", F_OBJECT, .table = &table_switch),
+	ROW_IGNORED("metadataExchangeHeaders", "none are sent"),
+	ROW(proxy_headers, preserve_case, "preserveHttp1HeaderCase", F_BOOL),
+	ROW(proxy_headers, x_forwarded_host, "xForwardedHost", F_OBJECT, .table = &table_switch),
+	ROW(proxy_headers, x_forwarded_port, "xForwardedPort", F_OBJECT, .table = &table_switch),
+};
+static const struct istio_table table_proxy_headers = TABLE(proxy_headers, "ProxyHeaders", proxy_headers_rows);
+
+static const char envoy_note[] = "of the Envoy process or of istio-agent";
+static const struct istio_field proxy_rows[] = {
+	ROW(proxy_config, topology, "gatewayTopology", F_OBJECT, .table = &table_topology),
+	ROW(proxy_config, headers, "proxyHeaders", F_OBJECT, .table = &table_proxy_headers),
+	ROW(proxy_config, drain_duration, "drainDuration", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW(proxy_config, environment, "proxyMetadata", F_STRING_MAP),
+	ROW_IGNORED("configPath", envoy_note),
+	ROW_IGNORED("binaryPath", envoy_note),
+	ROW_IGNORED("serviceCluster", envoy_note),
+	ROW_IGNORED("tracingServiceName", envoy_note),
+	ROW_IGNORED("discoveryAddress", envoy_note),
+	ROW_IGNORED("proxyAdminPort", envoy_note),
+	ROW_IGNORED("controlPlaneAuthPolicy", envoy_note),
+	ROW_IGNORED("customConfigFile", envoy_note),
+	ROW_IGNORED("statNameLength", envoy_note),
+	ROW_IGNORED("concurrency", "the node file says how many workers there are"),
+	ROW_IGNORED("proxyBootstrapTemplatePath", envoy_note),
+	ROW_IGNORED("interceptionMode", envoy_note),
+	ROW_IGNORED("tracing", "no spans are sent"),
+	ROW_IGNORED("envoyAccessLogService", "the access log is a file"),
+	ROW_IGNORED("envoyMetricsService", "metrics are scraped"),
+	ROW_IGNORED("statusPort", "the agent serves 15021"),
+	ROW_IGNORED("extraStatTags", envoy_note),
+	ROW_IGNORED("terminationDrainDuration", "the node file's drain_s"),
+	ROW_IGNORED("meshId", envoy_note),
+	ROW_IGNORED("readinessProbe", envoy_note),
+	ROW_IGNORED("proxyStatsMatcher", "all metrics are there"),
+	ROW_IGNORED("holdApplicationUntilProxyStarts", envoy_note),
+	ROW_IGNORED("caCertificatesPem", envoy_note),
+	ROW_IGNORED("image", envoy_note),
+	ROW_IGNORED("privateKeyProvider", envoy_note),
+	ROW_IGNORED("fileFlushInterval", envoy_note),
+	ROW_IGNORED("fileFlushMinSizeKb", envoy_note),
+	ROW_IGNORED("statsCompression", envoy_note),
+	ROW_IGNORED("runtimeValues", envoy_note),
+	ROW_IGNORED("zipkinAddress", "no spans are sent"),
+};
+static const struct istio_table table_proxy = TABLE(proxy_config, "ProxyConfig", proxy_rows, .is_loose = true);
+
+static const char *const encoding_words[] = {"TEXT", "JSON", NULL};
+static const char istiod_note[] = "of istiod";
+static const char sidecar_note[] = "of sidecars and their capture of traffic";
+static const struct istio_field mesh_rows[] = {
+	ROW_IGNORED("proxyListenPort", sidecar_note),
+	ROW_IGNORED("proxyInboundListenPort", sidecar_note),
+	ROW_IGNORED("proxyHttpPort", sidecar_note),
+	ROW(mesh_config, connect_timeout, "connectTimeout", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW_IGNORED("protocolDetectionTimeout", "no protocol is detected"),
+	ROW(mesh_config, keepalive, "tcpKeepalive", F_OBJECT, .table = &table_tcp_keepalive),
+	ROW_IGNORED("ingressClass", istiod_note),
+	ROW_IGNORED("ingressService", istiod_note),
+	ROW_IGNORED("ingressControllerMode", istiod_note),
+	ROW_IGNORED("ingressSelector", istiod_note),
+	ROW_IGNORED("enableTracing", "no spans are sent"),
+	ROW(mesh_config, access_log_file, "accessLogFile", F_STRING),
+	ROW(mesh_config, access_log_format, "accessLogFormat", F_STRING),
+	ROW(mesh_config, access_log_encoding, "accessLogEncoding", F_ENUM, .words = encoding_words),
+	ROW_IGNORED("enableEnvoyAccessLogService", "the access log is a file"),
+	ROW_IGNORED("disableEnvoyListenerLog", "no log of listeners"),
+	ROW(mesh_config, proxy, "defaultConfig", F_OBJECT, .table = &table_proxy),
+	ROW(mesh_config, outbound, "outboundTrafficPolicy", F_OBJECT, .table = &table_outbound),
+	ROW_IGNORED("inboundTrafficPolicy", sidecar_note),
+	ROW_IGNORED("configSources", istiod_note),
+	ROW_IGNORED("enableAutoMtls", "connections to workloads are plaintext"),
+	ROW(mesh_config, trust_domain, "trustDomain", F_STRING),
+	ROW_IGNORED("trustDomainAliases", "no peer's identity is read"),
+	ROW_IGNORED("caCertificates", istiod_note),
+	ROW(mesh_config, service_export_to, "defaultServiceExportTo", F_STRINGS),
+	ROW(mesh_config, virtual_service_export_to, "defaultVirtualServiceExportTo", F_STRINGS),
+	ROW(mesh_config, destination_rule_export_to, "defaultDestinationRuleExportTo", F_STRINGS),
+	ROW(mesh_config, root_namespace, "rootNamespace", F_STRING, .min = 1, .max = 63),
+	ROW_IGNORED("localityLbSetting", "localities are not weighed"),
+	ROW_IGNORED("dnsRefreshRate", "no names are resolved"),
+	ROW_IGNORED("h2UpgradePolicy", "the port's protocol decides"),
+	ROW_IGNORED("inboundClusterStatName", "names of metrics do not change"),
+	ROW_IGNORED("outboundClusterStatName", "names of metrics do not change"),
+	ROW_IGNORED("certificates", istiod_note),
+	ROW_IGNORED("thriftConfig", istiod_note),
+	ROW_IGNORED("serviceSettings", istiod_note),
+	ROW_IGNORED("enablePrometheusMerge", sidecar_note),
+	ROW_IGNORED("verifyCertificateAtClient", istiod_note),
+	ROW_IGNORED("discoverySelectors", istiod_note),
+	ROW(mesh_config, normalization, "pathNormalization", F_OBJECT, .table = &table_normalization),
+	ROW(mesh_config, retry, "defaultHttpRetryPolicy", F_OBJECT, .table = &table_retries),
+	ROW_IGNORED("defaultInboundHttpRetryPolicy", sidecar_note),
+	ROW_IGNORED("meshMTLS", "connections to workloads are plaintext"),
+	ROW_IGNORED("tlsDefaults", "no TLS is spoken"),
+	ROW_IGNORED("extensionProviders", "used by Telemetry and AuthorizationPolicy, which are refused by name"),
+	ROW_IGNORED("defaultProviders", "used by Telemetry and AuthorizationPolicy, which are refused by name"),
+	ROW_IGNORED("serviceScopeConfigs", istiod_note),
+	ROW_IGNORED("serviceEntryVisibility", istiod_note),
+	ROW_IGNORED("ca", istiod_note),
+	ROW_IGNORED("defaultTrafficPolicy", "see DestinationRule"),
+};
+const struct istio_table table_mesh_config = TABLE(mesh_config, "MeshConfig", mesh_rows, .is_loose = true);

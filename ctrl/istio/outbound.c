@@ -1,0 +1,274 @@
+/* Services at their own addresses, where these lie in the node's service ranges: what a client's sidecar would do (features.md VS-3, VS-5, VS-56, SE-11).
+ * The table of an HTTP port has all services with that port, as a sidecar's has; each service address has its listener. */
+#include "ctrl/istio/compile.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PORT_PLAIN_HTTP 80
+
+static char *word(const char *text)
+{
+	return (char *)(uintptr_t)text; /* protobuf-c's structs want it writable; they are only packed */
+}
+
+/* Ports that some served address has with HTTP: each needs its table. */
+struct http_ports {
+	struct istio_map tables; /* "8080" -> struct table */
+};
+
+struct table {
+	uint32_t port;
+	struct {
+		const struct service **list; /* with an HTTP port of this number */
+		uint32_t n, n_room;
+	} services;
+	struct istio_map short_names; /* name -> its only service, or NULL when several have it */
+	struct istio_map domains;     /* in use */
+	struct {
+		Foil__Conf__VirtualHost **list;
+		uint32_t n, n_room;
+	} vhosts;
+};
+
+static bool is_served(const struct compile *c, const char *address)
+{
+	for (size_t i = 0; i < c->node->n_service_cidrs; i++)
+		if (compile_cidr_has(c->node->service_cidrs[i], address))
+			return true;
+	return c->node->is_any;
+}
+
+static struct route_scope scope_of(const struct service *s, uint32_t port)
+{
+	return (struct route_scope){.gateway = MESH_GATEWAY, .port = port, .client_namespace = s->namespace};
+}
+
+/* ---- VirtualServices of the mesh ---- */
+
+/* The one that has the host: exact, else the longest wildcard. */
+static const struct vs *mesh_vs(const struct compile *c, const char *host)
+{
+	const struct vs *v = map_get(&c->mesh_vs, host);
+
+	for (const char *dot = strchr(host, '.'); dot && !v; dot = strchr(dot + 1, '.'))
+		v = map_get(&c->mesh_vs, arena_printf(c->arena, "*%s", dot));
+	return v ? v : map_get(&c->mesh_vs, "*");
+}
+
+static bool is_visible(const struct compile *c, const struct vs *v, const char *namespace)
+{
+	return compile_is_exported(&v->spec->export_to, &c->model->mesh->virtual_service_export_to, v->source->namespace, namespace);
+}
+
+/* ---- http ---- */
+
+static void add_domain(struct compile *c, struct table *t, Foil__Conf__VirtualHost *v, const char *domain)
+{
+	bool is_new;
+
+	(void)map_put(c->arena, &t->domains, domain, &is_new);
+	if (is_new)
+		v->domains[v->n_domains++] = word(domain);
+}
+
+static void service_domains(struct compile *c, struct table *t, Foil__Conf__VirtualHost *v, const struct service *s)
+{
+	add_domain(c, t, v, s->host);
+	if (s->is_k8s) {
+		add_domain(c, t, v, arena_printf(c->arena, "%s.", s->host));
+		add_domain(c, t, v, arena_printf(c->arena, "%s.%s.svc", s->name, s->namespace));
+		add_domain(c, t, v, arena_printf(c->arena, "%s.%s", s->name, s->namespace));
+		if (map_get(&t->short_names, s->name) == s) /* which namespace a client is in is not known: only a name without a second meaning */
+			add_domain(c, t, v, s->name);
+		if (s->is_headless)
+			add_domain(c, t, v, arena_printf(c->arena, "*.%s", s->host));
+	} else if (s->host[0] != '*') {
+		add_domain(c, t, v, arena_printf(c->arena, "%s.", s->host));
+	}
+	for (uint32_t i = 0; i < s->n_vips; i++) /* as Host has it */
+		add_domain(c, t, v, strchr(s->vips[i], ':') ? arena_printf(c->arena, "[%s]", s->vips[i]) : s->vips[i]);
+}
+
+static void push_vhost(struct compile *c, struct table *t, Foil__Conf__VirtualHost *v)
+{
+	if (v->n_domains)
+		ARENA_PUSH(c->arena, &t->vhosts, v);
+}
+
+static void service_vhost(struct compile *c, struct table *t, struct service *s)
+{
+	const struct vs *v = mesh_vs(c, s->host);
+	struct route_scope scope = scope_of(s, t->port);
+	struct route_list routes = {0};
+	Foil__Conf__VirtualHost *out = compile_vhost(c, s->host, t->port, 6 + s->n_vips);
+
+	if (v && is_visible(c, v, s->namespace))
+		routes_of_http(c, v, &scope, &routes);
+	if (routes.n == 0) { /* VS-61 */
+		struct cluster_ref *ref = clusters_ref(c, s, s->host, NULL, t->port, s->namespace, true);
+		ARENA_PUSH(c->arena, &routes, routes_default(c, ref, s, t->port));
+	}
+	service_domains(c, t, out, s);
+	out->routes = routes.list;
+	out->n_routes = routes.n;
+	push_vhost(c, t, out);
+}
+
+/* Hosts of VirtualServices that no service has: on port 80 only, as Istio does it. */
+static void bare_vhosts(struct compile *c, struct table *t)
+{
+	for (uint32_t i = 0; i < c->mesh_vs.n; i++) {
+		const char *host = c->mesh_vs.entries[i].key;
+		const struct vs *v = c->mesh_vs.entries[i].value;
+		if (host[0] == '*' || registry_find(c, host) || v->n_http == 0)
+			continue;
+		struct route_scope scope = {.gateway = MESH_GATEWAY, .port = t->port, .client_namespace = v->source->namespace};
+		struct route_list routes = {0};
+		routes_of_http(c, v, &scope, &routes);
+		Foil__Conf__VirtualHost *out = compile_vhost(c, host, t->port, 1);
+		add_domain(c, t, out, host);
+		out->routes = routes.list;
+		out->n_routes = routes.n;
+		if (routes.n)
+			push_vhost(c, t, out);
+	}
+}
+
+/* SE-11: a host that nobody has. */
+static void unknown_vhost(struct compile *c, struct table *t)
+{
+	const struct outbound_policy *p = c->model->mesh->outbound;
+	bool only_known = p && p->mode.is_set && p->mode.value == OUTBOUND_REGISTRY_ONLY;
+	Foil__Conf__VirtualHost *v = compile_vhost(c, only_known ? "block_all" : "allow_any", t->port, 1);
+	bool is_new;
+	void **place = map_put(c->arena, &c->clusters, CLUSTER_PASSTHROUGH, &is_new);
+
+	if (is_new) {
+		struct cluster_ref *fresh = ARENA_NEW(c->arena, struct cluster_ref);
+		fresh->name = CLUSTER_PASSTHROUGH;
+		*place = fresh;
+	}
+	Foil__Conf__Route *r = routes_default(c, *place, NULL, t->port);
+	v->name = r->name = word(only_known ? "block_all" : "allow_any");
+	if (only_known) {
+		r->action_case = FOIL__CONF__ROUTE__ACTION_DIRECT_RESPONSE;
+		r->direct_response = ARENA_NEW(c->arena, Foil__Conf__DirectResponse);
+		foil__conf__direct_response__init(r->direct_response);
+		r->direct_response->has_status = true;
+		r->direct_response->status = 502;
+	}
+	v->routes = ARENA_ARRAY(c->arena, Foil__Conf__Route *, 1);
+	v->routes[v->n_routes++] = r;
+	v->domains[v->n_domains++] = word("*");
+	push_vhost(c, t, v);
+}
+
+static struct table *table_of(struct compile *c, struct http_ports *all, uint32_t port)
+{
+	bool is_new;
+	void **place = map_put(c->arena, &all->tables, arena_printf(c->arena, "%u", port), &is_new);
+
+	if (is_new) {
+		struct table *t = ARENA_NEW(c->arena, struct table);
+		t->port = port;
+		*place = t;
+	}
+	return *place;
+}
+
+static void fill_table(struct compile *c, struct table *t)
+{
+	bool is_new;
+
+	for (uint32_t i = 0; i < t->services.n; i++) {
+		const struct service *s = t->services.list[i];
+		void **place = map_put(c->arena, &t->short_names, s->name, &is_new);
+		*place = is_new ? (void *)(uintptr_t)s : NULL; /* compared only */
+	}
+	for (uint32_t i = 0; i < t->services.n; i++)
+		service_vhost(c, t, (struct service *)(uintptr_t)t->services.list[i]); /* the registry's own */
+	if (t->port == PORT_PLAIN_HTTP)
+		bare_vhosts(c, t);
+	unknown_vhost(c, t);
+	compile_route_config(c, arena_printf(c->arena, "%u", t->port), t->vhosts.list, t->vhosts.n);
+}
+
+/* ---- listeners ---- */
+
+static void http_listener(struct compile *c, const struct service *s, const struct service_port *p, const char *vip)
+{
+	Foil__Conf__FilterChain *chain = compile_chain(c, s->host, s->source, p->at);
+
+	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
+	chain->http = compile_hcm(c, arena_printf(c->arena, "%u", p->number), false);
+	compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &chain, 1);
+}
+
+static void tcp_listener(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
+{
+	const struct vs *v = mesh_vs(c, s->host);
+	struct route_scope scope = scope_of(s, p->number);
+	Foil__Conf__TcpProxy *t = v && is_visible(c, v, s->namespace) ? routes_of_tcp(c, v, &scope, vip) : NULL;
+	Foil__Conf__FilterChain *chain = compile_chain(c, s->host, s->source, p->at);
+
+	if (p->protocol == PROTO_AUTO)
+		compile_report(c, ISTIO_WARNING, "IST0118", s->source, p->at, "", "the protocol of port %u (\"%s\") is not known and is not detected: it is served as TCP; "
+			       "name the port http-... or tcp-..., or set appProtocol", p->number, p->name ? p->name : "");
+	if (!t)
+		t = routes_tcp_to(c, clusters_ref(c, s, s->host, NULL, p->number, s->namespace, false), s);
+	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
+	chain->tcp = t;
+	compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &chain, 1);
+}
+
+static bool has_served_address(const struct compile *c, const struct service *s)
+{
+	for (uint32_t i = 0; i < s->n_vips; i++)
+		if (is_served(c, s->vips[i]))
+			return true;
+	return false;
+}
+
+static void serve(struct compile *c, struct service *s)
+{
+	for (uint32_t i = 0; i < s->n_ports; i++) {
+		const struct service_port *p = &s->ports[i];
+		for (uint32_t j = 0; j < s->n_vips; j++) {
+			if (!is_served(c, s->vips[j]) || p->protocol == PROTO_UDP)
+				continue;
+			if (registry_is_http(p->protocol))
+				http_listener(c, s, p, s->vips[j]);
+			else
+				tcp_listener(c, s, p, s->vips[j]);
+		}
+	}
+}
+
+void outbound_compile(struct compile *c)
+{
+	struct http_ports all = {0};
+
+	for (uint32_t i = 0; i < c->services.n; i++) {
+		const struct service *s = c->services.list[i];
+		for (uint32_t j = 0; has_served_address(c, s) && j < s->n_ports; j++)
+			if (registry_is_http(s->ports[j].protocol))
+				(void)table_of(c, &all, s->ports[j].number);
+	}
+	if (all.tables.n == 0 && c->node->n_service_cidrs == 0 && !c->node->is_any)
+		return;
+	for (uint32_t i = 0; i < c->services.n; i++) {
+		const struct service *s = c->services.list[i];
+		if (map_get(&c->services_by_host, s->host) != s)
+			continue; /* another, older one has this host */
+		for (uint32_t j = 0; j < s->n_ports; j++) {
+			struct table *t = map_get(&all.tables, arena_printf(c->arena, "%u", s->ports[j].number));
+			if (t && registry_is_http(s->ports[j].protocol))
+				ARENA_PUSH(c->arena, &t->services, s);
+		}
+	}
+	for (uint32_t i = 0; i < all.tables.n; i++)
+		fill_table(c, all.tables.entries[i].value);
+	for (uint32_t i = 0; i < c->services.n; i++)
+		serve(c, c->services.list[i]);
+}

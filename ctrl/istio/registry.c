@@ -1,0 +1,530 @@
+/* Services, whatever resource they come from, with their ports, addresses and endpoints; and the DestinationRules that apply to them.
+ * features.md SE-1..SE-10, WE-1..WE-3, K8-1..K8-3, DR-1, DR-2. A host that several resources claim: Kubernetes before ServiceEntry, then the oldest. */
+#include "ctrl/istio/compile.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- protocols ---- */
+
+enum port_protocol registry_protocol_word(const char *word, size_t n)
+{
+	static const struct {
+		const char *name;
+		enum port_protocol protocol;
+	} names[] = {{"http", PROTO_HTTP}, {"http2", PROTO_HTTP2}, {"grpc", PROTO_GRPC}, {"grpc-web", PROTO_GRPC_WEB}, {"https", PROTO_HTTPS},
+		     {"tls", PROTO_TLS}, {"tcp", PROTO_TCP}, {"mongo", PROTO_TCP}, {"mysql", PROTO_TCP}, {"redis", PROTO_TCP}, {"udp", PROTO_UDP},
+		     {"kubernetes.io/h2c", PROTO_HTTP2}, {"kubernetes.io/ws", PROTO_HTTP}, {"kubernetes.io/wss", PROTO_HTTPS}};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strlen(names[i].name) == n && strncasecmp(word, names[i].name, n) == 0)
+			return names[i].protocol;
+	return PROTO_AUTO;
+}
+
+enum port_protocol registry_protocol(const char *name, uint32_t number)
+{
+	if (name) {
+		if (strncasecmp(name, "grpc-web", 8) == 0 && (name[8] == 0 || name[8] == '-'))
+			return PROTO_GRPC_WEB;
+		enum port_protocol p = registry_protocol_word(name, strcspn(name, "-"));
+		if (p != PROTO_AUTO)
+			return p;
+	}
+	return number == 25 || number == 53 || number == 3306 || number == 27017 ? PROTO_TCP : PROTO_AUTO; /* K8-2 */
+}
+
+bool registry_is_http(enum port_protocol p)
+{
+	return p == PROTO_HTTP || p == PROTO_HTTP2 || p == PROTO_GRPC || p == PROTO_GRPC_WEB;
+}
+
+/* ---- services ---- */
+
+static void add_service(struct compile *c, struct service *s)
+{
+	bool is_new;
+	struct service **place = (struct service **)map_put(c->arena, &c->services_by_host, s->host, &is_new);
+
+	for (; *place; place = &(*place)->next_same_host) {
+		if (strcmp((*place)->namespace, s->namespace) == 0) {
+			compile_report(c, ISTIO_WARNING, "HF0011", s->source, s->source->node->at, "spec.hosts",
+				       "the host %s is already that of %s: only its endpoints are added to that one", s->host, (*place)->source->id);
+			break;
+		}
+	}
+	if (!*place)
+		*place = s;
+	ARENA_PUSH(c->arena, &c->services, s);
+}
+
+/* Addresses that stand for one host: "a.b.c.d" and "a.b.c.d/32". */
+static void add_vip(struct compile *c, struct service *s, const char *text)
+{
+	char *copy = arena_copy(c->arena, text, strlen(text)), *slash = strchr(copy, '/');
+
+	if (slash) {
+		if (strcmp(slash, strchr(copy, ':') ? "/128" : "/32") != 0)
+			return;
+		*slash = 0;
+	}
+	if (istio_is_ip(copy) && strcmp(copy, "0.0.0.0") != 0)
+		s->vips[s->n_vips++] = copy;
+}
+
+static void service_entry_ports(struct compile *c, struct service *s, const struct service_entry *e)
+{
+	s->ports = ARENA_ARRAY(c->arena, struct service_port, e->ports.n);
+	for (uint32_t i = 0; i < e->ports.n; i++) {
+		const struct object_port *p = ISTIO_ITEM(e->ports, struct object_port, i);
+		enum port_protocol protocol = p->protocol && p->protocol[0] ? registry_protocol_word(p->protocol, strlen(p->protocol))
+									    : registry_protocol(p->name, (uint32_t)p->number.value);
+		s->ports[s->n_ports++] = (struct service_port){.number = (uint32_t)p->number.value, .name = p->name, .protocol = protocol, .at = p->head.node->at,
+			.target = {.is_set = p->target_port.value != 0, .number = (uint32_t)p->target_port.value}};
+	}
+}
+
+static struct service *service_entry_host(struct compile *c, const struct resource *r, const struct service_entry *e, uint32_t i)
+{
+	struct service *s = ARENA_NEW(c->arena, struct service);
+
+	s->host = arena_lower(c->arena, e->hosts.list[i]);
+	s->namespace = r->namespace;
+	s->name = s->host; /* Istio: the service's name is its host */
+	s->source = r;
+	s->export_to = e->export_to.n ? &e->export_to : NULL;
+	s->resolution = (enum se_resolution)e->resolution.value;
+	s->is_external = e->location.value == LOCATION_MESH_EXTERNAL;
+	s->publish_not_ready = false;
+	s->vips = ARENA_ARRAY(c->arena, const char *, e->addresses.n);
+	for (uint32_t j = 0; j < e->addresses.n; j++)
+		add_vip(c, s, e->addresses.list[j]);
+	service_entry_ports(c, s, e);
+	return s;
+}
+
+static struct instance *instance_of_entry(struct compile *c, const struct workload_entry *w, const struct resource *r)
+{
+	struct instance *in = ARENA_NEW(c->arena, struct instance);
+
+	*in = (struct instance){.address = w->address, .port_map = &w->ports, .labels = &w->labels, .locality = w->locality, .namespace = r->namespace,
+				.workload = r->row->id == KIND_WORKLOAD_ENTRY ? r->name : NULL, .weight = w->weight.value ? (uint32_t)w->weight.value : 1,
+				.is_ready = true};
+	return in;
+}
+
+static struct instance *instance_of_pod(struct compile *c, const struct resource *r)
+{
+	const struct k8s_pod *pod = r->spec;
+	const struct doc_node *owner = doc_find(doc_find(r->node, "metadata"), "ownerReferences");
+	struct instance *in = ARENA_NEW(c->arena, struct instance);
+
+	*in = (struct instance){.address = pod->status->pod_ip, .pod = pod, .labels = &r->labels, .namespace = r->namespace, .weight = 1,
+				.locality = compile_label(&r->labels, "istio-locality"), .workload = r->name,
+				.is_ready = !pod->status->phase || strcmp(pod->status->phase, "Running") == 0};
+	if (owner && owner->type == DOC_LIST && owner->n_children) { /* the Deployment's name: a ReplicaSet's without its hash */
+		const char *name = doc_text(owner->children[0], "name"), *kind = doc_text(owner->children[0], "kind");
+		const char *dash = name && kind && strcmp(kind, "ReplicaSet") == 0 ? strrchr(name, '-') : NULL;
+		if (name)
+			in->workload = dash ? arena_copy(c->arena, name, (size_t)(dash - name)) : name;
+	}
+	return in;
+}
+
+/* ---- selectors: pods and WorkloadEntries by their labels ---- */
+
+/* "namespace|key=value" -> instance_list, so that a selector looks at those that share its first label only. */
+struct label_index {
+	struct istio_map by_label;
+	struct istio_map by_namespace; /* for the empty selector */
+};
+
+static void index_instance(struct compile *c, struct istio_map *map, const char *key, struct instance *in)
+{
+	bool is_new;
+	void **place = map_put(c->arena, map, key, &is_new);
+
+	if (is_new)
+		*place = ARENA_NEW(c->arena, struct instance_list);
+	struct instance_list *list = *place;
+	ARENA_PUSH(c->arena, list, in);
+}
+
+static void index_labels(struct compile *c, struct label_index *index, struct instance *in)
+{
+	for (uint32_t i = 0; i < in->labels->n; i++)
+		index_instance(c, &index->by_label, arena_printf(c->arena, "%s|%s=%s", in->namespace, in->labels->keys[i], in->labels->values[i]), in);
+	index_instance(c, &index->by_namespace, in->namespace, in);
+}
+
+static void index_workloads(struct compile *c, struct label_index *pods, struct label_index *entries)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_POD];
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct k8s_pod *pod = list->list[i]->spec;
+		if (pod->status && pod->status->pod_ip && istio_is_ip(pod->status->pod_ip))
+			index_labels(c, pods, instance_of_pod(c, list->list[i]));
+	}
+	list = &c->model->kinds[KIND_WORKLOAD_ENTRY];
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct workload_entry *w = list->list[i]->spec;
+		if (istio_is_ip(w->address))
+			index_labels(c, entries, instance_of_entry(c, w, list->list[i]));
+		else
+			compile_report(c, ISTIO_ERROR, "HF0005", list->list[i], doc_at(w->head.node, "address"), "spec.address",
+				       "not supported: a name (%.80s); give the IP address", w->address);
+	}
+}
+
+static void select_workloads(struct compile *c, const struct label_index *index, const char *namespace, const struct istio_string_map *selector,
+			     struct instance_list *to)
+{
+	const struct instance_list *from;
+
+	if (selector->n)
+		from = map_get(&index->by_label, arena_printf(c->arena, "%s|%s=%s", namespace, selector->keys[0], selector->values[0]));
+	else
+		from = map_get(&index->by_namespace, namespace);
+	for (uint32_t i = 0; from && i < from->n; i++)
+		if (compile_labels_have(from->list[i]->labels, selector))
+			ARENA_PUSH(c->arena, to, from->list[i]);
+}
+
+/* ---- ServiceEntries ---- */
+
+static void add_service_entries(struct compile *c, const struct label_index *pods, const struct label_index *entries)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_SERVICE_ENTRY];
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct resource *r = list->list[i];
+		const struct service_entry *e = r->spec;
+		struct instance_list instances = {0};
+		for (uint32_t j = 0; j < e->endpoints.n; j++)
+			ARENA_PUSH(c->arena, &instances, instance_of_entry(c, ISTIO_ITEM(e->endpoints, struct workload_entry, j), r));
+		if (e->selector) {
+			select_workloads(c, pods, r->namespace, &e->selector->labels, &instances);
+			select_workloads(c, entries, r->namespace, &e->selector->labels, &instances);
+		}
+		for (uint32_t j = 0; j < e->hosts.n; j++) {
+			struct service *s = service_entry_host(c, r, e, j);
+			s->instances = instances; /* shared: nobody adds to it afterwards but by a copy */
+			add_service(c, s);
+		}
+	}
+}
+
+/* ---- Kubernetes Services ---- */
+
+static void k8s_ports(struct compile *c, struct service *s, const struct k8s_service_spec *spec)
+{
+	s->ports = ARENA_ARRAY(c->arena, struct service_port, spec->ports.n);
+	for (uint32_t i = 0; i < spec->ports.n; i++) {
+		const struct k8s_service_port *p = ISTIO_ITEM(spec->ports, struct k8s_service_port, i);
+		enum port_protocol protocol = p->app_protocol ? registry_protocol_word(p->app_protocol, strlen(p->app_protocol)) : PROTO_AUTO;
+		if (protocol == PROTO_AUTO)
+			protocol = registry_protocol(p->name, (uint32_t)p->port.value);
+		if (p->protocol && strcmp(p->protocol, "TCP") != 0)
+			protocol = PROTO_UDP; /* and SCTP: not served */
+		s->ports[s->n_ports++] = (struct service_port){.number = (uint32_t)p->port.value, .name = p->name ? p->name : "", .protocol = protocol,
+							      .target = p->target_port, .at = p->head.node->at};
+	}
+}
+
+static void k8s_vips(struct compile *c, struct service *s, const struct k8s_service *k)
+{
+	const struct k8s_service_spec *spec = k->spec;
+	uint32_t n_ingress = k->status && k->status->load_balancer ? k->status->load_balancer->ingress.n : 0;
+
+	s->vips = ARENA_ARRAY(c->arena, const char *, 1 + spec->cluster_ips.n + spec->external_ips.n + n_ingress);
+	if (spec->cluster_ip && spec->cluster_ips.n == 0)
+		add_vip(c, s, spec->cluster_ip);
+	for (uint32_t i = 0; i < spec->cluster_ips.n; i++)
+		add_vip(c, s, spec->cluster_ips.list[i]);
+	for (uint32_t i = 0; i < spec->external_ips.n; i++)
+		add_vip(c, s, spec->external_ips.list[i]);
+	for (uint32_t i = 0; i < n_ingress; i++) {
+		const struct k8s_ingress_ip *in = ISTIO_ITEM(k->status->load_balancer->ingress, struct k8s_ingress_ip, i);
+		if (in->ip)
+			add_vip(c, s, in->ip);
+	}
+	s->is_headless = spec->cluster_ip && strcmp(spec->cluster_ip, "None") == 0;
+}
+
+static struct service *k8s_service_of(struct compile *c, const struct resource *r, const struct k8s_service *k)
+{
+	struct service *s = ARENA_NEW(c->arena, struct service);
+
+	s->host = arena_lower(c->arena, arena_printf(c->arena, "%s.%s.svc.cluster.local", r->name, r->namespace));
+	s->namespace = r->namespace;
+	s->name = r->name;
+	s->source = r;
+	s->is_k8s = true;
+	s->resolution = RESOLUTION_STATIC;
+	s->publish_not_ready = k->spec->publish_not_ready.is_true;
+	k8s_ports(c, s, k->spec);
+	k8s_vips(c, s, k);
+	return s;
+}
+
+static struct instance *k8s_instance(struct compile *c, const char *address, const struct k8s_target_ref *ref, const char *zone, const char *namespace)
+{
+	static const struct istio_string_map no_labels;
+	struct instance *in = ARENA_NEW(c->arena, struct instance);
+	const struct resource *pod = NULL;
+
+	if (ref && ref->kind && ref->name && strcmp(ref->kind, "Pod") == 0)
+		pod = map_get(&c->pods, arena_printf(c->arena, "%s/%s", ref->namespace ? ref->namespace : namespace, ref->name));
+	if (!pod)
+		pod = map_get(&c->pods_by_ip, address);
+	if (pod)
+		*in = *instance_of_pod(c, pod);
+	else
+		*in = (struct instance){.labels = &no_labels, .namespace = namespace, .weight = 1};
+	in->address = address;
+	in->is_ready = true;
+	if (zone && !in->locality)
+		in->locality = arena_printf(c->arena, "/%s", zone);
+	return in;
+}
+
+static void add_slice(struct compile *c, struct service *s, const struct resource *r)
+{
+	const struct k8s_endpoint_slice *slice = r->spec;
+
+	if (slice->address_type && strcmp(slice->address_type, "FQDN") == 0) {
+		compile_report(c, ISTIO_ERROR, "HF0005", r, doc_at(r->node, "addressType"), "addressType", "not supported: names; give IP addresses");
+		return;
+	}
+	for (uint32_t i = 0; i < slice->endpoints.n; i++) {
+		const struct k8s_slice_endpoint *e = ISTIO_ITEM(slice->endpoints, struct k8s_slice_endpoint, i);
+		for (uint32_t j = 0; j < e->addresses.n; j++) {
+			if (!istio_is_ip(e->addresses.list[j])) {
+				compile_report(c, ISTIO_ERROR, "IST0106", r, e->head.node->at, "endpoints.addresses", "\"%.60s\" is not an IP address",
+					       e->addresses.list[j]);
+				continue;
+			}
+			struct instance *in = k8s_instance(c, e->addresses.list[j], e->target_ref, e->zone, r->namespace);
+			in->slice_ports = &slice->ports;
+			in->is_ready = !e->conditions || !e->conditions->ready.is_set || e->conditions->ready.is_true;
+			ARENA_PUSH(c->arena, &s->instances, in);
+		}
+	}
+}
+
+static void add_addresses(struct compile *c, struct service *s, const struct resource *r, const struct istio_list *addresses,
+			  const struct istio_list *ports, bool is_ready)
+{
+	for (uint32_t i = 0; i < addresses->n; i++) {
+		const struct k8s_endpoint_address *a = ISTIO_ITEM(*addresses, struct k8s_endpoint_address, i);
+		if (!a->ip || !istio_is_ip(a->ip)) {
+			compile_report(c, ISTIO_ERROR, "IST0106", r, a->head.node->at, "subsets.addresses.ip", "\"%.60s\" is not an IP address", a->ip ? a->ip : "");
+			continue;
+		}
+		struct instance *in = k8s_instance(c, a->ip, a->target_ref, NULL, r->namespace);
+		in->slice_ports = ports;
+		in->is_ready = is_ready;
+		ARENA_PUSH(c->arena, &s->instances, in);
+	}
+}
+
+static void add_k8s_endpoints(struct compile *c, struct service *s, const struct resource *r)
+{
+	const struct k8s_endpoints *e = r->spec;
+
+	for (uint32_t i = 0; i < e->subsets.n; i++) {
+		const struct k8s_endpoint_subset *sub = ISTIO_ITEM(e->subsets, struct k8s_endpoint_subset, i);
+		add_addresses(c, s, r, &sub->addresses, &sub->ports, true);
+		add_addresses(c, s, r, &sub->not_ready, &sub->ports, false);
+	}
+}
+
+/* "namespace/service" -> resource_list of the slices that carry its name. */
+static void index_slices(struct compile *c, struct istio_map *slices)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_ENDPOINT_SLICE];
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		struct resource *r = list->list[i];
+		const char *name = compile_label(&r->labels, "kubernetes.io/service-name");
+		bool is_new;
+		if (!name) {
+			compile_report(c, ISTIO_WARNING, "HF0012", r, r->node->at, "metadata.labels",
+				       "belongs to no Service: the label kubernetes.io/service-name is missing");
+			continue;
+		}
+		void **place = map_put(c->arena, slices, arena_printf(c->arena, "%s/%s", r->namespace, name), &is_new);
+		if (is_new)
+			*place = ARENA_NEW(c->arena, struct resource_list);
+		struct resource_list *of_service = *place;
+		ARENA_PUSH(c->arena, of_service, r);
+	}
+}
+
+static void add_k8s_services(struct compile *c, const struct label_index *pods)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_SERVICE];
+	struct istio_map slices = {0};
+
+	index_slices(c, &slices);
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct resource *r = list->list[i];
+		const struct k8s_service *k = r->spec;
+		if (!k->spec)
+			continue;
+		if (k->spec->type && strcmp(k->spec->type, "ExternalName") == 0) {
+			compile_report(c, ISTIO_ERROR, "HF0005", r, doc_at(k->spec->head.node, "type"), "spec.type",
+				       "not supported: ExternalName; write a ServiceEntry with the addresses");
+			continue;
+		}
+		struct service *s = k8s_service_of(c, r, k);
+		const struct resource_list *own = map_get(&slices, arena_printf(c->arena, "%s/%s", r->namespace, r->name));
+		const struct resource *endpoints = map_get(&c->model->by_id, arena_printf(c->arena, "Endpoints/%s/%s", r->namespace, r->name));
+		for (uint32_t j = 0; own && j < own->n; j++)
+			add_slice(c, s, own->list[j]);
+		if (!own && endpoints)
+			add_k8s_endpoints(c, s, endpoints);
+		if (!own && !endpoints && k->spec->selector.n) /* no controller made slices: the pods that it would find */
+			select_workloads(c, pods, r->namespace, &k->spec->selector, &s->instances);
+		add_service(c, s);
+	}
+}
+
+static void index_pods(struct compile *c)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_POD];
+	bool is_new;
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		struct resource *r = list->list[i];
+		const struct k8s_pod *pod = r->spec;
+		if (!pod->status || !pod->status->pod_ip)
+			continue;
+		*map_put(c->arena, &c->pods, arena_printf(c->arena, "%s/%s", r->namespace, r->name), &is_new) = r;
+		*map_put(c->arena, &c->pods_by_ip, pod->status->pod_ip, &is_new) = r;
+	}
+}
+
+/* Endpoints of a second resource with the same host and namespace go to the first one (SE-10). */
+static void unite_instances(struct compile *c)
+{
+	for (uint32_t i = 0; i < c->services.n; i++) {
+		const struct service *s = c->services.list[i];
+		struct service *first = map_get(&c->services_by_host, s->host);
+		while (first && strcmp(first->namespace, s->namespace) != 0)
+			first = first->next_same_host;
+		if (!first || first == s)
+			continue;
+		struct instance_list both = {0};
+		for (uint32_t j = 0; j < first->instances.n; j++)
+			ARENA_PUSH(c->arena, &both, first->instances.list[j]);
+		for (uint32_t j = 0; j < s->instances.n; j++)
+			ARENA_PUSH(c->arena, &both, s->instances.list[j]);
+		first->instances = both;
+	}
+}
+
+/* ---- DestinationRules ---- */
+
+static void add_rule(struct compile *c, const struct resource *r)
+{
+	const struct destination_rule *rule = r->spec;
+	const char *host = compile_fqdn(c, rule->host, r->namespace);
+	bool is_new;
+	void **place = map_put(c->arena, &c->rules, arena_printf(c->arena, "%s/%s", r->namespace, host), &is_new);
+
+	if (is_new) {
+		struct merged_rule *fresh = ARENA_NEW(c->arena, struct merged_rule);
+		fresh->source = r;
+		fresh->rule = rule;
+		fresh->host = host;
+		*place = fresh;
+	}
+	struct merged_rule *m = *place;
+	if (!is_new && rule->policy)
+		compile_report(c, ISTIO_WARNING, "HF0013", r, doc_at(rule->head.node, "trafficPolicy"), "spec.trafficPolicy",
+			       "%s, which is older, is for the same host: its trafficPolicy is used, and only the subsets of this one", m->source->id);
+	for (uint32_t i = 0; i < rule->subsets.n; i++) {
+		const struct subset *s = ISTIO_ITEM(rule->subsets, struct subset, i);
+		if (registry_subset(m, s->name)) {
+			compile_report(c, ISTIO_WARNING, "HF0013", r, s->head.node->at, "spec.subsets", "the subset %s is already one of %s: that one is used", s->name,
+				       m->source->id);
+			continue;
+		}
+		ARENA_PUSH(c->arena, &m->subsets, s);
+		ARENA_PUSH(c->arena, &m->subset_sources, r);
+	}
+}
+
+const struct subset *registry_subset(const struct merged_rule *r, const char *name)
+{
+	for (uint32_t i = 0; r && i < r->subsets.n; i++)
+		if (strcmp(r->subsets.list[i]->name, name) == 0)
+			return r->subsets.list[i];
+	return NULL;
+}
+
+/* The rule of a namespace with the most specific host, when the client's namespace may see it. */
+static const struct merged_rule *rule_in(const struct compile *c, const char *namespace, const char *host, const char *client_namespace, bool only_private)
+{
+	const char *rest = host;
+	const char *key = arena_printf(c->arena, "%s/%s", namespace, host);
+
+	for (;;) {
+		const struct merged_rule *m = map_get(&c->rules, key);
+		if (m && compile_is_exported(&m->rule->export_to, &c->model->mesh->destination_rule_export_to, namespace, client_namespace)) {
+			bool is_private = m->rule->export_to.n == 1 && strcmp(m->rule->export_to.list[0], ".") == 0;
+			if (!only_private || is_private)
+				return m;
+		}
+		rest = rest ? strchr(rest + (rest != host), '.') : NULL;
+		if (rest) {
+			key = arena_printf(c->arena, "%s/*%s", namespace, rest);
+		} else if (strcmp(key + strlen(namespace), "/*") != 0) {
+			key = arena_printf(c->arena, "%s/*", namespace);
+			rest = NULL;
+		} else {
+			return NULL;
+		}
+	}
+}
+
+const struct merged_rule *registry_rule(const struct compile *c, const struct service *s, const char *client_namespace)
+{
+	bool from_root = strcmp(client_namespace, c->root_namespace) == 0;
+	const struct merged_rule *m = rule_in(c, client_namespace, s->host, client_namespace, from_root);
+
+	if (!m)
+		m = rule_in(c, s->namespace, s->host, client_namespace, false);
+	return m ? m : rule_in(c, c->root_namespace, s->host, client_namespace, false);
+}
+
+/* ---- finding ---- */
+
+struct service *registry_find(const struct compile *c, const char *host)
+{
+	return map_get(&c->services_by_host, host);
+}
+
+const struct service_port *registry_port(const struct service *s, uint32_t number)
+{
+	for (uint32_t i = 0; i < s->n_ports; i++)
+		if (s->ports[i].number == number)
+			return &s->ports[i];
+	return NULL;
+}
+
+void registry_build(struct compile *c)
+{
+	struct label_index pods = {0}, entries = {0};
+
+	index_pods(c);
+	index_workloads(c, &pods, &entries);
+	add_k8s_services(c, &pods);
+	add_service_entries(c, &pods, &entries);
+	unite_instances(c);
+	for (uint32_t i = 0; i < c->model->kinds[KIND_DESTINATION_RULE].n; i++)
+		add_rule(c, c->model->kinds[KIND_DESTINATION_RULE].list[i]);
+}

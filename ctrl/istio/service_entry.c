@@ -1,0 +1,200 @@
+/* The field tables of ServiceEntry, WorkloadEntry and Sidecar (features.md SE-1..SE-12, WE-1..WE-3, SC-1..SC-6). */
+#include "ctrl/istio/rows.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- WorkloadEntry, also inline ---- */
+
+static void check_workload_entry(struct istio_decode *d, void *object)
+{
+	struct workload_entry *w = object;
+
+	if (!w->address || !w->address[0])
+		decode_error(d, "IST0106", &w->head, "address", "needs an address: an IP address");
+	else if (strncmp(w->address, "unix:", 5) == 0)
+		decode_error(d, "HF0005", &w->head, "address", "not supported: a Unix socket is not reachable from the data plane; give an IP address");
+}
+
+static const struct istio_field workload_entry_rows[] = {
+	ROW(workload_entry, address, "address", F_STRING),
+	ROW(workload_entry, ports, "ports", F_INT_MAP, .min = 1, .max = PORT_MAX),
+	ROW(workload_entry, labels, "labels", F_STRING_MAP),
+	ROW(workload_entry, network, "network", F_STRING),
+	ROW(workload_entry, locality, "locality", F_STRING),
+	ROW(workload_entry, weight, "weight", F_INT, .min = 0, .max = UINT32_MAX),
+	ROW(workload_entry, service_account, "serviceAccount", F_STRING),
+};
+const struct istio_table table_workload_entry = TABLE(workload_entry, "WorkloadEntry", workload_entry_rows, .check = check_workload_entry);
+
+/* ---- ServiceEntry ---- */
+
+static const struct istio_field port_rows[] = {
+	ROW(object_port, number, "number", F_INT, .min = 1, .max = PORT_MAX),
+	ROW(object_port, protocol, "protocol", F_STRING, .min = 0, .max = 256),
+	ROW(object_port, name, "name", F_STRING, .min = 1, .max = 256),
+	ROW(object_port, target_port, "targetPort", F_INT, .min = 0, .max = PORT_MAX),
+};
+
+static void check_port(struct istio_decode *d, void *object)
+{
+	struct object_port *p = object;
+
+	if (!p->number.is_set)
+		decode_error(d, "IST0106", &p->head, "number", "a port needs a number");
+	if (!p->name)
+		decode_error(d, "IST0106", &p->head, "name", "a port needs a name");
+}
+
+static const struct istio_table table_port = TABLE(object_port, "ServicePort", port_rows, .check = check_port);
+
+static const char *const locations[] = {"MESH_EXTERNAL", "MESH_INTERNAL", NULL};
+static const char *const resolutions[] = {"NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS", NULL};
+static const struct istio_field service_entry_rows[] = {
+	ROW(service_entry, hosts, "hosts", F_STRINGS, .min = 1, .max = 256),
+	ROW(service_entry, addresses, "addresses", F_STRINGS, .min = 0, .max = 256),
+	ROW(service_entry, ports, "ports", F_OBJECTS, .table = &table_port, .min = 0, .max = 256),
+	ROW(service_entry, location, "location", F_ENUM, .words = locations),
+	ROW(service_entry, resolution, "resolution", F_ENUM, .words = resolutions),
+	ROW(service_entry, endpoints, "endpoints", F_OBJECTS, .table = &table_workload_entry, .min = 0, .max = 100000),
+	ROW(service_entry, selector, "workloadSelector", F_OBJECT, .table = &table_workload_selector),
+	ROW(service_entry, export_to, "exportTo", F_STRINGS),
+	ROW(service_entry, subject_alt_names, "subjectAltNames", F_STRINGS),
+};
+
+static void check_hosts(struct istio_decode *d, const struct service_entry *s)
+{
+	for (uint32_t i = 0; i < s->hosts.n; i++)
+		if (strcmp(s->hosts.list[i], "*") == 0)
+			decode_error(d, "IST0106", &s->head, "hosts", "a host cannot be \"*\": name the hosts, or use \"*.example.com\"");
+		else if (!istio_is_host(s->hosts.list[i], true))
+			decode_error(d, "IST0106", &s->head, "hosts", "\"%.80s\" is not a host", s->hosts.list[i]);
+	for (uint32_t i = 0; i < s->addresses.n; i++)
+		if (!istio_is_cidr(s->addresses.list[i]))
+			decode_error(d, "IST0106", &s->head, "addresses", "\"%.60s\" is not an address with or without /length", s->addresses.list[i]);
+}
+
+static void check_ports(struct istio_decode *d, const struct service_entry *s)
+{
+	for (uint32_t i = 0; i < s->ports.n; i++)
+		for (uint32_t j = 0; j < i; j++) {
+			const struct object_port *a = ISTIO_ITEM(s->ports, struct object_port, i), *b = ISTIO_ITEM(s->ports, struct object_port, j);
+			if (a->number.value == b->number.value)
+				decode_error(d, "IST0106", &a->head, "number", "a second port %lld", (long long)a->number.value);
+			if (strcmp(a->name, b->name) == 0)
+				decode_error(d, "IST0106", &a->head, "name", "a second port named \"%.80s\"", a->name);
+		}
+}
+
+static void check_endpoints(struct istio_decode *d, const struct service_entry *s)
+{
+	for (uint32_t i = 0; i < s->endpoints.n; i++) {
+		const struct workload_entry *w = ISTIO_ITEM(s->endpoints, struct workload_entry, i);
+		if (s->resolution.value == RESOLUTION_STATIC && !istio_is_ip(w->address))
+			decode_error(d, "IST0106", &w->head, "address", "\"%.60s\" is not an IP address, which resolution STATIC needs", w->address);
+	}
+}
+
+static void check_service_entry(struct istio_decode *d, void *object)
+{
+	struct service_entry *s = object;
+	int64_t how = s->resolution.value;
+
+	if (s->hosts.n == 0)
+		decode_error(d, "IST0106", &s->head, "hosts", "a ServiceEntry needs hosts");
+	if (s->ports.n == 0)
+		decode_error(d, "IST0106", &s->head, "ports", "a ServiceEntry needs ports");
+	if (s->endpoints.n && s->selector)
+		decode_error(d, "IST0106", &s->head, "workloadSelector", "endpoints and workloadSelector exclude each other");
+	if (how == RESOLUTION_NONE && s->endpoints.n)
+		decode_error(d, "IST0106", &s->head, "endpoints", "resolution NONE takes no endpoints: set resolution: STATIC");
+	if (how == RESOLUTION_DYNAMIC_DNS)
+		decode_error(d, "HF0005", &s->head, "resolution", "not supported: DYNAMIC_DNS; use STATIC with endpoints");
+	check_hosts(d, s);
+	check_ports(d, s);
+	check_endpoints(d, s);
+}
+
+const struct istio_table table_service_entry = TABLE(service_entry, "ServiceEntry", service_entry_rows, .check = check_service_entry);
+
+/* ---- Sidecar: accepted, of little meaning to a node that is nobody's sidecar ---- */
+
+struct sidecar {
+	struct istio_head head;
+};
+static const char sidecar_note[] = "concerns the proxy beside a workload, which this node is not";
+static const struct istio_field sidecar_rows[] = {
+	ROW_IGNORED("workloadSelector", sidecar_note),
+	ROW_IGNORED("ingress", sidecar_note),
+	ROW_IGNORED("egress", sidecar_note),
+	ROW_IGNORED("outboundTrafficPolicy", sidecar_note),
+	ROW_IGNORED("inboundConnectionPool", sidecar_note),
+};
+
+static void check_sidecar(struct istio_decode *d, void *object)
+{
+	struct sidecar *s = object;
+
+	decode_warning(d, "HF0006", &s->head, "", "accepted, but it limits nothing here: it %s", sidecar_note);
+}
+
+const struct istio_table table_sidecar = TABLE(sidecar, "Sidecar", sidecar_rows, .check = check_sidecar);
+
+/* ---- shared checks ---- */
+
+bool istio_is_ip(const char *text)
+{
+	unsigned char bytes[16];
+
+	return inet_pton(AF_INET, text, bytes) == 1 || inet_pton(AF_INET6, text, bytes) == 1;
+}
+
+bool istio_is_cidr(const char *text)
+{
+	char address[64];
+	size_t n = strcspn(text, "/");
+
+	if (n >= sizeof(address))
+		return false;
+	memcpy(address, text, n);
+	address[n] = 0;
+	if (!istio_is_ip(address))
+		return false;
+	if (!text[n])
+		return true;
+	size_t digits = strspn(text + n + 1, "0123456789");
+	return digits >= 1 && digits <= 3 && !text[n + 1 + digits] && strtoul(text + n + 1, NULL, 10) <= (strchr(address, ':') ? 128u : 32u);
+}
+
+static bool is_label(const char *s, size_t n)
+{
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+
+	return n >= 1 && n <= 63 && strspn(s, chars) >= n && s[0] != '-' && s[n - 1] != '-';
+}
+
+bool istio_is_host(const char *host, bool wildcard_allowed)
+{
+	if (strlen(host) > 253)
+		return false;
+	if (host[0] == '*') {
+		if (!wildcard_allowed)
+			return false;
+		if (!host[1])
+			return true;
+		if (host[1] != '.' || !host[2])
+			return false;
+		host += 2;
+	}
+	for (;;) {
+		size_t n = strcspn(host, ".");
+		if (!is_label(host, n))
+			return false;
+		host += n;
+		if (!*host)
+			return true;
+		if (!*++host)
+			return true; /* a trailing dot */
+	}
+}
