@@ -191,7 +191,8 @@ enum h1_read h1_read_block(struct foil_worker *w, struct http_conn *c, bool may_
 
 	if (x->buf_bytes == 0 && c->s->rx.head) {
 		struct foil_slice seg = foil_mbuf_slice(c->s->rx.head);
-		switch (h1_block_scan(&x->block, seg.data, seg.n_bytes, &end)) {
+		uint32_t n = FOIL_MIN(seg.n_bytes, c->limits.head_bytes_max + 1);
+		switch (h1_block_scan(&x->block, seg.data, n, &end)) {
 		case H1_BLOCK_BARE_LF:
 			return H1_READ_BARE_LF;
 		case H1_BLOCK_FOUND:

@@ -39,6 +39,8 @@ static void add_headers(struct h1_side *side, const struct http_headers *h)
 
 static void message_ended(struct h1_side *side)
 {
+	for (uint32_t i = 0; i < side->n_body; i++)
+		side->body_sum = (side->body_sum ^ (uint8_t)side->body[i]) * 0x100000001b3ull;
 	say(side, "%s|%u:%.*s\n", side->line, side->n_body, (int)FOIL_MIN(side->n_body, 4096u), side->body);
 	side->n_body = 0;
 }
@@ -63,6 +65,8 @@ static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 		add_to_line(side, "%.*s %.*s host=%.*s", (int)head->method_text.n_bytes, head->method_text.data, (int)head->path.n_bytes,
 			    head->path.data, (int)head->authority.n_bytes, head->authority.data);
 	add_headers(side, &head->headers);
+	if (side->head_hook)
+		side->head_hook(w, side, head);
 	if (end)
 		message_ended(side);
 	if (side->closes_in_head) {
@@ -221,6 +225,7 @@ static void side_reset(struct h1_side *side, bool is_open)
 	side->n_body = 0;
 	side->n_heads = side->n_bad = side->n_complete = side->n_reset = side->n_closed = side->n_ready = side->n_writable = 0;
 	side->n_data_calls = 0;
+	side->body_sum = 0;
 	side->takes_trailers = takes_trailers;
 	side->reply = reply;
 	fake_init(&side->f, is_open);

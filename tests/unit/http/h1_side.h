@@ -41,6 +41,8 @@ struct h1_side {
 	uint32_t n_body;
 	char tx[256 * 1024];      /* what side_tx took, NUL-terminated */
 	struct foil_arena arena;  /* client side */
+	uint64_t body_sum;        /* of the bodies of whole messages, for comparing runs */
+	void (*head_hook)(struct foil_worker *w, struct h1_side *side, const struct http_head *head);
 };
 
 void side_server(struct foil_worker *w, struct h1_side *side, const struct http_limits *limits);
