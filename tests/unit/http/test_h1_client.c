@@ -485,8 +485,8 @@ static void test_a_large_body_comes_by_reference(void **state)
 
 static const char *const conversations[] = {
 	"HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-Abc: y\r\n\r\nhello world",
-	"HTTP/1.1 103 H\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nwiki\r\n000B\r\n"
-	"pedia in it\r\n0\r\nX-T: 1\r\nY:2\r\n\r\n",
+	("HTTP/1.1 103 H\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nwiki\r\n000B\r\n"
+	 "pedia in it\r\n0\r\nX-T: 1\r\nY:2\r\n\r\n"),
 	"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwikiX\r\n",
 	"HTTP/1.1 200 OK\r\nX : 1\r\n\r\n",
 	"HTTP/1.0 200 OK\r\n\r\nuntil close",

@@ -671,8 +671,8 @@ static void test_an_idle_connection_owns_a_small_block_and_nothing_else(void **s
 static const char *const conversations[] = {
 	"GET /x HTTP/1.1\r\nHost: a.example\r\nX-Long-Header-Name: value\r\n\r\n",
 	"\r\nPOST /l HTTP/1.1\r\nHost: a.example\r\nContent-Length: 11\r\nX: y\r\n\r\nhello worldGET /2 HTTP/1.1\r\nhost: b.example\r\n\r\n",
-	"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nwiki\r\n000B\r\npedia in it\r\n0\r\nX-T: 1\r\nY:2\r\n\r\n"
-	"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+	("POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nwiki\r\n000B\r\npedia in it\r\n0\r\nX-T: 1\r\nY:2\r\n\r\n"
+	 "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
 	"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwikiX\r\n",
 	"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwiki\r\n0\r\nX Y: 1\r\n\r\n",
 	"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
