@@ -41,8 +41,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 	size_t n_format = end ? (size_t)(end - data) - 1 : n_bytes - 1;
 	struct foil_slice sent = end ? foil_slice_of(end + 1, n_bytes - n_format - 2) : (struct foil_slice){NULL, 0};
 	struct foil_error err;
-	for (size_t i = 1; i <= n_format; i++)
-		has_own_controls |= data[i] < 0x20 || data[i] == 0x7f || data[i] >= 0x80 || (data[i] == '%' && i < n_format && (data[i + 1] == 'n' || data[i + 1] == 't'));
+	for (size_t i = 1; i <= n_format; i++) {
+		bool is_time_control = data[i] == '%' && i < n_format && (data[i + 1] == 'n' || data[i + 1] == 't');
+		has_own_controls |= data[i] < 0x20 || data[i] == 0x7f || data[i] >= 0x80 || is_time_control;
+	}
 	struct tele_format *f = tele_format_new(foil_slice_of(data + 1, n_format), is_json, &err);
 	if (!f)
 		return 0;

@@ -10,12 +10,14 @@ static struct expo expo;
 static void test_checker_refuses_what_scrapers_refuse(void **state)
 {
 	static const char *const bad[] = {
-		"a 1\n", "# TYPE a counter\nb 1\n", "# TYPE a counter\na 1", "# TYPE a counter\na -1\n", "# TYPE a counter\na x\n", "# TYPE a counter\na{b=1} 1\n",
+		"a 1\n", "# TYPE a counter\nb 1\n", "# TYPE a counter\na 1", "# TYPE a counter\na -1\n", "# TYPE a counter\na x\n",
+		"# TYPE a counter\na{b=1} 1\n",
 		"# TYPE a counter\na{b=\"\\x\"} 1\n", "# TYPE a counter\na{b=\"1\",b=\"2\"} 1\n", "# TYPE a counter\na{b=\"1\"} 1\na{b=\"1\"} 2\n",
 		"# TYPE a counter\na 1\n# TYPE b gauge\nb 1\n# TYPE a counter\n", "# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"+Inf\"} 1\n",
 		"# TYPE a histogram\na_bucket{le=\"1\"} 2\na_sum 1\n", "# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\na_sum 1\na_count 2\n",
 		"# TYPE 1a counter\n", "# TYPE a nonsense\n", "#TYPE a counter\n"};
-	static const char good[] = "# HELP a b\\nc\n# TYPE a histogram\na_bucket{x=\"\\\"\",le=\"0.5\"} 0\na_bucket{x=\"\\\"\",le=\"+Inf\"} 3\na_sum{x=\"\\\"\"} 4.5\n"
+	static const char good[] = "# HELP a b\\nc\n# TYPE a histogram\na_bucket{x=\"\\\"\",le=\"0.5\"} 0\na_bucket{x=\"\\\"\",le=\"+Inf\"} 3\n"
+				   "a_sum{x=\"\\\"\"} 4.5\n"
 				   "a_count{x=\"\\\"\"} 3\n# TYPE b gauge\nb -1\n";
 	for (size_t i = 0; i < FOIL_COUNT_OF(bad); i++)
 		if (expo_check(&expo, bad[i], strlen(bad[i])))

@@ -152,7 +152,7 @@ static int get(uint16_t port, const char *path, char **body, size_t *n_body)
 	(void)close(fd);
 	text[n] = 0;
 	char *blank = strstr(text, "\r\n\r\n");
-	int status = n > 12 ? atoi(text + 9) : 0;
+	int status = n > 12 ? (int)strtol(text + 9, NULL, 10) : 0;
 	if (blank) {
 		*n_body = n - (size_t)(blank + 4 - text);
 		*body = malloc(*n_body + 1);
@@ -184,7 +184,8 @@ static json_t *wait_for(const char *state, const char *not_version)
 	for (uint64_t end = now_ms() + WAIT_MS; now_ms() < end; (void)usleep(5000)) {
 		fake_node_turn(&node);
 		json_t *j = status_now();
-		if (j && strcmp(text_at(j, "snapshot", "state"), state) == 0 && (!not_version || strcmp(text_at(j, "snapshot", "version"), not_version) != 0))
+		bool is_there = j && strcmp(text_at(j, "snapshot", "state"), state) == 0;
+		if (is_there && (!not_version || strcmp(text_at(j, "snapshot", "version"), not_version) != 0))
 			return j;
 		json_decref(j);
 	}
@@ -514,7 +515,8 @@ static void test_metrics_of_the_data_plane_come_through_its_segment(void **state
 
 static void test_second_agent_on_the_same_ports_says_who_has_them(void **state)
 {
-	char *const argv[] = {(char *)(uintptr_t)program, (char[]){"--config"}, config, (char[]){"--socket"}, socket_path, (char[]){"--address"}, address, NULL};
+	char *const argv[] = {(char *)(uintptr_t)program, (char[]){"--config"}, config, (char[]){"--socket"}, socket_path,
+			      (char[]){"--address"}, address, NULL};
 	char other_log[80];
 	int status;
 	start_agent();
