@@ -152,13 +152,14 @@ static int memory_add(struct args *a, const struct nic_eal_params *p, struct foi
 	int rc = arg_add(a, "-m") ? -E2BIG : arg_add(a, "%u", want_mb);
 
 	if (free_mb >= want_mb)
-		return rc;
+		return rc ? rc : arg_add(a, "--in-memory");
 	if (p->hugepages == NIC_HUGEPAGES_REQUIRE)
 		return foil_error_set(err, -ENOMEM, "%u MB of hugepages are wanted and %llu MB are free; reserve them with ./foil setup, or set "
 				      "memory.hugepages to auto", want_mb, (unsigned long long)free_mb);
 	if (p->hugepages == NIC_HUGEPAGES_AUTO)
 		nic_notice(p->notice, p->notice_arg, "%u MB of hugepages are wanted and %llu MB are free: using ordinary pages, which is slower; "
 			   "./foil setup reserves them", want_mb, (unsigned long long)free_mb);
+	rc = rc ? rc : arg_add(a, "--no-shconf"); /* EAL 22.11 refuses --in-memory together with --no-huge */
 	return rc ? rc : arg_add(a, "--no-huge");
 }
 
@@ -191,7 +192,6 @@ static int args_make(struct args *a, const struct nic_eal_params *p, struct foil
 	rc = arg_add(a, "%s", p->program ? p->program : "hydrofoil");
 	rc = rc ? rc : lcores_add(a, cpus, n_workers);
 	rc = rc ? rc : arg_add(a, "--main-lcore=0");
-	rc = rc ? rc : arg_add(a, "--in-memory");
 	rc = rc ? rc : arg_add(a, "--no-telemetry");
 	rc = rc ? rc : arg_add(a, "--file-prefix=%s", p->file_prefix ? p->file_prefix : "hydrofoil");
 	rc = rc ? rc : arg_add(a, "--log-level=%u", p->log_level ? p->log_level : 4);
