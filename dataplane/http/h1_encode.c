@@ -135,7 +135,7 @@ static void put_end(struct writer *o, const struct h1_encode_params *p, bool is_
 		put(o, FOIL_SLICE("connection: close\r\n"));
 	else if (p->says_keep_alive)
 		put(o, FOIL_SLICE("connection: keep-alive\r\n"));
-	if (p->framing == H1_FRAME_CHUNKED) {
+	if (p->framing == H1_FRAME_CHUNKED || p->says_chunked) {
 		put(o, FOIL_SLICE("transfer-encoding: chunked\r\n"));
 	} else if (p->framing == H1_FRAME_LENGTH || p->says_length) {
 		put(o, FOIL_SLICE("content-length: "));

@@ -142,6 +142,7 @@ struct h1_encode_params {
 	enum h1_framing framing;
 	uint64_t content_length;   /* LENGTH */
 	bool says_length;          /* write content-length even though framing is NONE (HEAD, 304) */
+	bool says_chunked;         /* the same for transfer-encoding: the answer to HEAD has no length that is known */
 	bool says_close, says_keep_alive, is_http10;
 };
 /* Appends the head to out. 0, -ENOBUFS, or -EBADMSG for a head that no peer may see (control bytes); out is unchanged on failure. */

@@ -80,6 +80,8 @@ static struct h1_encode_params response_framing(struct h1_exchange *x, const str
 	if (x->method == HTTP_METHOD_HEAD || head->status == 304) { /* the length that there would be, if it is known */
 		p.says_length = head->body == HTTP_BODY_LENGTH;
 		p.content_length = head->content_length;
+		/* Envoy's way (judge: match, HEAD /none): GET would be chunked, and HEAD says so (RFC 9112 6.1 allows it) */
+		p.says_chunked = !p.says_length && x->method == HTTP_METHOD_HEAD && !status_has_no_body(head->status) && !x->is_http10;
 	} else if (status_has_no_body(head->status)) {
 		p.framing = H1_FRAME_NONE;
 	} else if (end) {

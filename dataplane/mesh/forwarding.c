@@ -179,7 +179,7 @@ static int put_port(const struct forwarding *f)
 static void remove_strangers_headers(struct http_headers *h, bool at_edge)
 {
 	static const uint16_t edge[] = {HTTP_HDR_X_ENVOY_DECORATOR_OPERATION, HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
-					HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE};
+					HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE, HTTP_HDR_X_ENVOY_ORIGINAL_PATH};
 	static const uint16_t always[] = {
 		HTTP_HDR_X_ENVOY_RETRIABLE_STATUS_CODES, HTTP_HDR_X_ENVOY_RETRIABLE_HEADER_NAMES, HTTP_HDR_X_ENVOY_RETRY_ON, HTTP_HDR_X_ENVOY_RETRY_GRPC_ON,
 		HTTP_HDR_X_ENVOY_MAX_RETRIES, HTTP_HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
@@ -199,6 +199,8 @@ static int put_origin(const struct forwarding *f, const struct mesh_forwarding_r
 	char text[ADDR_TEXT_BYTES];
 
 	http_header_remove(&f->head->headers, http_header_name(HTTP_HDR_X_ENVOY_INTERNAL));
+	/* HD-10: without a client certificate of its own, what a client says of one is nobody's (judge: plain) */
+	http_header_remove(&f->head->headers, http_header_name(HTTP_HDR_X_FORWARDED_CLIENT_CERT));
 	if (r->is_internal)
 		return set_static(f, HTTP_HDR_X_ENVOY_INTERNAL, FOIL_SLICE("true"));
 	remove_strangers_headers(&f->head->headers, f->p->hcm->use_remote_address);
