@@ -176,9 +176,11 @@ static void on_closed(struct foil_worker *w, struct stream *s, enum stream_end w
 	e->closed = true;
 	e->why = why;
 	f->done_us = f->sim->now_us;
-	if (why == STREAM_END_FIN && (!s->rx_eof || e->n_got != peer->n_sent))
+	if (why == STREAM_END_FIN && !f->sim->scenario->raw_input && (!s->rx_eof || e->n_got != peer->n_sent))
 		sim_fail(f->sim, "flow %u side %u: ended in order with %llu of %llu bytes", f->id, e->side, (unsigned long long)e->n_got,
 			 (unsigned long long)peer->n_sent);
+	if (why == STREAM_END_CONNECT_TIMEOUT && f->sim->l[0].p.loss_ppm >= 50000)
+		f->may_fail = true; /* seven SYNs lost in a row happen there */
 	if (why != STREAM_END_FIN && !f->may_fail)
 		sim_fail(f->sim, "flow %u side %u: ended with %d after %llu bytes in and %llu out", f->id, e->side, (int)why,
 			 (unsigned long long)e->n_got, (unsigned long long)e->n_sent);

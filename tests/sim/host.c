@@ -107,8 +107,6 @@ void sim_host_down(struct sim_host *h)
 	h->up = false;
 	foil_worker_set_current(&h->w);
 	tcp_fini(&h->w);
-	for (uint16_t i = 0; i < h->port.n_tx; i++)
-		rte_pktmbuf_free(h->port.tx[i]);
 	net_fini(&h->w);
 	foil_worker_fini(&h->w);
 	sim_host_feed(h);

@@ -94,8 +94,12 @@ static bool is_lost(struct sim *s, struct sim_link *l, const uint8_t *frame, uin
 	const struct sim_link_params *p = &l->p;
 	bool lost = false;
 
+	struct sim_tcp t;
+
 	if (p->down_every_us && s->now_us % p->down_every_us < p->down_for_us)
 		return true;
+	if (p->loss_ppm < 1000000 && !sim_tcp_parse(frame, n_bytes, &t))
+		return false; /* a neighbour that misses three questions is an unreachable host: not what loss is to show */
 	if (p->loss_every && l->n_frames % p->loss_every == 0)
 		lost = true;
 	lost |= sim_chance(s, p->loss_ppm);

@@ -231,7 +231,7 @@ static void setup_flap(struct sim *s)
 	struct sim_link_params p = path(s);
 
 	p.down_every_us = sim_pick(s, 1000000, 20000000);
-	p.down_for_us = sim_pick(s, 10000, (uint32_t)(p.down_every_us / 2));
+	p.down_for_us = sim_pick(s, 10000, (uint32_t)(p.down_every_us / 5));
 	both_links(s, &p);
 	some_params(s);
 	/* begins while the link is up: a neighbour that does not answer is an unreachable host */

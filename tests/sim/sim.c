@@ -138,7 +138,8 @@ static void reset(struct sim *s, const struct sim_scenario *scenario, uint64_t s
 		s->l[i] = (struct sim_link){.sim = s, .to = !i, .p = {.delay_us = 1000}};
 		s->h[i].n_crashes = 0;
 		s->h[i].wants_turns = false;
-		s->h[i].tcp = (struct tcp_params){.conns_max = 512, .time_wait_max = 512, .syn_backlog_max = 64, .msl_us = 30000000};
+		s->h[i].tcp = (struct tcp_params){.conns_max = 512, .time_wait_max = 512, .syn_backlog_max = 64, .msl_us = 30000000,
+					    .rx_window_bytes = 256u << 10, .rx_window_bytes_max = 4u << 20};
 	}
 }
 
