@@ -22,7 +22,7 @@ struct istio_arena {
 void *arena_alloc(struct istio_arena *a, size_t n);
 void arena_fini(struct istio_arena *a);
 char *arena_copy(struct istio_arena *a, const char *text, size_t n); /* 0-terminated */
-char *arena_printf(struct istio_arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+char *arena_printf(struct istio_arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3), nonnull(2)));
 char *arena_lower(struct istio_arena *a, const char *text);
 
 #define ARENA_NEW(a, type) ((type *)arena_alloc(a, sizeof(type)))
