@@ -331,8 +331,8 @@ int main(int argc, char **argv)
 	}
 	if (args.max_life_s)
 		h.end_us = nic_clock_us() + args.max_life_s * 1000000;
-	log_line(LOG_LEVEL_NOTICE, "start", "hydrofoil %s, node %s, %u workers, seed 0x%llx", FOIL_VERSION, h.conf.node_name, h.conf.n_workers,
-		 (unsigned long long)h.node.seed);
+	log_line(LOG_LEVEL_NOTICE, "start", "hydrofoil %s, node %s, %u workers%s", FOIL_VERSION, h.conf.node_name, h.conf.n_workers,
+		 h.conf.has_seed ? ", with the node file's seed: chance is not chance" : "");
 	log_ports(&h);
 	keep_house(&h);
 	stop(&h);
