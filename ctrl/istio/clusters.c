@@ -11,6 +11,7 @@
 #define KEEPALIVE_INTERVAL_US 75000000ull
 #define KEEPALIVE_PROBES 9
 #define MAX_EJECTION_US 300000000ull
+#define ENDPOINTS_MAX 65536 /* what the data plane takes for one cluster */
 
 static char *word(const char *text)
 {
@@ -324,14 +325,25 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 
 	out.cluster = word(ref->name);
 	out.endpoints = ARENA_ARRAY(c->arena, Foil__Conf__Endpoint *, s->instances.n);
+	uint64_t weights = 0;
 	for (uint32_t i = 0; i < s->instances.n; i++) {
 		const struct instance *in = s->instances.list[i];
 		if ((!in->is_ready && !s->publish_not_ready) || (subset && !compile_labels_have(in->labels, &subset->labels)))
 			continue;
 		uint32_t port = port_of(ref->port, in);
-		if (port)
+		if (port && out.n_endpoints == ENDPOINTS_MAX) {
+			compile_report(c, ISTIO_ERROR, "HF0016", s->source, s->source->node->at, "", "more than %d endpoints: the rest is left out", ENDPOINTS_MAX);
+			break;
+		}
+		if (port) {
 			out.endpoints[out.n_endpoints++] = endpoint(c, in, port);
+			weights += in->weight;
+		}
 	}
+	for (; weights > UINT32_MAX; weights /= 16) /* the data plane adds them up in 32 bits: only their proportion means anything */
+		for (size_t i = 0; i < out.n_endpoints; i++)
+			if (out.endpoints[i]->has_weight)
+				out.endpoints[i]->weight = out.endpoints[i]->weight / 16 + 1;
 	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
 }
 

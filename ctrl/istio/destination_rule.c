@@ -30,7 +30,7 @@ static const struct istio_table table_load_balancer = TABLE(load_balancer, "Load
 /* ---- pools ---- */
 
 static const struct istio_field keepalive_rows[] = {
-	ROW(tcp_keepalive, probes, "probes", F_INT, .min = 0, .max = UINT32_MAX),
+	ROW(tcp_keepalive, probes, "probes", F_INT, .min = 0, .max = 127),
 	ROW(tcp_keepalive, time, "time", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(tcp_keepalive, interval, "interval", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 };
@@ -144,7 +144,7 @@ static const struct istio_field policy_rows[] = {
 static const struct istio_table table_policy = TABLE(traffic_policy, "TrafficPolicy", policy_rows);
 
 static const struct istio_field subset_rows[] = {
-	ROW(subset, name, "name", F_STRING, .min = 1, .max = 253),
+	ROW(subset, name, "name", F_STRING, .min = 1, .max = 63),
 	ROW(subset, labels, "labels", F_STRING_MAP),
 	ROW(subset, policy, "trafficPolicy", F_OBJECT, .table = &table_policy),
 };
@@ -155,6 +155,8 @@ static void check_subset(struct istio_decode *d, void *object)
 
 	if (!s->name)
 		decode_error(d, "IST0106", &s->head, "name", "a subset needs a name");
+	else if (!istio_is_label(s->name))
+		decode_error(d, "IST0106", &s->head, "name", "\"%.80s\" is not a name of at most 63 letters, digits and dashes", s->name);
 }
 
 static const struct istio_table table_subset = TABLE(subset, "Subset", subset_rows, .check = check_subset);

@@ -189,14 +189,30 @@ static bool parse_int(const char *s, int64_t *out)
 	return true;
 }
 
+static bool has_control(const char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			return true;
+	return false;
+}
+
 static bool get_string(struct istio_decode *d, const struct istio_field *f, const struct doc_node *v, const char **out)
 {
 	if (v->type != DOC_STRING) {
 		wrong_type(d, v, "a string");
 		return false;
 	}
-	if (!in_range(d, f->type == F_STRING ? f : &(struct istio_field){0}, v, v->n_text))
+	if (f->type == F_STRING && !in_range(d, f, v, v->n_text))
 		return false;
+	if (!f->is_free_text && v->n_text > DECODE_TEXT_MAX) {
+		report(d, ISTIO_ERROR, "IST0106", v->at, "", "longer than 65536 bytes");
+		return false;
+	}
+	if (!f->is_free_text && has_control(v->text)) {
+		report(d, ISTIO_ERROR, "IST0106", v->at, "", "holds a control character");
+		return false;
+	}
 	*out = v->text;
 	return true;
 }

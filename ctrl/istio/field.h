@@ -79,6 +79,7 @@ struct istio_field {
 	const struct istio_table *table; /* of the object types */
 	const char *const *words;        /* of F_ENUM, NULL-terminated */
 	int64_t min, max;                /* both 0: no range (of strings and lists: of their length) */
+	bool is_free_text;               /* of strings: may hold line breaks and tabs, and be longer than DECODE_TEXT_MAX */
 	const char *note;
 };
 
@@ -94,6 +95,7 @@ struct istio_table {
 };
 
 #define DECODE_PATH_MAX 256
+#define DECODE_TEXT_MAX 65536 /* bytes: what the data plane takes */
 
 /* One resource being decoded. */
 struct istio_decode {

@@ -10,6 +10,8 @@ static char *word(const char *text)
 	return (char *)(uintptr_t)text; /* protobuf-c's structs want it writable; they are only packed */
 }
 
+#define CHAINS_MAX 4096 /* what the data plane takes for one listener */
+
 enum family { FAMILY_HTTP, FAMILY_TCP, FAMILY_TLS };
 
 struct bound_server {
@@ -297,7 +299,7 @@ static Foil__Conf__VirtualHost *vhost_message(struct http_build *h, struct vhost
 	v->domains[v->n_domains++] = word(from->host);
 	v->routes = from->routes.list;
 	v->n_routes = from->routes.n;
-	v->has_require_tls = true;
+	v->has_require_tls = from->require_tls;
 	v->require_tls = from->require_tls;
 	return v;
 }
@@ -447,6 +449,11 @@ static void port_compile(struct edge *e, struct gateway_port *p)
 	}
 	if (chains.n == 0)
 		return;
+	if (chains.n > CHAINS_MAX) {
+		compile_report(e->c, ISTIO_ERROR, "HF0016", first->gateway, first->server->head.node->at, "", "more than %d TLS rules on port %u: the rest is left out",
+			       CHAINS_MAX, p->port);
+		chains.n = CHAINS_MAX;
+	}
 	if (p->bind[0]) {
 		addresses = &p->bind;
 		n = 1;

@@ -434,8 +434,12 @@ extern const struct istio_table table_gateway, table_virtual_service, table_dest
 	table_k8s_service, table_k8s_endpoints, table_k8s_endpoint_slice, table_k8s_pod, table_k8s_open, table_k8s_config_map, table_mesh_config,
 	table_retries, table_tcp_keepalive;
 
+/* The checks of a MeshConfig, which is used even when it has errors: what is wrong is taken out. */
+void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m);
+
 /* Shared checks. */
 bool istio_is_host(const char *host, bool wildcard_allowed); /* a DNS name, "*.x" or "*" where allowed */
+bool istio_is_label(const char *text);
 bool istio_is_ip(const char *text);
 bool istio_is_cidr(const char *text); /* an address with or without /length */
 bool istio_is_retry_word(const char *word, size_t n);

@@ -134,5 +134,5 @@ const struct istio_table table_k8s_pod = TABLE(k8s_pod, "Pod", pod_rows, .is_ope
 /* ---- kinds of which only the metadata is read, and ConfigMap ---- */
 
 const struct istio_table table_k8s_open = {.what = "resource", .size = sizeof(struct k8s_node), .is_open = true};
-static const struct istio_field config_map_rows[] = {ROW(k8s_config_map, data, "data", F_STRING_MAP)};
+static const struct istio_field config_map_rows[] = {ROW(k8s_config_map, data, "data", F_STRING_MAP, .is_free_text = true)};
 const struct istio_table table_k8s_config_map = TABLE(k8s_config_map, "ConfigMap", config_map_rows, .is_open = true);

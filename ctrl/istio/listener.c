@@ -8,6 +8,9 @@
 #define IDLE_US 3600000000ull          /* OM-2 */
 #define REQUEST_HEADERS_KIB 60         /* OM-6 */
 #define REQUEST_HEADERS_COUNT 100
+#define LISTENERS_MAX 4096                /* what the data plane takes, here and below */
+#define RESOURCE_BYTES_MAX (8u << 20)
+#define TABLE_ROOM_BYTES 64             /* of a table beside its virtual hosts */
 
 static char *word(const char *text)
 {
@@ -63,6 +66,10 @@ void compile_listener(struct compile *c, const struct resource *r, struct istio_
 		return;
 	}
 	*place = (void *)(uintptr_t)r; /* only read */
+	if (c->listener_keys.n > LISTENERS_MAX) {
+		compile_report(c, ISTIO_ERROR, "HF0016", r, at, "", "more than %d listeners: %s port %u is not served", LISTENERS_MAX, address, port);
+		return;
+	}
 	l.name = word(name);
 	l.address = word(address);
 	l.has_port = l.has_direction = true;
@@ -165,9 +172,20 @@ Foil__Conf__VirtualHost *compile_vhost(struct compile *c, const char *host, uint
 void compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n)
 {
 	Foil__Conf__RouteConfig rc = FOIL__CONF__ROUTE_CONFIG__INIT;
+	size_t n_bytes = strlen(name) + TABLE_ROOM_BYTES, n_fit = 0;
 
+	for (; n_fit < n; n_fit++) {
+		size_t one = protobuf_c_message_get_packed_size(&vhosts[n_fit]->base) + 8; /* its tag and length */
+		if (one > RESOURCE_BYTES_MAX - n_bytes)
+			break;
+		n_bytes += one;
+	}
+	if (n_fit < n)
+		istio_diags_add(c->diags, ISTIO_ERROR, "HF0016", "", (struct istio_pos){0}, name, "",
+				"the route table is larger than 8 MiB: the last %zu of its %zu virtual hosts, from %s on, are left out; give some hosts another port",
+				n - n_fit, n, vhosts[n_fit]->name);
 	rc.name = word(name);
 	rc.virtual_hosts = vhosts;
-	rc.n_virtual_hosts = n;
+	rc.n_virtual_hosts = n_fit;
 	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, name, &rc.base);
 }

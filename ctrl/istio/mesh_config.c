@@ -1,6 +1,9 @@
 /* The field tables of MeshConfig (ConfigMap istio of the root namespace, key mesh) and of what is read of ProxyConfig: features.md CFG-9, HD-8, GW-16.
  * Rows in the API's order. What is IGNORED concerns istiod, sidecars or tracing and telemetry of later issues. */
+#include "ctrl/istio/format.h"
 #include "ctrl/istio/rows.h"
+
+#include "dataplane/core/error.h"
 
 static const char *const outbound_words[] = {"REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS", NULL};
 static const struct istio_field outbound_rows[] = {ROW(outbound_policy, mode, "mode", F_ENUM, .words = outbound_words)};
@@ -12,7 +15,7 @@ static const struct istio_table table_normalization = TABLE(path_normalization, 
 
 static const char *const xfcc_words[] = {"UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY", NULL};
 static const struct istio_field topology_rows[] = {
-	ROW(gateway_topology, num_trusted_proxies, "numTrustedProxies", F_INT, .min = 0, .max = 1000),
+	ROW(gateway_topology, num_trusted_proxies, "numTrustedProxies", F_INT, .min = 0, .max = 100),
 	ROW(gateway_topology, forward_client_cert, "forwardClientCertDetails", F_ENUM, .words = xfcc_words),
 	ROW_REFUSED("proxyProtocol", "no PROXY header is read on gateway listeners"),
 };
@@ -21,7 +24,7 @@ static const struct istio_table table_topology = TABLE(gateway_topology, "Topolo
 static const struct istio_field switch_rows[] = {
 	ROW(header_switch, disabled, "disabled", F_BOOL),
 	ROW(header_switch, enabled, "enabled", F_BOOL),
-	ROW(header_switch, value, "value", F_STRING),
+	ROW(header_switch, value, "value", F_STRING, .min = 0, .max = 256),
 };
 static const struct istio_table table_switch = TABLE(header_switch, "ProxyHeaders", switch_rows);
 static const struct istio_field proxy_headers_rows[] = {
@@ -93,7 +96,7 @@ static const struct istio_field mesh_rows[] = {
 	ROW_IGNORED("ingressSelector", istiod_note),
 	ROW_IGNORED("enableTracing", "no spans are sent"),
 	ROW(mesh_config, access_log_file, "accessLogFile", F_STRING),
-	ROW(mesh_config, access_log_format, "accessLogFormat", F_STRING),
+	ROW(mesh_config, access_log_format, "accessLogFormat", F_STRING, .is_free_text = true),
 	ROW(mesh_config, access_log_encoding, "accessLogEncoding", F_ENUM, .words = encoding_words),
 	ROW_IGNORED("enableEnvoyAccessLogService", "the access log is a file"),
 	ROW_IGNORED("disableEnvoyListenerLog", "no log of listeners"),
@@ -132,4 +135,15 @@ static const struct istio_field mesh_rows[] = {
 	ROW_IGNORED("ca", istiod_note),
 	ROW_IGNORED("defaultTrafficPolicy", "see DestinationRule"),
 };
+
+void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m)
+{
+	struct foil_error err = {0};
+
+	if (!m->access_log_format || istio_format_check_log(m->access_log_format, m->access_log_encoding.value == ACCESS_LOG_JSON, &err))
+		return;
+	decode_error(d, "IST0106", &m->head, "accessLogFormat", "%s; the default format is used", err.text);
+	m->access_log_format = NULL;
+}
+
 const struct istio_table table_mesh_config = TABLE(mesh_config, "MeshConfig", mesh_rows, .is_loose = true);

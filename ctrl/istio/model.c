@@ -21,7 +21,7 @@ static const struct istio_field metadata_rows[] = {
 	{.name = "namespace", .type = F_STRING, .offset = offsetof(struct metadata, namespace)},
 	{.name = "creationTimestamp", .type = F_STRING, .offset = offsetof(struct metadata, created)},
 	{.name = "labels", .type = F_STRING_MAP, .offset = offsetof(struct metadata, labels)},
-	{.name = "annotations", .type = F_STRING_MAP, .offset = offsetof(struct metadata, annotations)},
+	{.name = "annotations", .type = F_STRING_MAP, .offset = offsetof(struct metadata, annotations), .is_free_text = true},
 };
 static const struct istio_table table_metadata = {.what = "ObjectMeta", .size = sizeof(struct metadata), FIELDS_OF(metadata_rows), .is_open = true};
 
@@ -129,6 +129,13 @@ static struct istio_decode decoder(struct adding *a, struct istio_diags *diags)
 				     .fallback_namespace = a->namespace};
 }
 
+static bool is_object_name(const char *name)
+{
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:";
+
+	return strlen(name) <= 253 && name[strspn(name, chars)] == 0;
+}
+
 static bool take_metadata(struct adding *a)
 {
 	struct istio_decode d = decoder(a, a->diags);
@@ -141,6 +148,11 @@ static bool take_metadata(struct adding *a)
 		return false;
 	if (!a->meta->name || !a->meta->name[0]) {
 		report(a, ISTIO_ERROR, "IST0106", node ? node->at : a->node->at, "metadata.name", "a resource needs a name");
+		return false;
+	}
+	if (!is_object_name(a->meta->name) || (a->meta->namespace && a->meta->namespace[0] && !is_object_name(a->meta->namespace))) {
+		report(a, ISTIO_ERROR, "IST0106", doc_at(node, is_object_name(a->meta->name) ? "namespace" : "name"), "metadata",
+		       "a name has at most 253 letters, digits, dots, dashes, colons and underscores");
 		return false;
 	}
 	a->namespace = a->meta->namespace && a->meta->namespace[0] ? a->meta->namespace : "default";
@@ -365,6 +377,7 @@ static void take_mesh(struct istio_model *m, struct istio_diags *diags)
 	m->mesh_file_name = m->mesh_file ? m->mesh_file->name : "";
 	struct istio_decode d = {.arena = &m->arena, .diags = diags, .file = m->mesh_file_name, .resource = "MeshConfig"};
 	m->mesh = decode_object(&d, &table_mesh_config, m->mesh_file && m->mesh_file->n_documents ? m->mesh_file->documents[0] : NULL);
+	istio_mesh_config_check(&d, m->mesh);
 	m->root_namespace = m->mesh->root_namespace ? m->mesh->root_namespace : CONFIG_MAP_NAMESPACE;
 	m->trust_domain = m->mesh->trust_domain && m->mesh->trust_domain[0] ? m->mesh->trust_domain : "cluster.local";
 }

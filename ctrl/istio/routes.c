@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BACKOFF_BASE_US 25000
-#define HOST_SELECTION_ATTEMPTS 5
 #define RETRIES_DEFAULT 2
 #define RETRY_ON_DEFAULT "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 #define STATUS_CODES_WORD "retriable-status-codes"
@@ -126,7 +124,7 @@ static void match_path(const struct string_match *uri, bool ignore_case, Foil__C
 		out->path_kind = FOIL__CONF__PATH_MATCH_KIND__PATH_REGEX;
 		out->path = word(uri->regex);
 	}
-	if (ignore_case) {
+	if (ignore_case && out->path_kind != FOIL__CONF__PATH_MATCH_KIND__PATH_REGEX) { /* VS-8 */
 		out->has_ignore_case = true;
 		out->ignore_case = true;
 	}
@@ -199,7 +197,7 @@ static Foil__Conf__HeaderValue *header_value(struct compile *c, const char *name
 	foil__conf__header_value__init(h);
 	h->name = arena_lower(c->arena, name);
 	h->value = word(value);
-	h->has_append = true;
+	h->has_append = append;
 	h->append = append;
 	return h;
 }
@@ -404,16 +402,23 @@ static Foil__Conf__RetryPolicy *retry_policy(struct compile *c, const struct ret
 	Foil__Conf__RetryPolicy *out = ARENA_NEW(c->arena, Foil__Conf__RetryPolicy);
 
 	foil__conf__retry_policy__init(out);
-	out->has_num_retries = out->has_per_try_timeout_us = out->has_backoff_base_us = out->has_backoff_max_us = true;
-	out->has_avoid_previous_hosts = out->has_host_selection_max_attempts = out->has_remote_localities = true;
+	/* What is as the contract's default is not written: a table of 30,000 hosts has a limit to its size. */
+	out->has_num_retries = out->has_avoid_previous_hosts = true;
 	out->num_retries = r ? (uint32_t)r->attempts.value : RETRIES_DEFAULT;
 	retry_on(c, r && r->retry_on && r->retry_on[0] ? r->retry_on : RETRY_ON_DEFAULT, out);
-	out->per_try_timeout_us = r ? (uint64_t)r->per_try_timeout.value : 0;
-	out->backoff_base_us = r && r->backoff.value ? (uint64_t)r->backoff.value : BACKOFF_BASE_US;
-	out->backoff_max_us = 10 * out->backoff_base_us;
+	if (r && r->per_try_timeout.value) {
+		out->has_per_try_timeout_us = true;
+		out->per_try_timeout_us = (uint64_t)r->per_try_timeout.value;
+	}
+	if (r && r->backoff.value) { /* else 25 ms */
+		out->has_backoff_base_us = true;
+		out->backoff_base_us = (uint64_t)r->backoff.value;
+	}
 	out->avoid_previous_hosts = !(r && r->retry_ignore_previous_hosts.is_set && !r->retry_ignore_previous_hosts.is_true);
-	out->host_selection_max_attempts = HOST_SELECTION_ATTEMPTS;
-	out->remote_localities = r && r->retry_remote_localities.is_true;
+	if (r && r->retry_remote_localities.is_true) {
+		out->has_remote_localities = true;
+		out->remote_localities = true;
+	}
 	return out;
 }
 
@@ -539,10 +544,9 @@ static Foil__Conf__RouteAction *action_new(struct compile *c, uint64_t timeout_u
 	Foil__Conf__RouteAction *action = ARENA_NEW(c->arena, Foil__Conf__RouteAction);
 
 	foil__conf__route_action__init(action);
-	action->has_timeout_us = action->has_cluster_not_found_status = true;
+	action->has_timeout_us = timeout_us != 0;
 	action->timeout_us = timeout_us;
 	action->retry = retry;
-	action->cluster_not_found_status = 503;
 	return action;
 }
 

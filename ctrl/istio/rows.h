@@ -11,6 +11,7 @@
 #define TABLE(s, name, rows, ...) {.what = (name), .size = sizeof(struct s), FIELDS_OF(rows), ##__VA_ARGS__}
 
 #define PORT_MAX 65535
+#define DESTINATIONS_MAX 1024 /* what the data plane takes */
 #define DURATION_US_MIN 1000             /* Istio: "a valid duration greater than 1 ms" */
-#define DURATION_US_MAX 315576000000000000LL /* Envoy's: 10,000 years */
+#define DURATION_US_MAX 1000000000000000LL /* 31 years: what the data plane takes */
 #define INT32_MAX_ROW 2147483647

@@ -23,7 +23,7 @@ static const struct istio_field workload_entry_rows[] = {
 	ROW(workload_entry, labels, "labels", F_STRING_MAP),
 	ROW(workload_entry, network, "network", F_STRING),
 	ROW(workload_entry, locality, "locality", F_STRING),
-	ROW(workload_entry, weight, "weight", F_INT, .min = 0, .max = UINT32_MAX),
+	ROW(workload_entry, weight, "weight", F_INT, .min = 0, .max = 1000000),
 	ROW(workload_entry, service_account, "serviceAccount", F_STRING),
 };
 const struct istio_table table_workload_entry = TABLE(workload_entry, "WorkloadEntry", workload_entry_rows, .check = check_workload_entry);
@@ -57,7 +57,7 @@ static const struct istio_field service_entry_rows[] = {
 	ROW(service_entry, ports, "ports", F_OBJECTS, .table = &table_port, .min = 0, .max = 256),
 	ROW(service_entry, location, "location", F_ENUM, .words = locations),
 	ROW(service_entry, resolution, "resolution", F_ENUM, .words = resolutions),
-	ROW(service_entry, endpoints, "endpoints", F_OBJECTS, .table = &table_workload_entry, .min = 0, .max = 100000),
+	ROW(service_entry, endpoints, "endpoints", F_OBJECTS, .table = &table_workload_entry, .min = 0, .max = 65536),
 	ROW(service_entry, selector, "workloadSelector", F_OBJECT, .table = &table_workload_selector),
 	ROW(service_entry, export_to, "exportTo", F_STRINGS),
 	ROW(service_entry, subject_alt_names, "subjectAltNames", F_STRINGS),
@@ -93,6 +93,8 @@ static void check_endpoints(struct istio_decode *d, const struct service_entry *
 		const struct workload_entry *w = ISTIO_ITEM(s->endpoints, struct workload_entry, i);
 		if (s->resolution.value == RESOLUTION_STATIC && !istio_is_ip(w->address))
 			decode_error(d, "IST0106", &w->head, "address", "\"%.60s\" is not an IP address, which resolution STATIC needs", w->address);
+		else if (!istio_is_ip(w->address))
+			decode_error(d, "HF0005", &w->head, "address", "not supported: a name (%.60s); give the IP address", w->address);
 	}
 }
 
@@ -111,6 +113,8 @@ static void check_service_entry(struct istio_decode *d, void *object)
 		decode_error(d, "IST0106", &s->head, "endpoints", "resolution NONE takes no endpoints: set resolution: STATIC");
 	if (how == RESOLUTION_DYNAMIC_DNS)
 		decode_error(d, "HF0005", &s->head, "resolution", "not supported: DYNAMIC_DNS; use STATIC with endpoints");
+	if ((how == RESOLUTION_DNS || how == RESOLUTION_DNS_ROUND_ROBIN) && s->endpoints.n == 0 && !s->selector)
+		decode_error(d, "HF0005", &s->head, "resolution", "not supported: names are not resolved; use STATIC, or give endpoints with IP addresses");
 	check_hosts(d, s);
 	check_ports(d, s);
 	check_endpoints(d, s);
@@ -172,6 +176,13 @@ static bool is_label(const char *s, size_t n)
 	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
 
 	return n >= 1 && n <= 63 && strspn(s, chars) >= n && s[0] != '-' && s[n - 1] != '-';
+}
+
+bool istio_is_label(const char *text)
+{
+	size_t n = strlen(text);
+
+	return is_label(text, n) && strlen(text) == n && !strpbrk(text, "_.");
 }
 
 bool istio_is_host(const char *host, bool wildcard_allowed)

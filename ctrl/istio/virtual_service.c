@@ -1,4 +1,5 @@
 /* The field tables of VirtualService and what its rows cannot say by themselves (features.md VS-1..VS-62; checks as Istio's own validation). */
+#include "ctrl/istio/format.h"
 #include "ctrl/istio/rows.h"
 
 #include <ctype.h>
@@ -9,6 +10,8 @@
 #include "dataplane/core/regex.h"
 
 #define BODY_MAX (1 << 20)
+#define CONDITIONS_MAX 900 /* the data plane takes 1000 */
+#define HEADER_OPS_MAX 250 /* four lists of them meet in one route, which takes 1000 */
 
 /* ---- what several kinds share ---- */
 
@@ -43,6 +46,8 @@ static void check_destination(struct istio_decode *d, void *object)
 
 	if (!dest->host || !istio_is_host(dest->host, false))
 		decode_error(d, "IST0106", &dest->head, "host", dest->host ? "\"%.80s\" is not a host" : "a destination needs a host", dest->host);
+	if (dest->subset && dest->subset[0] && !istio_is_label(dest->subset))
+		decode_error(d, "IST0106", &dest->head, "subset", "\"%.80s\" is not a subset's name", dest->subset);
 	if (dest->port && dest->port->number.value == 0)
 		decode_error(d, "IST0106", &dest->port->head, "number", "a port number must be from 1 to 65535");
 }
@@ -62,6 +67,29 @@ const struct istio_table table_workload_selector = TABLE(workload_selector, "Wor
 
 /* ---- match ---- */
 
+static bool is_header_name(const char *name)
+{
+	static const char marks[] = "!#$%&'*+-.^_`|~";
+
+	name += *name == ':';
+	if (!*name)
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr(marks, *name))
+			return false;
+	return true;
+}
+
+static void check_header_keys(struct istio_decode *d, const struct http_match *m, const struct istio_list *headers, const char *field)
+{
+	for (uint32_t i = 0; i < headers->n; i++) {
+		const char *name = ISTIO_ITEM(*headers, struct string_match, i)->head.name;
+		bool is_pseudo = strcmp(name, ":method") == 0 || strcmp(name, ":authority") == 0 || strcmp(name, ":scheme") == 0 || strcmp(name, ":path") == 0;
+		if (!is_pseudo && name[0] != '@' && (name[0] == ':' || !is_header_name(name)))
+			decode_error(d, "IST0106", &m->head, field, "\"%.80s\" is not a header name", name);
+	}
+}
+
 static const char claims_prefix[] = "@request.auth.claims";
 
 static void check_http_match(struct istio_decode *d, void *object)
@@ -71,6 +99,10 @@ static void check_http_match(struct istio_decode *d, void *object)
 	if (!m->uri && !m->scheme && !m->method && !m->authority && m->headers.n == 0 && m->without_headers.n == 0 && m->query_params.n == 0 && !m->port.is_set &&
 	    m->source_labels.n == 0 && m->gateways.n == 0 && !m->source_namespace && !m->stat_prefix && !m->name)
 		decode_error(d, "IST0106", &m->head, "", "an empty match: leave match out to match everything");
+	check_header_keys(d, m, &m->headers, "headers");
+	check_header_keys(d, m, &m->without_headers, "withoutHeaders");
+	if (m->headers.n + m->without_headers.n > CONDITIONS_MAX || m->query_params.n > CONDITIONS_MAX)
+		decode_error(d, "IST0106", &m->head, "", "more than %d conditions in one match", CONDITIONS_MAX);
 	for (uint32_t i = 0; i < m->headers.n; i++) {
 		const struct string_match *h = ISTIO_ITEM(m->headers, struct string_match, i);
 		if (strncmp(h->head.name, claims_prefix, sizeof(claims_prefix) - 1) == 0)
@@ -100,46 +132,29 @@ static const struct istio_table table_http_match = TABLE(http_match, "HTTPMatchR
 
 /* ---- headers ---- */
 
-static bool is_header_name(const char *name)
+static bool is_header_value(const char *value)
 {
-	static const char marks[] = "!#$%&'*+-.^_`|~";
-
-	name += *name == ':';
-	if (!*name)
+	if (strlen(value) > DECODE_TEXT_MAX)
 		return false;
-	for (; *name; name++)
-		if (!isalnum((unsigned char)*name) && !strchr(marks, *name))
+	for (; *value; value++)
+		if (((unsigned char)*value < 0x20 && *value != '\t') || *value == 0x7f)
 			return false;
 	return true;
 }
 
-/* "%OPERATOR...%" pairs; "%%" is a percent. Which operators exist is the data plane's to say; a lone percent is wrong for all. */
-static bool has_lone_percent(const char *value)
-{
-	for (const char *p = strchr(value, '%'); p; p = strchr(p + 1, '%')) {
-		if (p[1] == '%') {
-			p++;
-			continue;
-		}
-		if (!isupper((unsigned char)p[1]))
-			return true;
-		p = strchr(p + 1, '%');
-		if (!p)
-			return true;
-	}
-	return false;
-}
-
 static void check_header_map(struct istio_decode *d, const struct header_ops *o, const struct istio_string_map *map, const char *field)
 {
+	struct foil_error err = {0};
+
+	if (map->n > HEADER_OPS_MAX)
+		decode_error(d, "IST0106", &o->head, field, "more than %d headers", HEADER_OPS_MAX);
 	for (uint32_t i = 0; i < map->n; i++) {
 		if (!is_header_name(map->keys[i]))
 			decode_error(d, "IST0106", &o->head, field, "\"%.80s\" is not a header name", map->keys[i]);
-		if (strpbrk(map->values[i], "\r\n"))
-			decode_error(d, "IST0106", &o->head, field, "the value of \"%.80s\" holds a line break", map->keys[i]);
-		else if (has_lone_percent(map->values[i]))
-			decode_error(d, "IST0106", &o->head, field,
-				     "the value of \"%.80s\" holds a %% that is neither %%%% nor a format operator like %%REQ(x)%%", map->keys[i]);
+		if (!is_header_value(map->values[i]))
+			decode_error(d, "IST0106", &o->head, field, "the value of \"%.80s\" holds a control character or is too long", map->keys[i]);
+		else if (!istio_format_check_header(map->values[i], &err))
+			decode_error(d, "IST0106", &o->head, field, "the value of \"%.80s\": %s", map->keys[i], err.text);
 		for (uint32_t j = 0; j < i; j++)
 			if (strcasecmp(map->keys[i], map->keys[j]) == 0)
 				decode_error(d, "IST0106", &o->head, field, "\"%.80s\" stands twice, in different spelling", map->keys[i]);
@@ -152,14 +167,16 @@ static void check_header_ops(struct istio_decode *d, void *object)
 
 	check_header_map(d, o, &o->set, "set");
 	check_header_map(d, o, &o->add, "add");
+	if (o->remove.n > HEADER_OPS_MAX)
+		decode_error(d, "IST0106", &o->head, "remove", "more than %d headers", HEADER_OPS_MAX);
 	for (uint32_t i = 0; i < o->remove.n; i++)
 		if (!is_header_name(o->remove.list[i]))
 			decode_error(d, "IST0106", &o->head, "remove", "\"%.80s\" is not a header name", o->remove.list[i]);
 }
 
 static const struct istio_field header_ops_rows[] = {
-	ROW(header_ops, set, "set", F_STRING_MAP),
-	ROW(header_ops, add, "add", F_STRING_MAP),
+	ROW(header_ops, set, "set", F_STRING_MAP, .is_free_text = true),
+	ROW(header_ops, add, "add", F_STRING_MAP, .is_free_text = true),
 	ROW(header_ops, remove, "remove", F_STRINGS),
 };
 static const struct istio_table table_header_ops = TABLE(header_ops, "HeaderOperations", header_ops_rows, .check = check_header_ops);
@@ -236,8 +253,8 @@ static void check_direct_body(struct istio_decode *d, void *object)
 }
 
 static const struct istio_field direct_body_rows[] = {
-	ROW(direct_body, string, "string", F_STRING, .min = 0, .max = BODY_MAX),
-	ROW(direct_body, bytes, "bytes", F_STRING, .min = 0, .max = BODY_MAX * 4 / 3 + 4),
+	ROW(direct_body, string, "string", F_STRING, .min = 0, .max = BODY_MAX, .is_free_text = true),
+	ROW(direct_body, bytes, "bytes", F_STRING, .min = 0, .max = BODY_MAX / 3 * 4, .is_free_text = true),
 };
 static const struct istio_table table_direct_body = TABLE(direct_body, "HTTPBody", direct_body_rows, .check = check_direct_body);
 
@@ -278,6 +295,12 @@ static void check_regex_rewrite(struct istio_decode *d, void *object)
 	if (!re)
 		decode_error(d, "IST0106", &r->head, "match", "%s", err.text);
 	foil_regex_free(re);
+	for (const char *p = r->rewrite ? strchr(r->rewrite, '\\') : NULL; p; p = strchr(p + 2, '\\')) {
+		if (p[1] != '\\' && !isdigit((unsigned char)p[1])) {
+			decode_error(d, "IST0106", &r->head, "rewrite", "a backslash that is not before a digit or a backslash");
+			return;
+		}
+	}
 }
 
 static const struct istio_field regex_rewrite_rows[] = {
@@ -336,12 +359,12 @@ static void check_retries(struct istio_decode *d, void *object)
 }
 
 static const struct istio_field retries_rows[] = {
-	ROW(retries, attempts, "attempts", F_INT, .min = 0, .max = INT32_MAX_ROW),
+	ROW(retries, attempts, "attempts", F_INT, .min = 0, .max = 65535),
 	ROW(retries, per_try_timeout, "perTryTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(retries, retry_on, "retryOn", F_STRING),
 	ROW(retries, retry_remote_localities, "retryRemoteLocalities", F_BOOL),
 	ROW(retries, retry_ignore_previous_hosts, "retryIgnorePreviousHosts", F_BOOL),
-	ROW(retries, backoff, "backoff", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW(retries, backoff, "backoff", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX / 10),
 };
 const struct istio_table table_retries = TABLE(retries, "HTTPRetry", retries_rows, .check = check_retries);
 
@@ -419,8 +442,8 @@ static const struct istio_table table_mirror = TABLE(mirror, "HTTPMirrorPolicy",
 
 static const char *const preflights[] = {"UNSPECIFIED", "FORWARD", "IGNORE", NULL};
 static const struct istio_field cors_rows[] = {
-	ROW_NOTED(cors, allow_origin, "allowOrigin", F_STRINGS, "deprecated: write allowOrigins: [{exact: ...}]"),
-	ROW(cors, allow_origins, "allowOrigins", F_OBJECTS, .table = &table_string_match),
+	ROW_NOTED(cors, allow_origin, "allowOrigin", F_STRINGS, "deprecated: write allowOrigins: [{exact: ...}]", .min = 0, .max = 1000),
+	ROW(cors, allow_origins, "allowOrigins", F_OBJECTS, .table = &table_string_match, .min = 0, .max = 1000),
 	ROW(cors, allow_methods, "allowMethods", F_STRINGS),
 	ROW(cors, allow_headers, "allowHeaders", F_STRINGS),
 	ROW(cors, expose_headers, "exposeHeaders", F_STRINGS),
@@ -438,6 +461,8 @@ static void check_weights(struct istio_decode *d, const struct istio_head *head,
 
 	for (uint32_t i = 0; i < route->n; i++)
 		sum += ISTIO_ITEM(*route, struct route_destination, i)->weight.value;
+	if (sum > UINT32_MAX)
+		decode_error(d, "IST0106", head, "route", "the weights add up to more than %u", UINT32_MAX);
 	if (route->n > 1 && sum == 0)
 		decode_error(d, "IST0106", head, "route", "total destination weight = 0: give at least one destination a weight");
 }
@@ -463,7 +488,7 @@ static void check_http_route(struct istio_decode *d, void *object)
 static const struct istio_field http_route_rows[] = {
 	ROW(http_route, name, "name", F_STRING),
 	ROW(http_route, match, "match", F_OBJECTS, .table = &table_http_match),
-	ROW(http_route, route, "route", F_OBJECTS, .table = &table_route_destination),
+	ROW(http_route, route, "route", F_OBJECTS, .table = &table_route_destination, .min = 0, .max = DESTINATIONS_MAX),
 	ROW(http_route, redirect, "redirect", F_OBJECT, .table = &table_redirect),
 	ROW(http_route, direct_response, "directResponse", F_OBJECT, .table = &table_direct_response),
 	ROW(http_route, delegate, "delegate", F_OBJECT, .table = &table_delegate),
@@ -472,7 +497,7 @@ static const struct istio_field http_route_rows[] = {
 	ROW(http_route, retries, "retries", F_OBJECT, .table = &table_retries),
 	ROW(http_route, fault, "fault", F_OBJECT, .table = &table_fault),
 	ROW(http_route, mirror, "mirror", F_OBJECT, .table = &table_destination),
-	ROW(http_route, mirrors, "mirrors", F_OBJECTS, .table = &table_mirror),
+	ROW(http_route, mirrors, "mirrors", F_OBJECTS, .table = &table_mirror, .min = 0, .max = 15),
 	ROW_NOTED(http_route, mirror_percent, "mirrorPercent", F_INT, "deprecated: write mirrorPercentage: {value: N}", .min = 0, .max = 100),
 	ROW(http_route, mirror_percentage, "mirrorPercentage", F_OBJECT, .table = &table_percent),
 	ROW(http_route, cors, "corsPolicy", F_OBJECT, .table = &table_cors),
@@ -534,7 +559,7 @@ static void check_l4_route(struct istio_decode *d, void *object)
 
 static const struct istio_field tcp_route_rows[] = {
 	ROW(l4_route, match, "match", F_OBJECTS, .table = &table_tcp_match),
-	ROW(l4_route, route, "route", F_OBJECTS, .table = &table_l4_destination),
+	ROW(l4_route, route, "route", F_OBJECTS, .table = &table_l4_destination, .min = 0, .max = DESTINATIONS_MAX),
 };
 static const struct istio_table table_tcp_route = TABLE(l4_route, "TCPRoute", tcp_route_rows, .check = check_l4_route);
 
@@ -549,7 +574,7 @@ static void check_tls_route(struct istio_decode *d, void *object)
 
 static const struct istio_field tls_route_rows[] = {
 	ROW(l4_route, match, "match", F_OBJECTS, .table = &table_tls_match),
-	ROW(l4_route, route, "route", F_OBJECTS, .table = &table_l4_destination),
+	ROW(l4_route, route, "route", F_OBJECTS, .table = &table_l4_destination, .min = 0, .max = DESTINATIONS_MAX),
 };
 static const struct istio_table table_tls_route = TABLE(l4_route, "TLSRoute", tls_route_rows, .check = check_tls_route);
 
