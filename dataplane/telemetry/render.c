@@ -148,16 +148,51 @@ static void put_time(struct tele_out *out, uint64_t wall_us, struct foil_slice f
 	}
 }
 
-/* %Y-%m-%dT%H:%M:%E3SZ */
-static size_t default_time(char *to, size_t n_room, uint64_t wall_us)
+/* Two digits, as in a date. */
+static char *two(char *at, int n)
 {
-	time_t s = (time_t)(wall_us / 1000000);
+	*at++ = (char)('0' + n / 10 % 10);
+	*at++ = (char)('0' + n % 10);
+	return at;
+}
+
+static bool set_second(struct tele_second *second, uint64_t s)
+{
+	time_t t = (time_t)s;
 	struct tm tm;
-	if (!gmtime_r(&s, &tm))
+	if (second->text[0] && second->s == s)
+		return true;
+	if (!gmtime_r(&t, &tm) || tm.tm_year < -1900 || tm.tm_year > 9999 - 1900)
+		return false;
+	char *at = two(second->text, (tm.tm_year + 1900) / 100);
+	at = two(at, (tm.tm_year + 1900) % 100);
+	*at++ = '-';
+	at = two(at, tm.tm_mon + 1);
+	*at++ = '-';
+	at = two(at, tm.tm_mday);
+	*at++ = 'T';
+	at = two(at, tm.tm_hour);
+	*at++ = ':';
+	at = two(at, tm.tm_min);
+	*at++ = ':';
+	at = two(at, tm.tm_sec);
+	*at = 0;
+	second->s = s;
+	return true;
+}
+
+/* %Y-%m-%dT%H:%M:%E3SZ */
+static size_t default_time(char *to, struct tele_second *second, uint64_t wall_us)
+{
+	unsigned int ms = (unsigned int)(wall_us / 1000 % 1000);
+	if (!set_second(second, wall_us / 1000000))
 		return 0;
-	int n = snprintf(to, n_room, "%04d-%02d-%02dT%02d:%02d:%02d.%03uZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-			 tm.tm_sec, (unsigned int)(wall_us / 1000 % 1000));
-	return n > 0 ? FOIL_MIN((size_t)n, n_room - 1) : 0;
+	memcpy(to, second->text, sizeof(second->text) - 1);
+	to[19] = '.';
+	to[20] = (char)('0' + ms / 100);
+	(void)two(to + 21, (int)(ms % 100));
+	to[23] = 'Z';
+	return 24;
 }
 
 /* ---- values */
@@ -170,11 +205,21 @@ struct value {
 	char room[TIME_BYTES_MAX];
 };
 
+/* Decimal digits of n at the end of room[0..n_room), at most 20; returns where they begin. */
+static char *digits_of(char *room, size_t n_room, uint64_t n)
+{
+	char *at = room + n_room;
+	do
+		*--at = (char)('0' + n % 10);
+	while (n /= 10);
+	return at;
+}
+
 static void set_number(struct value *v, uint64_t n)
 {
-	int len = snprintf(v->room, sizeof(v->room), "%llu", (unsigned long long)n);
+	char *at = digits_of(v->room, 24, n);
 	v->kind = KIND_NUMBER;
-	v->text = foil_slice_of(v->room, (size_t)len);
+	v->text = foil_slice_of(at, (size_t)(v->room + 24 - at));
 }
 
 static void set_plain(struct value *v, size_t n)
@@ -183,17 +228,49 @@ static void set_plain(struct value *v, size_t n)
 	v->text = foil_slice_of(v->room, n);
 }
 
+static char *put_digits(char *at, uint32_t n)
+{
+	char room[24];
+	const char *from = digits_of(room, sizeof(room), n);
+	size_t len = (size_t)(room + sizeof(room) - from);
+	memcpy(at, from, len);
+	return at + len;
+}
+
+/* Not inet_ntop for IPv4: it prints through sprintf, and a line has four addresses. */
+static char *put_ip(char *at, const struct tele_addr *a, bool is_v4, bool in_brackets)
+{
+	char v6[INET6_ADDRSTRLEN];
+	for (uint32_t i = 12; is_v4 && i < 16; i++) {
+		at = put_digits(at, a->ip[i]);
+		*at++ = '.';
+	}
+	if (is_v4)
+		return at - 1;
+	if (!inet_ntop(AF_INET6, a->ip, v6, sizeof(v6)))
+		v6[0] = 0; /* cannot be: the room is enough */
+	size_t n = strlen(v6);
+	if (in_brackets)
+		*at++ = '[';
+	memcpy(at, v6, n);
+	at += n;
+	if (in_brackets)
+		*at++ = ']';
+	return at;
+}
+
 static void set_address(struct value *v, const struct tele_addr *a, bool with_port)
 {
 	static const uint8_t v4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 	bool is_v4 = memcmp(a->ip, v4_mapped, sizeof(v4_mapped)) == 0;
-	char ip[INET6_ADDRSTRLEN];
-	if (!a->port || !inet_ntop(is_v4 ? AF_INET : AF_INET6, is_v4 ? a->ip + 12 : a->ip, ip, sizeof(ip)))
+	if (!a->port)
 		return;
-	int n = !with_port ? snprintf(v->room, sizeof(v->room), "%s", ip) :
-		is_v4      ? snprintf(v->room, sizeof(v->room), "%s:%u", ip, a->port) :
-			     snprintf(v->room, sizeof(v->room), "[%s]:%u", ip, a->port);
-	set_plain(v, (size_t)n);
+	char *at = put_ip(v->room, a, is_v4, with_port);
+	if (with_port) {
+		*at++ = ':';
+		at = put_digits(at, a->port);
+	}
+	set_plain(v, (size_t)(at - v->room));
 }
 
 static const struct tele_addr *address_of(const struct tele_event *e, uint32_t which)
@@ -245,16 +322,16 @@ static void set_text(struct value *v, const struct tele_op *op, const struct foi
 	v->kind = v->text.n_bytes ? KIND_FOREIGN : KIND_NONE;
 }
 
-static void value_of(const struct tele_op *op, const struct tele_event *e, const struct foil_slice *texts, struct value *v)
+static void value_of(const struct tele_op *op, const struct tele_event *e, const struct foil_slice *texts, struct tele_second *second, struct value *v)
 {
-	struct tele_out time = {v->room, 0, sizeof(v->room), false};
+	struct tele_out time = {v->room, 0, sizeof(v->room), false, second};
 	v->kind = KIND_NONE;
 	switch (op->field) {
 	case TELE_FIELD_TEXT:
 	case TELE_FIELD_PATH_WITHOUT_QUERY: set_text(v, op, texts); return;
 	case TELE_FIELD_START_TIME:
 		if (!op->time_format.n_bytes) {
-			set_plain(v, default_time(v->room, sizeof(v->room), e->start_wall_us));
+			set_plain(v, default_time(v->room, second, e->start_wall_us));
 			return;
 		}
 		put_time(&time, e->start_wall_us, op->time_format);
@@ -314,7 +391,7 @@ void tele_format_render(const struct tele_format *f, const struct tele_event *e,
 		put(out, op->literal.data, op->literal.n_bytes);
 		if (!op->has_field)
 			continue;
-		value_of(op, e, texts, &v);
+		value_of(op, e, texts, out->second, &v);
 		put_value(out, op, &v);
 	}
 }

@@ -14,34 +14,6 @@
 #define USED_GRAIN_US 1000000u  /* used_us is written once in so long: its line is shared with readers */
 #define MARK_EVERY_US 5000000u
 
-/* ---- hash: multiply and fold, 8 bytes at a time (after wyhash, Wang Yi 2019) */
-
-static inline uint64_t fold(uint64_t a, uint64_t b)
-{
-	unsigned __int128 m = (unsigned __int128)a * b;
-	return (uint64_t)m ^ (uint64_t)(m >> 64);
-}
-
-uint64_t tele_hash_u64(uint64_t h, uint64_t v)
-{
-	return fold(h ^ v ^ 0xa0761d6478bd642full, 0xe7037ed1a0b428dbull ^ h >> 7);
-}
-
-uint64_t tele_hash(uint64_t h, const void *data, size_t n_bytes)
-{
-	const uint8_t *p = data;
-	uint64_t v;
-	h = tele_hash_u64(h, n_bytes);
-	for (; n_bytes > 8; n_bytes -= 8, p += 8) {
-		memcpy(&v, p, 8);
-		h = tele_hash_u64(h, v);
-	}
-	v = 0;
-	if (n_bytes)
-		memcpy(&v, p, n_bytes);
-	return tele_hash_u64(h, v);
-}
-
 /* ---- records */
 
 static inline void publish_begin(struct tele_segment_series *s)

@@ -201,7 +201,8 @@ int tele_format_check(struct foil_slice format, bool is_json, struct foil_error 
 static void log_event(struct tele_shared *s, const struct tele_event *e, const struct foil_slice texts[TELE_TEXT_COUNT], uint64_t *cells)
 {
 	for (uint32_t try = 0; try < 2; try++) {
-		struct tele_out out = {s->log.data + s->log.n_bytes, 0, FOIL_MIN(TELE_LOG_BUFFER_BYTES - s->log.n_bytes, LINE_BYTES_MAX), false};
+		struct tele_out out = {s->log.data + s->log.n_bytes, 0, FOIL_MIN(TELE_LOG_BUFFER_BYTES - s->log.n_bytes, LINE_BYTES_MAX), false,
+				       &s->second};
 		tele_format_render(s->format, e, texts, &out);
 		if (!out.is_short) {
 			s->log.n_bytes += out.n_bytes;

@@ -14,7 +14,8 @@ static void render(const struct tele_format *f, struct foil_slice sent, bool is_
 	static char line[1 << 20];
 	struct foil_slice texts[TELE_TEXT_COUNT];
 	struct tele_event e = {.start_wall_us = 1700000000123456ull, .status = 200, .grpc_status = 3, .version = 1, .flags = TELE_FLAG_UF};
-	struct tele_out out = {line, 0, sizeof(line), false};
+	struct tele_second second = {0};
+	struct tele_out out = {line, 0, sizeof(line), false, &second};
 	json_error_t err;
 	for (uint32_t i = 0; i < TELE_TEXT_COUNT; i++)
 		texts[i] = sent;
