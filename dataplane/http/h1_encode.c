@@ -64,14 +64,14 @@ static void put(struct writer *o, struct foil_slice s)
 	}
 }
 
-/* Bytes that came from elsewhere: nothing that could end a line may be in them. */
-static void put_value(struct writer *o, struct foil_slice s)
+static bool is_token(struct foil_slice s)
 {
-	if (FOIL_UNLIKELY(!h1_is_value(s)))
-		o->rc = -EBADMSG;
-	put(o, s);
+	struct foil_cur c = cur_of(s.data, s.n_bytes);
+
+	return s.n_bytes && h1_span(&c, H1_TOKEN) == s.n_bytes;
 }
 
+/* Bytes that came from elsewhere: nothing but what belongs there may be in them. */
 static void put_span(struct writer *o, struct foil_slice s, uint8_t cls)
 {
 	struct foil_cur c = cur_of(s.data, s.n_bytes);
@@ -110,12 +110,25 @@ static bool is_ours(const struct http_header *h, bool is_request, bool is_upgrad
 
 static void put_field(struct writer *o, const struct http_header *h)
 {
-	if (h->id == HTTP_HDR_OTHER)
-		put_span(o, h->name, H1_TOKEN);
-	else
-		put(o, h->name);
+	uint32_t n_name = h->name.n_bytes, n_value = h->value.n_bytes;
+
+	if (h->id == HTTP_HDR_OTHER && FOIL_UNLIKELY(!is_token(h->name)))
+		o->rc = -EBADMSG;
+	if (FOIL_UNLIKELY(!h1_is_value(h->value)))
+		o->rc = -EBADMSG;
+	if (FOIL_LIKELY((uint64_t)n_name + n_value + 4 <= o->cap - o->at)) {
+		char *at = &o->base[o->at];
+		memcpy(at, h->name.data, n_name);
+		memcpy(&at[n_name], ": ", 2);
+		if (n_value)
+			memcpy(&at[n_name + 2], h->value.data, n_value);
+		memcpy(&at[n_name + 2 + n_value], "\r\n", 2);
+		o->at += n_name + n_value + 4;
+		return;
+	}
+	put(o, h->name);
 	put(o, FOIL_SLICE(": "));
-	put_value(o, h->value);
+	put(o, h->value);
 	put(o, FOIL_SLICE("\r\n"));
 }
 

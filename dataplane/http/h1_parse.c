@@ -80,8 +80,8 @@ static struct foil_slice lower_name(struct foil_worker *w, struct foil_arena *a,
 /* name ":" OWS value OWS CRLF. */
 static enum http_reason parse_field(struct foil_worker *w, struct foil_arena *a, struct foil_cur *c, struct http_header *out)
 {
-	size_t n_name = h1_span(c, H1_TOKEN);
 	uint8_t classes = 0;
+	size_t n_name = h1_span_token(c, &classes);
 
 	if (n_name == 0)
 		return h1_is(h1_peek(c), H1_SPACE) ? HTTP_REASON_OBS_FOLD : HTTP_REASON_INVALID_HEADER_NAME;
@@ -89,8 +89,6 @@ static enum http_reason parse_field(struct foil_worker *w, struct foil_arena *a,
 	uint8_t after = cur_u8(c);
 	if (FOIL_UNLIKELY(after != ':'))
 		return h1_is(after, H1_SPACE) ? HTTP_REASON_SPACE_BEFORE_COLON : HTTP_REASON_INVALID_HEADER_NAME;
-	for (size_t i = 0; i < n_name; i++)
-		classes |= h1_class[(uint8_t)name.data[i]];
 	struct foil_slice value = cur_slice(c, h1_span_value(c));
 	if (FOIL_UNLIKELY(!take_crlf(c)))
 		return HTTP_REASON_INVALID_HEADER_VALUE;

@@ -399,17 +399,22 @@ void h1_pause(struct foil_worker *w, struct http_stream *hs, bool paused)
 		hs->conn->wants_run = true;
 }
 
-/* The user gives up: no callback for the exchange, the connection goes. What was written of a response is not to look whole. */
+/* The user gives up: no callback for the exchange, the connection goes. Half an answer is still sent where its framing shows that it is
+ * half; else RST says so. */
 void h1_reset(struct foil_worker *w, struct http_stream *hs)
 {
 	struct h1_exchange *x = h1_of(hs);
 	struct http_conn *c = hs->conn;
+	bool shows = c->is_server && x->tx == H1_TX_BODY && (x->framing == H1_FRAME_LENGTH || x->framing == H1_FRAME_CHUNKED);
 
 	if (x->is_dead)
 		return;
 	h1_exchange_end(c);
 	c->is_closing = true;
-	http_conn_abort(w, c);
+	if (shows)
+		http_conn_release(w, c);
+	else
+		http_conn_abort(w, c);
 	http_conn_gone(w, c, STREAM_END_LOCAL);
 }
 

@@ -35,6 +35,22 @@ static inline size_t h1_span(const struct foil_cur *c, uint8_t cls)
 	return i;
 }
 
+/* As h1_span of H1_TOKEN; *classes gets every class that one of the bytes is in. */
+static inline size_t h1_span_token(const struct foil_cur *c, uint8_t *classes)
+{
+	size_t n = cur_left(c), i = 0;
+	uint8_t all = 0;
+
+	for (; i < n; i++) {
+		uint8_t cls = h1_class[c->at[i]];
+		if (!(cls & H1_TOKEN))
+			break;
+		all |= cls;
+	}
+	*classes = all;
+	return i;
+}
+
 /* Some byte of v is a control character (HTAB counts here) or DEL. */
 static inline bool h1_has_control(uint64_t v)
 {

@@ -496,6 +496,35 @@ static void test_users_may_close_or_reset_in_any_callback(void **state)
 	end();
 }
 
+static void test_half_an_answer_is_sent_in_order_where_it_shows(void **state)
+{
+	static const struct {
+		const char *request;
+		enum http_body_kind body;
+		bool in_order;
+	} table[] = {
+		{"GET / HTTP/1.1\r\n" HOST "\r\n", HTTP_BODY_LENGTH, true},
+		{"GET / HTTP/1.1\r\n" HOST "\r\n", HTTP_BODY_CHUNKED, true},
+		{"GET / HTTP/1.0\r\n\r\n", HTTP_BODY_CHUNKED, false},
+	};
+	struct http_limits limits = {.accept_http10 = true};
+
+	begin_with(&limits);
+	for (size_t i = 0; i < FOIL_COUNT_OF(table); i++) {
+		side.reply = SIDE_REPLY_NONE;
+		side_feed(w, &side, table[i].request);
+		assert_int_equal(side_send_status(w, side.hs, 200, table[i].body, 9, false), 0);
+		side_send_text(w, side.hs, "half", false);
+		struct http_stream *hs = side.hs;
+		side.hs = NULL;
+		http_stream_reset(w, hs);
+		assert_int_equal(side.f.is_released, table[i].in_order);
+		assert_int_equal(side.f.is_aborted, !table[i].in_order);
+		again(&limits);
+	}
+	end();
+}
+
 static void test_backpressure_is_passed_on(void **state)
 {
 	begin();
@@ -765,6 +794,7 @@ int main(void)
 		cmocka_unit_test(test_a_request_that_came_whole_with_its_fin_is_answered_when_it_can_be_at_once),
 		cmocka_unit_test(test_draining_closes_after_the_answer),
 		cmocka_unit_test(test_users_may_close_or_reset_in_any_callback),
+		cmocka_unit_test(test_half_an_answer_is_sent_in_order_where_it_shows),
 		cmocka_unit_test(test_backpressure_is_passed_on),
 		cmocka_unit_test(test_a_client_that_does_not_read_its_answers_is_not_served_more),
 		cmocka_unit_test(test_exhausted_pools_refuse_and_break_nothing),
