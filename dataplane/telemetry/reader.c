@@ -294,11 +294,10 @@ static bool copy_record(struct scan *s, const uint8_t *from, uint32_t n_bytes)
 {
 	for (int i = 0; i < TRIES; i++) {
 		uint64_t before = __atomic_load_n((const uint64_t *)(const void *)from, __ATOMIC_ACQUIRE);
-		for (uint32_t at = 0; at < n_bytes; at += 8) {
-			uint64_t v = load(from + at);
+		for (uint32_t at = 0; at < n_bytes; at += 8) { /* acquire: none of them after the second look at seq */
+			uint64_t v = __atomic_load_n((const uint64_t *)(const void *)(from + at), __ATOMIC_ACQUIRE);
 			memcpy(s->record + at, &v, 8);
 		}
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 		if (before % 2 == 0 && before == load(from))
 			return true;
 	}

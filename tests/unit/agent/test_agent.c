@@ -274,8 +274,8 @@ static void test_wrong_command_lines_are_refused_with_a_sentence(void **state)
 		{{"--config", "/tmp", "--socket", "/tmp/x", "word"}, "word", 2},
 		{{"--config", "", "--socket", "/tmp/x"}, "not empty", 2},
 		{{"--config", "/nonexistent", "--socket", "/tmp/x"}, "/nonexistent", 1},
-		{{"--config", "/tmp", "--socket", "/tmp/0123456789012345678901234567890123456789012345678901234567890123456789"
-		 "01234567890123456789012345678901234"},
+		{{"--config", "/tmp", "--socket", "/tmp/01234567890123456789012345678901234567890123456789"
+		 "0123456789012345678901234567890123456789012345678901234"},
 		 "107 bytes", 2},
 		{{"--version"}, "foil-agent ", 0},
 		{{"--help"}, "usage: foil-agent", 0},

@@ -205,9 +205,9 @@ static void *write_on(void *arg)
 {
 	struct writer *writer = arg;
 	struct tele_request r = t_request();
-	r.log = false;
 	for (uint32_t i = 0; !__atomic_load_n(&writer->stop, __ATOMIC_RELAXED); i++) {
 		r.status = (uint16_t)(200 + i % 7 + i / 1000 % 50);
+		r.log = i % 8 == 0; /* housekeeping drains the ring meanwhile */
 		tele_request_done(writer->w, &r);
 		writer->n_requests++;
 		writer->w->now_us += 1000;
