@@ -80,7 +80,8 @@ enum ring_result ring_put(struct ring_producer *p, uint16_t type, const void *pa
 	struct frame_header h = {.length = n_bytes, .type = type, .sequence = p->sequence};
 	h.crc = frame_crc(&h, payload);
 	copy_in(p, p->head, &h, HEADER_BYTES);
-	copy_in(p, p->head + HEADER_BYTES, payload, n_bytes);
+	if (n_bytes)
+		copy_in(p, p->head + HEADER_BYTES, payload, n_bytes);
 	p->sequence++;
 	p->head += need;
 	__atomic_store_n(&p->shared->head, p->head, __ATOMIC_RELEASE);
