@@ -22,8 +22,8 @@ static void report(struct istio_decode *d, enum istio_severity severity, const c
 	istio_diags_add(d->diags, severity, code, d->file, at, d->resource, path, "%s", text);
 }
 
-static void report_at(struct istio_decode *d, enum istio_severity severity, const char *code, const struct istio_head *object, const char *field,
-		      const char *fmt, va_list ap)
+static void __attribute__((format(printf, 6, 0)))
+report_at(struct istio_decode *d, enum istio_severity severity, const char *code, const struct istio_head *object, const char *field, const char *fmt, va_list ap)
 {
 	char text[512];
 	const struct doc_node *node = object ? object->node : NULL;
