@@ -30,11 +30,16 @@ static const char usage[] =
 	"  --log FILE           default: stderr\n"
 	"  --version, --help\n";
 
-uint64_t agent_now_ms(void)
+static uint64_t clock_ms(clockid_t clock)
 {
 	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail with this clock */
+	(void)clock_gettime(clock, &ts); /* cannot fail with the two that are used here */
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+uint64_t agent_now_ms(void)
+{
+	return clock_ms(CLOCK_MONOTONIC);
 }
 
 /* ---- the command line */
@@ -197,7 +202,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	a->start_ms = agent_now_ms();
-	a->start_wall_s = (uint64_t)time(NULL);
+	a->start_wall_ms = clock_ms(CLOCK_REALTIME);
 	int signal_fd = open_signals();
 	int rc = signal_fd < 0 ? foil_error_set(&err, signal_fd, "cannot wait for signals: %s", strerror(-signal_fd)) : 0;
 	if (rc == 0)

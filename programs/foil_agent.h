@@ -34,7 +34,7 @@ struct agent_counters {
 
 struct agent {
 	struct agent_options options;
-	uint64_t start_ms, start_wall_s;
+	uint64_t start_ms, start_wall_ms; /* the latter, Unix time, is in every version's name: no agent uses another's */
 
 	/* configuration */
 	struct src_dir *dir;

@@ -23,7 +23,7 @@
 static void next_version(struct agent *a)
 {
 	a->n_versions++;
-	(void)snprintf(a->config_version, sizeof(a->config_version), "%llx-%llu", (unsigned long long)a->start_wall_s,
+	(void)snprintf(a->config_version, sizeof(a->config_version), "%llx-%llu", (unsigned long long)a->start_wall_ms,
 		       (unsigned long long)a->n_versions); /* fits */
 }
 

@@ -107,7 +107,7 @@ static void channel(const struct agent *a, struct adm_prometheus *p)
 static void itself(const struct agent *a, struct adm_prometheus *p)
 {
 	struct adm_counters c = adm_counters(a->admin);
-	adm_prometheus_gauge(p, "foil_agent_start_time_seconds", "When the agent started, Unix time", NULL, NULL, (int64_t)a->start_wall_s);
+	adm_prometheus_gauge(p, "foil_agent_start_time_seconds", "When the agent started, Unix time", NULL, NULL, (int64_t)(a->start_wall_ms / 1000));
 	adm_prometheus_counter(p, "foil_agent_http_connections_total", "HTTP connections accepted", NULL, NULL, c.n_accepted);
 	adm_prometheus_counter(p, "foil_agent_http_requests_total", "HTTP requests answered", NULL, NULL, c.n_requests);
 	adm_prometheus_counter(p, "foil_agent_http_refused_connections_total", "HTTP connections refused: too many", NULL, NULL, c.n_refused_connections);
