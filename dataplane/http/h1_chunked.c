@@ -38,7 +38,7 @@ static enum http_reason extension_byte(struct h1_chunked *ch, uint8_t c)
 		ch->state = H1_CHUNK_SIZE_LF;
 		return HTTP_REASON_OK;
 	}
-	if (!h1_is(c, H1_VALUE))
+	if (!h1_is(c, H1_TARGET | H1_SPACE)) /* visible ASCII and white space: narrower than a quoted string may be, as llhttp */
 		return HTTP_REASON_INVALID_CHUNK_EXTENSION;
 	if (++ch->ext_bytes > H1_CHUNK_EXT_BYTES_MAX)
 		return HTTP_REASON_CHUNK_EXTENSIONS_TOO_LARGE;

@@ -211,7 +211,7 @@ static enum http_reason parse_absolute_form(struct foil_slice target, struct htt
 	for (n = 0; n < cur_left(&c) && c.at[n] != '/' && c.at[n] != '?' && c.at[n] != '#';)
 		n++;
 	out->authority = cur_slice(&c, n);
-	if (out->authority.n_bytes == 0)
+	if (out->authority.n_bytes == 0 || h1_peek(&c) == '#')
 		return HTTP_REASON_INVALID_URL;
 	out->path = foil_slice_of(c.at, cur_left(&c));
 	out->was_absolute_form = true;

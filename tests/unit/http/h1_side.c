@@ -41,7 +41,11 @@ static void message_ended(struct h1_side *side)
 {
 	for (uint32_t i = 0; i < side->n_body; i++)
 		side->body_sum = (side->body_sum ^ (uint8_t)side->body[i]) * 0x100000001b3ull;
-	say(side, "%s|%u:%.*s\n", side->line, side->n_body, (int)FOIL_MIN(side->n_body, 4096u), side->body);
+	say(side, "%s|%u:", side->line, side->n_body);
+	uint32_t n = FOIL_MIN(FOIL_MIN(side->n_body, 4096u), (uint32_t)sizeof(side->text) - 1 - side->n_text);
+	memcpy(&side->text[side->n_text], side->body, n); /* whatever bytes it has */
+	side->n_text += n;
+	say(side, "\n");
 	side->n_body = 0;
 }
 
