@@ -469,6 +469,32 @@ static void test_new_data_plane_gets_the_full_state_again(void **state)
 	(void)state;
 }
 
+/* The folder goes away (a mount, a mistake): what ran goes on, a new data plane gets it too, and the state says what is wrong. */
+static void test_folder_that_vanishes_changes_nothing_that_runs(void **state)
+{
+	char before[128], away[80];
+	(void)snprintf(away, sizeof(away), "%s/away", folder);
+	fake_node_open(&node, socket_path);
+	start_agent();
+	remember_version(wait_for("applied", NULL), before);
+	assert_int_equal(rename(config, away), 0);
+	json_t *j = wait_for("rejected", before);
+	assert_true(has_reason(j, config));
+	remember_version(j, before);
+	assert_int_equal(node.n_updates, 1);
+	fake_node_close(&node);
+	fake_node_open(&node, socket_path);
+	for (uint64_t end = now_ms() + WAIT_MS; node.n_updates == 0 && now_ms() < end; (void)usleep(2000))
+		fake_node_turn(&node);
+	assert_int_equal(node.n_updates, 1);
+	assert_true(node.was_full);
+	assert_int_equal(node.n_listeners, 1);
+	json_decref(wait_for("rejected", NULL));
+	assert_int_equal(rename(away, config), 0);
+	json_decref(wait_for("applied", before));
+	(void)state;
+}
+
 static void test_killed_agent_leaves_nothing_that_stops_the_next(void **state)
 {
 	char before[128];
@@ -549,6 +575,7 @@ int main(int argc, char **argv)
 		AGENT_TEST(test_reading_with_nothing_to_run_is_rejected_and_not_sent),
 		AGENT_TEST(test_what_the_data_plane_refuses_is_rejected_with_its_reason),
 		AGENT_TEST(test_new_data_plane_gets_the_full_state_again),
+		AGENT_TEST(test_folder_that_vanishes_changes_nothing_that_runs),
 		AGENT_TEST(test_killed_agent_leaves_nothing_that_stops_the_next),
 		AGENT_TEST(test_metrics_of_the_data_plane_come_through_its_segment),
 		AGENT_TEST(test_second_agent_on_the_same_ports_says_who_has_them),
