@@ -42,7 +42,8 @@ struct foil_regex *foil_regex_new(struct foil_slice pattern, bool ignore_case, s
 		if (re && re->program.ok())
 			return re;
 		if (re)
-			(void)foil_error_set(err, -1, "'%.*s' is not a regular expression that RE2 takes: %s", (int)(pattern.n_bytes > 200 ? 200 : pattern.n_bytes),
+			(void)foil_error_set(err, -1, "'%.*s' is not a regular expression that RE2 takes: %s",
+				(int)(pattern.n_bytes > 200 ? 200 : pattern.n_bytes),
 					     pattern.data ? pattern.data : "", re->program.error().c_str());
 		else
 			(void)foil_error_set(err, -1, "no memory for a regular expression");

@@ -15,22 +15,13 @@ enum {
 	INVALID = 8 | SPECIAL,
 };
 
-static uint8_t class_of(uint8_t c)
-{
-	if (c == 0)
-		return INVALID;
-	if (c == '.')
-		return SPECIAL;
-	if ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' || c == '_' || c == '~')
-		return DECODE;
-	if (c <= ' ' || c >= 0x7f)
-		return ENCODE;
-	switch (c) {
-	case '"': case '#': case '%': case '<': case '>': case '?': case '\\': case '^': case '`': case '{': case '|': case '}':
-		return ENCODE;
-	}
-	return PASS;
-}
+static const uint8_t classes[256] = {
+	[0] = INVALID,
+	[1 ... ' '] = ENCODE, ['"'] = ENCODE, ['#'] = ENCODE, ['%'] = ENCODE, ['<'] = ENCODE, ['>'] = ENCODE, ['?'] = ENCODE,
+	['\\'] = ENCODE, ['^'] = ENCODE, ['`'] = ENCODE, ['{' ... '}'] = ENCODE, [0x7f ... 0xff] = ENCODE,
+	['.'] = SPECIAL,
+	['-'] = DECODE, ['0' ... '9'] = DECODE, ['A' ... 'Z'] = DECODE, ['_'] = DECODE, ['a' ... 'z'] = DECODE, ['~'] = DECODE,
+};
 
 static int hex_value(char c)
 {
@@ -161,7 +152,7 @@ static uint32_t take_percent(struct canon *c, uint32_t at)
 		push(c, '%');
 		return 1;
 	}
-	uint8_t class = class_of((uint8_t)byte);
+	uint8_t class = classes[byte];
 	if (class & DECODE) {
 		push(c, (char)byte);
 		if (c->lone_percent != UINT32_MAX && c->lone_percent + 3 >= c->n)
@@ -178,7 +169,7 @@ static uint32_t take_percent(struct canon *c, uint32_t at)
 static void canonicalize(struct canon *c)
 {
 	for (uint32_t i = 0; i < c->n_in;) {
-		uint8_t byte = (uint8_t)c->in[i], class = class_of(byte);
+		uint8_t byte = (uint8_t)c->in[i], class = classes[byte];
 		uint32_t dot_bytes = class & SPECIAL ? dot_at(c->in, i, c->n_in) : 0;
 
 		if (!(class & SPECIAL)) {
@@ -206,7 +197,7 @@ static uint32_t canonical_room(const char *in, uint32_t n)
 	bool changes = false;
 
 	for (uint32_t i = 0; i < n; i++) {
-		uint8_t class = class_of((uint8_t)in[i]);
+		uint8_t class = classes[(uint8_t)in[i]];
 
 		if (!(class & SPECIAL))
 			continue;

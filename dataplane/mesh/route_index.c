@@ -164,7 +164,8 @@ static int refuse_twice(const struct mesh_routes *r, struct foil_slice domain, u
 {
 	struct foil_slice a = r->vhosts[one].name, b = r->vhosts[other].name;
 
-	return foil_error_set(err, -EINVAL, "domain '%.*s' stands twice in route table %.*s: in virtual host '%.*s' and in '%.*s'", (int)FOIL_MIN(domain.n_bytes, 100u),
+	return foil_error_set(err, -EINVAL, "domain '%.*s' stands twice in route table %.*s: in virtual host '%.*s' and in '%.*s'",
+		(int)FOIL_MIN(domain.n_bytes, 100u),
 			      domain.data, (int)FOIL_MIN(r->res.name.n_bytes, 60u), r->res.name.data, (int)FOIL_MIN(a.n_bytes, 100u), a.data,
 			      (int)FOIL_MIN(b.n_bytes, 100u), b.data);
 }
@@ -175,7 +176,8 @@ static int domain_add(struct mesh_routes *r, struct mesh_route_index *x, uint32_
 	bool is_any;
 
 	if (domain_parse(text, d, &is_any) != 0)
-		return foil_error_set(err, -EINVAL, "domain '%.*s' of virtual host '%.*s' is none: a name, '*', '*.suffix' or 'prefix.*'", (int)FOIL_MIN(text.n_bytes, 200u),
+		return foil_error_set(err, -EINVAL, "domain '%.*s' of virtual host '%.*s' is none: a name, '*', '*.suffix' or 'prefix.*'",
+			(int)FOIL_MIN(text.n_bytes, 200u),
 				      text.data ? text.data : "", (int)FOIL_MIN(r->vhosts[vhost].name.n_bytes, 100u), r->vhosts[vhost].name.data);
 	if (is_any) {
 		if (x->any_vhost != ROUTE_NO_VHOST)

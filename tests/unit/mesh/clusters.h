@@ -28,7 +28,8 @@ static inline struct mesh_endpoints *t_endpoints(uint32_t n, const uint32_t *wei
 	struct mesh_endpoint *list = (struct mesh_endpoint *)(void *)(e + 1);
 
 	for (uint32_t i = 0; i < n; i++)
-		list[i] = (struct mesh_endpoint){.ip = {[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 19, [14] = (uint8_t)((i + 1) >> 8), [15] = (uint8_t)(i + 1)},
+		list[i] = (struct mesh_endpoint){.ip = {[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 19, [14] = (uint8_t)((i + 1) >> 8),
+			[15] = (uint8_t)(i + 1)},
 						 .port = 8080, .weight = weights ? weights[i] : 1};
 	e->endpoints = list;
 	e->n_endpoints = n;

@@ -33,7 +33,8 @@ static inline int t_routes_try(struct mesh_routes *r, const struct t_vhost *vhos
 		for (uint16_t d = 0; d < n_domains; d++)
 			domains[d] = t_copy(r, vhosts[i].domains[d]);
 		v[i] = (struct mesh_vhost){
-			.name = t_copy(r, vhosts[i].name), .domains = domains, .n_domains = n_domains, .routes = vhosts[i].routes, .n_routes = vhosts[i].n_routes,
+			.name = t_copy(r, vhosts[i].name), .domains = domains, .n_domains = n_domains, .routes = vhosts[i].routes,
+				.n_routes = vhosts[i].n_routes,
 		};
 	}
 	r->vhosts = v;

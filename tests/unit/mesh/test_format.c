@@ -184,8 +184,10 @@ static void test_format_time_of_the_calendar(void **state)
 static void test_format_that_is_none_is_refused_with_a_sentence(void **state)
 {
 	static const char *const bad[] = {
-		"%", "a%", "%REQ", "%REQ%", "%REQ()%", "%REQ(x%", "%REQ(x)", "%REQ(x):%", "%REQ(x):y%", "%REQ(?x)%", "%REQ(x?)%", "%REQ(a b)%", "%REQ(:)%", "%REQ(x:y)%",
-		"%UNKNOWN%", "%unknown%", "%PROTOCOL()%", "%PROTOCOL(x)%", "%START_TIME(%Q)%", "%START_TIME()%", "%START_TIME(%)%", "%QUERY_PARAM%", "%QUERY_PARAM()%",
+		"%", "a%", "%REQ", "%REQ%", "%REQ()%", "%REQ(x%", "%REQ(x)", "%REQ(x):%", "%REQ(x):y%", "%REQ(?x)%", "%REQ(x?)%", "%REQ(a b)%", "%REQ(:)%",
+		"%REQ(x:y)%",
+		"%UNKNOWN%", "%unknown%", "%PROTOCOL()%", "%PROTOCOL(x)%", "%START_TIME(%Q)%", "%START_TIME()%", "%START_TIME(%)%", "%QUERY_PARAM%",
+		"%QUERY_PARAM()%",
 		"%GRPC_STATUS(x)%", "%DYNAMIC_METADATA(a:b)%", "% %", "%%%", "%DOWNSTREAM_PEER_SUBJECT%", "%REQ(x):9999999999%", "%(x)%", "%ENVIRONMENT(PATH)%",
 	};
 

@@ -80,12 +80,14 @@ static void test_forwarding_at_the_edge_as_envoy_was_recorded(void **state)
 	} steps[] = {
 		{NULL, false, "198.18.0.2", "198.18.0.2"},
 		{HEADERS("x-forwarded-for", "203.0.113.9"), false, "203.0.113.9,198.18.0.2", "198.18.0.2"},
-		{HEADERS("x-forwarded-for", "203.0.113.9, 10.0.0.5", "x-forwarded-for", "1.1.1.1"), false, "203.0.113.9, 10.0.0.5,1.1.1.1,198.18.0.2", "198.18.0.2"},
+		{HEADERS("x-forwarded-for", "203.0.113.9, 10.0.0.5", "x-forwarded-for", "1.1.1.1"), false, "203.0.113.9, 10.0.0.5,1.1.1.1,198.18.0.2",
+			"198.18.0.2"},
 		{HEADERS("x-forwarded-proto", "https"), false, "198.18.0.2", "198.18.0.2"},
 		{HEADERS("x-request-id", "my-id"), false, "198.18.0.2", "198.18.0.2"},
 		{HEADERS("x-envoy-external-address", "9.9.9.9"), false, "198.18.0.2", "198.18.0.2"},
 		{NULL, true, "10.1.1.1", "10.1.1.1"},
-		{HEADERS("x-forwarded-for", "203.0.113.9", "x-envoy-external-address", "9.9.9.9", "x-request-id", "my-id"), true, "203.0.113.9,10.1.1.1", "10.1.1.1"},
+		{HEADERS("x-forwarded-for", "203.0.113.9", "x-envoy-external-address", "9.9.9.9", "x-request-id", "my-id"), true, "203.0.113.9,10.1.1.1",
+			"10.1.1.1"},
 	};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(steps); i++) {
@@ -123,7 +125,8 @@ static void test_forwarding_removes_what_strangers_say_to_envoy(void **state)
 		"x-envoy-retry-on", "x-envoy-retry-grpc-on", "x-envoy-max-retries", "x-envoy-upstream-alt-stat-name", "x-envoy-upstream-rq-timeout-ms",
 		"x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-upstream-rq-timeout-alt-response", "x-envoy-expected-rq-timeout-ms", "x-envoy-force-trace",
 		"x-envoy-ip-tags", "x-envoy-decorator-operation", "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node",
-		"x-envoy-retriable-status-codes", "x-envoy-retriable-header-names", "x-envoy-hedge-on-per-try-timeout", "x-envoy-internal", "x-envoy-original-url",
+		"x-envoy-retriable-status-codes", "x-envoy-retriable-header-names", "x-envoy-hedge-on-per-try-timeout", "x-envoy-internal",
+		"x-envoy-original-url",
 	};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(names); i++) {
@@ -176,7 +179,8 @@ static void test_forwarding_behind_trusted_proxies(void **state)
 		uint32_t hops;
 		const char *xff, *client;
 	} cases[] = {
-		{1, "1.1.1.1, 2.2.2.2", "2.2.2.2"}, {2, "1.1.1.1, 2.2.2.2", "1.1.1.1"}, {3, "1.1.1.1, 2.2.2.2", "198.18.0.2"}, {1, "2001:db8::1", "2001:db8::1"},
+		{1, "1.1.1.1, 2.2.2.2", "2.2.2.2"}, {2, "1.1.1.1, 2.2.2.2", "1.1.1.1"}, {3, "1.1.1.1, 2.2.2.2", "198.18.0.2"}, {1, "2001:db8::1",
+			"2001:db8::1"},
 		{1, "1.1.1.1, nonsense", "198.18.0.2"}, {1, "1.1.1.1:80", "198.18.0.2"}, {1, "", "198.18.0.2"}, {2, ",1.1.1.1", "198.18.0.2"},
 		{1, "1.1.1.1 ", "1.1.1.1"}, {1, "999.1.1.1", "198.18.0.2"},
 	};
@@ -223,7 +227,8 @@ static void test_forwarding_of_an_ipv6_peer_has_no_brackets(void **state)
 static void test_forwarding_inside_the_mesh_believes_and_appends_nothing(void **state)
 {
 	const struct given one = {.hcm = {.scheme = {"http", 4}}, .settings = {.internal_cidrs = ten, .n_internal_cidrs = 1}, .remote = outside,
-				  .headers = HEADERS("x-forwarded-for", "10.9.9.9", "x-forwarded-proto", "https", "x-request-id", "my-id", "x-envoy-max-retries", "3")};
+				  .headers = HEADERS("x-forwarded-for", "10.9.9.9", "x-forwarded-proto", "https", "x-request-id", "my-id",
+					"x-envoy-max-retries", "3")};
 	const struct given two = {.hcm = {.scheme = {"http", 4}}, .settings = {.internal_cidrs = ten, .n_internal_cidrs = 1}, .remote = outside,
 				  .headers = HEADERS("x-forwarded-for", "1.1.1.1,10.9.9.9", "x-envoy-max-retries", "3", "x-envoy-decorator-operation", "d")};
 	const struct given none = {.hcm = {.scheme = {"http", 4}}, .remote = outside};
@@ -254,7 +259,8 @@ static void test_forwarding_inside_the_mesh_believes_and_appends_nothing(void **
 
 static void test_forwarding_port_and_request_id_by_setting(void **state)
 {
-	const struct given g = {.hcm = {.use_remote_address = true, .add_forwarded_port = true, .request_id_off = true, .scheme = {"https", 5}}, .remote = outside,
+	const struct given g = {.hcm = {.use_remote_address = true, .add_forwarded_port = true, .request_id_off = true, .scheme = {"https", 5}},
+		.remote = outside,
 				.headers = HEADERS("x-forwarded-port", "99", "x-request-id", "my-id")};
 	struct answer r;
 

@@ -20,7 +20,8 @@ struct bench {
 static void bench_init(struct bench *t, const char *const *headers)
 {
 	*t = (struct bench){.w = t_worker(0)};
-	t->head = (struct http_head){.method_text = FOIL_SLICE("GET"), .path = FOIL_SLICE("/"), .authority = FOIL_SLICE("web.example.com"), .version = HTTP_VERSION_11};
+	t->head = (struct http_head){.method_text = FOIL_SLICE("GET"), .path = FOIL_SLICE("/"), .authority = FOIL_SLICE("web.example.com"),
+		.version = HTTP_VERSION_11};
 	for (const char *const *h = headers; *h; h += 2)
 		assert_int_equal(http_header_add(t->w, &t->a, &t->head.headers, foil_slice_str(h[0]), foil_slice_str(h[1])), 0);
 }
@@ -70,7 +71,8 @@ static void expect(const struct bench *t, const char *expected)
 	for (uint16_t i = 0; i < t->head.headers.n; i++) {
 		const struct http_header *h = &t->head.headers.list[i];
 		if (!h->is_removed)
-			n += (size_t)snprintf(text + n, sizeof(text) - n, "%.*s: %.*s\n", (int)h->name.n_bytes, h->name.data, (int)h->value.n_bytes, h->value.data);
+			n += (size_t)snprintf(text + n, sizeof(text) - n, "%.*s: %.*s\n", (int)h->name.n_bytes, h->name.data, (int)h->value.n_bytes,
+				h->value.data);
 	}
 	text[n] = '\0';
 	assert_string_equal(text, expected);
@@ -133,7 +135,8 @@ static void test_header_ops_touch_no_framing_and_no_pseudo_header(void **state)
 	struct bench t;
 
 	bench_init(&t, NAMES("upgrade", "websocket"));
-	APPLY(&t, NAMES("upgrade", ":path", ":method", ""), {"content-length", "3"}, {"transfer-encoding", "chunked", true}, {"connection", "x-a"}, {"te", "gzip"},
+	APPLY(&t, NAMES("upgrade", ":path", ":method", ""), {"content-length", "3"}, {"transfer-encoding", "chunked", true}, {"connection", "x-a"}, {"te",
+		"gzip"},
 	      {":path", "/x"}, {":method", "PUT", true}, {":status", "500"}, {"keep-alive", "1"}, {"proxy-connection", "close"}, {"trailer", "x"});
 	expect(&t, "upgrade: websocket\n");
 	assert_true(foil_slice_eq(t.head.path, FOIL_SLICE("/")));
@@ -146,7 +149,8 @@ static void test_header_ops_append_joins_headers_that_come_once(void **state)
 	struct bench t;
 
 	bench_init(&t, NAMES("x-forwarded-for", "1.1.1.1", "user-agent", "", "x-a", "1"));
-	APPLY(&t, NO_NAMES, {"x-forwarded-for", "2.2.2.2", true}, {"user-agent", "foil", true}, {"via", "1.1 foil", true}, {"x-a", "2", true}, {"via", "1.1 b", true});
+	APPLY(&t, NO_NAMES, {"x-forwarded-for", "2.2.2.2", true}, {"user-agent", "foil", true}, {"via", "1.1 foil", true}, {"x-a", "2", true}, {"via",
+		"1.1 b", true});
 	expect(&t, "x-a: 1\nx-forwarded-for: 1.1.1.1,2.2.2.2\nuser-agent: foil\nx-a: 2\nvia: 1.1 foil,1.1 b\n");
 	bench_fini(&t);
 	(void)state;

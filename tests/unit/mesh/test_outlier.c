@@ -269,7 +269,8 @@ static void test_outlier_max_ejection_percent(void **state)
 {
 	static const struct {
 		uint32_t n_hosts, percent, n_ejected;
-	} cases[] = {{9, 10, 0}, {10, 10, 1}, {19, 10, 1}, {20, 10, 2}, {3, 50, 1}, {2, 50, 1}, {1, 100, 1}, {1, 99, 0}, {3, 0, 0}, {4, 1000, 4}, {3, 67, 2}, {3, 66, 1}};
+	} cases[] = {{9, 10, 0}, {10, 10, 1}, {19, 10, 1}, {20, 10, 2}, {3, 50, 1}, {2, 50, 1}, {1, 100, 1}, {1, 99, 0}, {3, 0, 0}, {4, 1000, 4}, {3, 67,
+		2}, {3, 66, 1}};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(cases); i++) {
 		struct bench b;

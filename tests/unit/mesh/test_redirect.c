@@ -19,7 +19,8 @@ static void check(const struct mesh_route *route, const char *scheme, const char
 
 static void test_redirect_as_envoy_was_recorded(void **state)
 {
-	const struct mesh_route old = {.match = {.path = TEXT("/old")}, .redirect = {.has_path = true, .path = TEXT("/new"), .host = TEXT("other.example.com")}};
+	const struct mesh_route old = {.match = {.path = TEXT("/old")}, .redirect = {.has_path = true, .path = TEXT("/new"),
+		.host = TEXT("other.example.com")}};
 	const struct mesh_route code = {.match = {.path = TEXT("/code308")}, .redirect = {.has_path = true, .path = TEXT("/n"), .code = 308}};
 	const struct mesh_route port = {.match = {.path = TEXT("/port")}, .redirect = {.port = 8443}};
 	const struct mesh_route reqport = {.match = {.path = TEXT("/reqport")}, .redirect = {.scheme = TEXT("https"), .port_from_request = true}};
@@ -78,9 +79,11 @@ static void test_redirect_of_ipv6_authorities(void **state)
 
 static void test_redirect_path_query_and_prefix(void **state)
 {
-	const struct mesh_route with_query = {.redirect = {.has_path = true, .path = TEXT("/n?x=1")}}, relative = {.redirect = {.has_path = true, .path = TEXT("n")}};
+	const struct mesh_route with_query = {.redirect = {.has_path = true, .path = TEXT("/n?x=1")}}, relative = {.redirect = {.has_path = true,
+		.path = TEXT("n")}};
 	const struct mesh_route prefix = {.match = {.path = TEXT("/foo")}, .redirect = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/")}};
-	const struct mesh_route exact = {.match = {.path_kind = MESH_PATH_EXACT, .path = TEXT("/foo")}, .redirect = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/bar")}};
+	const struct mesh_route exact = {.match = {.path_kind = MESH_PATH_EXACT, .path = TEXT("/foo")}, .redirect = {.has_prefix_rewrite = true,
+		.prefix_rewrite = TEXT("/bar")}};
 
 	check(&with_query, "http", "h", "/a?b=2", "http://h/n?x=1");
 	check(&relative, "http", "h", "/a?b", "http://h/n?b");

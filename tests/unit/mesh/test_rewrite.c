@@ -19,7 +19,8 @@ static void test_rewrite_as_envoy_was_recorded(void **state)
 	struct mesh_routes r = {0};
 	const struct mesh_route prefix = {.match = {.path = TEXT("/rw/")}, .route = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/")}};
 	const struct mesh_route rw2 = {.match = {.path = TEXT("/rw2")}, .route = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/z")}};
-	const struct mesh_route exact = {.match = {.path_kind = MESH_PATH_EXACT, .path = TEXT("/rwexact")}, .route = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/e")}};
+	const struct mesh_route exact = {.match = {.path_kind = MESH_PATH_EXACT, .path = TEXT("/rwexact")}, .route = {.has_prefix_rewrite = true,
+		.prefix_rewrite = TEXT("/e")}};
 	const struct mesh_route regex = {.match = {.path_kind = MESH_PATH_REGEX, .path_regex = t_regex(&r, "/rwr[0-9]")},
 					 .route = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/whole")}};
 	struct foil_worker *w = t_worker(0);
@@ -38,7 +39,8 @@ static void test_rewrite_of_a_prefix_is_raw(void **state)
 	const struct mesh_route foo = {.match = {.path = TEXT("/foo")}, .route = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/bar")}};
 	const struct mesh_route root = {.match = {.path = TEXT("/foo")}, .route = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/")}};
 	const struct mesh_route nothing = {.match = {.path = TEXT("/foo")}, .route = {.has_prefix_rewrite = true}};
-	const struct mesh_route segment = {.match = {.path_kind = MESH_PATH_SEGMENT_PREFIX, .path = TEXT("/foo")}, .route = {.has_prefix_rewrite = true, .prefix_rewrite = TEXT("/b")}};
+	const struct mesh_route segment = {.match = {.path_kind = MESH_PATH_SEGMENT_PREFIX, .path = TEXT("/foo")}, .route = {.has_prefix_rewrite = true,
+		.prefix_rewrite = TEXT("/b")}};
 	struct foil_worker *w = t_worker(0);
 
 	check(w, &foo, "/foo/x", "/bar/x");
@@ -84,7 +86,8 @@ static void test_rewrite_by_regex_replaces_every_match(void **state)
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(cases); i++) {
 		struct mesh_routes r = {0};
-		const struct mesh_route route = {.route = {.regex_rewrite = t_regex(&r, cases[i].pattern), .regex_substitution = foil_slice_str(cases[i].substitution),
+		const struct mesh_route route = {.route = {.regex_rewrite = t_regex(&r, cases[i].pattern),
+			.regex_substitution = foil_slice_str(cases[i].substitution),
 							   .has_prefix_rewrite = true, .prefix_rewrite = TEXT("/loses")}};
 		check(w, &route, cases[i].path, cases[i].out);
 		t_routes_free(&r);

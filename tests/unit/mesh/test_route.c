@@ -181,11 +181,14 @@ static void test_route_matches_as_envoy_was_recorded(void **state)
 	} steps[] = {
 		{"/exact", .name = "exact"}, {"/exact/", .name = "404"}, {"/prefix/x", .name = "prefix"}, {"/rx/12", .name = "regex"},
 		{"/rx/12?q", .name = "regex"}, {"/ICASE", .name = "icase"}, {"/h", "x-e", "v", .name = "hexact"}, {"/h", "x-e", "V", .name = "404"},
-		{"/h", "x-r", "abcz", .name = "hregex"}, {"/h", "x-p", "pp1", .name = "hprefix"}, {"/h", .name = "404"}, {"/h", "x-any", "", .name = "hpresent"},
+		{"/h", "x-r", "abcz", .name = "hregex"}, {"/h", "x-p", "pp1", .name = "hprefix"}, {"/h", .name = "404"}, {"/h", "x-any", "",
+		.name = "hpresent"},
 		{"/w", "x-no", "1", .name = "404"}, {"/w", "x-no", "2", .name = "without"}, {"/w", .name = "without"}, {"/g", .name = "wgone"},
 		{"/g", "x-no", "", .name = "404"}, {"/q?a=1", .name = "qexact"}, {"/q?a=1&a=2", .name = "qexact"}, {"/q?a=2&a=1", .name = "404"},
-		{"/q?b=77", .name = "qregex"}, {"/q?b=7x", .name = "404"}, {"/q?x&a=1#", .name = "404"}, {"/m", .method = "PUT", .name = "method"}, {"/m", .name = "404"},
-		{"/port", .name = "port"}, {"/s", .name = "404"}, {"/s", .scheme = "https", .name = "scheme"}, {"/auth", .name = "auth"}, {"/or2", .name = "or"},
+		{"/q?b=77", .name = "qregex"}, {"/q?b=7x", .name = "404"}, {"/q?x&a=1#", .name = "404"}, {"/m", .method = "PUT", .name = "method"}, {"/m",
+		.name = "404"},
+		{"/port", .name = "port"}, {"/s", .name = "404"}, {"/s", .scheme = "https", .name = "scheme"}, {"/auth", .name = "auth"}, {"/or2",
+		.name = "or"},
 		{"/none", .name = "404"}, {"/EXACT", .name = "404"}, {"/exact?/pre", .name = "exact"},
 	};
 	struct foil_worker *w = t_worker(0);
