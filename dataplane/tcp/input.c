@@ -101,14 +101,14 @@ static enum tcp_reason check_timestamp(const struct foil_worker *w, const struct
 	return TCP_REASON_OK;
 }
 
-/* RFC 9293 3.4 table 6; a segment without length may also sit at the window's edge, where a peer that filled the window sends its
- * ACKs from. */
+/* RFC 9293 3.4 table 6. A segment without length may also sit at the window's edge, where a peer that filled the window sends its
+ * ACKs from, or back to where we last acknowledged: ACKs that data overtook on the way still say what they say. */
 static bool is_acceptable(const struct tcp_conn *c, const struct tcp_seg *seg)
 {
 	uint32_t n = seg->n_bytes + !!(seg->flags & RTE_TCP_SYN_FLAG) + !!(seg->flags & RTE_TCP_FIN_FLAG);
 
 	if (n == 0)
-		return seq_geq(seg->seq, c->rcv_nxt) && seq_leq(seg->seq, c->rcv_adv);
+		return seq_geq(seg->seq, c->last_ack_sent) && seq_leq(seg->seq, c->rcv_adv);
 	return seq_lt(seg->seq, c->rcv_adv) && seq_gt(seg->seq + n, c->rcv_nxt);
 }
 

@@ -1,7 +1,7 @@
 /* Segments above rcv_nxt, kept by reference until the hole before them is filled (RFC 9293 3.4, RFC 2018 4).
  *
  * Bounded: in ranges (holes), and in mbufs by the receive buffer, so that tiny segments cannot hold more memory than the buffer is
- * worth. Where new bytes overlap what is there, what came first stays.
+ * worth. Where new bytes overlap what is there, what came first stays, but for ranges that they cover whole: one piece replaces many.
  * Invariant: ranges are disjoint, not adjacent, ordered by seq, and all above rcv_nxt; ooo_recent has the latest touched first. */
 #include "dataplane/tcp/tcp_priv.h"
 

@@ -58,6 +58,7 @@ void tcp_cookie_send(struct foil_worker *w, struct tcp_listener *l, const struct
 		y.ts_offset = (now | bits) - (uint32_t)(w->now_us / 1000); /* tcp_ts_now gives exactly now | bits */
 	}
 	foil_reason(w, TCP, SYN_COOKIE_SENT);
+	w->tcp->cookie_sent_us = w->now_us;
 	tcp_synack_send(w, &y);
 }
 
@@ -65,6 +66,8 @@ bool tcp_cookie_check(struct foil_worker *w, const struct tcp_seg *seg, struct t
 {
 	uint32_t iss = seg->ack - 1, irs = seg->seq - 1, mss_class = iss & ((1u << COOKIE_MSS_BITS) - 1), age;
 
+	if (!w->tcp->cookie_sent_us || w->now_us - w->tcp->cookie_sent_us >= COOKIE_PERIODS_VALID * COOKIE_PERIOD_US)
+		return false; /* none is out: nothing for a guesser to hit */
 	for (age = 0; age < COOKIE_PERIODS_VALID; age++)
 		if (cookie_of(w, &seg->key, irs, period_now(w) - age, mss_class) == iss)
 			break;

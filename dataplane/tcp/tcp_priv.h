@@ -286,6 +286,7 @@ struct tcp_ctx {
 	struct foil_siphash_key flow_key, isn_key, cookie_key;
 	struct foil_timer tw_timer;
 	uint64_t answers_at_us, pressure_at_us;
+	uint64_t cookie_sent_us; /* the last one; 0: none */
 	uint32_t n_answers;
 	uint8_t rcv_wscale;
 	bool is_short_of_mbufs;

@@ -210,7 +210,7 @@ void sim_send(struct sim *s, uint8_t from, const uint8_t *frame, uint16_t n_byte
 	if (!at_us)
 		return;
 	memcpy(copy, frame, n_bytes);
-	if (sim_chance(s, l->p.corrupt_ppm)) { /* behind the link header: what a checksum must notice */
+	if (copy[13] != 0x06 && sim_chance(s, l->p.corrupt_ppm)) { /* what a checksum must notice; ARP has none */
 		uint32_t bit = foil_prng_below(&s->prng, (n_bytes - 14u) * 8);
 		copy[14 + bit / 8] ^= (uint8_t)(1u << bit % 8);
 	}

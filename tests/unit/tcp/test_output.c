@@ -1,0 +1,387 @@
+/* What is sent and when: output.c, ack.c, timers.c, rack.c, recovery.c (RFC 9293 3.8, RFC 5681, 6298, 6675, 6928, 8985). */
+#include "tests/unit/tcp/rig.h"
+
+#define US (T_ISN + 1)
+#define PEER (T_PEER_ISN + 1)
+#define MSS 1460u
+
+static void ack(struct t_tcp *t, uint32_t n_bytes, uint16_t wnd)
+{
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + n_bytes, .wnd = wnd, .no_wnd = true);
+}
+
+static void sack(struct t_tcp *t, uint32_t n_bytes, uint32_t from, uint32_t to)
+{
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + n_bytes, .opt = {.n_sack = 1, .sack = {{US + from, US + to}}});
+}
+
+static void test_a_write_goes_out_at_the_end_of_the_turn_with_push(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	t_write(t, "hello", 5);
+	struct t_seg g = t_expect(t, T_ACK, US, PEER, 5);
+	assert_true(g.flags & T_PSH);
+	assert_memory_equal(g.payload, "hello", 5);
+	assert_int_equal(t->s->tx_queued_bytes, 5);
+	ack(t, 5, 65535);
+	assert_int_equal(t->s->tx_queued_bytes, 0);
+	t_tcp_free(t);
+}
+
+static void test_ten_segments_go_at_first(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	t_write_n(t, 40 * MSS);
+	assert_int_equal(t->n_out, 10); /* RFC 6928 */
+	for (uint32_t i = 0; i < 10; i++)
+		t_expect(t, T_ACK, US + i * MSS, PEER, MSS);
+	ack(t, 2 * MSS, 65535);
+	assert_int_equal(t->n_out, 4); /* slow start: two were acknowledged, four may go */
+	t_tcp_free(t);
+}
+
+static void test_the_peers_window_is_kept_and_a_silly_one_not_filled(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+
+	(void)t_accept_with(t, &opt, 3000);
+	t_write_n(t, 10000);
+	t_expect(t, T_ACK, US, PEER, MSS);
+	t_expect(t, T_ACK, US + MSS, PEER, MSS);
+	t_silent(t); /* 80 bytes of window are left: RFC 9293 3.8.6.2.1 */
+	ack(t, 2 * MSS, 100);
+	t_silent(t);
+	ack(t, 2 * MSS, 2000);
+	t_expect(t, T_ACK, US + 2 * MSS, PEER, MSS);
+	t_tcp_free(t);
+}
+
+static void test_an_ack_without_news_of_the_window_does_not_move_its_edge(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+
+	(void)t_accept_with(t, &opt, 2 * MSS);
+	t_write_n(t, 20 * MSS);
+	t_forget(t);
+	t_in(t, .flags = T_ACK, .seq = PEER + 2, .ack = US, .wnd = 4 * MSS, .data = "z", .n_bytes = 1);
+	assert_int_equal(t->n_out, 2);
+	t_forget(t);
+	/* older by its number, newer by its ACK, with a smaller window: the edge stays where it was, at 4 MSS */
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + 2 * MSS, .wnd = 2 * MSS, .data = "xy", .n_bytes = 2);
+	t_expect(t, T_ACK, US + 4 * MSS, PEER + 3, 0);
+	t_silent(t);
+	t_tcp_free(t);
+}
+
+static void test_a_closed_window_is_probed_with_one_byte_ever_more_rarely(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_conn *c = t_accept(t);
+
+	ack(t, 0, 0);
+	t_write_n(t, 3000);
+	t_silent(t);
+	uint64_t rto = c->rto_us, at_us = t->w->now_us + rto;
+	t_wait(t, rto + 500);
+	t_expect(t, T_ACK, US, PEER, 1);
+	for (int i = 0; i < 4; i++) {
+		ack(t, 0, 0);
+		t_silent(t);
+		rto *= 2;
+		at_us += rto;
+		t_wait(t, at_us - 1000 - t->w->now_us);
+		t_silent(t);
+		t_wait(t, 3000);
+		t_expect(t, T_ACK, US, PEER, 1);
+	}
+	ack(t, 0, 65535);
+	t_expect(t, T_ACK, US, PEER, 1); /* what was thrown away goes again at once */
+	t_expect(t, T_ACK, US + 1, PEER, MSS);
+	t_tcp_free(t);
+}
+
+static void test_a_peer_that_answers_probes_keeps_the_connection_and_a_dead_one_not(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	ack(t, 0, 0);
+	t_write_n(t, 3000);
+	for (int i = 0; i < 20; i++) {
+		t_wait(t, 30000000);
+		t_forget(t);
+		ack(t, 0, 0);
+	}
+	assert_int_equal(t->n_closed, 0);
+	t_wait(t, 200000000);
+	assert_int_equal(t->n_closed, 1);
+	assert_int_equal(t->why, STREAM_END_TIMEOUT);
+	t_tcp_free(t);
+}
+
+static void test_acks_stay_inside_a_window_that_was_taken_back(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	t_write_n(t, 4 * MSS);
+	t_forget(t);
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + MSS, .wnd = 100, .data = "x", .n_bytes = 1);
+	t_expect(t, T_ACK, US + MSS + 100, PEER + 1, 0); /* beyond it the peer would drop the ACK */
+	t_tcp_free(t);
+}
+
+static void test_a_retransmission_is_cut_to_a_window_that_was_taken_back(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_write_n(t, 2 * MSS);
+	t_forget(t);
+	t_in(t, .flags = T_ACK, .seq = PEER + 1, .ack = US, .wnd = 500);
+	t_forget(t);
+	t_wait(t, c->rto_us + 1000);
+	t_expect(t, T_ACK, US, PEER, 500);
+	t_silent(t);
+	t_tcp_free(t);
+}
+
+static void test_a_timeout_sends_the_first_again_and_doubles(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460}; /* without SACK: no tail probe */
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_write_n(t, 3 * MSS);
+	t_forget(t);
+	uint64_t rto = c->rto_us;
+	uint64_t at_us = t->w->now_us;
+	for (int i = 0; i < 5; i++, rto *= 2) {
+		at_us += rto;
+		t_wait(t, at_us - 1000 - t->w->now_us);
+		t_silent(t);
+		t_wait(t, 3000); /* a tick late each time at most */
+		t_expect(t, T_ACK, US, PEER, MSS);
+		t_silent(t); /* cwnd is one segment: RFC 5681 3.1 */
+	}
+	assert_int_equal(t_counter(t->w, TCP, RTOS), 5);
+	ack(t, MSS, 65535);
+	t_expect(t, T_ACK, US + MSS, PEER, MSS);
+	t_tcp_free(t);
+}
+
+static void test_nothing_acknowledged_for_the_user_timeout_ends_it(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed(.user_timeout_us = 20000000);
+
+	(void)t_accept(t);
+	t_write_n(t, 100);
+	t_wait(t, 19000000);
+	assert_int_equal(t->n_closed, 0);
+	t_wait(t, 2000000);
+	assert_int_equal(t->n_closed, 1);
+	assert_int_equal(t->why, STREAM_END_TIMEOUT);
+	assert_int_equal(t->out[t->n_out - 1].flags, T_RST | T_ACK);
+	t_tcp_free(t);
+}
+
+static void test_three_duplicates_without_sack_bring_a_fast_retransmit(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+
+	(void)t_accept_with(t, &opt, 65535);
+	t_write_n(t, 6 * MSS);
+	t_forget(t);
+	ack(t, MSS, 65535);
+	t_forget(t);
+	ack(t, MSS, 65535);
+	ack(t, MSS, 65535);
+	t_silent(t);
+	ack(t, MSS, 65535);
+	t_expect(t, T_ACK, US + MSS, PEER, MSS); /* RFC 5681 3.2 */
+	t_silent(t);
+	ack(t, 3 * MSS, 65535);
+	t_expect(t, T_ACK, US + 3 * MSS, PEER, MSS); /* a partial ACK: RFC 6582 3.2 */
+	t_tcp_free(t);
+}
+
+static void test_sacked_segments_are_not_sent_again(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	t_wait(t, 50000);
+	t_write_n(t, 8 * MSS);
+	t_forget(t);
+	t_clock(t->w, 5000);
+	sack(t, 0, MSS, 5 * MSS); /* four above a hole: RFC 8985 6.2 step 4 and the classic three */
+	t_expect(t, T_ACK, US, PEER, MSS);
+	t_silent(t);
+	t_clock(t->w, 5000);
+	ack(t, 8 * MSS, 65535);
+	t_silent(t);
+	assert_int_equal(t->s->tx_queued_bytes, 0);
+	t_tcp_free(t);
+}
+
+static void test_a_silent_tail_is_probed_with_its_last_segment(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_conn *c;
+
+	c = t_accept(t);
+	t_write_n(t, MSS);
+	t_clock(t->w, 10000);
+	ack(t, MSS, 65535); /* a round trip of 10 ms */
+	t_forget(t);
+	t_write_n(t, 3 * MSS);
+	t_forget(t);
+	t_wait(t, 2 * c->srtt_us + TCP_TLP_SLACK_US + 1000); /* RFC 8985 7.2 */
+	t_expect(t, T_ACK, US + 3 * MSS, PEER, MSS);
+	assert_int_equal(t_counter(t->w, TCP, TLPS), 1);
+	t_tcp_free(t);
+}
+
+static void test_a_reneging_peer_gets_all_again_after_a_timeout(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_conn *c = t_accept(t);
+
+	t_write_n(t, 4 * MSS);
+	t_forget(t);
+	t_clock(t->w, 1000);
+	sack(t, 0, MSS, 4 * MSS);
+	t_forget(t);
+	ack(t, MSS, 65535); /* the first arrived, and what was SACKed behind it is not acknowledged: forgotten (RFC 2018 8) */
+	t_forget(t);
+	t_wait(t, 2 * c->rto_us + 10000);
+	assert_true(t->n_out >= 1);
+	assert_int_equal(t->out[0].seq, US + MSS);
+	assert_int_equal(t_reason(t->w, TCP, SACK_RENEGED), 1);
+	t_tcp_free(t);
+}
+
+static void test_writable_comes_when_half_of_a_full_queue_is_gone(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	t->s->tx_high_bytes = 4 * MSS;
+	t_write_n(t, 4 * MSS);
+	assert_int_equal(stream_tx_room(t->s), 0);
+	ack(t, MSS, 65535);
+	assert_int_equal(t->n_writable, 0);
+	ack(t, 2 * MSS, 65535);
+	assert_int_equal(t->n_writable, 1);
+	t_tcp_free(t);
+}
+
+static void test_without_mbufs_output_waits_and_goes_on(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	struct foil_chain chain = {0};
+	t_chain(t->w, &chain, "hello", 5, 0);
+	t_pool_drain(t->w->mbuf_pool, 0);
+	stream_write(t->w, t->s, &chain);
+	t_turn(t);
+	t_silent(t);
+	assert_true(t_reason(t->w, TCP, TX_NO_MBUF) > 0);
+	t_pool_refill(t->w->mbuf_pool);
+	t_turn(t);
+	t_expect(t, T_ACK, US, PEER, 5);
+	t_tcp_free(t);
+}
+
+static void test_many_small_writes_share_a_segment(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	for (int i = 0; i < 100; i++) {
+		struct foil_chain chain = {0};
+		t_chain(t->w, &chain, "0123456789", 10, 0);
+		stream_write(t->w, t->s, &chain);
+	}
+	t_turn(t);
+	struct t_seg g = t_expect(t, T_ACK, US, PEER, 1000);
+	assert_memory_equal(g.payload + 990, "0123456789", 10);
+	t_silent(t);
+	t_tcp_free(t);
+}
+
+static void test_a_chain_of_crumbs_becomes_full_segments(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct foil_chain chain = {0};
+	uint8_t data[3000];
+
+	for (uint32_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)i;
+	(void)t_accept(t);
+	t_chain(t->w, &chain, data, sizeof(data), 7);
+	stream_write(t->w, t->s, &chain);
+	t_turn(t);
+	struct t_seg g = t_expect(t, T_ACK, US, PEER, MSS);
+	assert_memory_equal(g.payload, data, MSS);
+	g = t_expect(t, T_ACK, US + MSS, PEER, MSS);
+	assert_memory_equal(g.payload, data + MSS, MSS);
+	g = t_expect(t, T_ACK, US + 2 * MSS, PEER, 80);
+	assert_memory_equal(g.payload, data + 2 * MSS, 80);
+	t_tcp_free(t);
+}
+
+static void test_an_idle_peer_is_asked_and_given_up(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed(.keepalive_idle_us = 60000000);
+
+	(void)t_accept(t);
+	t_wait(t, 59000000);
+	t_silent(t);
+	t_wait(t, 2000000);
+	t_expect(t, T_ACK, US - 1, PEER, 0); /* RFC 9293 3.8.4 */
+	ack(t, 0, 65535);
+	t_wait(t, 59000000);
+	t_silent(t);
+	t_wait(t, 1000000000);
+	assert_int_equal(t->n_closed, 1);
+	assert_int_equal(t->why, STREAM_END_TIMEOUT);
+	assert_int_equal(t_counter(t->w, TCP, KEEPALIVE_PROBES), 1 + TCP_KEEPALIVE_PROBES);
+	t_tcp_free(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_write_goes_out_at_the_end_of_the_turn_with_push),
+		cmocka_unit_test(test_ten_segments_go_at_first),
+		cmocka_unit_test(test_the_peers_window_is_kept_and_a_silly_one_not_filled),
+		cmocka_unit_test(test_an_ack_without_news_of_the_window_does_not_move_its_edge),
+		cmocka_unit_test(test_a_closed_window_is_probed_with_one_byte_ever_more_rarely),
+		cmocka_unit_test(test_a_peer_that_answers_probes_keeps_the_connection_and_a_dead_one_not),
+		cmocka_unit_test(test_acks_stay_inside_a_window_that_was_taken_back),
+		cmocka_unit_test(test_a_retransmission_is_cut_to_a_window_that_was_taken_back),
+		cmocka_unit_test(test_a_timeout_sends_the_first_again_and_doubles),
+		cmocka_unit_test(test_nothing_acknowledged_for_the_user_timeout_ends_it),
+		cmocka_unit_test(test_three_duplicates_without_sack_bring_a_fast_retransmit),
+		cmocka_unit_test(test_sacked_segments_are_not_sent_again),
+		cmocka_unit_test(test_a_silent_tail_is_probed_with_its_last_segment),
+		cmocka_unit_test(test_a_reneging_peer_gets_all_again_after_a_timeout),
+		cmocka_unit_test(test_writable_comes_when_half_of_a_full_queue_is_gone),
+		cmocka_unit_test(test_without_mbufs_output_waits_and_goes_on),
+		cmocka_unit_test(test_many_small_writes_share_a_segment),
+		cmocka_unit_test(test_a_chain_of_crumbs_becomes_full_segments),
+		cmocka_unit_test(test_an_idle_peer_is_asked_and_given_up),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
