@@ -23,3 +23,7 @@ int mesh_format_eval(struct foil_worker *w, struct foil_arena *a, const struct m
  * (Envoy). 0 or -ENOBUFS. */
 int mesh_header_ops_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *ops, struct http_head *head,
 			  const struct mesh_format_ctx *ctx) FOIL_MUST_USE;
+/* first's and second's operations as one list, as a route and its only destination have them (VS-21): all removes, then all that overwrite, then all
+ * that append. 0 or -ENOBUFS. */
+int mesh_header_ops_apply_both(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *first, const struct mesh_header_ops *second,
+			       struct http_head *head, const struct mesh_format_ctx *ctx) FOIL_MUST_USE;

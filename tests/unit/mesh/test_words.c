@@ -12,7 +12,8 @@ static void test_retry_words_are_those_of_envoy(void **state)
 		const char *word;
 		uint32_t bit;
 	} words[] = {
-		{"5xx", MESH_RETRY_5XX}, {"gateway-error", MESH_RETRY_GATEWAY_ERROR}, {"reset", MESH_RETRY_RESET}, {"connect-failure", MESH_RETRY_CONNECT_FAILURE},
+		{"5xx", MESH_RETRY_5XX}, {"gateway-error", MESH_RETRY_GATEWAY_ERROR}, {"reset", MESH_RETRY_RESET},
+		{"connect-failure", MESH_RETRY_CONNECT_FAILURE},
 		{"refused-stream", MESH_RETRY_REFUSED_STREAM}, {"retriable-4xx", MESH_RETRY_RETRIABLE_4XX},
 		{"retriable-status-codes", MESH_RETRY_RETRIABLE_STATUS_CODES}, {"reset-before-request", MESH_RETRY_RESET_BEFORE_REQUEST},
 		{"envoy-ratelimited", MESH_RETRY_ENVOY_RATELIMITED}, {"retriable-headers", MESH_RETRY_RETRIABLE_HEADERS}, {"cancelled", MESH_RETRY_CANCELLED},
