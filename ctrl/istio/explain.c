@@ -1,10 +1,365 @@
-/* Explain. */
-#include "ctrl/istio/istio.h"
+/* What would become of a request, in words: the way through a snapshot, with the place in the files for every step (features.md CFG-6). */
+#include "ctrl/istio/explain_priv.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+
+#define CANDIDATES_SHOWN_MAX 200
+
+struct explain {
+	const struct istio_snapshot *s;
+	const struct istio_request *r;
+	FILE *out;
+};
+
+static void say_source(struct explain *x, const Foil__Conf__SourceRef *s)
+{
+	if (s && s->resource)
+		fprintf(x->out, " (%s at %s:%u:%u)", s->resource, s->file ? s->file : "?", s->line, s->column);
+}
+
+static const char *seconds(uint64_t us, char *out, size_t n)
+{
+	(void)snprintf(out, n, "%g s", (double)us / 1e6); /* fits */
+	return out;
+}
+
+static const struct istio_resource *find(const struct istio_snapshot *s, uint32_t type, const char *name)
+{
+	for (size_t i = 0; i < s->n_resources; i++)
+		if (s->resources[i].type == type && strcmp(s->resources[i].name, name) == 0)
+			return &s->resources[i];
+	return NULL;
+}
+
+/* ---- clusters ---- */
+
+static void say_outlier(struct explain *x, const Foil__Conf__OutlierDetection *o)
+{
+	char interval[32], base[32];
+
+	fprintf(x->out, "      outliers: ");
+	if (o->consecutive_5xx)
+		fprintf(x->out, "%u errors in a row, ", o->consecutive_5xx);
+	if (o->consecutive_gateway_errors)
+		fprintf(x->out, "%u gateway errors in a row, ", o->consecutive_gateway_errors);
+	fprintf(x->out, "looked at every %s, out for %s, at most %u %%\n", seconds(o->interval_us, interval, sizeof(interval)),
+		seconds(o->base_ejection_us, base, sizeof(base)), o->max_ejection_percent);
+}
+
+static void say_limits(struct explain *x, const Foil__Conf__CircuitBreaker *b)
+{
+	const struct {
+		const char *what;
+		protobuf_c_boolean has;
+		uint32_t n;
+	} limits[] = {{"connections", b->has_max_connections, b->max_connections}, {"waiting requests", b->has_max_pending_requests, b->max_pending_requests},
+		      {"requests", b->has_max_requests, b->max_requests}, {"retries", b->has_max_retries, b->max_retries}};
+
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
+		if (limits[i].has)
+			fprintf(x->out, "      at most %u %s at a time\n", limits[i].n, limits[i].what);
+}
+
+static void say_endpoints(struct explain *x, const char *cluster)
+{
+	const struct istio_resource *r = find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, cluster);
+	Foil__Conf__Endpoints *e = r ? foil__conf__endpoints__unpack(NULL, r->n_bytes, r->bytes) : NULL;
+
+	if (!e || e->n_endpoints == 0)
+		fprintf(x->out, "      no endpoints: 503, UH\n");
+	for (size_t i = 0; e && i < e->n_endpoints; i++) {
+		const Foil__Conf__Endpoint *one = e->endpoints[i];
+		if (i == CANDIDATES_SHOWN_MAX) {
+			fprintf(x->out, "      and %zu more\n", e->n_endpoints - i);
+			break;
+		}
+		fprintf(x->out, "      endpoint %s:%u", one->address, one->port);
+		if (one->has_weight)
+			fprintf(x->out, " weight %u", one->weight);
+		if (one->workload)
+			fprintf(x->out, " (%s)", one->workload);
+		fprintf(x->out, "\n");
+	}
+	if (e)
+		foil__conf__endpoints__free_unpacked(e, NULL);
+}
+
+static void say_cluster(struct explain *x, const char *name)
+{
+	static const char *const lb[] = {"LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"};
+	char connect[32];
+	const struct istio_resource *r = find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, name);
+	Foil__Conf__Cluster *c = r ? foil__conf__cluster__unpack(NULL, r->n_bytes, r->bytes) : NULL;
+
+	if (!c) {
+		fprintf(x->out, "      there is no such cluster: 503, NC (foilctl validate says why)\n");
+		return;
+	}
+	fprintf(x->out, "      %s, connect timeout %s", c->is_original_dst ? "to where the client went" : lb[(unsigned int)c->lb % 3],
+		seconds(c->connect_timeout_us, connect, sizeof(connect)));
+	say_source(x, c->source);
+	fprintf(x->out, "\n");
+	if (c->circuit_breaker)
+		say_limits(x, c->circuit_breaker);
+	if (c->outlier)
+		say_outlier(x, c->outlier);
+	if (!c->is_original_dst)
+		say_endpoints(x, name);
+	foil__conf__cluster__free_unpacked(c, NULL);
+}
+
+static void say_weighted(struct explain *x, Foil__Conf__WeightedCluster *const *list, size_t n)
+{
+	uint64_t total = 0;
+
+	for (size_t i = 0; i < n; i++)
+		total += list[i]->weight;
+	for (size_t i = 0; i < n; i++) {
+		fprintf(x->out, "    cluster %s", list[i]->cluster);
+		if (n > 1 && total)
+			fprintf(x->out, ", %.4g %% of them", 100.0 * list[i]->weight / (double)total);
+		fprintf(x->out, "\n");
+		say_cluster(x, list[i]->cluster);
+	}
+}
+
+/* ---- actions ---- */
+
+static void say_retry(struct explain *x, const Foil__Conf__RetryPolicy *p)
+{
+	char each[32];
+
+	if (!p) {
+		fprintf(x->out, "    no retries\n");
+		return;
+	}
+	fprintf(x->out, "    up to %u retries on", p->num_retries);
+	for (size_t i = 0; i < p->n_retry_on; i++)
+		fprintf(x->out, "%s %s", i ? "," : "", p->retry_on[i]);
+	for (size_t i = 0; i < p->n_retriable_status_codes; i++)
+		fprintf(x->out, "%s %u", i ? "," : " of status", p->retriable_status_codes[i]);
+	if (p->per_try_timeout_us)
+		fprintf(x->out, ", each try %s", seconds(p->per_try_timeout_us, each, sizeof(each)));
+	fprintf(x->out, "\n");
+}
+
+static void say_forward(struct explain *x, const Foil__Conf__Route *route)
+{
+	const Foil__Conf__RouteAction *a = route->route;
+	char text[32];
+
+	if (route->fault && (route->fault->delay_us || route->fault->abort_http_status || route->fault->has_abort_grpc))
+		fprintf(x->out, "    a fault may be injected: delay %s for %g %%, abort with %u for %g %%\n",
+			seconds(route->fault->delay_us, text, sizeof(text)), route->fault->delay_per_million / 1e4, route->fault->abort_http_status,
+			route->fault->abort_per_million / 1e4);
+	if (a->has_prefix_rewrite)
+		fprintf(x->out, "    path rewritten: %s for what matched\n", a->prefix_rewrite);
+	if (a->regex_rewrite)
+		fprintf(x->out, "    path rewritten: %s becomes %s\n", a->regex_rewrite->regex, a->regex_rewrite->substitution);
+	if (a->host_rewrite)
+		fprintf(x->out, "    host rewritten: %s\n", a->host_rewrite);
+	fprintf(x->out, "    timeout %s\n", a->timeout_us ? seconds(a->timeout_us, text, sizeof(text)) : "none");
+	say_retry(x, a->retry);
+	for (size_t i = 0; i < a->n_mirrors; i++)
+		fprintf(x->out, "    mirrored to %s, %g %%\n", a->mirrors[i]->cluster, a->mirrors[i]->has_per_million ? a->mirrors[i]->per_million / 1e4 : 100.0);
+	say_weighted(x, a->clusters, a->n_clusters);
+}
+
+static void say_redirect(struct explain *x, const Foil__Conf__Redirect *r)
+{
+	fprintf(x->out, "    answered with %u, redirected", r->code ? r->code : 301);
+	if (r->scheme)
+		fprintf(x->out, ", scheme %s", r->scheme);
+	if (r->host)
+		fprintf(x->out, ", host %s", r->host);
+	if (r->port)
+		fprintf(x->out, ", port %u", r->port);
+	if (r->path)
+		fprintf(x->out, ", path %s", r->path);
+	if (r->has_prefix_rewrite)
+		fprintf(x->out, ", what matched of the path becomes %s", r->prefix_rewrite);
+	fprintf(x->out, "\n");
+}
+
+static void say_action(struct explain *x, const Foil__Conf__Route *route)
+{
+	switch (route->action_case) {
+	case FOIL__CONF__ROUTE__ACTION_ROUTE:
+		say_forward(x, route);
+		break;
+	case FOIL__CONF__ROUTE__ACTION_REDIRECT:
+		say_redirect(x, route->redirect);
+		break;
+	case FOIL__CONF__ROUTE__ACTION_DIRECT_RESPONSE:
+		fprintf(x->out, "    answered with %u and %zu bytes\n", route->direct_response->status, route->direct_response->body.len);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- routes ---- */
+
+static void say_route(struct explain *x, const Foil__Conf__Route *route, const char *verdict)
+{
+	fprintf(x->out, "  %s route %s", verdict, route->name && route->name[0] ? route->name : "(without a name)");
+	say_source(x, route->source);
+}
+
+static int explain_vhost(struct explain *x, const Foil__Conf__VirtualHost *v, const char *domain)
+{
+	char why[1024] = "";
+
+	fprintf(x->out, "virtual host %s, by its domain %s\n", v->name, domain);
+	if (v->require_tls) {
+		fprintf(x->out, "  answered with 301 to https: the Gateway's server says httpsRedirect\n");
+		return 0;
+	}
+	for (size_t i = 0; i < v->n_routes; i++) {
+		if (istio_explain_route_matches(v->routes[i]->match, x->r, why, sizeof(why))) {
+			say_route(x, v->routes[i], "taken:");
+			fprintf(x->out, "\n");
+			say_action(x, v->routes[i]);
+			return 0;
+		}
+		if (i < CANDIDATES_SHOWN_MAX) {
+			say_route(x, v->routes[i], "passed over:");
+			fprintf(x->out, ": %s\n", why);
+		} else if (i == CANDIDATES_SHOWN_MAX) {
+			fprintf(x->out, "  passed over: more, up to %zu\n", v->n_routes - i);
+		}
+	}
+	fprintf(x->out, "  no route matches: 404, NR\n");
+	return 1;
+}
+
+static int explain_http(struct explain *x, const Foil__Conf__HttpConnectionManager *m)
+{
+	const struct istio_resource *r = find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, m->routes ? m->routes : "");
+	Foil__Conf__RouteConfig *routes = r ? foil__conf__route_config__unpack(NULL, r->n_bytes, r->bytes) : NULL;
+	const char *domain = NULL;
+	int rc = 1;
+
+	if (!routes) {
+		fprintf(x->out, "  there is no route table %s\n", m->routes ? m->routes : "");
+		return 1;
+	}
+	const Foil__Conf__VirtualHost *v = istio_explain_vhost(routes, x->r->authority, &domain);
+	fprintf(x->out, "  route table %s, %zu virtual hosts\n", m->routes, routes->n_virtual_hosts);
+	if (v)
+		rc = explain_vhost(x, v, domain);
+	else
+		fprintf(x->out, "no virtual host has the host %s: 404, NR\n", x->r->authority ? x->r->authority : "(none)");
+	foil__conf__route_config__free_unpacked(routes, NULL);
+	return rc;
+}
+
+/* ---- listeners ---- */
+
+static int explain_listener(struct explain *x, const Foil__Conf__Listener *l)
+{
+	fprintf(x->out, "listener %s", l->name);
+	say_source(x, l->source);
+	fprintf(x->out, "\n");
+	for (size_t i = 0; i < l->n_filter_chains; i++) {
+		const Foil__Conf__FilterChain *f = l->filter_chains[i];
+		if (f->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP)
+			return explain_http(x, f->http);
+		fprintf(x->out, "  chain %s", f->name ? f->name : "");
+		for (size_t j = 0; j < f->n_server_names; j++)
+			fprintf(x->out, "%s %s", j ? "," : " for SNI", f->server_names[j]);
+		say_source(x, f->source);
+		fprintf(x->out, ": connections are passed on as they are\n");
+		if (f->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_TCP)
+			say_weighted(x, f->tcp->clusters, f->tcp->n_clusters);
+	}
+	return l->n_filter_chains ? 0 : 1;
+}
+
+static bool is_candidate(const Foil__Conf__Listener *l, const struct istio_request *r)
+{
+	return (!r->port || l->port == r->port) && (!r->address || strcmp(l->address, r->address) == 0);
+}
+
+static bool has_host(const struct explain *x, const Foil__Conf__Listener *l)
+{
+	const char *domain;
+	bool found = false;
+
+	for (size_t i = 0; i < l->n_filter_chains && !found; i++) {
+		const Foil__Conf__FilterChain *f = l->filter_chains[i];
+		const struct istio_resource *r = f->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP && f->http->routes
+							 ? find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, f->http->routes) : NULL;
+		Foil__Conf__RouteConfig *routes = r ? foil__conf__route_config__unpack(NULL, r->n_bytes, r->bytes) : NULL;
+		const Foil__Conf__VirtualHost *v = routes ? istio_explain_vhost(routes, x->r->authority, &domain) : NULL;
+		found = v && v->n_routes && strcmp(domain, "*") != 0;
+		if (routes)
+			foil__conf__route_config__free_unpacked(routes, NULL);
+	}
+	return found;
+}
+
+/* Of the listeners that fit, the first one that knows the host; else the first one. */
+static Foil__Conf__Listener *choose(const struct explain *x)
+{
+	Foil__Conf__Listener *first = NULL;
+
+	for (size_t i = 0; i < x->s->n_resources; i++) {
+		const struct istio_resource *r = &x->s->resources[i];
+		if (r->type != FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER)
+			continue;
+		Foil__Conf__Listener *l = foil__conf__listener__unpack(NULL, r->n_bytes, r->bytes);
+		if (!l)
+			continue;
+		bool fits = is_candidate(l, x->r), knows = fits && has_host(x, l);
+		if (knows && first)
+			foil__conf__listener__free_unpacked(first, NULL);
+		if (knows)
+			return l;
+		if (fits && !first)
+			first = l;
+		else
+			foil__conf__listener__free_unpacked(l, NULL);
+	}
+	return first;
+}
+
+static int explain(struct explain *x)
+{
+	const struct istio_request *r = x->r;
+
+	fprintf(x->out, "request %s %s://%s%s\n", r->method ? r->method : "GET", r->scheme ? r->scheme : "http", r->authority ? r->authority : "",
+		r->path ? r->path : "/");
+	if (r->path && (strstr(r->path, "/.") || strpbrk(r->path, "\\%")))
+		fprintf(x->out, "note: the data plane normalizes the path before it looks; here it is taken as it is\n");
+	Foil__Conf__Listener *l = choose(x);
+	if (!l) {
+		fprintf(x->out, "no listener at address %s and port %u: the connection is refused\n", r->address ? r->address : "(any)", r->port);
+		return 1;
+	}
+	int rc = explain_listener(x, l);
+	foil__conf__listener__free_unpacked(l, NULL);
+	return rc;
+}
+
 int istio_explain(const struct istio_snapshot *s, const struct istio_request *r, char **text)
 {
-	(void)s;
-	(void)r;
-	*text = strdup("");
-	return 1;
+	static const struct istio_snapshot nothing;
+	size_t n;
+	struct explain x = {.s = s ? s : &nothing, .r = r};
+
+	*text = NULL;
+	x.out = open_memstream(text, &n);
+	if (!x.out)
+		return 1;
+	int rc = explain(&x);
+	if (fclose(x.out) != 0) {
+		free(*text);
+		*text = NULL;
+	}
+	return rc;
 }
