@@ -10,7 +10,7 @@ static bool is_ip4(const uint8_t ip[16])
 	return memcmp(ip, mapped_prefix, sizeof(mapped_prefix)) == 0;
 }
 
-struct foil_slice addr_number(uint64_t n, char text[ADDR_TEXT_BYTES])
+struct foil_slice mesh_addr_number(uint64_t n, char text[ADDR_TEXT_BYTES])
 {
 	uint32_t at = ADDR_TEXT_BYTES;
 
@@ -20,7 +20,7 @@ struct foil_slice addr_number(uint64_t n, char text[ADDR_TEXT_BYTES])
 	return foil_slice_of(text + at, ADDR_TEXT_BYTES - at);
 }
 
-struct foil_slice addr_text(const struct stream_addr *addr, bool with_port, char text[ADDR_TEXT_BYTES])
+struct foil_slice mesh_addr_text(const struct stream_addr *addr, bool with_port, char text[ADDR_TEXT_BYTES])
 {
 	bool v4 = is_ip4(addr->ip), brackets = with_port && !v4;
 	char number[ADDR_TEXT_BYTES], *p = text;
@@ -33,7 +33,7 @@ struct foil_slice addr_text(const struct stream_addr *addr, bool with_port, char
 	if (brackets)
 		*p++ = ']';
 	if (with_port) {
-		struct foil_slice port = addr_number(addr->port, number);
+		struct foil_slice port = mesh_addr_number(addr->port, number);
 		*p++ = ':';
 		memcpy(p, port.data, port.n_bytes);
 		p += port.n_bytes;
@@ -41,7 +41,7 @@ struct foil_slice addr_text(const struct stream_addr *addr, bool with_port, char
 	return foil_slice_of(text, (size_t)(p - text));
 }
 
-bool addr_parse(struct foil_slice text, uint8_t ip[16])
+bool mesh_addr_parse(struct foil_slice text, uint8_t ip[16])
 {
 	char copy[INET6_ADDRSTRLEN];
 

@@ -6,8 +6,8 @@
 #define ADDR_TEXT_BYTES 64 /* "[" 45 bytes "]:" 5 digits, terminated */
 
 /* "198.18.0.2:80", "[fd00::1]:80"; without port "198.18.0.2", "fd00::1". The slice points into text. */
-struct foil_slice addr_text(const struct stream_addr *addr, bool with_port, char text[ADDR_TEXT_BYTES]);
+struct foil_slice mesh_addr_text(const struct stream_addr *addr, bool with_port, char text[ADDR_TEXT_BYTES]);
 /* An IPv4 or IPv6 address without port, spaces around it allowed, into the 16-byte form. */
-bool addr_parse(struct foil_slice text, uint8_t ip[16]);
+bool mesh_addr_parse(struct foil_slice text, uint8_t ip[16]);
 /* A number in decimal. The slice points into text. */
-struct foil_slice addr_number(uint64_t n, char text[ADDR_TEXT_BYTES]);
+struct foil_slice mesh_addr_number(uint64_t n, char text[ADDR_TEXT_BYTES]);

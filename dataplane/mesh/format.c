@@ -29,7 +29,7 @@ static const struct foil_slice flag_names[TELE_FLAG_COUNT] = {
 static struct foil_slice pseudo(const struct http_head *head, struct foil_slice name, char text[ADDR_TEXT_BYTES])
 {
 	if (head->status)
-		return foil_slice_eq(name, FOIL_SLICE(":status")) ? addr_number(head->status, text) : NOTHING;
+		return foil_slice_eq(name, FOIL_SLICE(":status")) ? mesh_addr_number(head->status, text) : NOTHING;
 	if (foil_slice_eq(name, FOIL_SLICE(":path")))
 		return head->path;
 	if (foil_slice_eq(name, FOIL_SLICE(":method")))
@@ -58,12 +58,12 @@ static struct foil_slice header_or_other(const struct http_head *head, const str
 
 static struct foil_slice address(const struct stream_addr *addr, bool with_port, char text[ADDR_TEXT_BYTES])
 {
-	return addr ? addr_text(addr, with_port, text) : NOTHING;
+	return addr ? mesh_addr_text(addr, with_port, text) : NOTHING;
 }
 
 static struct foil_slice port(const struct stream_addr *addr, char text[ADDR_TEXT_BYTES])
 {
-	return addr ? addr_number(addr->port, text) : NOTHING;
+	return addr ? mesh_addr_number(addr->port, text) : NOTHING;
 }
 
 static struct foil_slice protocol(const struct http_head *request)
@@ -116,7 +116,7 @@ static struct foil_slice grpc_status(const struct http_head *response, enum form
 	if (code == UINT32_MAX)
 		return NOTHING;
 	if (form == FORMAT_GRPC_NUMBER || code >= FOIL_COUNT_OF(grpc_names))
-		return addr_number(code, text);
+		return mesh_addr_number(code, text);
 	return form == FORMAT_GRPC_CAMEL ? grpc_names[code].camel : grpc_names[code].snake;
 }
 
@@ -138,9 +138,9 @@ static struct foil_slice value_of(const struct mesh_format_part *p, const struct
 	case FORMAT_RESP: return header_or_other(ctx->response, p, scratch);
 	case FORMAT_REQ_WITHOUT_QUERY: return mesh_path_only(header_or_other(ctx->request, p, scratch));
 	case FORMAT_QUERY_PARAM: return query_param(ctx->request, p->text);
-	case FORMAT_START_TIME: return format_time(p->text, ctx->start_wall_us, scratch);
+	case FORMAT_START_TIME: return mesh_format_time(p->text, ctx->start_wall_us, scratch);
 	case FORMAT_PROTOCOL: return protocol(ctx->request);
-	case FORMAT_RESPONSE_CODE: return addr_number(ctx->status, scratch);
+	case FORMAT_RESPONSE_CODE: return mesh_addr_number(ctx->status, scratch);
 	case FORMAT_RESPONSE_CODE_DETAILS: return ctx->details;
 	case FORMAT_RESPONSE_FLAGS: return flags(ctx->flags, scratch, FORMAT_TIME_BYTES);
 	case FORMAT_GRPC_STATUS: return grpc_status(ctx->response, p->grpc, scratch);
@@ -148,10 +148,10 @@ static struct foil_slice value_of(const struct mesh_format_part *p, const struct
 	case FORMAT_ROUTE_NAME: return ctx->route_name;
 	case FORMAT_REQUESTED_SERVER_NAME: return ctx->sni;
 	case FORMAT_HOSTNAME: return ctx->hostname;
-	case FORMAT_BYTES_RECEIVED: return addr_number(ctx->bytes_received, scratch);
-	case FORMAT_BYTES_SENT: return addr_number(ctx->bytes_sent, scratch);
-	case FORMAT_DURATION: return addr_number(ctx->duration_us / 1000, scratch);
-	case FORMAT_UPSTREAM_REQUEST_ATTEMPT_COUNT: return addr_number(ctx->attempts, scratch);
+	case FORMAT_BYTES_RECEIVED: return mesh_addr_number(ctx->bytes_received, scratch);
+	case FORMAT_BYTES_SENT: return mesh_addr_number(ctx->bytes_sent, scratch);
+	case FORMAT_DURATION: return mesh_addr_number(ctx->duration_us / 1000, scratch);
+	case FORMAT_UPSTREAM_REQUEST_ATTEMPT_COUNT: return mesh_addr_number(ctx->attempts, scratch);
 	case FORMAT_UPSTREAM_CLUSTER:
 	case FORMAT_UPSTREAM_CLUSTER_RAW: return ctx->upstream_cluster;
 	case FORMAT_UPSTREAM_HOST:

@@ -142,7 +142,7 @@ static int understand(struct foil_blob *b, const struct raw *raw, struct mesh_fo
 	case ARGUMENT_NAME:
 		return raw->argument.n_bytes ? text_argument(b, raw->argument, part, err) : refuse(err, raw->name, "needs a name in brackets");
 	case ARGUMENT_TIME:
-		if (raw->has_argument && !format_time_check(raw->argument))
+		if (raw->has_argument && !mesh_format_time_check(raw->argument))
 			return refuse(err, raw->argument, "is a time format with an unknown or too many words");
 		return text_argument(b, raw->has_argument ? raw->argument : FORMAT_TIME_DEFAULT, part, err);
 	case ARGUMENT_GRPC:

@@ -26,5 +26,5 @@ struct mesh_format_part {
 #define FORMAT_TIME_BYTES 512     /* of the longest result */
 #define FORMAT_TIME_TEXT_MAX 96u  /* of a format: its longest word, "%A", gives 9 bytes for 2 */
 #define FORMAT_TIME_DEFAULT FOIL_SLICE("%Y-%m-%dT%H:%M:%E3SZ")
-bool format_time_check(struct foil_slice format);
-struct foil_slice format_time(struct foil_slice format, uint64_t wall_us, char out[FORMAT_TIME_BYTES]);
+bool mesh_format_time_check(struct foil_slice format);
+struct foil_slice mesh_format_time(struct foil_slice format, uint64_t wall_us, char out[FORMAT_TIME_BYTES]);

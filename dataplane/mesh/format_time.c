@@ -172,7 +172,7 @@ static bool put_all(struct out *o, struct foil_slice format, const struct civil 
 	return true;
 }
 
-bool format_time_check(struct foil_slice format)
+bool mesh_format_time_check(struct foil_slice format)
 {
 	char scratch[FORMAT_TIME_BYTES];
 	struct out o = {.data = scratch};
@@ -181,11 +181,11 @@ bool format_time_check(struct foil_slice format)
 	return format.n_bytes > 0 && format.n_bytes <= FORMAT_TIME_TEXT_MAX && put_all(&o, format, &c);
 }
 
-struct foil_slice format_time(struct foil_slice format, uint64_t wall_us, char out[FORMAT_TIME_BYTES])
+struct foil_slice mesh_format_time(struct foil_slice format, uint64_t wall_us, char out[FORMAT_TIME_BYTES])
 {
 	struct out o = {.data = out};
 	struct civil c = civil_of(wall_us);
 
-	(void)put_all(&o, format, &c); /* format_time_check has seen it */
+	(void)put_all(&o, format, &c); /* mesh_format_time_check has seen it */
 	return foil_slice_of(o.data, o.n);
 }

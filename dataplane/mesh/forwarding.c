@@ -91,20 +91,20 @@ static bool address_from_right(struct foil_slice list, uint32_t n_skip, uint8_t 
 			continue;
 		if (n_skip == 0) {
 			*is_only = false;
-			return addr_parse(foil_slice_of(list.data + i, end - i), ip);
+			return mesh_addr_parse(foil_slice_of(list.data + i, end - i), ip);
 		}
 		n_skip--;
 		end = i - 1;
 	}
 	*is_only = end == list.n_bytes;
-	return n_skip == 0 && end && addr_parse(foil_slice_of(list.data, end), ip);
+	return n_skip == 0 && end && mesh_addr_parse(foil_slice_of(list.data, end), ip);
 }
 
 static int append_peer(const struct forwarding *f, struct foil_slice list)
 {
 	const struct stream_addr *peer = is_loopback(f->p->remote->ip) ? f->p->local : f->p->remote; /* Envoy: what is local means this machine */
 	char text[ADDR_TEXT_BYTES];
-	struct foil_slice address = addr_text(peer, false, text);
+	struct foil_slice address = mesh_addr_text(peer, false, text);
 	bool comma = list.n_bytes != 0;
 	char *data = foil_arena_alloc(f->w, f->a, (size_t)list.n_bytes + comma + address.n_bytes);
 
@@ -172,7 +172,7 @@ static int put_port(const struct forwarding *f)
 		return 0;
 	if (hcm->xff_num_trusted_hops > 0 && http_header_get(&f->head->headers, HTTP_HDR_X_FORWARDED_PORT))
 		return 0;
-	return set_copy(f, HTTP_HDR_X_FORWARDED_PORT, addr_number(f->p->local->port, text));
+	return set_copy(f, HTTP_HDR_X_FORWARDED_PORT, mesh_addr_number(f->p->local->port, text));
 }
 
 /* ---- x-envoy-* ---- */
@@ -206,7 +206,7 @@ static int put_origin(const struct forwarding *f, const struct mesh_forwarding_r
 	remove_strangers_headers(&f->head->headers, f->p->hcm->use_remote_address);
 	if (!f->p->hcm->use_remote_address)
 		return 0;
-	return set_copy(f, HTTP_HDR_X_ENVOY_EXTERNAL_ADDRESS, addr_text(&r->client, false, text));
+	return set_copy(f, HTTP_HDR_X_ENVOY_EXTERNAL_ADDRESS, mesh_addr_text(&r->client, false, text));
 }
 
 /* ---- x-request-id ---- */

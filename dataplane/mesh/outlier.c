@@ -26,7 +26,7 @@ struct mesh_outlier_list {
 	struct outlier_cursor by_worker[];
 };
 
-int outlier_list_new(struct mesh_config *c, uint16_t n_workers)
+int mesh_outlier_list_new(struct mesh_config *c, uint16_t n_workers)
 {
 	uint32_t n = 0;
 
@@ -45,7 +45,7 @@ int outlier_list_new(struct mesh_config *c, uint16_t n_workers)
 	return 0;
 }
 
-void outlier_list_free(struct mesh_config *c)
+void mesh_outlier_list_free(struct mesh_config *c)
 {
 	free(c->outliers);
 	c->outliers = NULL;
@@ -70,7 +70,7 @@ static bool bring_back(struct mesh_host *h)
 	return true;
 }
 
-void outlier_forget(struct mesh_host *h)
+void mesh_outlier_forget(struct mesh_host *h)
 {
 	(void)bring_back(h); /* false: nothing to bring back */
 	reset_counts(h);

@@ -68,7 +68,7 @@ static int redirect_path(struct foil_worker *w, struct foil_arena *a, const stru
 
 	*out = path;
 	if (r->has_prefix_rewrite)
-		return rewrite_prefix(w, a, &route->match, r->prefix_rewrite, path, out);
+		return mesh_rewrite_prefix(w, a, &route->match, r->prefix_rewrite, path, out);
 	if (!r->has_path)
 		return 0;
 	*out = r->path;

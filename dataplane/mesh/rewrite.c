@@ -81,7 +81,7 @@ static bool is_prefix_match(const struct mesh_route_match *m)
 	return m->path_kind == MESH_PATH_PREFIX || m->path_kind == MESH_PATH_SEGMENT_PREFIX;
 }
 
-int rewrite_prefix(struct foil_worker *w, struct foil_arena *a, const struct mesh_route_match *m, struct foil_slice with, struct foil_slice path,
+int mesh_rewrite_prefix(struct foil_worker *w, struct foil_arena *a, const struct mesh_route_match *m, struct foil_slice with, struct foil_slice path,
 		   struct foil_slice *out)
 {
 	uint32_t n_path = mesh_path_only(path).n_bytes, n_matched = is_prefix_match(m) ? FOIL_MIN(m->path.n_bytes, n_path) : n_path;
@@ -106,7 +106,7 @@ int mesh_route_rewrite(struct foil_worker *w, struct foil_arena *a, const struct
 		return 0;
 	}
 	if (!action->regex_rewrite)
-		return rewrite_prefix(w, a, &route->match, action->prefix_rewrite, path, out);
+		return mesh_rewrite_prefix(w, a, &route->match, action->prefix_rewrite, path, out);
 	rewrite_regex(w, action, path, &measured);
 	if (measured.n > FOIL_ARENA_BYTES_MAX)
 		return -ENOBUFS;

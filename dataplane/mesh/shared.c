@@ -173,7 +173,7 @@ static void host_put(struct mesh_shared *sh, struct mesh_host *h)
 	while (*at != h)
 		at = &(*at)->next;
 	*at = h->next;
-	outlier_forget(h);
+	mesh_outlier_forget(h);
 	sh->free_index[sh->n_free++] = h->index;
 	cluster_put(sh, h->cluster);
 	free(h);
@@ -305,7 +305,7 @@ int mesh_config_prepare(struct mesh_shared *sh, struct mesh_config *c, struct fo
 			return -ENOMEM;
 		}
 	}
-	if (outlier_list_new(c, sh->n_workers) != 0) {
+	if (mesh_outlier_list_new(c, sh->n_workers) != 0) {
 		drop_sets(sh, c);
 		return foil_error_set(err, -ENOMEM, "no memory for the outlier detection of %u clusters", c->n_cluster_slots);
 	}
@@ -317,7 +317,7 @@ void mesh_config_unprepare(struct mesh_shared *sh, struct mesh_config *c)
 	if (!c->host_sets)
 		return;
 	drop_sets(sh, c);
-	outlier_list_free(c);
+	mesh_outlier_list_free(c);
 }
 
 /* ---- publishing ---- */
@@ -335,7 +335,7 @@ static void forget_gone(struct mesh_shared *sh, const struct mesh_host_set *was,
 		is->hosts[i]->mark = mark;
 	for (uint32_t i = 0; i < was->n_hosts; i++)
 		if (was->hosts[i]->mark != mark)
-			outlier_forget(was->hosts[i]);
+			mesh_outlier_forget(was->hosts[i]);
 }
 
 static void count_hosts(const struct mesh_config *c, uint32_t slot, const struct mesh_host_set *is)
@@ -344,7 +344,7 @@ static void count_hosts(const struct mesh_config *c, uint32_t slot, const struct
 	if (c->clusters[slot]->outlier || (is->cluster->n_ejected == 0 && is->cluster->n_backed_off == 0))
 		return;
 	for (uint32_t i = 0; i < is->n_hosts; i++) /* nobody would sweep them */
-		outlier_forget(is->hosts[i]);
+		mesh_outlier_forget(is->hosts[i]);
 }
 
 void mesh_config_publish(struct mesh_shared *sh, const struct mesh_config *c)
