@@ -1,6 +1,8 @@
 /* A whole server-side connection: bytes from the input, cut in two ways, must come to the same; and what is decoded, once encoded for the
  * next hop, must be decoded there to the same request. No mbuf, chunk or exchange may be left over.
  *
+ * With the highest option bit the user closes, resets, pauses and answers as it likes in the second run.
+ *
  * Input: [options] [seed of the cuts] then the client's bytes. */
 #include <stdlib.h>
 
@@ -52,6 +54,7 @@ static void check_next_hop(struct foil_worker *worker, struct h1_side *from, con
 
 static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t seed, int into)
 {
+	bool is_hasty = seed && (options & 128);
 	struct http_limits limits = {
 		.accept_http10 = options & 1, .reject_underscores = options & 2, .head_bytes_max = options & 4 ? 200 : 0,
 		.headers_max = options & 8 ? 3 : 0, .idle_timeout_us = 1000000, .head_timeout_us = 1000000,
@@ -59,6 +62,11 @@ static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t
 
 	side.reply = options & 16 ? SIDE_REPLY_AT_HEAD : SIDE_REPLY_AT_END;
 	side.takes_trailers = options & 32;
+	side.closes_in_head = is_hasty && (seed & 1);
+	side.resets_in_head = is_hasty && (seed & 2);
+	side.closes_in_data = is_hasty && (seed & 4);
+	side.pauses_at_head = is_hasty && (seed & 8);
+	side.f.holds = false;
 	side.head_hook = into == 0 && !(options & 12) ? check_next_hop : NULL;
 	side_server(w, &side, &limits);
 	for (size_t done = 0; done < size && fake_is_alive(&side.f);) {
@@ -69,6 +77,12 @@ static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t
 		}
 		fake_feed(w, &side.f, &data[done], (uint32_t)n, 0, false);
 		done += n;
+		if (is_hasty && side.hs && (seed & 0x100))
+			http_stream_pause(w, side.hs, seed & 0x200);
+		else if (is_hasty && side.hs && (seed & 0x1c00) == 0 && (seed & 0x2000))
+			(void)side_send_status(w, side.hs, 200, HTTP_BODY_CHUNKED, 0, seed & 0x4000);
+		else if (is_hasty && side.c && (seed & 0x3c00) == 0x400)
+			http_conn_drain(w, side.c);
 	}
 	if (fake_is_alive(&side.f)) {
 		if (options & 64)
@@ -99,6 +113,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	run_once(&data[2], size - 2, data[0], 0, 0);
 	run_once(&data[2], size - 2, data[0], data[1] + 1u, 1);
+	if (data[0] & 128)
+		return 0; /* the second run had a hasty user: that it ends well is all */
 	if (strcmp(text[0], text[1]) != 0 || strcmp(tx[0], tx[1]) != 0) {
 		fprintf(stderr, "whole:\n%s\n%s\ncut:\n%s\n%s\n", text[0], tx[0], text[1], tx[1]);
 		abort();

@@ -296,8 +296,11 @@ void side_send_text(struct foil_worker *w, struct http_stream *hs, const char *t
 {
 	struct foil_chain chain = {0};
 
-	if (*text)
-		t_chain(w, &chain, text, (uint32_t)strlen(text), 0);
+	if (foil_chain_append(w, &chain, text, (uint32_t)strlen(text)) != 0) { /* a test may have emptied the pool */
+		((struct h1_side *)hs->user_data)->hs = NULL;
+		http_stream_reset(w, hs);
+		return;
+	}
 	http_send_data(w, hs, &chain, end);
 }
 

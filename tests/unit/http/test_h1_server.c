@@ -610,6 +610,44 @@ static void test_exhausted_pools_refuse_and_break_nothing(void **state)
 	end();
 }
 
+/* Feeds all at once what was made before the pools ran dry. */
+static void feed_made(struct foil_chain *made)
+{
+	foil_chain_move(&side.f.s.rx, made);
+	if (fake_is_alive(&side.f))
+		side.f.s.user->readable(w, &side.f.s);
+}
+
+static void test_the_nth_allocation_may_fail(void **state)
+{
+	static const char text[] = "POST /1 HTTP/1.1\r\n" HOST "X-Odd-Name-That-Is-Copied: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+				   "5\r\nhello\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
+				   "POST /2 HTTP/1.1\r\n" HOST "Content-Length: 300\r\n\r\n";
+	char body[700];
+	bool was_whole = false;
+
+	begin();
+	memset(body, 'b', sizeof(body));
+	for (uint32_t pool = 0; pool < 3; pool++) {
+		struct rte_mempool *pools[] = {w->mbuf_pool, w->indirect_pool, w->chunk_pool};
+		for (uint32_t left = 0; left < 8; left++) {
+			for (uint16_t seg = 13; seg < 2000; seg = (uint16_t)(seg * 3)) {
+				struct foil_chain made = {0};
+				t_chain(w, &made, text, sizeof(text) - 1, seg);
+				t_chain(w, &made, body, sizeof(body), 0); /* more than the second request wants */
+				t_pool_drain(pools[pool], left);
+				feed_made(&made);
+				t_pool_refill(pools[pool]);
+				was_whole = side.n_complete >= 2;
+				assert_true(was_whole || side.n_closed == 1 || side.hs);
+				again(NULL);
+			}
+		}
+		assert_true(was_whole); /* so that the last rounds had enough */
+	}
+	end();
+}
+
 static void test_a_head_that_no_peer_may_see_is_not_sent(void **state)
 {
 	struct http_header x = {FOIL_SLICE("x-a"), FOIL_SLICE("1\r\nset-cookie: x"), HTTP_HDR_OTHER, false};
@@ -798,6 +836,7 @@ int main(void)
 		cmocka_unit_test(test_backpressure_is_passed_on),
 		cmocka_unit_test(test_a_client_that_does_not_read_its_answers_is_not_served_more),
 		cmocka_unit_test(test_exhausted_pools_refuse_and_break_nothing),
+		cmocka_unit_test(test_the_nth_allocation_may_fail),
 		cmocka_unit_test(test_a_head_that_no_peer_may_see_is_not_sent),
 		cmocka_unit_test(test_framing_fields_of_the_user_are_not_sent),
 		cmocka_unit_test(test_a_long_head_goes_over_several_mbufs),
