@@ -4,7 +4,7 @@
 #include "dataplane/http/hpack.h"
 
 #include "dataplane/core/cursor.h"
-#include "hpack_tables.h"
+#include "dataplane/http/hpack_tables.h"
 
 #define STATIC_ENTRIES 61u
 #define INTEGER_MAX (1u << 24) /* no length, index or size that we can use is larger */

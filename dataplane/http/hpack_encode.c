@@ -2,7 +2,7 @@
  * gives up is some bytes on links inside a data centre; decisions/ has the figures. */
 #include "dataplane/http/hpack.h"
 
-#include "hpack_tables.h"
+#include "dataplane/http/hpack_tables.h"
 
 #define STATIC_AUTHORITY 1u
 #define STATIC_METHOD_GET 2u
