@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_pool_ops.h>
@@ -80,6 +81,33 @@ static int pool_failed(struct foil_error *err, const char *what, uint32_t n, uin
 			      what, n, elt_bytes, rte_strerror(rte_errno));
 }
 
+/* rte_pktmbuf_pool_create, but that with ordinary pages an object may cross from one to the next: else DPDK gives each its own, and half
+ * of the memory is lost. Devices that need contiguous I/O addresses do not work without hugepages anyway. */
+static struct rte_mempool *mbuf_pool_new(const char *name, uint32_t n, uint16_t room, int socket_id)
+{
+	struct rte_pktmbuf_pool_private opts = {.mbuf_data_room_size = room, .mbuf_priv_size = FOIL_MBUF_PRIV_BYTES};
+	unsigned int flags = rte_eal_has_hugepages() ? 0 : RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+	struct rte_mempool *mp = rte_mempool_create_empty(name, n, (unsigned int)sizeof(struct rte_mbuf) + FOIL_MBUF_PRIV_BYTES + room,
+							  n > 2048 ? 256 : 0, sizeof(opts), socket_id, flags);
+	if (!mp)
+		return NULL;
+	rte_pktmbuf_pool_init(mp, &opts);
+	int rc = rte_mempool_populate_default(mp);
+	if (rc < 0) {
+		rte_mempool_free(mp);
+		rte_errno = -rc;
+		return NULL;
+	}
+	(void)rte_mempool_obj_iter(mp, rte_pktmbuf_init, NULL); /* says how many: n */
+	return mp;
+}
+
+/* Scratch memory: no device reads it. */
+static struct rte_mempool *chunk_pool_new(const char *name, uint32_t n, uint32_t bytes, int socket_id)
+{
+	return rte_mempool_create(name, n, bytes, n > 512 ? 64 : 0, 0, NULL, NULL, NULL, NULL, socket_id, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+}
+
 int foil_pools_new(struct foil_pools *pools, const struct foil_pools_params *p, struct foil_error *err)
 {
 	uint32_t room = (p->mbuf_data_bytes ? p->mbuf_data_bytes : 2048) + RTE_PKTMBUF_HEADROOM;
@@ -88,27 +116,25 @@ int foil_pools_new(struct foil_pools *pools, const struct foil_pools_params *p, 
 
 	memset(pools, 0, sizeof(*pools));
 	snprintf(name, sizeof(name), "%s-mbuf", p->prefix);
-	pools->mbuf = rte_pktmbuf_pool_create(name, p->n_mbufs, p->n_mbufs > 2048 ? 256 : 0, FOIL_MBUF_PRIV_BYTES, (uint16_t)room, p->socket_id);
+	pools->mbuf = mbuf_pool_new(name, p->n_mbufs, (uint16_t)room, p->socket_id);
 	if (!pools->mbuf) {
 		rc = pool_failed(err, "mbuf", p->n_mbufs, room);
 		goto fail;
 	}
 	snprintf(name, sizeof(name), "%s-ind", p->prefix);
-	pools->indirect = rte_pktmbuf_pool_create(name, p->n_indirect, p->n_indirect > 2048 ? 256 : 0, FOIL_MBUF_PRIV_BYTES, 0, p->socket_id);
+	pools->indirect = mbuf_pool_new(name, p->n_indirect, 0, p->socket_id);
 	if (!pools->indirect) {
 		rc = pool_failed(err, "indirect mbuf", p->n_indirect, 128);
 		goto fail;
 	}
 	snprintf(name, sizeof(name), "%s-chunk", p->prefix);
-	pools->chunk = rte_mempool_create(name, p->n_chunks, FOIL_CHUNK_BYTES, p->n_chunks > 512 ? 64 : 0, 0, NULL, NULL, NULL, NULL,
-					  p->socket_id, 0);
+	pools->chunk = chunk_pool_new(name, p->n_chunks, FOIL_CHUNK_BYTES, p->socket_id);
 	if (!pools->chunk) {
 		rc = pool_failed(err, "arena chunk", p->n_chunks, FOIL_CHUNK_BYTES);
 		goto fail;
 	}
 	snprintf(name, sizeof(name), "%s-large", p->prefix);
-	pools->large_chunk = rte_mempool_create(name, p->n_large_chunks, FOIL_LARGE_CHUNK_BYTES, 0, 0, NULL, NULL, NULL, NULL,
-						p->socket_id, 0);
+	pools->large_chunk = chunk_pool_new(name, p->n_large_chunks, FOIL_LARGE_CHUNK_BYTES, p->socket_id);
 	if (!pools->large_chunk) {
 		rc = pool_failed(err, "large arena chunk", p->n_large_chunks, FOIL_LARGE_CHUNK_BYTES);
 		goto fail;
