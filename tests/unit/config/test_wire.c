@@ -92,8 +92,8 @@ static void test_length_beyond_its_message_is_refused_by_path(void **state)
 static void test_text_is_utf8_without_nul(void **state)
 {
 	struct foil_error err;
-	static const char *const bad[] = {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xc3", "\xe2\x82",
-					  "\xff"};
+	static const char *const bad[] = {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+					  "\xf5\x80\x80\x80", "\xc3", "\xe2\x82", "\xff"};
 	char bytes[16];
 	assert_int_equal(SCAN(cluster, "\x0a\x03" "a\0b", &err), -EINVAL);
 	assert_string_equal(err.field, "name");
