@@ -1,6 +1,7 @@
 /* The field tables of DestinationRule (features.md DR-1..DR-50). */
 #include "ctrl/istio/rows.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* ---- load balancing ---- */
@@ -167,11 +168,16 @@ static void check_destination_rule(struct istio_decode *d, void *object)
 
 	if (!r->host || !istio_is_host(r->host, true))
 		decode_error(d, "IST0106", &r->head, "host", r->host ? "\"%.80s\" is not a host" : "a DestinationRule needs a host", r->host);
-	for (uint32_t i = 0; i < r->subsets.n; i++)
-		for (uint32_t j = 0; j < i; j++)
-			if (strcmp(ISTIO_ITEM(r->subsets, struct subset, i)->name, ISTIO_ITEM(r->subsets, struct subset, j)->name) == 0)
-				decode_error(d, "IST0106", &ISTIO_ITEM(r->subsets, struct subset, i)->head, "name", "a second subset named \"%.80s\"",
-					     ISTIO_ITEM(r->subsets, struct subset, i)->name);
+	struct istio_map names = {0};
+	char field[48];
+	bool is_new;
+	for (uint32_t i = 0; i < r->subsets.n; i++) {
+		const char *name = ISTIO_ITEM(r->subsets, struct subset, i)->name;
+		(void)snprintf(field, sizeof(field), "subsets[%u].name", i); /* it fits */
+		(void)map_put(d->arena, &names, name, &is_new);
+		if (!is_new)
+			decode_error(d, "IST0106", &r->head, field, "a second subset named \"%.80s\"", name);
+	}
 }
 
 static const struct istio_field destination_rule_rows[] = {

@@ -290,7 +290,8 @@ static void place(struct reader *r, const struct doc_node *n)
 	struct frame *f = &r->stack[r->depth - 1];
 	if (f->node->type == DOC_MAP && f->children.n % 2 == 0) {
 		if (n->type == DOC_MAP || n->type == DOC_LIST) {
-			fail(r, r->event.start_mark, "HF0002", "a map's key must be a word, not a list or a map");
+			istio_diags_add(r->diags, ISTIO_ERROR, "HF0002", r->name, n->at, "", "", "a map's key must be a word, not a list or a map");
+			r->has_failed = true;
 			return;
 		}
 		n = as_key(r, n);

@@ -13,6 +13,8 @@ struct explain {
 	const struct istio_snapshot *s;
 	const struct istio_request *r;
 	FILE *out;
+	char looked_at[512]; /* the last route table that was asked for the host, and what it said */
+	bool has_host;
 };
 
 static void say_source(struct explain *x, const Foil__Conf__SourceRef *s)
@@ -285,26 +287,34 @@ static bool is_candidate(const Foil__Conf__Listener *l, const struct istio_reque
 	return (!r->port || l->port == r->port) && (!r->address || strcmp(l->address, r->address) == 0);
 }
 
-static bool has_host(const struct explain *x, const Foil__Conf__Listener *l)
+static bool table_has_host(struct explain *x, const char *name)
 {
 	const char *domain;
-	bool found = false;
 
-	for (size_t i = 0; i < l->n_filter_chains && !found; i++) {
+	if (strcmp(x->looked_at, name) == 0) /* thousands of service addresses share one table */
+		return x->has_host;
+	const struct istio_resource *r = find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, name);
+	Foil__Conf__RouteConfig *routes = r ? foil__conf__route_config__unpack(NULL, r->n_bytes, r->bytes) : NULL;
+	const Foil__Conf__VirtualHost *v = routes ? istio_explain_vhost(routes, x->r->authority, &domain) : NULL;
+	x->has_host = v && v->n_routes && strcmp(domain, "*") != 0;
+	(void)snprintf(x->looked_at, sizeof(x->looked_at), "%s", name); /* names are shorter */
+	if (routes)
+		foil__conf__route_config__free_unpacked(routes, NULL);
+	return x->has_host;
+}
+
+static bool has_host(struct explain *x, const Foil__Conf__Listener *l)
+{
+	for (size_t i = 0; i < l->n_filter_chains; i++) {
 		const Foil__Conf__FilterChain *f = l->filter_chains[i];
-		const struct istio_resource *r = f->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP && f->http->routes
-							 ? find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, f->http->routes) : NULL;
-		Foil__Conf__RouteConfig *routes = r ? foil__conf__route_config__unpack(NULL, r->n_bytes, r->bytes) : NULL;
-		const Foil__Conf__VirtualHost *v = routes ? istio_explain_vhost(routes, x->r->authority, &domain) : NULL;
-		found = v && v->n_routes && strcmp(domain, "*") != 0;
-		if (routes)
-			foil__conf__route_config__free_unpacked(routes, NULL);
+		if (f->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP && f->http->routes && table_has_host(x, f->http->routes))
+			return true;
 	}
-	return found;
+	return false;
 }
 
 /* Of the listeners that fit, the first one that knows the host; else the first one. */
-static Foil__Conf__Listener *choose(const struct explain *x)
+static Foil__Conf__Listener *choose(struct explain *x)
 {
 	Foil__Conf__Listener *first = NULL;
 

@@ -22,6 +22,33 @@ static void report(struct istio_decode *d, enum istio_severity severity, const c
 	istio_diags_add(d->diags, severity, code, d->file, at, d->resource, path, "%s", text);
 }
 
+/* Where "ports[1].number" stands below a node, or the nearest of its parents that is there. */
+static struct istio_pos place_of(const struct doc_node *node, const char *path)
+{
+	char name[NAME_MAX_BYTES];
+
+	while (node && *path) {
+		const struct doc_node *next = NULL;
+		size_t n = strcspn(path, ".[");
+		if (*path == '[') {
+			unsigned long i = strtoul(path + 1, NULL, 10);
+			next = node->type == DOC_LIST && i < node->n_children ? node->children[i] : NULL;
+			path += strcspn(path, "]");
+			path += *path == ']';
+		} else if (n > 0 && n < sizeof(name)) {
+			memcpy(name, path, n);
+			name[n] = 0;
+			next = doc_find(node, name);
+			path += n;
+		}
+		if (!next)
+			break;
+		node = next;
+		path += *path == '.';
+	}
+	return node ? node->at : (struct istio_pos){0};
+}
+
 static void __attribute__((format(printf, 6, 0)))
 report_at(struct istio_decode *d, enum istio_severity severity, const char *code, const struct istio_head *object, const char *field, const char *fmt, va_list ap)
 {
@@ -29,7 +56,7 @@ report_at(struct istio_decode *d, enum istio_severity severity, const char *code
 	const struct doc_node *node = object ? object->node : NULL;
 
 	(void)vsnprintf(text, sizeof(text), fmt, ap); /* cut */
-	report(d, severity, code, doc_at(node, field), field, text);
+	report(d, severity, code, place_of(node, field), field, text);
 }
 
 void decode_error(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)

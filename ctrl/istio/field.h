@@ -110,7 +110,7 @@ struct istio_decode {
 
 /* The object, zeroed where nothing is said; errors are counted in d and reported. node may be NULL (nothing said). */
 void *decode_object(struct istio_decode *d, const struct istio_table *t, const struct doc_node *node);
-/* At a field of an object: "" is the object itself; child may be dotted or indexed text that is only printed. */
+/* At a field of an object: "" is the object itself, "ports[1].number" something below it. */
 void decode_error(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 void decode_warning(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)

@@ -42,7 +42,7 @@ static void check_server(struct istio_decode *d, void *object)
 	if (!s->port || !s->port->number.is_set)
 		decode_error(d, "IST0106", &s->head, "port", "a server needs a port with a number");
 	else if (!s->port->protocol)
-		decode_error(d, "IST0106", &s->port->head, "protocol", "a port needs a protocol: HTTP, HTTPS, HTTP2, GRPC, TCP or TLS");
+		decode_error(d, "IST0106", &s->head, "port.protocol", "a port needs a protocol: HTTP, HTTPS, HTTP2, GRPC, TCP or TLS");
 	if (s->hosts.n == 0)
 		decode_error(d, "IST0106", &s->head, "hosts", "a server needs hosts; \"*\" is all of them");
 	if (s->bind && !istio_is_ip(s->bind))

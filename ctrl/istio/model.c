@@ -131,9 +131,10 @@ static struct istio_decode decoder(struct adding *a, struct istio_diags *diags)
 
 static bool is_object_name(const char *name)
 {
-	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:";
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyz0123456789.-";
+	size_t n = strlen(name);
 
-	return strlen(name) <= 253 && name[strspn(name, chars)] == 0;
+	return n >= 1 && n <= 253 && name[strspn(name, chars)] == 0 && name[0] != '.' && name[0] != '-' && name[n - 1] != '.' && name[n - 1] != '-';
 }
 
 static bool take_metadata(struct adding *a)
@@ -152,7 +153,7 @@ static bool take_metadata(struct adding *a)
 	}
 	if (!is_object_name(a->meta->name) || (a->meta->namespace && a->meta->namespace[0] && !is_object_name(a->meta->namespace))) {
 		report(a, ISTIO_ERROR, "IST0106", doc_at(node, is_object_name(a->meta->name) ? "namespace" : "name"), "metadata",
-		       "a name has at most 253 letters, digits, dots, dashes, colons and underscores");
+		       "a name has lower-case letters, digits, dots and dashes, at most 253, and begins and ends with a letter or digit");
 		return false;
 	}
 	a->namespace = a->meta->namespace && a->meta->namespace[0] ? a->meta->namespace : "default";

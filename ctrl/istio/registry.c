@@ -374,6 +374,10 @@ static void add_k8s_services(struct compile *c, const struct label_index *pods)
 		const struct k8s_service *k = r->spec;
 		if (!k->spec)
 			continue;
+		if (!istio_is_label(r->name) || !istio_is_label(r->namespace)) {
+			compile_report(c, ISTIO_ERROR, "IST0106", r, r->node->at, "metadata.name", "a Service's name has at most 63 letters, digits and dashes");
+			continue;
+		}
 		if (k->spec->type && strcmp(k->spec->type, "ExternalName") == 0) {
 			compile_report(c, ISTIO_ERROR, "HF0005", r, doc_at(k->spec->head.node, "type"), "spec.type",
 				       "not supported: ExternalName; write a ServiceEntry with the addresses");

@@ -2,6 +2,7 @@
 #include "ctrl/istio/rows.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,24 +78,31 @@ static void check_hosts(struct istio_decode *d, const struct service_entry *s)
 
 static void check_ports(struct istio_decode *d, const struct service_entry *s)
 {
+	char field[48];
+
 	for (uint32_t i = 0; i < s->ports.n; i++)
 		for (uint32_t j = 0; j < i; j++) {
 			const struct object_port *a = ISTIO_ITEM(s->ports, struct object_port, i), *b = ISTIO_ITEM(s->ports, struct object_port, j);
-			if (a->number.value == b->number.value)
-				decode_error(d, "IST0106", &a->head, "number", "a second port %lld", (long long)a->number.value);
-			if (strcmp(a->name, b->name) == 0)
-				decode_error(d, "IST0106", &a->head, "name", "a second port named \"%.80s\"", a->name);
+			bool same_number = a->number.value == b->number.value;
+			(void)snprintf(field, sizeof(field), "ports[%u].%s", i, same_number ? "number" : "name"); /* it fits */
+			if (same_number)
+				decode_error(d, "IST0106", &s->head, field, "a second port %lld", (long long)a->number.value);
+			else if (strcmp(a->name, b->name) == 0)
+				decode_error(d, "IST0106", &s->head, field, "a second port named \"%.80s\"", a->name);
 		}
 }
 
 static void check_endpoints(struct istio_decode *d, const struct service_entry *s)
 {
+	char field[48];
+
 	for (uint32_t i = 0; i < s->endpoints.n; i++) {
 		const struct workload_entry *w = ISTIO_ITEM(s->endpoints, struct workload_entry, i);
+		(void)snprintf(field, sizeof(field), "endpoints[%u].address", i); /* it fits */
 		if (s->resolution.value == RESOLUTION_STATIC && !istio_is_ip(w->address))
-			decode_error(d, "IST0106", &w->head, "address", "\"%.60s\" is not an IP address, which resolution STATIC needs", w->address);
+			decode_error(d, "IST0106", &s->head, field, "\"%.60s\" is not an IP address, which resolution STATIC needs", w->address);
 		else if (!istio_is_ip(w->address))
-			decode_error(d, "HF0005", &w->head, "address", "not supported: a name (%.60s); give the IP address", w->address);
+			decode_error(d, "HF0005", &s->head, field, "not supported: a name (%.60s); give the IP address", w->address);
 	}
 }
 

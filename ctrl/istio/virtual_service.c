@@ -49,7 +49,7 @@ static void check_destination(struct istio_decode *d, void *object)
 	if (dest->subset && dest->subset[0] && !istio_is_label(dest->subset))
 		decode_error(d, "IST0106", &dest->head, "subset", "\"%.80s\" is not a subset's name", dest->subset);
 	if (dest->port && dest->port->number.value == 0)
-		decode_error(d, "IST0106", &dest->port->head, "number", "a port number must be from 1 to 65535");
+		decode_error(d, "IST0106", &dest->head, "port.number", "a port number must be from 1 to 65535");
 }
 
 static const struct istio_field destination_rows[] = {
@@ -270,7 +270,7 @@ static void check_direct_response(struct istio_decode *d, void *object)
 	if (!r->status.is_set)
 		decode_error(d, "IST0106", &r->head, "status", "a direct response needs a status");
 	if (r->body && r->body->string && strlen(r->body->string) > 100 << 10)
-		decode_warning(d, "IST0106", &r->body->head, "string", "a body of more than 100 KiB in a configuration: serve it from a backend");
+		decode_warning(d, "IST0106", &r->head, "body.string", "a body of more than 100 KiB in a configuration: serve it from a backend");
 }
 
 static const struct istio_table table_direct_response =
