@@ -63,11 +63,30 @@ static void max_duration_passed(struct foil_worker *w, struct foil_timer *t)
 	mesh_downstream_drain(w, FOIL_CONTAINER_OF(t, struct mesh_downstream, timer));
 }
 
+#define REAP_LOOK_MAX 64u
+
+/* No block is free: the oldest connection at rest gives its own (design.md section 4). Bounded; true: there is one now. */
+static bool reap_idle(struct foil_worker *w, struct mesh_port *p)
+{
+	struct mesh_list *n = p->downstreams.next;
+
+	for (unsigned int i = 0; i < REAP_LOOK_MAX && n != &p->downstreams; i++, n = n->next) {
+		struct mesh_downstream *d = FOIL_CONTAINER_OF(n, struct mesh_downstream, node);
+		if (!http_conn_is_idle(d->conn))
+			continue;
+		foil_count(w, MESH, DOWNSTREAM_REAPED, 1);
+		http_conn_close(w, d->conn);
+		return true;
+	}
+	return false;
+}
+
 static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct mesh_hcm *hcm, struct stream *s)
 {
 	struct mesh_downstream *d = mesh_slab_take(&w->mesh->downstreams);
 
-	if (!d) {
+	if (!d) { /* this one is refused; the block that is freed now serves the next, at the next turn */
+		(void)reap_idle(w, p);
 		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
 		return false;
 	}
@@ -94,6 +113,20 @@ static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct
 	return true;
 }
 
+/* AL-10: what no chain takes leaves one line. */
+static void log_no_chain(struct foil_worker *w, const struct stream *s)
+{
+	const struct tele_request r = {
+		.protocol = TELE_PROTOCOL_TCP, .is_tcp = true, .version = 255, .flags = TELE_FLAG_NR, .grpc_status = -1,
+		.details = FOIL_SLICE("filter_chain_not_found"), .start_wall_us = w->wall_us, .downstream_local = mesh_tele_addr(&s->local),
+		.downstream_remote = mesh_tele_addr(&s->remote), .log = w->mesh->cfg->settings.access_log_path.n_bytes > 0,
+	};
+
+	foil_reason(w, MESH, NO_FILTER_CHAIN);
+	tele_tcp_opened(w, &r);
+	tele_request_done(w, &r);
+}
+
 bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
 {
 	struct mesh_port *p = port;
@@ -103,7 +136,7 @@ bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
 		return false;
 	chain = mesh_chain_choose(p->listener, s->local.ip, (struct foil_slice){NULL, 0});
 	if (!chain) {
-		foil_reason(w, MESH, NO_FILTER_CHAIN);
+		log_no_chain(w, s);
 		return false;
 	}
 	if (chain->network == MESH_NETWORK_TCP)

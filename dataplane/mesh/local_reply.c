@@ -41,7 +41,7 @@ static struct foil_slice percent_encode(struct foil_worker *w, struct foil_arena
 static int grpc_headers(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_reply *r, struct http_headers *h)
 {
 	uint8_t status = r->has_grpc_status ? r->grpc_status : grpc_of_http(r->status);
-	struct foil_slice text = foil_arena_printf(w, x->arena, "%u", status);
+	struct foil_slice text = mesh_decimal(w, x->arena, status);
 	int rc = text.data ? http_header_add_id(w, x->arena, h, HTTP_HDR_CONTENT_TYPE, FOIL_SLICE("application/grpc")) : -1;
 
 	rc = rc ? rc : http_header_add_id(w, x->arena, h, HTTP_HDR_GRPC_STATUS, text);

@@ -199,10 +199,10 @@ static int shadow_head_fill(struct foil_worker *w, struct shadow *s, const struc
 	h->wants_close = h->was_absolute_form = false;
 	xff = http_header_joined(w, &s->arena, &h->headers, http_header_name(HTTP_HDR_X_FORWARDED_FOR));
 	xff = xff.n_bytes ? foil_arena_printf(w, &s->arena, "%.*s,%.*s", (int)FOIL_MIN(xff.n_bytes, 3000u), xff.data, (int)own.n_bytes, own.data) : own;
-	rc = xff.data ? http_header_set(w, &s->arena, &h->headers, http_header_name(HTTP_HDR_X_FORWARDED_FOR), xff) : -1;
-	rc = rc ? rc : http_header_set(w, &s->arena, &h->headers, http_header_name(HTTP_HDR_X_ENVOY_INTERNAL), FOIL_SLICE("true"));
+	rc = xff.data ? mesh_header_put(w, &s->arena, &h->headers, HTTP_HDR_X_FORWARDED_FOR, xff) : -1;
+	rc = rc ? rc : mesh_header_put(w, &s->arena, &h->headers, HTTP_HDR_X_ENVOY_INTERNAL, FOIL_SLICE("true"));
 	if (rc == 0 && x->n_tries > 1 && http_header_get(&h->headers, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT))
-		rc = http_header_set(w, &s->arena, &h->headers, http_header_name(HTTP_HDR_X_ENVOY_ATTEMPT_COUNT), FOIL_SLICE("1"));
+		rc = mesh_header_put(w, &s->arena, &h->headers, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, FOIL_SLICE("1"));
 	if (rc == 0 && m->append_shadow_suffix) {
 		h->authority = shadow_host(w, &s->arena, h->authority);
 		rc = h->authority.data ? 0 : -1;

@@ -80,20 +80,6 @@ int mesh_router_response_ops(struct foil_worker *w, struct mesh_exchange *x, str
 	return ops_apply(w, x, &x->route->response_headers, x->weighted ? &x->weighted->response_headers : NULL, head);
 }
 
-static int set_number(struct foil_worker *w, struct mesh_exchange *x, enum http_header_id id, uint64_t n)
-{
-	char text[20];
-	unsigned int at = sizeof(text);
-
-	do
-		text[--at] = (char)('0' + n % 10u);
-	while (n /= 10u);
-	struct foil_slice copy = foil_arena_copy(w, x->arena, foil_slice_of(text + at, sizeof(text) - at));
-	if (!copy.data)
-		return -1;
-	return http_header_set(w, x->arena, &x->request->headers, http_header_name(id), copy);
-}
-
 static int finish_authority(struct foil_worker *w, struct mesh_exchange *x)
 {
 	struct http_head *q = x->request;
@@ -104,7 +90,7 @@ static int finish_authority(struct foil_worker *w, struct mesh_exchange *x)
 	if (foil_slice_eq(q->authority, x->original_authority))
 		return 0;
 	if (!x->hcm->envoy_debug_headers_off)
-		rc = http_header_set(w, x->arena, &q->headers, http_header_name(HTTP_HDR_X_ENVOY_ORIGINAL_HOST), x->original_authority);
+		rc = mesh_header_put(w, x->arena, &q->headers, HTTP_HDR_X_ENVOY_ORIGINAL_HOST, x->original_authority);
 	if (rc == 0 && x->hcm->add_forwarded_host)
 		rc = http_header_add_id(w, x->arena, &q->headers, HTTP_HDR_X_FORWARDED_HOST, x->original_authority);
 	return rc;
@@ -120,7 +106,7 @@ static int finish_path(struct foil_worker *w, struct mesh_exchange *x)
 		return 0;
 	rc = mesh_route_rewrite(w, x->arena, x->route, before, &after);
 	if (rc == 0 && !x->hcm->envoy_debug_headers_off)
-		rc = http_header_set(w, x->arena, &x->request->headers, http_header_name(HTTP_HDR_X_ENVOY_ORIGINAL_PATH), before);
+		rc = mesh_header_put(w, x->arena, &x->request->headers, HTTP_HDR_X_ENVOY_ORIGINAL_PATH, before);
 	if (rc == 0) {
 		x->request->path = after;
 		x->original_path = before;
@@ -135,10 +121,9 @@ static int finish_request(struct foil_worker *w, struct mesh_exchange *x)
 
 	mesh_retry_init(w, x);
 	if (rc == 0 && x->route->decorator_operation.n_bytes)
-		rc = http_header_set(w, x->arena, &x->request->headers, http_header_name(HTTP_HDR_X_ENVOY_DECORATOR_OPERATION),
-				     x->route->decorator_operation);
+		rc = mesh_header_put(w, x->arena, &x->request->headers, HTTP_HDR_X_ENVOY_DECORATOR_OPERATION, x->route->decorator_operation);
 	if (rc == 0 && x->vhost->include_attempt_count && !x->hcm->attempt_count_off)
-		rc = set_number(w, x, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, 1);
+		rc = mesh_header_put_number(w, x->arena, &x->request->headers, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, 1);
 	x->original_authority = x->request->authority;
 	rc = rc ? rc : ops_apply(w, x, &x->route->request_headers, &x->weighted->request_headers, x->request);
 	rc = rc ? rc : finish_authority(w, x);
@@ -150,7 +135,7 @@ static int try_headers(struct foil_worker *w, struct mesh_exchange *x)
 	int rc = mesh_timeouts_headers(w, x);
 
 	if (rc == 0 && x->n_tries > 1 && x->vhost->include_attempt_count && !x->hcm->attempt_count_off)
-		rc = set_number(w, x, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, x->n_tries);
+		rc = mesh_header_put_number(w, x->arena, &x->request->headers, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, x->n_tries);
 	return rc;
 }
 
@@ -455,10 +440,9 @@ static int decorate_answer(struct foil_worker *w, struct mesh_exchange *x, struc
 {
 	int rc = 0;
 
-	if (x->body_ended && !x->hcm->envoy_debug_headers_off) {
-		struct foil_slice ms = foil_arena_printf(w, x->arena, "%llu", (unsigned long long)((w->now_us - x->request_ended_us) / 1000u));
-		rc = ms.data ? http_header_set(w, x->arena, &head->headers, http_header_name(HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME), ms) : -1;
-	}
+	if (x->body_ended && !x->hcm->envoy_debug_headers_off)
+		rc = mesh_header_put_number(w, x->arena, &head->headers, HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
+					    (w->now_us - x->request_ended_us) / 1000u);
 	return rc ? rc : mesh_router_response_ops(w, x, head);
 }
 

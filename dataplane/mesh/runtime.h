@@ -275,6 +275,13 @@ void mesh_mirrors_close(struct foil_worker *w);
 
 int mesh_mirrors_init(struct mesh_ctx *m, uint32_t n_max) FOIL_MUST_USE;
 
+/* text.c: what the fast path writes without printf */
+/* Decimal, in the arena; {NULL, 0} without memory. */
+struct foil_slice mesh_decimal(struct foil_worker *w, struct foil_arena *a, uint64_t n);
+/* Sets one header of a known name: the first such keeps its place, others go. 0 or -ENOBUFS. value lives as long as the exchange. */
+int mesh_header_put(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value) FOIL_MUST_USE;
+int mesh_header_put_number(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, uint64_t n) FOIL_MUST_USE;
+
 /* access.c */
 void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x);
 /* Envoy's words for the end of a try. */

@@ -90,13 +90,11 @@ int mesh_timeouts_headers(struct foil_worker *w, struct mesh_exchange *x)
 		return 0;
 	if (x->timeout_us)
 		expected = elapsed >= x->timeout_us ? 1000u : FOIL_MIN(expected, x->timeout_us - elapsed); /* 0 would mean none */
-	if (!x->hcm->envoy_debug_headers_off) {
-		text = foil_arena_printf(w, x->arena, "%llu", (unsigned long long)FOIL_MAX(expected / 1000u, 1u));
-		rc = text.data ? http_header_set(w, x->arena, h, http_header_name(HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS), text) : -1;
-	}
+	if (!x->hcm->envoy_debug_headers_off)
+		rc = mesh_header_put_number(w, x->arena, h, HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, FOIL_MAX(expected / 1000u, 1u));
 	if (rc == 0 && x->request->is_grpc && http_header_get(h, HTTP_HDR_GRPC_TIMEOUT)) {
 		text = foil_arena_printf(w, x->arena, "%llum", (unsigned long long)FOIL_MIN(FOIL_MAX(expected / 1000u, 1u), 99999999u));
-		rc = text.data ? http_header_set(w, x->arena, h, http_header_name(HTTP_HDR_GRPC_TIMEOUT), text) : -1;
+		rc = text.data ? mesh_header_put(w, x->arena, h, HTTP_HDR_GRPC_TIMEOUT, text) : -1;
 	}
 	return rc;
 }

@@ -2,6 +2,8 @@
  * recordings of Envoy in the judge (plain, upstream-faults, timeouts, redirect-rewrite). */
 #include "tests/unit/mesh/fake_transport.h"
 
+#include "dataplane/mesh/runtime.h"
+
 #define GET(path) "GET " path " HTTP/1.1\r\nhost: web.example.com\r\n\r\n"
 #define OK_15 "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\nhello from v1a\n"
 
@@ -265,7 +267,7 @@ static void test_upstream_ends_late(void **state)
 		fx_say(f, u, said[i]);
 		assert_has(fx_heard(c), "HTTP/1.1 200 OK");
 		fx_closed(f, u, STREAM_END_RESET);
-		assert_true(c->is_aborted);
+		assert_true(c->is_dead);
 		assert_int_equal(fx_last(f, 1)->r.status, 200);
 		assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UC);
 		assert_string_equal(fx_last(f, 1)->details, "upstream_reset_after_response_started{connection_termination}");
@@ -360,7 +362,7 @@ static void test_route_timeout(void **state)
 	u = fx_up_open(f);
 	fx_say(f, u, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");
 	t_advance(f->w, 301000);
-	assert_true(c->is_aborted);
+	assert_true(c->is_dead);
 	assert_int_equal(fx_last(f, 2)->r.status, 200);
 	assert_int_equal(fx_last(f, 2)->r.flags, TELE_FLAG_UT);
 	/* while the connect is on */
@@ -609,9 +611,15 @@ static void test_blocks_run_out(void **state)
 	(void)state;
 	struct fx *f = fx_new((struct t_worker_params){.seed = 1}, fx_config_new(1, 1), 1, 2);
 	struct fx_stream *a = fx_connect(f), *b = fx_connect(f);
-	assert_null(fx_connect(f));
-	assert_int_equal(t_reason(f->w, MESH, CONNECTIONS_EXHAUSTED), 1);
 	fx_say(f, a, GET("/1"));
+	assert_null(fx_connect(f)); /* and one at rest makes room for the next */
+	assert_int_equal(t_reason(f->w, MESH, CONNECTIONS_EXHAUSTED), 1);
+	assert_int_equal(t_counter(f->w, MESH, DOWNSTREAM_REAPED), 1);
+	assert_true(b->is_released);
+	assert_false(a->is_dead);
+	fx_turn(f);
+	b = fx_connect(f);
+	assert_non_null(b);
 	fx_say(f, b, GET("/2"));
 	assert_has(fx_heard(b), "HTTP/1.1 503 Service Unavailable\r\n");
 	assert_true(b->is_dead);
@@ -620,8 +628,50 @@ static void test_blocks_run_out(void **state)
 	fx_say(f, u, OK_15);
 	assert_has(fx_heard(a), "hello");
 	fx_turn(f);
+	fx_heard(u);
 	served(f, a, u, "/3");
 	fx_free(f);
+}
+
+static void only_elsewhere(struct fx_config *c)
+{
+	static const struct mesh_cidr elsewhere = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 203, [13] = 0, [14] = 113}, .len = 120};
+
+	c->chain.destination_cidrs = &elsewhere;
+	c->chain.n_destination_cidrs = 1;
+}
+
+static void test_no_chain(void **state)
+{
+	(void)state;
+	struct fx_config *cfg = fx_config_new(1, 1);
+	only_elsewhere(cfg);
+	struct fx *f = begin(cfg);
+	assert_null(fx_connect(f));
+	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_NR);
+	assert_string_equal(fx_last(f, 1)->details, "filter_chain_not_found");
+	fx_free(f);
+}
+
+/* Chains by server name and address: the more exact, then the first. */
+static void test_chain_choice(void **state)
+{
+	(void)state;
+	static const struct mesh_cidr net = {.ip = {[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 18}, .len = 96 + 15};
+	static const struct foil_slice exact[] = {{"a.example.com", 13}}, wild[] = {{"*.example.com", 13}}, wilder[] = {{"*.com", 5}};
+	const struct mesh_chain chains[] = {
+		{.server_names = wilder, .n_server_names = 1}, {.server_names = wild, .n_server_names = 1}, {.server_names = exact, .n_server_names = 1},
+		{.n_server_names = 0}, {.destination_cidrs = &net, .n_destination_cidrs = 1},
+	};
+	const struct mesh_listener l = {.chains = chains, .n_chains = 4}, by_address = {.chains = chains, .n_chains = 5};
+	const uint8_t here[16] = {[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 19, [15] = 1}, there[16] = {[10] = 0xff, [11] = 0xff, [12] = 10};
+	assert_ptr_equal(mesh_chain_choose(&l, here, FOIL_SLICE("A.example.com")), &chains[2]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, FOIL_SLICE("b.example.com")), &chains[1]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, FOIL_SLICE("example.com")), &chains[0]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, FOIL_SLICE("example.org")), &chains[3]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, (struct foil_slice){NULL, 0}), &chains[3]);
+	assert_ptr_equal(mesh_chain_choose(&by_address, here, (struct foil_slice){NULL, 0}), &chains[4]);
+	assert_ptr_equal(mesh_chain_choose(&by_address, there, (struct foil_slice){NULL, 0}), &chains[3]);
 }
 
 int main(void)
@@ -633,7 +683,8 @@ int main(void)
 		cmocka_unit_test(test_client_leaves), cmocka_unit_test(test_route_timeout), cmocka_unit_test(test_idle_and_overall),
 		cmocka_unit_test(test_early_answer), cmocka_unit_test(test_informational), cmocka_unit_test(test_upgrade),
 		cmocka_unit_test(test_backpressure_down), cmocka_unit_test(test_backpressure_up), cmocka_unit_test(test_snapshot_change),
-		cmocka_unit_test(test_drain), cmocka_unit_test(test_memory), cmocka_unit_test(test_blocks_run_out),
+		cmocka_unit_test(test_drain), cmocka_unit_test(test_memory), cmocka_unit_test(test_blocks_run_out), cmocka_unit_test(test_no_chain),
+		cmocka_unit_test(test_chain_choice),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

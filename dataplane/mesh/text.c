@@ -1,0 +1,39 @@
+/* Numbers and known headers for the fast path of a request: no format strings, no look-up of names. */
+#include "dataplane/mesh/runtime.h"
+
+struct foil_slice mesh_decimal(struct foil_worker *w, struct foil_arena *a, uint64_t n)
+{
+	char text[20];
+	unsigned int at = sizeof(text);
+
+	do
+		text[--at] = (char)('0' + n % 10u);
+	while (n /= 10u);
+	return foil_arena_copy(w, a, foil_slice_of(text + at, sizeof(text) - at));
+}
+
+int mesh_header_put(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value)
+{
+	struct http_header *first = NULL;
+
+	for (uint16_t i = 0; i < h->n; i++) {
+		struct http_header *at = &h->list[i];
+		if (at->id != id || at->is_removed)
+			continue;
+		if (first)
+			at->is_removed = true;
+		else
+			first = at;
+	}
+	if (!first)
+		return http_header_add_id(w, a, h, id, value);
+	first->value = value;
+	return 0;
+}
+
+int mesh_header_put_number(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, uint64_t n)
+{
+	struct foil_slice text = mesh_decimal(w, a, n);
+
+	return text.data ? mesh_header_put(w, a, h, id, text) : -1;
+}
