@@ -1,5 +1,5 @@
-/* Mirrored requests (features.md VS-49, VS-50): a copy of a complete request goes to another cluster, nobody waits for the answer, and nothing that happens to it
- * reaches the original. The copy owns its bytes (its arena, references to the body), because the original may be over first.
+/* Mirrored requests (features.md VS-49, VS-50): a copy of a complete request goes to another cluster, nobody waits for the answer, and nothing that happens
+ * to it reaches the original. The copy owns its bytes (its arena, references to the body), because the original may be over first.
  * What the shadow's origin sees is what Envoy's async client sends: our own address appended to x-forwarded-for, and x-envoy-internal.
  * Not mirrored, and counted: bodies beyond what is kept, no host, an open breaker, no memory. */
 #include <arpa/inet.h>

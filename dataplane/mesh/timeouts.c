@@ -1,5 +1,5 @@
-/* The clocks of one request: the route's timeout (VS-33), a try's (VS-41), nothing moving (OM-3), the whole request in time (OM-4), and what the upstream is told
- * of them (x-envoy-expected-rq-timeout-ms, grpc-timeout, VS-34). What happens then is router.c's or a local reply.
+/* The clocks of one request: the route's timeout (VS-33), a try's (VS-41), nothing moving (OM-3), the whole request in time (OM-4), and what the
+ * upstream is told of them (x-envoy-expected-rq-timeout-ms, grpc-timeout, VS-34). What happens then is router.c's or a local reply.
  * The route's timeout runs from the end of the request to the end of the answer over all tries; a try's from the end of the request or its connection,
  * whichever is later, to the answer's head. */
 #include "dataplane/mesh/runtime.h"

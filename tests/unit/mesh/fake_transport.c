@@ -311,7 +311,8 @@ struct mesh_route *fx_route(struct fx_config *c, const char *prefix, uint32_t sl
 	r = &c->route[i];
 	memset(r, 0, sizeof(*r));
 	r->match.path = foil_slice_str(prefix);
-	c->weighted[i][0] = (struct mesh_weighted_cluster){.slot = slot, .cluster = slot < FX_CLUSTERS_MAX ? cluster_names[slot] : FOIL_SLICE("none"), .weight = 1};
+	c->weighted[i][0] = (struct mesh_weighted_cluster){.slot = slot, .weight = 1,
+		.cluster = slot < FX_CLUSTERS_MAX ? cluster_names[slot] : FOIL_SLICE("none")};
 	r->route.clusters = c->weighted[i];
 	r->route.n_clusters = 1;
 	r->route.total_weight = 1;

@@ -1,5 +1,5 @@
-/* A transport for the runtime's tests: streams whose other end is the test. What the mesh writes is collected as bytes; what the test says arrives in rx; every event
- * comes when the test makes it come. Real codecs run on top, so tests speak bytes.
+/* A transport for the runtime's tests: streams whose other end is the test. What the mesh writes is collected as bytes; what the test says
+ * arrives in rx; every event comes when the test makes it come. Real codecs run on top, so tests speak bytes.
  *
  * And a mesh around it: one worker, one listener at 198.18.0.1:80, a few clusters, records of finished requests kept for looking at. */
 #pragma once

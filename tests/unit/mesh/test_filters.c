@@ -1,4 +1,5 @@
-/* Filters around a request: the chain's results (continue, pause, collect, reply) by the two real filters and what the recordings of Envoy say of them (fault), and mirrors. */
+/* Filters around a request: the chain's results (continue, pause, collect, reply) by the two real filters and what
+ * the recordings of Envoy say of them (fault), and mirrors. */
 #include "tests/unit/mesh/fake_transport.h"
 
 #include "dataplane/mesh/runtime.h"

@@ -1,4 +1,5 @@
-/* Upstream connections: reuse, waiting, breakers, limits, and what an origin's odd behaviour at rest does (features.md DR-22..DR-35; the judge's circuit-breaker). */
+/* Upstream connections: reuse, waiting, breakers, limits, and what an origin's odd behaviour at rest does
+ * (features.md DR-22..DR-35; the judge's circuit-breaker). */
 #include "tests/unit/mesh/fake_transport.h"
 
 #include "dataplane/mesh/breaker.h"
