@@ -69,7 +69,7 @@ def test_port_uri_of_no_kind_is_refused():
 
 
 def test_more_hugepages_than_there_are_is_refused():
-    refused(r"(?i)hugepage", node_edit=lambda text: text.replace("megabytes: 768, hugepages: auto", "megabytes: 900000, hugepages: on"))
+    refused(r"(?i)hugepage", node_edit=lambda text: text.replace("megabytes: 512, hugepages: auto", "megabytes: 900000, hugepages: on"))
 
 
 def test_missing_config_folder_is_refused():

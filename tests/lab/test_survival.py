@@ -74,7 +74,7 @@ def test_restart_without_agent_serves_from_disk_in_less_than_a_second():
 
     def served():
         try:
-            return ask(REVIEWS, timeout_s=0.5)[0] == 200
+            return ask(REVIEWS, timeout_s=0.1)[0] == 200  # a SYN before it listens is lost: do not wait for the kernel to repeat it
         except OSError:
             return False
     wait_for(served, 10, "it does not serve from disk", every_s=0.01)
@@ -120,7 +120,7 @@ def write_while_serving(name, text):
 
 def test_half_written_file_is_refused_by_line_and_the_rest_goes_on():
     said = write_while_serving("90-half.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x, namesp")
-    check(re.search(r"90-half\.yaml:3:\d+", said), said)
+    check(re.search(r"90-half\.yaml:[34]:\d+", said), said)
 
 
 def test_alias_bomb_is_refused_and_the_rest_goes_on():
