@@ -99,7 +99,7 @@ static bool is_present(const uint8_t *m, const ProtobufCFieldDescriptor *f)
 		const void *p = *(void *const *)(const void *)(m + f->offset);
 		return p && p != f->default_value;
 	}
-	return f->label == PROTOBUF_C_LABEL_REQUIRED || *(const protobuf_c_boolean *)(m + f->quantifier_offset);
+	return f->label == PROTOBUF_C_LABEL_REQUIRED || *(const protobuf_c_boolean *)(const void *)(m + f->quantifier_offset);
 }
 
 static json_t *repeated_json(const uint8_t *m, const ProtobufCFieldDescriptor *f, int depth)
