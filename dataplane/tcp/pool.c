@@ -22,7 +22,8 @@ int tcp_pool_init(struct tcp_pool *p, uint32_t n_max, size_t block_bytes)
 	void *base = mmap(NULL, mapping_bytes(p), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (base == MAP_FAILED)
 		return -ENOMEM;
-	(void)madvise(base, mapping_bytes(p), MADV_HUGEPAGE); /* a kernel without them serves small pages */
+	if (mapping_bytes(p) >= 8 * (size_t)TCP_HUGE_PAGE_BYTES) /* smaller pools do not fill one: it would only cost its zeroing */
+		(void)madvise(base, mapping_bytes(p), MADV_HUGEPAGE); /* a kernel without them serves small pages */
 	p->base = base;
 	return 0;
 }

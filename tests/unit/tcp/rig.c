@@ -83,17 +83,17 @@ static void take_segment(struct t_tcp *t, const uint8_t *ip, const uint8_t *tcp,
 
 static void take_frame(struct t_tcp *t, const uint8_t *f, uint32_t n)
 {
-	bool v6 = f[12] == 0x86;
+	bool v6 = f[12] == 0x86, may_answer = t->n_answers < FOIL_COUNT_OF(t->answers) && rte_mempool_avail_count(t->w->mbuf_pool) > 0;
 	uint32_t l3 = v6 ? 40 : 20;
 
 	if (f[12] == 8 && f[13] == 6) {
-		if (f[21] == 1 && memcmp(f + 28, f + 38, 4) != 0)
+		if (may_answer && f[21] == 1 && memcmp(f + 28, f + 38, 4) != 0)
 			t->answers[t->n_answers++] = arp_reply(t, f);
 		return;
 	}
 	if (f[v6 ? 20 : 23] == IPPROTO_TCP)
 		take_segment(t, f + 14, f + 14 + l3, n - 14 - l3, v6);
-	else if (v6 && f[54] == 135)
+	else if (may_answer && v6 && f[54] == 135)
 		t->answers[t->n_answers++] = nd_advert(t, f);
 	else
 		t->n_icmp_out++;
@@ -164,12 +164,17 @@ static const struct stream_user user = {on_opened, on_readable, on_writable, on_
 
 struct t_tcp *t_tcp_new(struct tcp_params p)
 {
+	return t_tcp_on(t_worker(.seed = 7), p);
+}
+
+struct t_tcp *t_tcp_on(struct foil_worker *w, struct tcp_params p)
+{
 	struct t_tcp *t = calloc(1, sizeof(*t));
 	struct net_local_conf locals[2] = {{.prefix.len = 120}, {.prefix.len = 64}};
 	struct foil_error err = {0};
 
 	assert_non_null(t);
-	t->w = t_worker(.seed = 7);
+	t->w = w;
 	t->consume = true;
 	t->port = (struct net_port){.rx_burst = rx, .tx_burst = tx, .driver = t, .mtu = 1500, .tx_multi_seg = true, .mac = our_mac};
 	locals[0].prefix.addr = addr(t, false);
@@ -187,14 +192,88 @@ struct t_tcp *t_tcp_new(struct tcp_params p)
 	return t;
 }
 
-void t_tcp_free(struct t_tcp *t)
+void t_tcp_off(struct t_tcp *t)
 {
 	tcp_fini(t->w);
 	net_fini(t->w);
 	for (uint32_t i = 0; i < t->n_answers; i++)
 		rte_pktmbuf_free(t->answers[i]);
-	t_worker_free(t->w);
 	free(t);
+}
+
+void t_tcp_free(struct t_tcp *t)
+{
+	struct foil_worker *w = t->w;
+
+	t_tcp_off(t);
+	t_worker_free(w);
+}
+
+static void check_sent(const struct tcp_conn *c)
+{
+	uint32_t seq = c->snd_una, n_sacked = 0, n_lost = 0, n_by_time = 0, n_open = 0;
+
+	for (const struct tcp_node *n = c->sent.next; n != &c->sent; n = n->next) {
+		const struct tcp_sent *r = FOIL_CONTAINER_OF(n, const struct tcp_sent, by_seq);
+		assert_int_equal(r->seq, seq); /* no gaps */
+		assert_true(seq_gt(r->end, r->seq));
+		seq = r->end;
+		n_sacked += r->flags & TCP_SENT_SACKED ? r->end - r->seq : 0;
+		n_lost += r->flags & TCP_SENT_LOST ? r->end - r->seq : 0;
+		n_open += !(r->flags & (TCP_SENT_SACKED | TCP_SENT_LOST));
+		assert_true((r->flags & (TCP_SENT_SACKED | TCP_SENT_LOST)) != (TCP_SENT_SACKED | TCP_SENT_LOST));
+	}
+	for (const struct tcp_node *n = c->rack_order.next; n != &c->rack_order; n = n->next)
+		n_by_time++;
+	assert_int_equal(seq, c->snd_nxt);
+	assert_int_equal(n_sacked, c->n_sacked_bytes);
+	assert_int_equal(n_lost, c->n_lost_bytes);
+	assert_int_equal(n_by_time, n_open);
+}
+
+static void check_ooo(const struct tcp_conn *c)
+{
+	uint32_t end = c->rcv_nxt, n_bytes = 0, n = 0;
+
+	for (const struct tcp_node *at = c->ooo.next; at != &c->ooo; at = at->next, n++) {
+		const struct tcp_ooo *o = FOIL_CONTAINER_OF(at, const struct tcp_ooo, by_seq);
+		assert_true(seq_gt(o->seq, end)); /* not touching what is before it */
+		assert_int_equal(o->end - o->seq, o->chain.n_bytes);
+		n_bytes += o->chain.n_bytes;
+		end = o->end;
+	}
+	assert_int_equal(n, c->n_ooo_ranges);
+	assert_int_equal(n_bytes, c->n_ooo_bytes);
+	assert_true(seq_leq(end, c->rcv_adv));
+}
+
+static void check_conn(const struct tcp_conn *c)
+{
+	bool is_outstanding = c->snd_una != c->snd_nxt, is_waiting = tcp_unsent_bytes(c) || (c->fin_queued && !c->fin_sent);
+
+	assert_true(seq_leq(c->rcv_nxt, c->rcv_adv));
+	check_ooo(c);
+	if (c->state < TCP_STATE_ESTABLISHED)
+		return;
+	assert_true(c->mss_bytes >= TCP_MSS_MIN);
+	check_sent(c);
+	assert_int_equal(c->s.tx_queued_bytes, c->tx.n_bytes);
+	assert_true(c->cwnd >= c->mss_bytes / 2);
+	if ((is_outstanding || is_waiting) && !tcp_node_is_on(&c->out_node)) /* nothing may wait for nobody */
+		assert_true(c->rtx_mode != TCP_RTX_NONE && foil_timer_is_armed(&c->rtx_timer));
+	if (c->ack_delayed && !c->ack_now && !tcp_node_is_on(&c->out_node))
+		assert_true(foil_timer_is_armed(&c->delack_timer));
+}
+
+void t_check(const struct t_tcp *t)
+{
+	const struct tcp_ctx *ctx = t->w->tcp;
+
+	for (uint32_t i = 0; i < ctx->conns.n_fresh; i++) {
+		const struct tcp_conn *c = tcp_pool_at(&ctx->conns, i);
+		if (c->s.ops == &tcp_stream_ops && c->in_table)
+			check_conn(c);
+	}
 }
 
 void t_turn(struct t_tcp *t)
@@ -212,6 +291,7 @@ void t_turn(struct t_tcp *t)
 		if (!t->n_answers)
 			break;
 	}
+	t_check(t);
 }
 
 void t_put(struct t_tcp *t, const struct t_seg *g)

@@ -52,6 +52,11 @@ struct t_tcp {
 };
 
 struct t_tcp *t_tcp_new(struct tcp_params p);
+/* The same on a worker that outlives it, for fuzzers; ended by t_tcp_off. */
+struct t_tcp *t_tcp_on(struct foil_worker *w, struct tcp_params p);
+void t_tcp_off(struct t_tcp *t);
+/* What must hold between two turns of the loop, for every connection: fails the test with what does not. */
+void t_check(const struct t_tcp *t);
 #define t_tcp(...) t_tcp_new((struct tcp_params){__VA_ARGS__})
 #define t_tcp_fixed(...) t_tcp_new((struct tcp_params){.has_fixed_isn = true, .fixed_isn = T_ISN, __VA_ARGS__})
 void t_tcp_free(struct t_tcp *t);
