@@ -24,9 +24,8 @@ PICTURE = """
   |  198.18.0.2  |--------->|  TCP, HTTP, routing  |--------->|  198.19.0.10 .. .20  |
   |              |<---------|  in user space       |<---------|                      |
   +--------------+          +----------------------+          +----------------------+
-    the kernel's TCP          198.18.0.1: no kernel             the kernel's TCP
-                              socket, no system call
-                              on a request's way
+    Linux's TCP               our TCP at 198.18.0.1, where         Linux's TCP
+                              the kernel has no address
 """
 
 
