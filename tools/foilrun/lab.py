@@ -186,6 +186,14 @@ def end_processes(state):
         end_process(process, quick)
 
 
+def sees_our_files(pid):
+    """In our mount namespace: a lab in a container of its own has another /run/foil-lab, and its agent is not ours."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return False
+
+
 def strays():
     """Our programs whose record was lost: a hydrofoil inside the lab's namespace, an agent at the lab's socket."""
     found = []
@@ -194,7 +202,8 @@ def strays():
     for pid in filter(str.isdigit, os.listdir("/proc")):
         words = command_line(pid)
         program = os.path.basename(words[0]) if words else ""
-        if (program == "hydrofoil" and pid in inside) or (program == "foil-agent" and any(w.startswith(RUN + "/") for w in words)):
+        is_agent = program == "foil-agent" and any(w.startswith(RUN + "/") for w in words) and sees_our_files(pid)
+        if (program == "hydrofoil" and pid in inside) or is_agent:
             found.append({"pid": int(pid), "start_time": start_time(pid)})
     return found
 
