@@ -181,7 +181,9 @@ static void take_sack(struct foil_worker *w, struct tcp_conn *c, const struct tc
 
 static void take_rtt(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, const struct ack_tally *tally)
 {
-	if (tally->rtt_us) {
+	/* An ACK that covers a retransmission, too, may be late because those before it were lost: what was sent once and lay
+	 * acknowledged all the while would measure our own timeouts. */
+	if (tally->rtt_us && !tally->resent_us) {
 		tcp_rtt_sample(c, tally->rtt_us);
 		return;
 	}

@@ -177,6 +177,23 @@ static void test_a_timeout_sends_the_first_again_and_doubles(void **state)
 	t_tcp_free(t);
 }
 
+static void test_an_ack_that_covers_a_retransmission_measures_nothing(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_write_n(t, 2 * MSS);
+	t_clock(t->w, 20000);
+	ack(t, 2 * MSS, 65535);
+	t_write_n(t, 2 * MSS); /* both arrive, and the ACKs of them are lost */
+	uint32_t srtt_us = c->srtt_us;
+	t_wait(t, 1500000);
+	ack(t, 4 * MSS, 65535);
+	assert_int_equal(c->srtt_us, srtt_us);
+	t_tcp_free(t);
+}
+
 static void test_nothing_acknowledged_for_the_user_timeout_ends_it(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed(.user_timeout_us = 20000000);
@@ -371,6 +388,7 @@ int main(void)
 		cmocka_unit_test(test_acks_stay_inside_a_window_that_was_taken_back),
 		cmocka_unit_test(test_a_retransmission_is_cut_to_a_window_that_was_taken_back),
 		cmocka_unit_test(test_a_timeout_sends_the_first_again_and_doubles),
+		cmocka_unit_test(test_an_ack_that_covers_a_retransmission_measures_nothing),
 		cmocka_unit_test(test_nothing_acknowledged_for_the_user_timeout_ends_it),
 		cmocka_unit_test(test_three_duplicates_without_sack_bring_a_fast_retransmit),
 		cmocka_unit_test(test_sacked_segments_are_not_sent_again),
