@@ -34,6 +34,7 @@ static struct tele_reader *open_reader(struct agent *a)
 static void data_plane(struct agent *a, struct adm_prometheus *p)
 {
 	struct tele_reader *r = a->reader ? a->reader : open_reader(a);
+	a->reader_stats = (struct tele_reader_stats){0};
 	if (!r)
 		return;
 	if (tele_reader_scan(r, adm_prometheus_sample, p, &a->reader_stats) < 0)
@@ -107,6 +108,8 @@ static void channel(const struct agent *a, struct adm_prometheus *p)
 static void itself(const struct agent *a, struct adm_prometheus *p)
 {
 	struct adm_counters c = adm_counters(a->admin);
+	adm_prometheus_gauge(p, "foil_agent_stats_left_out_samples", "Samples that this page leaves out: it would be too large", NULL, NULL,
+			     (int64_t)p->n_left_out);
 	adm_prometheus_gauge(p, "foil_agent_start_time_seconds", "When the agent started, Unix time", NULL, NULL, (int64_t)(a->start_wall_ms / 1000));
 	adm_prometheus_counter(p, "foil_agent_http_connections_total", "HTTP connections accepted", NULL, NULL, c.n_accepted);
 	adm_prometheus_counter(p, "foil_agent_http_requests_total", "HTTP requests answered", NULL, NULL, c.n_requests);

@@ -2,6 +2,8 @@
  * checks them, ours are literals); label values and help are any bytes and are made valid UTF-8 and escaped here. */
 #include "ctrl/admin/prometheus.h"
 
+#include "ctrl/admin/admin_priv.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -142,7 +144,8 @@ void adm_prometheus_sample(void *to, const struct tele_sample *s)
 	t.n_bytes = 0; /* not the whole room: this is once a sample */
 	t.is_cut = false;
 	labels(&t, s);
-	if (s->name.n_bytes >= sizeof(p->last_name) || t.is_cut) {
+	bool is_too_much = s->kind == TELE_SEGMENT_HISTOGRAM && p->reply->n_bytes > ADM_PROMETHEUS_HISTOGRAM_BYTES_MAX;
+	if (s->name.n_bytes >= sizeof(p->last_name) || t.is_cut || is_too_much) {
 		p->n_left_out++;
 		return;
 	}

@@ -5,13 +5,15 @@
 #include "dataplane/telemetry/reader.h"
 
 #define ADM_PROMETHEUS_NAME_BYTES 256
-#define ADM_PROMETHEUS_TYPE "text/plain; version=0.0.4; charset=utf-8"
+/* A page with more label sets than anybody can read keeps its counters whole; histograms, 22 lines each, end where it has so many bytes. */
+#define ADM_PROMETHEUS_HISTOGRAM_BYTES_MAX (ADM_REPLY_BYTES_MAX / 2)
 
 /* One exposition under construction; begin with {.reply = r}. */
 struct adm_prometheus {
 	struct adm_reply *reply;
 	char last_name[ADM_PROMETHEUS_NAME_BYTES]; /* whose HELP and TYPE are out */
-	uint64_t n_samples, n_left_out;            /* left out: names too long */
+	uint64_t n_samples;                        /* lines with a value */
+	uint64_t n_left_out;                       /* names too long, or histograms past ADM_PROMETHEUS_HISTOGRAM_BYTES_MAX */
 };
 
 /* For tele_reader_scan: to is a struct adm_prometheus *. Samples of one name must follow one another. */

@@ -106,11 +106,34 @@ static void test_names_too_long_are_left_out_and_counted(void **state)
 	(void)state;
 }
 
+static void test_page_past_its_size_keeps_counters_and_leaves_histograms_out(void **state)
+{
+	static const double bounds[] = {1};
+	static const uint64_t counts[] = {1, 2};
+	struct adm_reply reply;
+	struct adm_prometheus p = {.reply = &reply};
+	const struct tele_sample h = {.name = FOIL_SLICE("h"), .kind = TELE_SEGMENT_HISTOGRAM, .n_buckets = 1, .bounds = bounds, .counts = counts};
+	adm_reply_init(&reply);
+	adm_prometheus_sample(&p, &h);
+	assert_int_equal(p.n_samples, 4);
+	static char much[1 << 20];
+	while (reply.n_bytes <= ADM_PROMETHEUS_HISTOGRAM_BYTES_MAX)
+		adm_reply_bytes(&reply, much, sizeof(much));
+	adm_prometheus_sample(&p, &h);
+	assert_int_equal(p.n_left_out, 1);
+	assert_int_equal(p.n_samples, 4);
+	adm_prometheus_counter(&p, "c_total", "x", NULL, NULL, 1);
+	assert_int_equal(p.n_samples, 5);
+	adm_reply_fini(&reply);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_checker_refuses_what_scrapers_refuse),
 		cmocka_unit_test(test_exposition_of_a_worker_is_valid_and_says_what_was_counted),
+		cmocka_unit_test(test_page_past_its_size_keeps_counters_and_leaves_histograms_out),
 		cmocka_unit_test(test_names_too_long_are_left_out_and_counted),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
