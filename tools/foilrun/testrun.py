@@ -67,9 +67,10 @@ def meson_suite(tally, suite, kind):
     results = os.path.join(folder, "meson-logs", "testlog.json")
     if os.path.exists(results):
         os.unlink(results)
-    ui.step(f"{suite} tests, {kind} build", ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite, "-j", str(os.cpu_count() or 1),
-                                                  "--timeout-multiplier", "4" if kind == "asan" else "2"],
-            f"test-{suite}-{kind}", "", timeout_s=600, check=False, env=dict(os.environ, **SANITIZERS))
+    env = dict(os.environ, **SANITIZERS, MESON_TESTTHREADS=str(os.cpu_count() or 1))
+    ui.step(f"{suite} tests, {kind} build",
+            ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite, "--timeout-multiplier", "4" if kind == "asan" else "2"],
+            f"test-{suite}-{kind}", "", timeout_s=600, check=False, env=env)
     tests = []
     if os.path.exists(results):
         with open(results) as f:

@@ -208,7 +208,7 @@ static void test_a_flood_of_askers_does_not_displace_who_is_in_use(void **state)
 {
 	struct n_net *n = n_net(.neighbours_max = 16);
 	uint8_t f[60];
-	char who[20];
+	char who[32];
 
 	n_meet(n);
 	for (int i = 10; i < 250; i++) {
