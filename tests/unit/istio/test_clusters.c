@@ -1,1 +1,289 @@
-int main(void) { return 0; }
+/* ctrl/istio/clusters.c: DestinationRules into clusters (features.md DR), with the defaults that a real istiod was seen to give. */
+#include "tests/unit/istio/fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ONE "outbound|8080||one.test"
+
+static struct t_mesh *with_policy(const char *policy)
+{
+	char text[1000];
+
+	(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: one, namespace: app}\nspec:\n  host: one.test\n  %s\n", policy);
+	return t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), text, NULL);
+}
+
+static void test_a_cluster_without_a_rule_has_istios_defaults(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	assert_int_equal(c->lb, FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST);
+	assert_int_equal(c->protocol, FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP1);
+	assert_int_equal(c->connect_timeout_us, 10000000);
+	assert_int_equal(c->idle_timeout_us, 3600000000);
+	assert_false(c->circuit_breaker->has_max_connections || c->circuit_breaker->has_max_pending_requests || c->circuit_breaker->has_max_requests ||
+		     c->circuit_breaker->has_max_retries);
+	assert_null(c->outlier);
+	assert_int_equal(c->panic_threshold_percent, 0);
+	assert_int_equal(c->tcp_keepalive_idle_us, 0);
+	assert_int_equal(c->max_requests_per_connection, 0);
+	assert_string_equal(c->service_host, "one.test");
+	assert_string_equal(c->service_name, "one.test");
+	assert_string_equal(c->service_namespace, "app");
+	assert_string_equal(c->source->resource, "ServiceEntry/app/one");
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_balancing_policies(void **state)
+{
+	static const struct {
+		const char *policy;
+		Foil__Conf__LbPolicy lb;
+		bool original_dst;
+	} cases[] = {{"trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}", FOIL__CONF__LB_POLICY__LB_ROUND_ROBIN, false},
+		     {"trafficPolicy: {loadBalancer: {simple: RANDOM}}", FOIL__CONF__LB_POLICY__LB_RANDOM, false},
+		     {"trafficPolicy: {loadBalancer: {simple: LEAST_CONN}}", FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST, false},
+		     {"trafficPolicy: {loadBalancer: {simple: UNSPECIFIED}}", FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST, false},
+		     {"trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}", FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST, true}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct t_mesh *m = with_policy(cases[i].policy);
+		Foil__Conf__Cluster *c = t_cluster(m, ONE);
+		assert_int_equal(c->lb, cases[i].lb);
+		assert_int_equal(c->is_original_dst, cases[i].original_dst);
+		assert_int_equal(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ONE), !cases[i].original_dst);
+		foil__conf__cluster__free_unpacked(c, NULL);
+		t_mesh_free(m);
+	}
+	(void)state;
+}
+
+static void test_pool_limits_and_that_zero_means_none(void **state)
+{
+	struct t_mesh *m = with_policy("trafficPolicy: {connectionPool: {tcp: {maxConnections: 7, connectTimeout: 1s, maxConnectionDuration: 1h, tcpKeepalive: {}},"
+				       " http: {http1MaxPendingRequests: 3, http2MaxRequests: 9, maxRetries: 2, maxRequestsPerConnection: 1, idleTimeout: 0s}}}");
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	assert_int_equal(c->circuit_breaker->max_connections, 7);
+	assert_int_equal(c->circuit_breaker->max_pending_requests, 3);
+	assert_int_equal(c->circuit_breaker->max_requests, 9);
+	assert_int_equal(c->circuit_breaker->max_retries, 2);
+	assert_int_equal(c->max_requests_per_connection, 1);
+	assert_int_equal(c->connect_timeout_us, 1000000);
+	assert_int_equal(c->max_connection_duration_us, 3600000000);
+	assert_int_equal(c->idle_timeout_us, 0);
+	assert_int_equal(c->tcp_keepalive_idle_us, 7200000000); /* set and empty: the kernel's (DR-24) */
+	assert_int_equal(c->tcp_keepalive_interval_us, 75000000);
+	assert_int_equal(c->tcp_keepalive_probes, 9);
+	assert_string_equal(c->source->resource, "DestinationRule/app/one");
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = with_policy("trafficPolicy: {connectionPool: {tcp: {maxConnections: 0, idleTimeout: 10s}, http: {http1MaxPendingRequests: 0}}}");
+	c = t_cluster(m, ONE);
+	assert_false(c->circuit_breaker->has_max_connections || c->circuit_breaker->has_max_pending_requests); /* DR-31 */
+	assert_int_equal(c->idle_timeout_us, 10000000);                                                          /* DR-26 */
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_outlier_detection_defaults_and_values(void **state)
+{
+	struct t_mesh *m = with_policy("trafficPolicy: {outlierDetection: {}}");
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	assert_int_equal(c->outlier->consecutive_5xx, 5); /* DR-36 */
+	assert_int_equal(c->outlier->consecutive_gateway_errors, 0);
+	assert_int_equal(c->outlier->interval_us, 10000000);
+	assert_int_equal(c->outlier->base_ejection_us, 30000000);
+	assert_int_equal(c->outlier->max_ejection_us, 300000000);
+	assert_int_equal(c->outlier->max_ejection_percent, 10);
+	assert_int_equal(c->outlier->consecutive_local_origin_failures, 0);
+	assert_string_equal(t_diag(m, "HF0007", "never ejects anything")->resource, "DestinationRule/app/one"); /* DR-41 */
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = with_policy("trafficPolicy: {outlierDetection: {consecutive5xxErrors: 0, consecutiveGatewayErrors: 3, splitExternalLocalOriginErrors: true, interval: 1s,"
+			" baseEjectionTime: 10m, maxEjectionPercent: 100, minHealthPercent: 20, outlierDetectionHttpErrorCodes: [500, 599]}}");
+	c = t_cluster(m, ONE);
+	assert_int_equal(c->outlier->consecutive_5xx, 0);
+	assert_int_equal(c->outlier->consecutive_gateway_errors, 3);
+	assert_true(c->outlier->split_external_local_origin);
+	assert_int_equal(c->outlier->consecutive_local_origin_failures, 5);
+	assert_int_equal(c->outlier->interval_us, 1000000);
+	assert_int_equal(c->outlier->max_ejection_us, 600000000);
+	assert_int_equal(c->outlier->max_ejection_percent, 100);
+	assert_int_equal(c->outlier->n_error_codes, 2);
+	assert_int_equal(c->panic_threshold_percent, 20);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static uint64_t connect_s(const char *rule, const char *cluster)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, rule,
+				      T_VS("  http:\n  - {match: [{uri: {prefix: /s}}], route: [{destination: {host: web.test, subset: v1, port: {number: 8080}}}]}\n"
+					   "  - route: [{destination: {host: web.test, port: {number: 8080}}}]\n"), NULL);
+	Foil__Conf__Cluster *c = t_cluster(m, cluster);
+	uint64_t s = c->connect_timeout_us / 1000000;
+
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	return s;
+}
+
+#define TIMEOUT(s) "connectionPool: {tcp: {connectTimeout: " s "s}}"
+#define RULE(top, sub) \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: app}\nspec: {host: web.test, trafficPolicy: {" top "}," \
+	" subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {" sub "}}]}\n"
+
+/* DR-3: the port's settings over the destination's, the subset's over the rule's; a port's entry drops the blocks that it leaves out. */
+static void test_which_policy_is_in_force(void **state)
+{
+	static const char all[] = "outbound|8080||web.test", v1[] = "outbound|8080|v1|web.test";
+
+	assert_int_equal(connect_s(RULE(TIMEOUT("2"), ""), all), 2);
+	assert_int_equal(connect_s(RULE(TIMEOUT("2"), ""), v1), 2);
+	assert_int_equal(connect_s(RULE(TIMEOUT("2"), TIMEOUT("3")), v1), 3);
+	assert_int_equal(connect_s(RULE(TIMEOUT("2") ", portLevelSettings: [{port: {number: 8080}, " TIMEOUT("4") "}]", ""), all), 4);
+	assert_int_equal(connect_s(RULE(TIMEOUT("2") ", portLevelSettings: [{port: {number: 8080}, loadBalancer: {simple: RANDOM}}]", ""), all), 10);
+	assert_int_equal(connect_s(RULE(TIMEOUT("2") ", portLevelSettings: [{port: {number: 9000}, " TIMEOUT("4") "}]", ""), all), 2);
+	assert_int_equal(connect_s(RULE(TIMEOUT("2"), TIMEOUT("3") ", portLevelSettings: [{port: {number: 8080}, " TIMEOUT("5") "}]"), v1), 5);
+	assert_int_equal(connect_s(RULE(TIMEOUT("2"), "portLevelSettings: [{port: {number: 8080}, loadBalancer: {simple: RANDOM}}]"), v1), 10);
+	(void)state;
+}
+
+static void test_subsets_take_endpoints_by_label(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: app}\nspec:\n  host: web.test\n"
+				      "  subsets: [{name: v1, labels: {version: v1}}, {name: all}, {name: none, labels: {version: v3}}]\n",
+				      T_VS("  http:\n  - {match: [{uri: {prefix: /1}}], route: [{destination: {host: web.test, subset: v1, port: {number: 8080}}}]}\n"
+					   "  - {match: [{uri: {prefix: /a}}], route: [{destination: {host: web.test, subset: all, port: {number: 8080}}}]}\n"
+					   "  - {match: [{uri: {prefix: /n}}], route: [{destination: {host: web.test, subset: none, port: {number: 8080}}}]}\n"
+					   "  - {match: [{uri: {prefix: /m}}], route: [{destination: {host: web.test, subset: missing, port: {number: 8080}}}]}\n"), NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|8080|v1|web.test");
+
+	assert_int_equal(e->n_endpoints, 1);
+	assert_string_equal(e->endpoints[0]->address, "198.19.0.10");
+	assert_int_equal(e->endpoints[0]->port, 8080);
+	assert_string_equal(e->endpoints[0]->version, "v1");
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	e = t_endpoints(m, "outbound|8080|all|web.test");
+	assert_int_equal(e->n_endpoints, 2);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	e = t_endpoints(m, "outbound|8080|none|web.test"); /* a cluster without endpoints: UH (DR-4) */
+	assert_int_equal(e->n_endpoints, 0);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|8080|missing|web.test")); /* none at all: NC (VS-20) */
+	(void)t_diag(m, "IST0101", "has the subset missing");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_two_rules_of_one_host_are_merged(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, RULE(TIMEOUT("2"), ""),
+				      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web2, namespace: app}\nspec: {host: web.test, trafficPolicy: {" TIMEOUT("9")
+				      "}, subsets: [{name: v2, labels: {version: v2}}, {name: v1, labels: {x: z}}]}\n",
+				      T_VS("  http: [{route: [{destination: {host: web.test, subset: v2, port: {number: 8080}}}]}]\n"), NULL);
+	Foil__Conf__Cluster *c = t_cluster(m, "outbound|8080|v2|web.test");
+
+	assert_int_equal(c->connect_timeout_us, 2000000);
+	(void)t_diag(m, "HF0013", "its trafficPolicy is used");
+	(void)t_diag(m, "HF0013", "the subset v1 is already one of");
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_the_most_specific_rule_of_the_right_namespace_is_used(void **state)
+{
+#define DR(name, ns, host, s) \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " ns "}\nspec: {host: '" host "', trafficPolicy: {" TIMEOUT(s) "}}\n"
+	static const char *const vs = T_VS("  http: [{" T_TO_ONE "}]\n");
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, vs, DR("a", "app", "*.test", "2"), DR("b", "app", "*", "3"), DR("c", "istio-system", "one.test", "4"), NULL);
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	assert_int_equal(c->connect_timeout_us, 2000000); /* of the service's namespace, before the root's; the longer wildcard */
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = t_mesh_new(T_GATEWAY, T_ONE, vs, DR("c", "istio-system", "one.test", "4"), DR("d", "other", "one.test", "5"), NULL);
+	c = t_cluster(m, ONE);
+	assert_int_equal(c->connect_timeout_us, 4000000);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+#undef DR
+}
+
+static void test_tls_towards_a_destination_is_refused_and_nothing_goes_there_in_plaintext(void **state)
+{
+	struct t_mesh *m = with_policy("trafficPolicy: {tls: {mode: SIMPLE, sni: x}}");
+
+	t_assert_at(t_diag(m, "HF0005", "nothing goes there in plaintext"), 30, 31, "trafficPolicy.tls.mode");
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ONE));
+	t_mesh_free(m);
+	m = with_policy("trafficPolicy: {tls: {mode: DISABLE}}");
+	assert_true(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ONE));
+	t_assert_no_diags(m);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_the_upstream_protocol_is_the_ports(void **state)
+{
+	static const struct {
+		const char *protocol;
+		Foil__Conf__UpstreamProtocol upstream;
+	} cases[] = {{"HTTP", FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP1}, {"GRPC", FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP2},
+		     {"HTTP2", FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP2}, {"TCP", FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP1}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[500];
+		(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: one, namespace: app}\nspec: {hosts: [one.test],"
+			       " resolution: STATIC, ports: [{number: 8080, name: p, protocol: %s}], endpoints: [{address: 1.2.3.4}]}\n", cases[i].protocol);
+		struct t_mesh *m = t_mesh_new(T_GATEWAY, text, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
+		Foil__Conf__Cluster *c = t_cluster(m, ONE);
+		assert_int_equal(c->protocol, cases[i].upstream);
+		foil__conf__cluster__free_unpacked(c, NULL);
+		t_mesh_free(m);
+	}
+	(void)state;
+}
+
+static void test_mesh_wide_connection_settings(void **state)
+{
+	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
+				      "data: {mesh: '{connectTimeout: 2s, tcpKeepalive: {time: 60s, probes: 3}}'}\n", T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	t_assert_no_diags(m);
+	assert_int_equal(c->connect_timeout_us, 2000000);
+	assert_int_equal(c->tcp_keepalive_idle_us, 60000000);
+	assert_int_equal(c->tcp_keepalive_probes, 3);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_cluster_without_a_rule_has_istios_defaults),
+		cmocka_unit_test(test_balancing_policies),
+		cmocka_unit_test(test_pool_limits_and_that_zero_means_none),
+		cmocka_unit_test(test_outlier_detection_defaults_and_values),
+		cmocka_unit_test(test_which_policy_is_in_force),
+		cmocka_unit_test(test_subsets_take_endpoints_by_label),
+		cmocka_unit_test(test_two_rules_of_one_host_are_merged),
+		cmocka_unit_test(test_the_most_specific_rule_of_the_right_namespace_is_used),
+		cmocka_unit_test(test_tls_towards_a_destination_is_refused_and_nothing_goes_there_in_plaintext),
+		cmocka_unit_test(test_the_upstream_protocol_is_the_ports),
+		cmocka_unit_test(test_mesh_wide_connection_settings),
+	};
+	return cmocka_run_group_tests_name("istio.clusters", tests, NULL, NULL);
+}

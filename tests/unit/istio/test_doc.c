@@ -41,6 +41,19 @@ static void test_scalars_have_the_types_that_kubernetes_gives_them(void **state)
 	(void)state;
 }
 
+static void test_a_bare_y_is_a_boolean_as_a_key_too(void **state)
+{
+	struct istio_diags diags;
+	struct doc_file *f = read_text("y: 1\n'y': 2\n80: 3\n", &diags);
+
+	assert_string_equal(doc_find(f->documents[0], "true")->text, "1");
+	assert_string_equal(doc_find(f->documents[0], "y")->text, "2");
+	assert_string_equal(doc_find(f->documents[0], "80")->text, "3");
+	doc_put_ref(f);
+	istio_diags_fini(&diags);
+	(void)state;
+}
+
 static void test_every_node_knows_its_line_and_column(void **state)
 {
 	struct istio_diags diags;
@@ -80,12 +93,12 @@ static void test_json_is_read_too(void **state)
 static void test_aliases_share_and_merge_keys_give_way(void **state)
 {
 	struct istio_diags diags;
-	struct doc_file *f = read_text("base: &b {x: 1, y: 2}\nuse: {<<: *b, y: 3}\nsame: *b\nmany: {<<: [*b, {z: 4}]}\n", &diags);
+	struct doc_file *f = read_text("base: &b {x: 1, w: 2}\nuse: {<<: *b, w: 3}\nsame: *b\nmany: {<<: [*b, {z: 4}]}\n", &diags);
 
 	assert_non_null(f);
 	const struct doc_node *top = f->documents[0];
 	assert_string_equal(doc_find(doc_find(top, "use"), "x")->text, "1");
-	assert_string_equal(doc_find(doc_find(top, "use"), "y")->text, "3");
+	assert_string_equal(doc_find(doc_find(top, "use"), "w")->text, "3");
 	assert_ptr_equal(doc_find(top, "same"), doc_find(top, "base"));
 	assert_string_equal(doc_find(doc_find(top, "many"), "z")->text, "4");
 	doc_put_ref(f);
@@ -219,6 +232,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_scalars_have_the_types_that_kubernetes_gives_them),
+		cmocka_unit_test(test_a_bare_y_is_a_boolean_as_a_key_too),
 		cmocka_unit_test(test_every_node_knows_its_line_and_column),
 		cmocka_unit_test(test_json_is_read_too),
 		cmocka_unit_test(test_aliases_share_and_merge_keys_give_way),

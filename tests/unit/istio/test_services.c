@@ -1,1 +1,280 @@
-int main(void) { return 0; }
+/* ctrl/istio/registry.c and outbound.c: services and endpoints of every kind, and services at their own addresses (features.md SE, WE, K8, VS-3, VS-5). */
+#include "tests/unit/istio/fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LISTENER FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER
+#define SERVICE(name, spec) "apiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: shop}\nspec: {" spec "}\n"
+#define POD(name, ip, labels) \
+	"apiVersion: v1\nkind: Pod\nmetadata: {name: " name ", namespace: shop, labels: " labels "}\nstatus: {podIP: " ip ", phase: Running}\n"
+#define CART "outbound|80||cart.shop.svc.cluster.local"
+
+/* "ADDRESS:PORT ADDRESS:PORT" of a cluster's endpoints. */
+static void assert_endpoints(const struct t_mesh *m, const char *cluster, const char *wanted)
+{
+	char text[1000] = "";
+	Foil__Conf__Endpoints *e = t_endpoints(m, cluster);
+
+	assert_non_null(e);
+	for (size_t i = 0; i < e->n_endpoints; i++)
+		(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s:%u", i ? " " : "", e->endpoints[i]->address, e->endpoints[i]->port);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	assert_string_equal(text, wanted);
+}
+
+static void test_endpoint_slices_ports_by_name_and_ready_only(void **state)
+{
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80, targetPort: web}]"),
+				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: cart-1, namespace: shop, labels: {kubernetes.io/service-name: cart}}\n"
+				      "ports: [{name: other, port: 1}, {name: http, port: 8080}]\nendpoints:\n- {addresses: [10.0.0.1], conditions: {ready: true}, zone: z1}\n"
+				      "- {addresses: [10.0.0.2], conditions: {ready: false}}\n- {addresses: [10.0.0.3]}\n",
+				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: cart-2, namespace: shop, labels: {kubernetes.io/service-name: cart}}\n"
+				      "ports: [{name: http, port: 9090}]\nendpoints: [{addresses: [10.0.0.4]}]\n", NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, CART);
+
+	t_assert_no_diags(m);
+	assert_endpoints(m, CART, "10.0.0.1:8080 10.0.0.3:8080 10.0.0.4:9090");
+	assert_string_equal(e->endpoints[0]->locality, "/z1");
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_endpoints_objects_and_pods_by_reference_or_address(void **state)
+{
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"),
+				      "apiVersion: v1\nkind: Endpoints\nmetadata: {name: cart, namespace: shop}\nsubsets:\n- addresses: [{ip: 10.0.0.1, targetRef: {kind: Pod, name: cart-v1-abc}},"
+				      " {ip: 10.0.0.2}]\n  notReadyAddresses: [{ip: 10.0.0.9}]\n  ports: [{name: http, port: 8080}]\n",
+				      POD("cart-v1-abc", "10.0.0.1", "{app: cart, version: v1}"), POD("cart-v2", "10.0.0.2", "{app: cart, version: v2}"),
+				      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: cart, namespace: shop}\nspec: {host: cart, subsets: [{name: v2, labels: {version: v2}}]}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: cart, namespace: shop}\nspec: {hosts: [cart], http: [{match: [{uri: {prefix: /2}}],"
+				      " route: [{destination: {host: cart, subset: v2}}]}, {route: [{destination: {host: cart}}]}]}\n", NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, CART);
+
+	t_assert_no_diags(m);
+	assert_endpoints(m, CART, "10.0.0.1:8080 10.0.0.2:8080");
+	assert_endpoints(m, "outbound|80|v2|cart.shop.svc.cluster.local", "10.0.0.2:8080");
+	assert_string_equal(e->endpoints[0]->workload, "cart-v1-abc");
+	assert_string_equal(e->endpoints[0]->workload_namespace, "shop");
+	assert_string_equal(e->endpoints[0]->app, "cart");
+	assert_string_equal(e->endpoints[0]->canonical_service, "cart");
+	assert_string_equal(e->endpoints[0]->canonical_revision, "v1");
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_pods_by_selector_where_no_controller_made_endpoints(void **state)
+{
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, selector: {app: cart, tier: web}, ports: [{name: http, port: 80, targetPort: web}]"),
+				      POD("a", "10.0.0.1", "{app: cart, tier: web}") "spec: {containers: [{ports: [{name: web, containerPort: 8081}]}]}\n",
+				      POD("b", "10.0.0.2", "{app: cart}"), POD("c", "10.0.0.3", "{app: cart, tier: web}"), NULL);
+
+	assert_endpoints(m, CART, "10.0.0.1:8081"); /* c has no port of that name */
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_a_deployments_name_is_the_workload(void **state)
+{
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, selector: {app: cart}, ports: [{name: http, port: 80}]"),
+				      "apiVersion: v1\nkind: Pod\nmetadata: {name: cart-5d7-x, namespace: shop, labels: {app: cart}, ownerReferences: [{kind: ReplicaSet, name: cart-5d7}]}\n"
+				      "status: {podIP: 10.0.0.1}\n", NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, CART);
+
+	assert_string_equal(e->endpoints[0]->workload, "cart");
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_service_entries_with_ports_weights_and_workload_entries(void **state)
+{
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec:\n  hosts: [s.test]\n  addresses: [198.18.10.5]\n"
+				      "  resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8000}]\n  workloadSelector: {labels: {app: s}}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w1, namespace: shop}\nspec: {address: 10.0.0.1, labels: {app: s},"
+				      " ports: {http: 9999}, weight: 5, locality: r/z/s}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w2, namespace: shop}\nspec: {address: 10.0.0.2, labels: {app: s}}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w3, namespace: elsewhere}\nspec: {address: 10.0.0.3, labels: {app: s}}\n",
+				      POD("p", "10.0.0.4", "{app: s}"), NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|80||s.test");
+
+	t_assert_no_diags(m);
+	assert_endpoints(m, "outbound|80||s.test", "10.0.0.4:8000 10.0.0.1:9999 10.0.0.2:8000"); /* WE-1: ports beats targetPort beats number */
+	assert_int_equal(e->endpoints[1]->weight, 5);
+	assert_string_equal(e->endpoints[1]->locality, "r/z/s");
+	assert_string_equal(e->endpoints[1]->workload, "w1");
+	assert_false(e->endpoints[2]->has_weight);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_resolution_none_goes_where_the_client_went(void **state)
+{
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec: {hosts: [s.test], addresses: [198.18.10.5],"
+				      " resolution: NONE, ports: [{number: 81, name: tcp, protocol: TCP}]}\n", NULL);
+	Foil__Conf__Cluster *c = t_cluster(m, "outbound|81||s.test");
+
+	assert_true(c->is_original_dst);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_a_service_address_in_the_nodes_ranges_is_served(void **state)
+{
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}, {name: tcp-x, port: 9000}, {name: dns, port: 53, protocol: UDP}]"),
+				      SERVICE("far", "clusterIP: 198.18.99.1, ports: [{name: http, port: 80}]"),
+				      SERVICE("headless", "clusterIP: None, ports: [{name: http, port: 80}]"), NULL);
+	Foil__Conf__Listener *l = t_listener(m, "198.18.10.1_80");
+
+	t_assert_no_diags(m);
+	assert_int_equal(l->direction, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND);
+	assert_string_equal(l->filter_chains[0]->http->routes, "80");
+	assert_false(l->filter_chains[0]->http->use_remote_address);
+	assert_string_equal(l->filter_chains[0]->http->server_name, "envoy"); /* HD-8 */
+	foil__conf__listener__free_unpacked(l, NULL);
+	l = t_listener(m, "198.18.10.1_9000");
+	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "outbound|9000||cart.shop.svc.cluster.local");
+	foil__conf__listener__free_unpacked(l, NULL);
+	assert_false(t_has(m, LISTENER, "198.18.10.1_53"));
+	assert_false(t_has(m, LISTENER, "198.18.99.1_80"));
+	Foil__Conf__RouteConfig *r = t_routes(m, "80");
+	static const char *const domains[] = {"cart.shop.svc.cluster.local", "cart.shop.svc.cluster.local.", "cart.shop.svc", "cart.shop", "cart", "198.18.10.1",
+					      "far.shop", "198.18.99.1", "*.headless.shop.svc.cluster.local", "*"};
+	for (size_t i = 0; i < sizeof(domains) / sizeof(domains[0]); i++)
+		if (!t_vhost(r, domains[i]))
+			fail_msg("no virtual host has %s", domains[i]);
+	const Foil__Conf__Route *route = t_vhost(r, "cart")->routes[0];
+	assert_string_equal(route->name, "default");
+	assert_string_equal(route->route->clusters[0]->cluster, CART);
+	assert_int_equal(route->route->retry->num_retries, 2);
+	assert_string_equal(route->decorator_operation, "cart.shop.svc.cluster.local:80/*");
+	assert_string_equal(t_vhost(r, "*")->routes[0]->name, "allow_any"); /* SE-11 */
+	assert_string_equal(t_vhost(r, "*")->routes[0]->route->clusters[0]->cluster, "PassthroughCluster");
+	foil__conf__route_config__free_unpacked(r, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_a_short_name_with_two_meanings_is_left_out(void **state)
+{
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"),
+				      "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: other}\nspec: {clusterIP: 198.18.10.2, ports: [{name: http, port: 80}]}\n", NULL);
+	Foil__Conf__RouteConfig *r = t_routes(m, "80");
+
+	assert_null(t_vhost(r, "cart"));
+	assert_non_null(t_vhost(r, "cart.shop"));
+	assert_non_null(t_vhost(r, "cart.other"));
+	foil__conf__route_config__free_unpacked(r, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_registry_only_answers_502_to_unknown_hosts(void **state)
+{
+	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'outboundTrafficPolicy: {mode: REGISTRY_ONLY}'}\n",
+				      SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"), NULL);
+	Foil__Conf__RouteConfig *r = t_routes(m, "80");
+
+	assert_int_equal(t_vhost(r, "*")->routes[0]->direct_response->status, 502);
+	assert_string_equal(t_vhost(r, "*")->name, "block_all");
+	foil__conf__route_config__free_unpacked(r, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_virtual_services_of_the_mesh_and_their_conflicts(void **state)
+{
+#define MESH_VS(name, host, status) \
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name ", namespace: shop}\nspec:\n  hosts: ['" host "']\n  http: [{directResponse: {status: " status "}}]\n"
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"), SERVICE("pay", "clusterIP: 198.18.10.2, ports: [{name: http, port: 80}]"),
+				      MESH_VS("a", "cart", "201"), MESH_VS("b", "cart", "202"), MESH_VS("c", "*.shop.svc.cluster.local", "203"), MESH_VS("d", "bare.test", "204"), NULL);
+	Foil__Conf__RouteConfig *r = t_routes(m, "80");
+
+	assert_int_equal(t_vhost(r, "cart.shop")->n_routes, 1);
+	assert_int_equal(t_vhost(r, "cart.shop")->routes[0]->direct_response->status, 201);
+	assert_string_equal(t_diag(m, "IST0109", "this one is ignored")->resource, "VirtualService/shop/b");
+	assert_int_equal(t_vhost(r, "pay.shop")->routes[0]->direct_response->status, 203); /* by its wildcard */
+	assert_int_equal(t_vhost(r, "bare.test")->routes[0]->direct_response->status, 204); /* no service: on port 80 */
+	foil__conf__route_config__free_unpacked(r, NULL);
+	t_mesh_free(m);
+	(void)state;
+#undef MESH_VS
+}
+
+static void test_tcp_rules_of_the_mesh_by_port_and_subnet(void **state)
+{
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec: {hosts: [s.test], addresses: [198.18.10.5, 198.18.10.6],"
+				      " resolution: STATIC, ports: [{number: 81, name: tcp, protocol: TCP}], endpoints: [{address: 10.0.0.1}]}\n", T_WEB,
+				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: t, namespace: shop}\nspec: {hosts: [s.test], tcp:"
+				      " [{match: [{destinationSubnets: [198.18.10.6/32], port: 81}], route: [{destination: {host: web.test, port: {number: 9000}}}]}]}\n", NULL);
+	Foil__Conf__Listener *l = t_listener(m, "198.18.10.6_81");
+
+	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "outbound|9000||web.test");
+	foil__conf__listener__free_unpacked(l, NULL);
+	l = t_listener(m, "198.18.10.5_81");
+	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "outbound|81||s.test"); /* VS-56: no match, the default */
+	foil__conf__listener__free_unpacked(l, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_what_cannot_be_served_is_told(void **state)
+{
+	struct t_mesh *m = t_mesh_new(SERVICE("ext", "type: ExternalName, externalName: x.test"), SERVICE("auto", "clusterIP: 198.18.10.9, ports: [{name: web, port: 7000}]"),
+				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: lost, namespace: shop}\nendpoints: []\n",
+				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: shop}\nspec: {address: w.test}\n",
+				      SERVICE("twin", "clusterIP: 198.18.10.9, ports: [{name: tcp, port: 7000}]"), NULL);
+
+	t_assert_at(t_diag(m, "HF0005", "ExternalName"), 4, 14, "spec.type");
+	(void)t_diag(m, "IST0118", "served as TCP");
+	(void)t_diag(m, "HF0012", "belongs to no Service");
+	(void)t_diag(m, "HF0005", "a name (w.test)");
+	(void)t_diag(m, "IST0145", "198.18.10.9 port 7000 is already that of Service/shop/auto");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_rules_for_hosts_that_nobody_has_are_told(void **state)
+{
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: shop}\nspec: {host: nobody}\n", NULL);
+
+	t_assert_at(t_diag(m, "IST0101", "nobody.shop.svc.cluster.local"), 4, 14, "spec.host");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_a_second_resource_of_one_host_adds_its_endpoints(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: two, namespace: app}\n"
+				      "spec: {hosts: [one.test], resolution: STATIC, ports: [{number: 8080, name: http, protocol: HTTP}], endpoints: [{address: 198.19.0.99}]}\n", NULL);
+
+	assert_endpoints(m, "outbound|8080||one.test", "198.19.0.10:8080 198.19.0.99:8080");
+	(void)t_diag(m, "HF0011", "already that of ServiceEntry/app/one");
+	t_mesh_free(m);
+	(void)state;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_endpoint_slices_ports_by_name_and_ready_only),
+		cmocka_unit_test(test_endpoints_objects_and_pods_by_reference_or_address),
+		cmocka_unit_test(test_pods_by_selector_where_no_controller_made_endpoints),
+		cmocka_unit_test(test_a_deployments_name_is_the_workload),
+		cmocka_unit_test(test_service_entries_with_ports_weights_and_workload_entries),
+		cmocka_unit_test(test_resolution_none_goes_where_the_client_went),
+		cmocka_unit_test(test_a_service_address_in_the_nodes_ranges_is_served),
+		cmocka_unit_test(test_a_short_name_with_two_meanings_is_left_out),
+		cmocka_unit_test(test_registry_only_answers_502_to_unknown_hosts),
+		cmocka_unit_test(test_virtual_services_of_the_mesh_and_their_conflicts),
+		cmocka_unit_test(test_tcp_rules_of_the_mesh_by_port_and_subnet),
+		cmocka_unit_test(test_what_cannot_be_served_is_told),
+		cmocka_unit_test(test_rules_for_hosts_that_nobody_has_are_told),
+		cmocka_unit_test(test_a_second_resource_of_one_host_adds_its_endpoints),
+	};
+	return cmocka_run_group_tests_name("istio.services", tests, NULL, NULL);
+}
