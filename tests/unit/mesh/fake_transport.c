@@ -77,7 +77,7 @@ static struct fx_stream *stream_new(struct fx *f)
 
 	assert_true(f->n_streams <= FX_STREAMS_MAX);
 	memset(s, 0, sizeof(*s));
-	s->out = calloc(1, FX_OUT_BYTES_MAX);
+	s->out = calloc(1, FX_OUT_BYTES_MAX); /* touched as far as it is used */
 	assert_non_null(s->out);
 	s->s.ops = &ops;
 	s->s.tx_high_bytes = STREAM_TX_HIGH_BYTES;

@@ -9,7 +9,7 @@
 #include "dataplane/http/codec.h"
 #include "dataplane/mesh/mesh.h"
 
-#define FX_STREAMS_MAX 64
+#define FX_STREAMS_MAX 4096
 #define FX_OUT_BYTES_MAX (4u << 20)
 
 struct fx_stream {
@@ -55,7 +55,7 @@ struct fx {
 	struct foil_worker *w;
 	struct mesh_shared *shared;
 	struct fx_config *config; /* published last */
-	struct fx_config *old[8];
+	struct fx_config *old[64];
 	unsigned int n_old;
 	struct fx_stream stream[FX_STREAMS_MAX];
 	unsigned int n_streams, n_connects; /* connects: streams with is_active_open, in order */
