@@ -1,6 +1,6 @@
 /* Anything in any order: clients and origins that send pieces of good and bad messages, leave, stall and come back while time passes,
- * configurations change and memory runs dry. Nothing is expected of the answers; what is checked is that nothing breaks and that everything comes home (fx_free). Each seed is one
- * history; a failure names it. */
+ * configurations change and memory runs dry. Nothing is expected of the answers; what is checked is that nothing breaks and that everything
+ * comes home (fx_free). Each seed is one history; a failure names it. */
 #include "tests/unit/mesh/fake_transport.h"
 
 #include <stdlib.h>
