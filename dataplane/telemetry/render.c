@@ -22,22 +22,20 @@ static void put(struct tele_out *out, const char *data, size_t n)
 
 static const char hex[] = "0123456789abcdef";
 
-/* Text: control bytes, the quote and the backslash. Other bytes pass: a path may be UTF-8. */
+/* Text: control bytes and the quote, by their codes, so that no reader who splits at quotes is misled. Other bytes pass: a path may be UTF-8,
+ * and Envoy writes a backslash as it is. */
 static void put_escaped_text(struct tele_out *out, struct foil_slice s)
 {
 	for (uint32_t i = 0, from = 0; i <= s.n_bytes; i++) {
 		unsigned char c = i < s.n_bytes ? (unsigned char)s.data[i] : 0;
-		if (i < s.n_bytes && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f)
+		if (i < s.n_bytes && c >= 0x20 && c != '"' && c != 0x7f)
 			continue;
 		put(out, s.data + from, i - from);
 		from = i + 1;
 		if (i == s.n_bytes)
 			break;
 		char code[4] = {'\\', 'x', hex[c >> 4], hex[c & 15]};
-		if (c == '"' || c == '\\')
-			put(out, (const char[]){'\\', (char)c}, 2);
-		else
-			put(out, code, sizeof(code));
+		put(out, code, sizeof(code));
 	}
 }
 

@@ -162,7 +162,7 @@ static void test_no_header_can_forge_a_line(void **state)
 {
 	struct tele_request r = t_request();
 	r.user_agent = FOIL_SLICE("a\" 200\n[2026] \\x \x7f\t\x01\xc3\xa9\xff");
-	assert_string_equal(line_of("\"%REQ(USER-AGENT)%\"", false, &r), "\"a\\\" 200\\x0a[2026] \\\\x \\x7f\\x09\\x01\xc3\xa9\xff\"\n");
+	assert_string_equal(line_of("\"%REQ(USER-AGENT)%\"", false, &r), "\"a\\x22 200\\x0a[2026] \\x \\x7f\\x09\\x01\xc3\xa9\xff\"\n");
 	assert_string_equal(line_of("{\"ua\": \"%REQ(USER-AGENT)%\"}", true, &r),
 			    "{\"ua\":\"a\\\" 200\\u000a[2026] \\\\x \\u007f\\u0009\\u0001\xc3\xa9\xef\xbf\xbd\"}\n");
 	(void)state;
