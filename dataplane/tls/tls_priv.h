@@ -1,0 +1,139 @@
+/* What the files of dataplane/tls share: contexts, connection blocks, the worker's context. */
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include "dataplane/core/blob.h"
+#include "dataplane/tls/tls.h"
+
+struct tls_context {
+	SSL_CTX *ssl;
+	uint32_t n_refs; /* atomic */
+	bool is_server, skip_verify;
+	struct foil_slice alpn;
+	const struct foil_slice *sans;
+	const uint8_t (*cert_hashes)[32], (*spki_hashes)[32];
+	uint16_t n_sans, n_cert_hashes, n_spki_hashes;
+	struct tls_tickets *tickets;
+	struct foil_slice local_uri_san;
+	int64_t not_before_s, not_after_s;
+	struct foil_blob blob; /* the copies, this struct included */
+};
+
+#define TLS_TICKET_GENERATIONS 4
+struct tls_ticket_set {
+	uint32_t n_keys;
+	uint8_t keys[TLS_TICKET_KEYS_MAX][TLS_TICKET_KEY_BYTES];
+};
+struct tls_tickets {
+	const struct tls_ticket_set *now; /* one of the sets; workers load it once a use */
+	uint32_t next;
+	struct foil_blob blob;
+	struct tls_ticket_set sets[TLS_TICKET_GENERATIONS];
+};
+
+/* ---- pem.c: what PEM text holds. Errors name `name` */
+/* Certificates in order, at most TLS_CHAIN_MAX; at least one. NULL with err. */
+#define TLS_CHAIN_MAX 16
+#define TLS_BUNDLE_MAX 4096
+STACK_OF(X509) *tls_pem_certs(struct foil_slice name, const char *what, struct foil_slice pem, int n_max, struct foil_error *err);
+EVP_PKEY *tls_pem_key(struct foil_slice name, struct foil_slice pem, struct foil_error *err);
+STACK_OF(X509_CRL) *tls_pem_crls(struct foil_slice name, struct foil_slice pem, struct foil_error *err);
+/* What OpenSSL said last, for a sentence; clears its queue. */
+const char *tls_openssl_text(char *buf, size_t n_bytes);
+int64_t tls_time_s(const ASN1_TIME *t); /* 0 when it cannot be read */
+
+/* ---- names.c: subject alternative names */
+enum tls_san_kind { TLS_SAN_URI, TLS_SAN_DNS, TLS_SAN_IP };
+struct tls_san {
+	enum tls_san_kind kind;
+	struct foil_slice text; /* of an IP: its 4 or 16 bytes */
+};
+/* Calls each for every name without an embedded NUL until it returns false. */
+void tls_sans_each(X509 *cert, bool (*each)(void *data, const struct tls_san *san), void *data);
+/* The certificate has one of the names: URI exactly, DNS as RFC 6125 with one wildcard label, IP by value. */
+bool tls_cert_has_name(X509 *cert, const struct foil_slice *names, size_t n_names);
+
+/* ---- connections */
+enum tls_state {
+	TLS_STATE_OPENING,   /* client: the stream below is not open yet */
+	TLS_STATE_HANDSHAKE,
+	TLS_STATE_OPEN,
+	TLS_STATE_FINISHED,  /* both sides ended in order; rx may still hold bytes */
+	TLS_STATE_CLOSED     /* the user has been told, or has let go */
+};
+enum tls_event { TLS_EV_INPUT = 1, TLS_EV_WRITABLE = 2, TLS_EV_CLOSED = 4, TLS_EV_FAIL = 8 };
+
+struct tls_conn {
+	struct stream s; /* what the user has */
+	struct foil_worker *w;
+	struct stream *below; /* NULL: closed or let go */
+	SSL *ssl;
+	struct tls_context *context;
+	struct foil_chain out;   /* records that this call made */
+	struct foil_chain early; /* written before the handshake was done */
+	struct tls_conn *next_pending, **pprev_pending;
+	struct tls_conn *next_all, **pprev_all;
+	uint32_t n_consumed;     /* of below's rx, not told yet */
+	uint8_t state, events, n_pins;
+	bool is_dead, got_close_notify, is_stalled, no_memory, is_counted, below_ended;
+	enum stream_end end;     /* what closed will say */
+	enum tls_reason reason;  /* why it failed; while verifying: what is wrong with the certificate */
+	long verify_error;
+	struct foil_timer timer; /* the handshake's deadline */
+	const struct foil_slice *sans;
+	uint16_t n_sans;
+	struct foil_arena arena; /* what facts point to */
+	struct tls_facts facts;
+	struct tls_peer peer;
+};
+
+struct tls_pool { /* as tcp's: reserved at init, touched when first used */
+	uint8_t *base;
+	void *free;
+	uint32_t bytes_each, n_max, n_fresh, n_live;
+	size_t n_bytes;
+};
+
+#define TLS_RECORD_BYTES_MAX 16384u /* RFC 8446 5.1 */
+int tls_pool_init(struct tls_pool *p, uint32_t bytes_each, uint32_t n_max) FOIL_MUST_USE; /* 0 or -ENOMEM */
+void *tls_pool_take(struct tls_pool *p); /* zeroed; NULL when all are in use */
+void tls_pool_give(struct tls_pool *p, void *block);
+
+struct tls_ctx {
+	struct tls_pool conns;
+	uint32_t n_handshakes, handshakes_max;
+	struct tls_conn *pending, **pending_tail;
+	struct tls_conn *all; /* live ones, for fini */
+	BIO_METHOD *bio;
+	struct rte_mbuf *spare; /* for the next read */
+	const struct tls_conn *failing; /* whose closed callback runs */
+	char failure[256];
+	uint8_t scratch[TLS_HELLO_BYTES_MAX];
+	uint8_t record[TLS_RECORD_BYTES_MAX];
+};
+
+/* ---- bio.c: OpenSSL reads from below's rx and writes to c->out */
+BIO_METHOD *tls_bio_method_new(void);
+
+/* ---- verify.c */
+int tls_verify_callback(X509_STORE_CTX *x, void *arg);
+
+/* ---- tickets.c */
+int tls_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int is_sealing);
+
+/* ---- facts.c */
+/* Fills c->facts and c->peer after the handshake; false: no memory. */
+bool tls_facts_fill(struct foil_worker *w, struct tls_conn *c);
+
+/* ---- reason.c */
+/* What OpenSSL's error queue means; empties it and writes the failure's text. */
+enum tls_reason tls_reason_of(struct foil_worker *w, struct tls_conn *c);
+
+/* ---- conn.c */
+void tls_conn_free(struct foil_worker *w, struct tls_conn *c); /* without a word to anybody */
+
+static inline struct tls_conn *tls_conn_of_ssl(const SSL *ssl)
+{
+	return SSL_get_ex_data(ssl, 0);
+}
