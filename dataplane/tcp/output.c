@@ -60,6 +60,7 @@ bool tcp_output_retransmit(struct foil_worker *w, struct tcp_conn *c, struct tcp
 {
 	struct tcp_options opt;
 
+	FOIL_ASSERT(!(r->flags & TCP_SENT_SACKED));
 	options_of(w, c, &opt);
 	uint32_t room = c->mss_bytes - tcp_options_bytes(&opt), n_bytes = r->end - r->seq - !!(r->flags & TCP_SENT_FIN);
 	uint32_t edge = c->snd_una + c->snd_wnd; /* a window that shrank is respected, but for a probe (RFC 9293 3.8.6) */

@@ -104,6 +104,10 @@ static void fire_persist(struct foil_worker *w, struct tcp_conn *c)
 		c->n_persist++;
 	foil_count(w, TCP, PERSIST_PROBES, 1);
 	c->rtx_mode = TCP_RTX_PERSIST;
+	if (first && (first->flags & TCP_SENT_SACKED)) { /* not acknowledged for a timeout's length: the peer let it go (RFC 2018 8) */
+		foil_reason(w, TCP, SACK_RENEGED);
+		tcp_sent_mark_all_lost(c);
+	}
 	if (first)
 		(void)tcp_output_retransmit(w, c, first); /* without an mbuf: at the next probe */
 	else

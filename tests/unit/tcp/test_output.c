@@ -286,6 +286,21 @@ static void test_a_reneging_peer_gets_all_again_after_a_timeout(void **state)
 	t_tcp_free(t);
 }
 
+static void test_a_probe_of_what_was_sacked_into_a_closed_window_forgets_the_sack(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_conn *c = t_accept(t);
+
+	t_write_n(t, 2 * MSS);
+	t_forget(t);
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US, .no_wnd = true, .opt = {.n_sack = 1, .sack = {{US, US + 2 * MSS}}});
+	t_wait(t, 2 * c->rto_us); /* the rig checks the scoreboard after each turn */
+	assert_true(t->n_out >= 1);
+	assert_int_equal(t->out[0].seq, US);
+	assert_int_equal(c->n_sacked_bytes, 0);
+	t_tcp_free(t);
+}
+
 static void test_writable_comes_when_half_of_a_full_queue_is_gone(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -394,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_sacked_segments_are_not_sent_again),
 		cmocka_unit_test(test_a_silent_tail_is_probed_with_its_last_segment),
 		cmocka_unit_test(test_a_reneging_peer_gets_all_again_after_a_timeout),
+		cmocka_unit_test(test_a_probe_of_what_was_sacked_into_a_closed_window_forgets_the_sack),
 		cmocka_unit_test(test_writable_comes_when_half_of_a_full_queue_is_gone),
 		cmocka_unit_test(test_without_mbufs_output_waits_and_goes_on),
 		cmocka_unit_test(test_many_small_writes_share_a_segment),
