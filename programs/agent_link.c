@@ -407,9 +407,14 @@ void agent_link_turn(struct agent_link *l, uint64_t now_us)
 	char reason[RING_REASON_BYTES];
 	if (!l->is_started)
 		return;
+	bool had = l->channel != NULL;
 	l->channel = ring_server_turn(l->server, &is_new, reason);
-	if (reason[0])
+	if (reason[0] && had && (!l->channel || is_new)) {
 		log_line(LOG_LEVEL_WARNING, "agent.gone", "%s; the running snapshot stays", reason);
+	} else if (reason[0]) {
+		log_line(LOG_LEVEL_WARNING, "agent.refused", "%s", reason);
+		count(l, SNAP_CTR_AGENTS_REFUSED, 1);
+	}
 	if (!l->channel || is_new)
 		l->asker_is_gone = true; /* whoever waits for an answer */
 	if (is_new)

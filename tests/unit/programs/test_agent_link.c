@@ -426,6 +426,30 @@ static void test_agent_that_does_not_read_stops_only_itself(void **state)
 	rig_free(r);
 }
 
+static void test_second_agent_is_counted_as_refused(void **state)
+{
+	struct rig *r = rig_new();
+	agent_connect(r);
+	expect_hello(r, "");
+	struct ring_channel *first = r->agent;
+	r->is_connected = false;
+	assert_int_equal(pthread_create(&r->thread, NULL, connecting, r), 0);
+	while (!__atomic_load_n(&r->is_connected, __ATOMIC_ACQUIRE)) {
+		struct pollfd fds[3];
+		(void)poll(fds, agent_link_fds(r->link, fds), 5);
+		turn(r);
+	}
+	assert_int_equal(pthread_join(r->thread, NULL), 0);
+	assert_null(r->agent);
+	assert_non_null(strstr(r->reason, "another agent"));
+	assert_int_equal(tele_shared_counters(r->tele, FOIL_ROOM_CONFIG)[SNAP_CTR_AGENTS_REFUSED], 1);
+	r->agent = first;
+	send_update(r, "v1", BAD, sizeof(BAD) - 1);
+	turn(r);
+	foil__conf__update_result__free_unpacked(expect_result(r), NULL);
+	rig_free(r);
+}
+
 static void test_event_reaches_the_agent(void **state)
 {
 	struct rig *r = rig_new();
@@ -455,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_half_an_update_dies_with_its_agent),
 		cmocka_unit_test(test_answer_does_not_go_to_another_agent),
 		cmocka_unit_test(test_agent_that_does_not_read_stops_only_itself),
+		cmocka_unit_test(test_second_agent_is_counted_as_refused),
 		cmocka_unit_test(test_event_reaches_the_agent),
 	};
 	(void)log_open("/dev/null"); /* thousands of refusals */
