@@ -208,7 +208,7 @@ def main(argv):
     ui.need_root("bench")
     for sig in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sig, signal.default_int_handler)
-    build.build("release")
+    build.build("release", build.PROGRAMS)
     os.environ["FOIL_NO_BUILD"] = "1"
     with Bench() as bench:
         bench.open()

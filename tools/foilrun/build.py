@@ -17,6 +17,10 @@ TYPES = {
 }
 
 
+# what the lab, the demo and the bench need: a third of the whole, which is mostly tests
+PROGRAMS = ["programs/hydrofoil", "programs/foil-agent", "programs/foilctl"]
+
+
 def folder(kind):
     return os.path.join(ui.ROOT, "build", kind)
 

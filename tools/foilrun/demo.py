@@ -288,7 +288,7 @@ def main(argv):
     for sig in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sig, interrupted)
     ui.say("Hydrofoil: a service mesh's data plane, in user space. This builds it, makes a network for it, and shows it at work.\n")
-    build.build("release")
+    build.build("release", build.PROGRAMS)
     os.environ["FOIL_NO_BUILD"] = "1"
     try:
         with Stage() as stage:

@@ -277,7 +277,7 @@ def up(config=DEFAULT_CONFIG, node=DEFAULT_NODE):
     """Bring the lab up and wait for the snapshot. Returns 0, or prints why not and returns 1 with nothing left."""
     state = new_state(config, node)
     if not os.environ.get("FOIL_NO_BUILD"):
-        build.build(state["build"])
+        build.build(state["build"], build.PROGRAMS)
     for name, path in state["programs"].items():
         if not os.access(path, os.X_OK):
             raise ui.Failed(f"the build made no {name} ({path})")

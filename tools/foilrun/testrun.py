@@ -156,7 +156,7 @@ def judge_layer(tally):
     path = os.path.join(ui.ROOT, "..", "shared", "judge", "judge.py")
     if not os.path.exists(path):
         raise ui.Failed("there is no ../shared/judge beside this clone")
-    build.build("release")
+    build.build("release", build.PROGRAMS)
     text, _ = stream(tally, [sys.executable, path, *JUDGE_SCENARIOS], "judge", JUDGE_LIMIT_S)
     found = re.findall(r"^(\d+) passed, (\d+) failed", text, re.M)
     if not found:
@@ -172,7 +172,7 @@ def exam_layer(tally):
     folder = os.path.join(ui.ROOT, "..", "shared", "exams")
     if not os.path.exists(folder + "/run_raw_h1.py"):
         raise ui.Failed("there is no ../shared/exams beside this clone")
-    build.build("release")
+    build.build("release", build.PROGRAMS)
     foil = os.path.join(ui.ROOT, "foil")
     if subprocess.run([foil, "lab", "up", "--config", folder + "/one-backend"], stdin=subprocess.DEVNULL).returncode:
         return tally.add("exam: the lab does not come up with its configuration", False)
