@@ -147,6 +147,21 @@ void mesh_port_put(struct foil_worker *w, struct mesh_port *p)
 	mesh_bury(w, p, &w->mesh->ports);
 }
 
+/* The port goes on with another resource: HTTP connections that its chains would not take as such any more are drained. */
+static void port_renew(struct foil_worker *w, struct mesh_port *p, const struct mesh_listener *l)
+{
+	bool is_same = p->listener == l; /* resources that did not change are shared between snapshots */
+
+	p->listener = l;
+	for (struct mesh_list *n = p->downstreams.next, *next; !is_same && n != &p->downstreams; n = next) {
+		struct mesh_downstream *d = FOIL_CONTAINER_OF(n, struct mesh_downstream, node);
+		const struct mesh_chain *chain = mesh_chain_choose(l, d->local.ip, (struct foil_slice){NULL, 0});
+		next = n->next;
+		if (!chain || chain->network != MESH_NETWORK_HTTP)
+			mesh_downstream_drain(w, d);
+	}
+}
+
 static void listeners_adopt(struct foil_worker *w, const struct mesh_config *c)
 {
 	struct mesh_ctx *m = w->mesh;
@@ -154,7 +169,7 @@ static void listeners_adopt(struct foil_worker *w, const struct mesh_config *c)
 	for (uint32_t i = 0; i < c->n_listeners; i++) {
 		struct mesh_port *p = port_find(m, c->listeners[i]);
 		if (p) {
-			p->listener = c->listeners[i];
+			port_renew(w, p, c->listeners[i]);
 			p->seen = c->generation;
 		}
 	}
