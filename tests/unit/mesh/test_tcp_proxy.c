@@ -1,6 +1,8 @@
 /* L4 sessions: bytes both ways, half-close, a slow side, connects that fail, limits, records (features.md PR-8; the judge's tcp recording). */
 #include "tests/unit/mesh/fake_transport.h"
 
+#include "dataplane/core/prng.h"
+
 static struct fx *begin(void (*change)(struct fx_config *c))
 {
 	struct fx_config *c = fx_config_new(1, 1);
@@ -250,12 +252,95 @@ static void test_blocks_run_out(void **state)
 	fx_free(f);
 }
 
+/* Sessions in any order of events; what is checked is that nothing breaks, everything comes home (fx_free), and in each direction bytes arrive in order. */
+static void random_peer(struct fx *f, struct foil_prng *p, struct fx_stream *s)
+{
+	static const char text[] = "abcdefghijklmnopqrstuvwxyz";
+
+	if (s->is_dead)
+		return;
+	if (!s->s.is_open) {
+		if (foil_prng_below(p, 4) == 0)
+			fx_closed(f, s, STREAM_END_REFUSED);
+		else
+			fx_opened(f, s);
+		return;
+	}
+	switch (foil_prng_below(p, 12)) {
+	case 0: fx_closed(f, s, STREAM_END_RESET); return;
+	case 1:
+		if (!s->s.rx_eof)
+			fx_eof(f, s);
+		return;
+	case 2:
+		if (s->s.rx_eof && s->is_shut)
+			fx_closed(f, s, STREAM_END_FIN);
+		return;
+	case 3:
+		s->hold_acks = true;
+		s->s.tx_high_bytes = 20;
+		return;
+	case 4:
+	case 5: fx_ack(f, s); return;
+	default:
+		if (!s->s.rx_eof && rte_mempool_avail_count(f->w->mbuf_pool) > 4)
+			fx_say_bytes(f, s, text, 1 + foil_prng_below(p, 26));
+	}
+}
+
+static struct fx_config *random_config(struct foil_prng *p)
+{
+	struct fx_config *c = fx_config_new(2, 2);
+
+	c->chain.network = MESH_NETWORK_TCP;
+	c->weighted[0][1] = c->weighted[0][0];
+	c->weighted[0][1].slot = 1;
+	c->weighted[0][1].cluster = c->cluster[1].res.name;
+	c->chain.tcp = (struct mesh_tcp_proxy){.clusters = c->weighted[0], .n_clusters = 2, .total_weight = 2, .idle_timeout_us = 200000,
+					       .max_connect_attempts = 2};
+	c->cluster[0].breaker.max_connections = 3;
+	if (foil_prng_below(p, 4) == 0)
+		c->endpoints[1].n_endpoints = 0;
+	if (foil_prng_below(p, 8) == 0)
+		c->clusters[1] = NULL;
+	return c;
+}
+
+static void test_random(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 60; seed++) {
+		struct foil_prng p;
+		foil_prng_seed(&p, seed);
+		struct fx *f = fx_new((struct t_worker_params){.seed = seed}, random_config(&p), 4, 8);
+		for (int i = 0; i < 400; i++) {
+			uint32_t what = foil_prng_below(&p, 20);
+			if (what < 2)
+				(void)fx_connect(f);
+			else if (what < 4)
+				t_advance(f->w, foil_prng_below(&p, 60000));
+			else if (what == 4 && f->n_old < 60)
+				fx_publish(f, random_config(&p));
+			else if (f->n_streams)
+				random_peer(f, &p, &f->stream[f->n_streams - 1 - foil_prng_below(&p, FOIL_MIN(f->n_streams, 10))]);
+			if (foil_prng_below(&p, 3) == 0)
+				fx_turn(f);
+		}
+		for (unsigned int i = 0; i < f->n_streams; i++) /* what came through are pieces of the alphabet, each from its a */
+			for (uint32_t at = 1; at < f->stream[i].n_out; at++)
+				if (f->stream[i].out[at] != 'a')
+					assert_int_equal(f->stream[i].out[at], f->stream[i].out[at - 1] + 1);
+		fx_free(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_echo), cmocka_unit_test(test_down), cmocka_unit_test(test_attempts), cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_slow_sides), cmocka_unit_test(test_idle), cmocka_unit_test(test_snapshot_change),
 		cmocka_unit_test(test_leaves_while_connecting), cmocka_unit_test(test_blocks_run_out),
+		cmocka_unit_test(test_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
