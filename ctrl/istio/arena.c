@@ -38,7 +38,7 @@ static struct arena_chunk *chunk_new(struct istio_arena *a, size_t n)
 	return c;
 }
 
-void *arena_alloc(struct istio_arena *a, size_t n)
+void *istio_arena_alloc(struct istio_arena *a, size_t n)
 {
 	struct arena_chunk *c = a->chunks;
 
@@ -50,7 +50,7 @@ void *arena_alloc(struct istio_arena *a, size_t n)
 	return p;
 }
 
-void arena_fini(struct istio_arena *a)
+void istio_arena_fini(struct istio_arena *a)
 {
 	for (struct arena_chunk *c = a->chunks, *next; c; c = next) {
 		next = c->next;
@@ -60,15 +60,15 @@ void arena_fini(struct istio_arena *a)
 	a->n_used = 0;
 }
 
-char *arena_copy(struct istio_arena *a, const char *text, size_t n)
+char *istio_arena_copy(struct istio_arena *a, const char *text, size_t n)
 {
-	char *p = arena_alloc(a, n + 1);
+	char *p = istio_arena_alloc(a, n + 1);
 
 	memcpy(p, text, n);
 	return p;
 }
 
-char *arena_printf(struct istio_arena *a, const char *fmt, ...)
+char *istio_arena_printf(struct istio_arena *a, const char *fmt, ...)
 {
 	va_list ap, again;
 
@@ -77,15 +77,15 @@ char *arena_printf(struct istio_arena *a, const char *fmt, ...)
 	int n = vsnprintf(NULL, 0, fmt, ap);
 	va_end(ap);
 	size_t room = n > 0 ? (size_t)n + 1 : 1;
-	char *p = arena_alloc(a, room);
+	char *p = istio_arena_alloc(a, room);
 	(void)vsnprintf(p, room, fmt, again); /* it was measured */
 	va_end(again);
 	return p;
 }
 
-char *arena_lower(struct istio_arena *a, const char *text)
+char *istio_arena_lower(struct istio_arena *a, const char *text)
 {
-	char *p = arena_copy(a, text, strlen(text));
+	char *p = istio_arena_copy(a, text, strlen(text));
 
 	for (char *c = p; *c; c++)
 		*c = (char)tolower((unsigned char)*c);
@@ -101,7 +101,7 @@ static uint32_t *slot_of(const struct istio_map *m, const char *key, size_t n_ke
 	}
 }
 
-void *map_get_n(const struct istio_map *m, const char *key, size_t n_key)
+void *istio_map_get_n(const struct istio_map *m, const char *key, size_t n_key)
 {
 	if (m->n == 0)
 		return NULL;
@@ -109,9 +109,9 @@ void *map_get_n(const struct istio_map *m, const char *key, size_t n_key)
 	return *slot ? m->entries[*slot - 1].value : NULL;
 }
 
-void *map_get(const struct istio_map *m, const char *key)
+void *istio_map_get(const struct istio_map *m, const char *key)
 {
-	return map_get_n(m, key, strlen(key));
+	return istio_map_get_n(m, key, strlen(key));
 }
 
 static void grow(struct istio_arena *a, struct istio_map *m)
@@ -129,7 +129,7 @@ static void grow(struct istio_arena *a, struct istio_map *m)
 		*slot_of(m, entries[i].key, strlen(entries[i].key), entries[i].hash) = i + 1;
 }
 
-void **map_put(struct istio_arena *a, struct istio_map *m, const char *key, bool *is_new)
+void **istio_map_put(struct istio_arena *a, struct istio_map *m, const char *key, bool *is_new)
 {
 	size_t n_key = strlen(key);
 	uint64_t hash = XXH3_64bits(key, n_key);

@@ -19,21 +19,21 @@ struct istio_arena {
 };
 
 /* Zeroed, aligned to 16. Does not fail: see above. */
-void *arena_alloc(struct istio_arena *a, size_t n);
-void arena_fini(struct istio_arena *a);
-char *arena_copy(struct istio_arena *a, const char *text, size_t n); /* 0-terminated */
-char *arena_printf(struct istio_arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3), nonnull(2)));
-char *arena_lower(struct istio_arena *a, const char *text);
+void *istio_arena_alloc(struct istio_arena *a, size_t n);
+void istio_arena_fini(struct istio_arena *a);
+char *istio_arena_copy(struct istio_arena *a, const char *text, size_t n); /* 0-terminated */
+char *istio_arena_printf(struct istio_arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3), nonnull(2)));
+char *istio_arena_lower(struct istio_arena *a, const char *text);
 
-#define ARENA_NEW(a, type) ((type *)arena_alloc(a, sizeof(type)))
-#define ARENA_ARRAY(a, type, n) ((type *)arena_alloc(a, sizeof(type) * (n)))
+#define ARENA_NEW(a, type) ((type *)istio_arena_alloc(a, sizeof(type)))
+#define ARENA_ARRAY(a, type, n) ((type *)istio_arena_alloc(a, sizeof(type) * (n)))
 
 /* A list that grows in an arena: struct { T *list; uint32_t n, n_room; }. Room doubles. */
 #define ARENA_PUSH(a, vec, item)                                                                                                               \
 	do {                                                                                                                                   \
 		if ((vec)->n == (vec)->n_room) {                                                                                               \
 			uint32_t room_ = (vec)->n_room ? (vec)->n_room * 2 : 4;                                                                \
-			void *more_ = arena_alloc(a, sizeof(*(vec)->list) * room_);                                                            \
+			void *more_ = istio_arena_alloc(a, sizeof(*(vec)->list) * room_);                                                            \
 			if ((vec)->n)                                                                                                          \
 				__builtin_memcpy(more_, (vec)->list, sizeof(*(vec)->list) * (vec)->n);                                         \
 			(vec)->list = more_;                                                                                                   \
@@ -55,7 +55,7 @@ struct istio_map {
 	uint32_t n, n_room, n_slots;
 };
 
-void *map_get(const struct istio_map *m, const char *key);
-void *map_get_n(const struct istio_map *m, const char *key, size_t n_key);
+void *istio_map_get(const struct istio_map *m, const char *key);
+void *istio_map_get_n(const struct istio_map *m, const char *key, size_t n_key);
 /* The value's place; *is_new when the key was not there (then the place holds NULL). key is borrowed. */
-void **map_put(struct istio_arena *a, struct istio_map *m, const char *key, bool *is_new);
+void **istio_map_put(struct istio_arena *a, struct istio_map *m, const char *key, bool *is_new);

@@ -66,7 +66,7 @@ static struct policy policy_of(const struct merged_rule *rule, const struct subs
 
 static struct policy policy_of_ref(const struct cluster_ref *ref)
 {
-	return policy_of(ref->rule, ref->subset ? registry_subset(ref->rule, ref->subset) : NULL, ref->port ? ref->port->number : 0);
+	return policy_of(ref->rule, ref->subset ? istio_registry_subset(ref->rule, ref->subset) : NULL, ref->port ? ref->port->number : 0);
 }
 
 /* ---- references ---- */
@@ -77,26 +77,26 @@ static bool tls_is_refused(struct compile *c, const struct cluster_ref *ref)
 
 	if (!p.tls || !p.tls->mode.is_set || p.tls->mode.value == CLIENT_TLS_DISABLE)
 		return false;
-	compile_report(c, ISTIO_ERROR, "HF0005", ref->rule->source, doc_at(p.tls->head.node, "mode"), "trafficPolicy.tls.mode",
+	istio_compile_report(c, ISTIO_ERROR, "HF0005", ref->rule->source, istio_doc_at(p.tls->head.node, "mode"), "trafficPolicy.tls.mode",
 		       "not supported: TLS towards a destination; so that nothing goes there in plaintext, requests to %s get 503 (NC)", ref->service->host);
 	return true;
 }
 
-struct cluster_ref *clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
+struct cluster_ref *istio_clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
 				 bool is_http)
 {
-	const char *name = arena_printf(c->arena, "outbound|%u|%s|%s", port, subset ? subset : "", host);
+	const char *name = istio_arena_printf(c->arena, "outbound|%u|%s|%s", port, subset ? subset : "", host);
 	bool is_new;
-	void **place = map_put(c->arena, &c->clusters, name, &is_new);
+	void **place = istio_map_put(c->arena, &c->clusters, name, &is_new);
 
 	if (is_new) {
 		struct cluster_ref *fresh = ARENA_NEW(c->arena, struct cluster_ref);
 		fresh->name = name;
 		fresh->subset = subset && subset[0] ? subset : NULL;
-		fresh->port = s ? registry_port(s, port) : NULL;
-		fresh->rule = s ? registry_rule(c, s, client_namespace) : NULL;
+		fresh->port = s ? istio_registry_port(s, port) : NULL;
+		fresh->rule = s ? istio_registry_rule(c, s, client_namespace) : NULL;
 		fresh->service = fresh->port ? s : NULL;
-		if (fresh->subset && !registry_subset(fresh->rule, fresh->subset))
+		if (fresh->subset && !istio_registry_subset(fresh->rule, fresh->subset))
 			fresh->service = NULL;
 		if (fresh->service && tls_is_refused(c, fresh))
 			fresh->service = NULL;
@@ -110,7 +110,7 @@ struct cluster_ref *clusters_ref(struct compile *c, struct service *s, const cha
 	return ref;
 }
 
-uint64_t clusters_tcp_idle_us(const struct cluster_ref *ref)
+uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref)
 {
 	struct policy p = policy_of_ref(ref);
 
@@ -253,7 +253,7 @@ static void outlier(struct compile *c, const struct policy *p, Foil__Conf__Clust
 static uint32_t port_of(const struct service_port *p, const struct instance *in)
 {
 	if (in->port_map) {
-		const char *own = compile_label(in->port_map, p->name);
+		const char *own = istio_compile_label(in->port_map, p->name);
 		if (own)
 			return (uint32_t)strtoul(own, NULL, 0);
 		return p->target.number ? p->target.number : p->number;
@@ -286,7 +286,7 @@ static const char *first_label(const struct istio_string_map *labels, const char
 	const char *keys[] = {a, b, d};
 
 	for (int i = 0; i < 3; i++) {
-		const char *value = keys[i] ? compile_label(labels, keys[i]) : NULL;
+		const char *value = keys[i] ? istio_compile_label(labels, keys[i]) : NULL;
 		if (value && value[0])
 			return value;
 	}
@@ -309,8 +309,8 @@ static Foil__Conf__Endpoint *endpoint(struct compile *c, const struct instance *
 	e->workload = word(in->workload);
 	if (in->workload)
 		e->workload_namespace = word(in->namespace);
-	e->app = word(compile_label(in->labels, "app"));
-	e->version = word(compile_label(in->labels, "version"));
+	e->app = word(istio_compile_label(in->labels, "app"));
+	e->version = word(istio_compile_label(in->labels, "version"));
 	e->canonical_service = word(first_label(in->labels, "service.istio.io/canonical-name", "app.kubernetes.io/name", "app", in->workload));
 	if (e->canonical_service)
 		e->canonical_revision = word(first_label(in->labels, "service.istio.io/canonical-revision", "app.kubernetes.io/version", "version", "latest"));
@@ -320,7 +320,7 @@ static Foil__Conf__Endpoint *endpoint(struct compile *c, const struct instance *
 static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 {
 	const struct service *s = ref->service;
-	const struct subset *subset = ref->subset ? registry_subset(ref->rule, ref->subset) : NULL;
+	const struct subset *subset = ref->subset ? istio_registry_subset(ref->rule, ref->subset) : NULL;
 	Foil__Conf__Endpoints out = FOIL__CONF__ENDPOINTS__INIT;
 
 	out.cluster = word(ref->name);
@@ -328,11 +328,12 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 	uint64_t weights = 0;
 	for (uint32_t i = 0; i < s->instances.n; i++) {
 		const struct instance *in = s->instances.list[i];
-		if ((!in->is_ready && !s->publish_not_ready) || (subset && !compile_labels_have(in->labels, &subset->labels)))
+		if ((!in->is_ready && !s->publish_not_ready) || (subset && !istio_compile_labels_have(in->labels, &subset->labels)))
 			continue;
 		uint32_t port = port_of(ref->port, in);
 		if (port && out.n_endpoints == ENDPOINTS_MAX) {
-			compile_report(c, ISTIO_ERROR, "HF0016", s->source, s->source->node->at, "", "more than %d endpoints: the rest is left out", ENDPOINTS_MAX);
+			istio_compile_report(c, ISTIO_ERROR, "HF0016", s->source, s->source->node->at, "", "more than %d endpoints: the rest is left out",
+					     ENDPOINTS_MAX);
 			break;
 		}
 		if (port) {
@@ -344,7 +345,7 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 		for (size_t i = 0; i < out.n_endpoints; i++)
 			if (out.endpoints[i]->has_weight)
 				out.endpoints[i]->weight = out.endpoints[i]->weight / 16 + 1;
-	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
+	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
 }
 
 static void warn_ejection(struct compile *c, const struct cluster_ref *ref, const struct policy *p)
@@ -353,7 +354,7 @@ static void warn_ejection(struct compile *c, const struct cluster_ref *ref, cons
 	uint32_t n = ref->service->instances.n, percent = o && o->max_ejection_percent.value ? (uint32_t)o->max_ejection_percent.value : 10;
 
 	if (o && n && 100 / n > percent) /* DR-41 */
-		compile_report(c, ISTIO_WARNING, "HF0007", ref->rule->source, o->head.node->at, "trafficPolicy.outlierDetection",
+		istio_compile_report(c, ISTIO_WARNING, "HF0007", ref->rule->source, o->head.node->at, "trafficPolicy.outlierDetection",
 			       "never ejects anything: one of %u endpoints is more than maxEjectionPercent (%u %%)", n, percent);
 }
 
@@ -376,9 +377,9 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	out.service_host = word(ref->service->host);
 	out.service_name = word(ref->service->name);
 	out.service_namespace = word(ref->service->namespace);
-	out.source = ref->rule ? compile_source(c, ref->rule->source, ref->rule->source->node->at)
-			       : compile_source(c, ref->service->source, ref->service->source->node->at);
-	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ref->name, &out.base);
+	out.source = ref->rule ? istio_compile_source(c, ref->rule->source, ref->rule->source->node->at)
+			       : istio_compile_source(c, ref->service->source, ref->service->source->node->at);
+	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ref->name, &out.base);
 	if (!out.is_original_dst)
 		endpoints_emit(c, ref);
 }
@@ -392,10 +393,10 @@ static void passthrough_emit(struct compile *c)
 	out.is_original_dst = true;
 	pool(c, &(struct policy){0}, &out);
 	out.service_host = out.service_name = word(CLUSTER_PASSTHROUGH);
-	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, CLUSTER_PASSTHROUGH, &out.base);
+	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, CLUSTER_PASSTHROUGH, &out.base);
 }
 
-void clusters_emit(struct compile *c)
+void istio_clusters_emit(struct compile *c)
 {
 	for (uint32_t i = 0; i < c->clusters.n; i++) {
 		const struct cluster_ref *ref = c->clusters.entries[i].value;

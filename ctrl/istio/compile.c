@@ -24,7 +24,7 @@ const struct istio_node istio_any_node = {.is_any = true};
 
 /* ---- helpers ---- */
 
-void compile_report(struct compile *c, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at, const char *field,
+void istio_compile_report(struct compile *c, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at, const char *field,
 		    const char *fmt, ...)
 {
 	char text[512];
@@ -34,12 +34,12 @@ void compile_report(struct compile *c, enum istio_severity severity, const char 
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap); /* cut */
 	va_end(ap);
-	(void)map_put(c->arena, &c->reported, arena_printf(c->arena, "%s:%u:%u:%s:%s", r->file_name, at.line, at.column, code, text), &is_new);
+	(void)istio_map_put(c->arena, &c->reported, istio_arena_printf(c->arena, "%s:%u:%u:%s:%s", r->file_name, at.line, at.column, code, text), &is_new);
 	if (is_new)
 		istio_diags_add(c->diags, severity, code, r->file_name, at, r->id, field, "%s", text);
 }
 
-Foil__Conf__SourceRef *compile_source(struct compile *c, const struct resource *r, struct istio_pos at)
+Foil__Conf__SourceRef *istio_compile_source(struct compile *c, const struct resource *r, struct istio_pos at)
 {
 	Foil__Conf__SourceRef *s = ARENA_NEW(c->arena, Foil__Conf__SourceRef);
 
@@ -52,17 +52,18 @@ Foil__Conf__SourceRef *compile_source(struct compile *c, const struct resource *
 	return s;
 }
 
-void compile_emit(struct compile *c, uint32_t type, const char *name, const ProtobufCMessage *message)
+void istio_compile_emit(struct compile *c, uint32_t type, const char *name, const ProtobufCMessage *message)
 {
 	size_t n = protobuf_c_message_get_packed_size(message);
-	uint8_t *bytes = arena_alloc(c->out, n);
+	uint8_t *bytes = istio_arena_alloc(c->out, n);
 
 	(void)protobuf_c_message_pack(message, bytes); /* n again */
-	struct istio_resource r = {.type = type, .name = arena_copy(c->out, name, strlen(name)), .bytes = bytes, .n_bytes = n, .hash = XXH64(bytes, n, 0)};
+	struct istio_resource r = {.type = type, .name = istio_arena_copy(c->out, name, strlen(name)), .bytes = bytes, .n_bytes = n,
+				   .hash = XXH64(bytes, n, 0)};
 	ARENA_PUSH(c->arena, &c->resources, r);
 }
 
-bool compile_is_exported(const struct istio_strings *export_to, const struct istio_strings *fallback, const char *own_namespace, const char *to_namespace)
+bool istio_compile_is_exported(const struct istio_strings *export_to, const struct istio_strings *fallback, const char *own_namespace, const char *to_namespace)
 {
 	const struct istio_strings *list = export_to && export_to->n ? export_to : fallback;
 
@@ -74,16 +75,16 @@ bool compile_is_exported(const struct istio_strings *export_to, const struct ist
 	return false;
 }
 
-const char *compile_fqdn(struct compile *c, const char *host, const char *namespace)
+const char *istio_compile_fqdn(struct compile *c, const char *host, const char *namespace)
 {
-	const char *lower = arena_lower(c->arena, host);
+	const char *lower = istio_arena_lower(c->arena, host);
 
 	if (strchr(lower, '.') || strchr(lower, ':') || lower[0] == '*')
 		return lower;
-	return arena_printf(c->arena, "%s.%s.svc.cluster.local", lower, namespace);
+	return istio_arena_printf(c->arena, "%s.%s.svc.cluster.local", lower, namespace);
 }
 
-bool compile_host_has_subset(const char *wide, const char *narrow)
+bool istio_compile_host_has_subset(const char *wide, const char *narrow)
 {
 	size_t n_wide = strlen(wide), n_narrow = strlen(narrow);
 
@@ -96,7 +97,7 @@ bool compile_host_has_subset(const char *wide, const char *narrow)
 	return n_narrow >= n_wide && strcmp(narrow + n_narrow - (n_wide - 1), wide + 1) == 0;
 }
 
-const char *compile_label(const struct istio_string_map *labels, const char *key)
+const char *istio_compile_label(const struct istio_string_map *labels, const char *key)
 {
 	uint32_t low = 0, high = labels->n; /* keys are in order */
 
@@ -113,10 +114,10 @@ const char *compile_label(const struct istio_string_map *labels, const char *key
 	return NULL;
 }
 
-bool compile_labels_have(const struct istio_string_map *all, const struct istio_string_map *wanted)
+bool istio_compile_labels_have(const struct istio_string_map *all, const struct istio_string_map *wanted)
 {
 	for (uint32_t i = 0; i < wanted->n; i++) {
-		const char *value = compile_label(all, wanted->keys[i]);
+		const char *value = istio_compile_label(all, wanted->keys[i]);
 		if (!value || strcmp(value, wanted->values[i]) != 0)
 			return false;
 	}
@@ -140,7 +141,7 @@ static void mesh_compile(struct compile *c)
 		m.server_name = (char *)(uintptr_t)server->value;
 	m.has_drain_duration_us = true;
 	m.drain_duration_us = mesh->proxy && mesh->proxy->drain_duration.is_set ? (uint64_t)mesh->proxy->drain_duration.value : DRAIN_US_DEFAULT;
-	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_MESH, "mesh", &m.base);
+	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_MESH, "mesh", &m.base);
 }
 
 /* ---- the entry ---- */
@@ -156,17 +157,17 @@ static int by_type_and_name(const void *x, const void *y)
 
 static void fill(struct compile *c, struct istio_snapshot *s, const char *version)
 {
-	registry_build(c);
-	virtual_services_index(c);
+	istio_registry_build(c);
+	istio_virtual_services_index(c);
 	mesh_compile(c);
-	gateways_compile(c);
-	outbound_compile(c);
-	clusters_emit(c);
-	lint_model(c);
+	istio_gateways_compile(c);
+	istio_outbound_compile(c);
+	istio_clusters_emit(c);
+	istio_lint_model(c);
 	struct istio_resource *list = ARENA_ARRAY(c->out, struct istio_resource, c->resources.n);
 	memcpy(list, c->resources.list, sizeof(*list) * c->resources.n);
 	qsort(list, c->resources.n, sizeof(*list), by_type_and_name);
-	s->version = arena_copy(c->out, version, strlen(version));
+	s->version = istio_arena_copy(c->out, version, strlen(version));
 	s->resources = list;
 	s->n_resources = c->resources.n;
 	for (size_t i = 0; i < s->n_resources; i++)
@@ -197,7 +198,7 @@ int istio_compile(const struct istio_model *m, const struct istio_node *node, co
 		rc = run(c, o, version);
 	}
 	if (scratch)
-		arena_fini(scratch);
+		istio_arena_fini(scratch);
 	free(scratch);
 	free(c);
 	if (rc == 0)
@@ -213,7 +214,7 @@ void istio_snapshot_free(struct istio_snapshot *own_s)
 
 	if (!o)
 		return;
-	arena_fini(&o->arena);
+	istio_arena_fini(&o->arena);
 	free(o);
 }
 
@@ -232,8 +233,10 @@ struct istio_node *istio_node_from_hello(const Foil__Conf__NodeHello *hello)
 	for (size_t i = 0; i < hello->n_gateways; i++) {
 		const Foil__Conf__GatewayAddress *from = hello->gateways[i];
 		size_t n_labels = from->n_label_keys < from->n_label_values ? from->n_label_keys : from->n_label_values;
-		g[i] = (struct istio_gateway_address){.label_keys = (const char *const *)from->label_keys, .label_values = (const char *const *)from->label_values,
-						      .n_labels = n_labels, .addresses = (const char *const *)from->addresses, .n_addresses = from->n_addresses};
+		g[i] = (struct istio_gateway_address){.label_keys = (const char *const *)from->label_keys,
+						      .label_values = (const char *const *)from->label_values,
+						      .n_labels = n_labels, .addresses = (const char *const *)from->addresses,
+							      .n_addresses = from->n_addresses};
 	}
 	*n = (struct istio_node){.gateways = g, .n_gateways = hello->n_gateways, .service_cidrs = (const char *const *)hello->service_cidrs,
 				 .n_service_cidrs = hello->n_service_cidrs};

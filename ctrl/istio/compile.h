@@ -123,37 +123,39 @@ struct compile {
 };
 
 /* Only once for each place and code. */
-void compile_report(struct compile *c, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at, const char *field,
+void istio_compile_report(struct compile *c, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at, const char *field,
 		    const char *fmt, ...) __attribute__((format(printf, 7, 8)));
-void compile_emit(struct compile *c, uint32_t type, const char *name, const ProtobufCMessage *message);
-Foil__Conf__SourceRef *compile_source(struct compile *c, const struct resource *r, struct istio_pos at);
+void istio_compile_emit(struct compile *c, uint32_t type, const char *name, const ProtobufCMessage *message);
+Foil__Conf__SourceRef *istio_compile_source(struct compile *c, const struct resource *r, struct istio_pos at);
 /* Visible from a namespace: exportTo, or the mesh's default for it. */
-bool compile_is_exported(const struct istio_strings *export_to, const struct istio_strings *fallback, const char *own_namespace, const char *to_namespace);
-const char *compile_fqdn(struct compile *c, const char *host, const char *namespace); /* lower case; a name without a dot gets the cluster's domain */
-bool compile_host_has_subset(const char *wide, const char *narrow); /* every host of narrow is one of wide */
-bool compile_labels_have(const struct istio_string_map *all, const struct istio_string_map *wanted);
-const char *compile_label(const struct istio_string_map *labels, const char *key);
+bool istio_compile_is_exported(const struct istio_strings *export_to, const struct istio_strings *fallback, const char *own_namespace,
+			       const char *to_namespace);
+const char *istio_compile_fqdn(struct compile *c, const char *host, const char *namespace); /* lower case; a name without a dot gets the cluster's domain */
+bool istio_compile_host_has_subset(const char *wide, const char *narrow); /* every host of narrow is one of wide */
+bool istio_compile_labels_have(const struct istio_string_map *all, const struct istio_string_map *wanted);
+const char *istio_compile_label(const struct istio_string_map *labels, const char *key);
 
-bool compile_cidr_has(const char *cidr, const char *address); /* "a.b.c.d/n" or an address; false when either is neither */
+bool istio_compile_cidr_has(const char *cidr, const char *address); /* "a.b.c.d/n" or an address; false when either is neither */
 /* Opens a listener, unless one is open at that address and port (reported at r). chains: in the order of the snapshot. */
-void compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port, Foil__Conf__Direction direction,
+void istio_compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+			    Foil__Conf__Direction direction,
 		      Foil__Conf__FilterChain **chains, size_t n_chains);
-Foil__Conf__FilterChain *compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at);
-Foil__Conf__HttpConnectionManager *compile_hcm(struct compile *c, const char *routes, bool is_gateway);
-Foil__Conf__VirtualHost *compile_vhost(struct compile *c, const char *host, uint32_t port, uint32_t n_domains);
-void compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n);
+Foil__Conf__FilterChain *istio_compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at);
+Foil__Conf__HttpConnectionManager *istio_compile_hcm(struct compile *c, const char *routes, bool is_gateway);
+Foil__Conf__VirtualHost *istio_compile_vhost(struct compile *c, const char *host, uint32_t port, uint32_t n_domains);
+void istio_compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n);
 
-void registry_build(struct compile *c);
-struct service *registry_find(const struct compile *c, const char *host);
-const struct service_port *registry_port(const struct service *s, uint32_t number);
-bool registry_is_http(enum port_protocol p);
-const struct merged_rule *registry_rule(const struct compile *c, const struct service *s, const char *client_namespace);
-const struct subset *registry_subset(const struct merged_rule *r, const char *name);
-enum port_protocol registry_protocol(const char *name, uint32_t number);
-enum port_protocol registry_protocol_word(const char *word, size_t n);
+void istio_registry_build(struct compile *c);
+struct service *istio_registry_find(const struct compile *c, const char *host);
+const struct service_port *istio_registry_port(const struct service *s, uint32_t number);
+bool istio_registry_is_http(enum port_protocol p);
+const struct merged_rule *istio_registry_rule(const struct compile *c, const struct service *s, const char *client_namespace);
+const struct subset *istio_registry_subset(const struct merged_rule *r, const char *name);
+enum port_protocol istio_registry_protocol(const char *name, uint32_t number);
+enum port_protocol istio_registry_protocol_word(const char *word, size_t n);
 
 /* VirtualServices with delegates resolved, indexed by gateway and mesh host. */
-void virtual_services_index(struct compile *c);
+void istio_virtual_services_index(struct compile *c);
 
 /* Where the routes of a VirtualService are compiled for. */
 struct route_scope {
@@ -166,22 +168,22 @@ struct route_list {
 	Foil__Conf__Route **list;
 	uint32_t n, n_room;
 };
-void routes_of_http(struct compile *c, const struct vs *v, const struct route_scope *scope, struct route_list *out);
-bool route_is_catch_all(const Foil__Conf__Route *r);
+void istio_routes_of_http(struct compile *c, const struct vs *v, const struct route_scope *scope, struct route_list *out);
+bool istio_route_is_catch_all(const Foil__Conf__Route *r);
 /* The first tcp rule that fits, or NULL. vip: the address that a destinationSubnets condition is held against; NULL: they are not looked at. */
-Foil__Conf__TcpProxy *routes_of_tcp(struct compile *c, const struct vs *v, const struct route_scope *scope, const char *vip);
-Foil__Conf__TcpProxy *routes_of_tls(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope, uint32_t index);
-bool routes_l4_matches(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip);
-Foil__Conf__TcpProxy *routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s);
-Foil__Conf__RetryPolicy *routes_default_retry(struct compile *c);
+Foil__Conf__TcpProxy *istio_routes_of_tcp(struct compile *c, const struct vs *v, const struct route_scope *scope, const char *vip);
+Foil__Conf__TcpProxy *istio_routes_of_tls(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope, uint32_t index);
+bool istio_routes_l4_matches(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip);
+Foil__Conf__TcpProxy *istio_routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s);
+Foil__Conf__RetryPolicy *istio_routes_default_retry(struct compile *c);
 /* The route that a host without a VirtualService has. */
-Foil__Conf__Route *routes_default(struct compile *c, struct cluster_ref *ref, const struct service *s, uint32_t port);
+Foil__Conf__Route *istio_routes_default(struct compile *c, struct cluster_ref *ref, const struct service *s, uint32_t port);
 
-struct cluster_ref *clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
+struct cluster_ref *istio_clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
 				 bool is_http);
-uint64_t clusters_tcp_idle_us(const struct cluster_ref *ref);
-void clusters_emit(struct compile *c);
+uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref);
+void istio_clusters_emit(struct compile *c);
 
-void gateways_compile(struct compile *c);
-void outbound_compile(struct compile *c);
-void lint_model(struct compile *c);
+void istio_gateways_compile(struct compile *c);
+void istio_outbound_compile(struct compile *c);
+void istio_lint_model(struct compile *c);

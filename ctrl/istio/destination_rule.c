@@ -23,7 +23,7 @@ static void check_load_balancer(struct istio_decode *d, void *object)
 	struct load_balancer *l = object;
 
 	if (l->simple.is_set && l->consistent_hash)
-		decode_error(d, "IST0106", &l->head, "consistentHash", "simple and consistentHash exclude each other");
+		istio_decode_error(d, "IST0106", &l->head, "consistentHash", "simple and consistentHash exclude each other");
 }
 
 static const struct istio_table table_load_balancer = TABLE(load_balancer, "LoadBalancerSettings", load_balancer_rows, .check = check_load_balancer);
@@ -35,12 +35,12 @@ static const struct istio_field keepalive_rows[] = {
 	ROW(tcp_keepalive, time, "time", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(tcp_keepalive, interval, "interval", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 };
-const struct istio_table table_tcp_keepalive = TABLE(tcp_keepalive, "TcpKeepalive", keepalive_rows);
+const struct istio_table istio_table_tcp_keepalive = TABLE(tcp_keepalive, "TcpKeepalive", keepalive_rows);
 
 static const struct istio_field pool_tcp_rows[] = {
 	ROW(pool_tcp, max_connections, "maxConnections", F_INT, .min = 0, .max = INT32_MAX_ROW),
 	ROW(pool_tcp, connect_timeout, "connectTimeout", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
-	ROW(pool_tcp, keepalive, "tcpKeepalive", F_OBJECT, .table = &table_tcp_keepalive),
+	ROW(pool_tcp, keepalive, "tcpKeepalive", F_OBJECT, .table = &istio_table_tcp_keepalive),
 	ROW(pool_tcp, max_connection_duration, "maxConnectionDuration", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
 	ROW(pool_tcp, idle_timeout, "idleTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 };
@@ -87,9 +87,9 @@ static void check_outlier(struct istio_decode *d, void *object)
 	struct outlier *o = object;
 
 	if (o->local_origin_failures.is_set && !o->split.is_true)
-		decode_warning(d, "HF0007", &o->head, "consecutiveLocalOriginFailures", "has no effect unless splitExternalLocalOriginErrors is true");
+		istio_decode_warning(d, "HF0007", &o->head, "consecutiveLocalOriginFailures", "has no effect unless splitExternalLocalOriginErrors is true");
 	if (o->gateway_errors.value && o->consecutive_5xx.is_set && o->consecutive_5xx.value && o->gateway_errors.value >= o->consecutive_5xx.value)
-		decode_warning(d, "HF0007", &o->head, "consecutiveGatewayErrors", "has no effect: consecutive5xxErrors is reached first");
+		istio_decode_warning(d, "HF0007", &o->head, "consecutiveGatewayErrors", "has no effect: consecutive5xxErrors is reached first");
 }
 
 static const struct istio_table table_outlier = TABLE(outlier, "OutlierDetection", outlier_rows, .check = check_outlier);
@@ -115,7 +115,7 @@ static const struct istio_table table_client_tls = TABLE(client_tls, "ClientTLSS
 
 static const char budget_note[] = "use connectionPool.http.maxRetries";
 static const struct istio_field port_level_rows[] = {
-	ROW(traffic_policy, port, "port", F_OBJECT, .table = &table_port_selector),
+	ROW(traffic_policy, port, "port", F_OBJECT, .table = &istio_table_port_selector),
 	ROW(traffic_policy, load_balancer, "loadBalancer", F_OBJECT, .table = &table_load_balancer),
 	ROW(traffic_policy, connection_pool, "connectionPool", F_OBJECT, .table = &table_connection_pool),
 	ROW(traffic_policy, outlier, "outlierDetection", F_OBJECT, .table = &table_outlier),
@@ -127,7 +127,7 @@ static void check_port_level(struct istio_decode *d, void *object)
 	struct traffic_policy *p = object;
 
 	if (!p->port || p->port->number.value == 0)
-		decode_error(d, "IST0106", &p->head, "port", "a port-level setting needs port: {number: N}");
+		istio_decode_error(d, "IST0106", &p->head, "port", "a port-level setting needs port: {number: N}");
 }
 
 static const struct istio_table table_port_level = TABLE(traffic_policy, "PortTrafficPolicy", port_level_rows, .check = check_port_level);
@@ -155,9 +155,9 @@ static void check_subset(struct istio_decode *d, void *object)
 	struct subset *s = object;
 
 	if (!s->name)
-		decode_error(d, "IST0106", &s->head, "name", "a subset needs a name");
+		istio_decode_error(d, "IST0106", &s->head, "name", "a subset needs a name");
 	else if (!istio_is_label(s->name))
-		decode_error(d, "IST0106", &s->head, "name", "\"%.80s\" is not a name of at most 63 letters, digits and dashes", s->name);
+		istio_decode_error(d, "IST0106", &s->head, "name", "\"%.80s\" is not a name of at most 63 letters, digits and dashes", s->name);
 }
 
 static const struct istio_table table_subset = TABLE(subset, "Subset", subset_rows, .check = check_subset);
@@ -167,16 +167,16 @@ static void check_destination_rule(struct istio_decode *d, void *object)
 	struct destination_rule *r = object;
 
 	if (!r->host || !istio_is_host(r->host, true))
-		decode_error(d, "IST0106", &r->head, "host", r->host ? "\"%.80s\" is not a host" : "a DestinationRule needs a host", r->host);
+		istio_decode_error(d, "IST0106", &r->head, "host", r->host ? "\"%.80s\" is not a host" : "a DestinationRule needs a host", r->host);
 	struct istio_map names = {0};
 	char field[48];
 	bool is_new;
 	for (uint32_t i = 0; i < r->subsets.n; i++) {
 		const char *name = ISTIO_ITEM(r->subsets, struct subset, i)->name;
 		(void)snprintf(field, sizeof(field), "subsets[%u].name", i); /* it fits */
-		(void)map_put(d->arena, &names, name, &is_new);
+		(void)istio_map_put(d->arena, &names, name, &is_new);
 		if (!is_new)
-			decode_error(d, "IST0106", &r->head, field, "a second subset named \"%.80s\"", name);
+			istio_decode_error(d, "IST0106", &r->head, field, "a second subset named \"%.80s\"", name);
 	}
 }
 
@@ -187,5 +187,5 @@ static const struct istio_field destination_rule_rows[] = {
 	ROW(destination_rule, export_to, "exportTo", F_STRINGS),
 	ROW_REFUSED("workloadSelector", "every client of this node would get it: leave it to the clients' own sidecars"),
 };
-const struct istio_table table_destination_rule =
+const struct istio_table istio_table_destination_rule =
 	TABLE(destination_rule, "DestinationRule", destination_rule_rows, .check = check_destination_rule);

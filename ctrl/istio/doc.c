@@ -193,7 +193,7 @@ static const struct doc_node *scalar(struct reader *r)
 	struct doc_node *n = node_new(r, DOC_STRING);
 
 	n->n_text = (uint32_t)e->data.scalar.length;
-	n->text = arena_copy(r->arena, (const char *)e->data.scalar.value, n->n_text);
+	n->text = istio_arena_copy(r->arena, (const char *)e->data.scalar.value, n->n_text);
 	if (memchr(n->text, 0, n->n_text)) {
 		fail(r, e->start_mark, "HF0002", "a zero byte inside a text");
 		return n;
@@ -223,7 +223,7 @@ static const struct doc_node *as_key(struct reader *r, const struct doc_node *n)
 static void add_pair(struct reader *r, struct children *to, struct istio_map *seen, const struct doc_node *key, const struct doc_node *value, bool is_merge)
 {
 	bool is_new;
-	void **place = map_put(r->arena, seen, key->text, &is_new);
+	void **place = istio_map_put(r->arena, seen, key->text, &is_new);
 
 	if (is_new) {
 		*place = (void *)(uintptr_t)key; /* only compared and read */
@@ -304,12 +304,12 @@ static void remember(struct reader *r, const char *anchor, const struct doc_node
 	bool is_new;
 
 	if (anchor)
-		*map_put(r->arena, &r->anchors, anchor, &is_new) = (void *)(uintptr_t)n; /* read only */
+		*istio_map_put(r->arena, &r->anchors, anchor, &is_new) = (void *)(uintptr_t)n; /* read only */
 }
 
 static const char *anchor_of(struct reader *r, const yaml_char_t *anchor)
 {
-	return anchor ? arena_copy(r->arena, (const char *)anchor, strlen((const char *)anchor)) : NULL;
+	return anchor ? istio_arena_copy(r->arena, (const char *)anchor, strlen((const char *)anchor)) : NULL;
 }
 
 static void open_collection(struct reader *r, enum doc_type type, const yaml_char_t *anchor)
@@ -339,7 +339,7 @@ static void close_collection(struct reader *r)
 
 static void alias(struct reader *r)
 {
-	const struct doc_node *n = map_get(&r->anchors, (const char *)r->event.data.alias.anchor);
+	const struct doc_node *n = istio_map_get(&r->anchors, (const char *)r->event.data.alias.anchor);
 
 	if (!n) {
 		fail(r, r->event.start_mark, "HF0002", "an alias (*name) for which there is no anchor (&name) before it");
@@ -421,13 +421,13 @@ static void read_all(struct reader *r, struct owned_file *f, const char *text, s
 {
 	yaml_parser_set_input_string(&r->yaml, (const unsigned char *)text, n_text);
 	read_events(r);
-	f->file.name = arena_copy(&f->arena, r->name, strlen(r->name));
+	f->file.name = istio_arena_copy(&f->arena, r->name, strlen(r->name));
 	f->file.documents = r->documents.list;
 	f->file.n_documents = r->documents.n;
 	f->file.hash = XXH3_64bits(text, n_text);
 }
 
-struct doc_file *doc_read(const char *name, const char *text, size_t n_text, struct istio_pos at, struct istio_diags *diags)
+struct doc_file *istio_doc_read(const char *name, const char *text, size_t n_text, struct istio_pos at, struct istio_diags *diags)
 {
 	struct reader *r = calloc(1, sizeof(*r));
 	struct owned_file *f = calloc(1, sizeof(*f));
@@ -458,22 +458,22 @@ struct doc_file *doc_read(const char *name, const char *text, size_t n_text, str
 	struct doc_file *out = r->has_failed ? NULL : &f->file;
 	free(r);
 	if (!out)
-		doc_put_ref(&f->file);
+		istio_doc_put_ref(&f->file);
 	return out;
 }
 
-struct doc_file *doc_get_ref(struct doc_file *f)
+struct doc_file *istio_doc_get_ref(struct doc_file *f)
 {
 	((struct owned_file *)(void *)f)->n_refs++;
 	return f;
 }
 
-void doc_put_ref(struct doc_file *own_f)
+void istio_doc_put_ref(struct doc_file *own_f)
 {
 	struct owned_file *f = (struct owned_file *)(void *)own_f;
 
 	if (f && --f->n_refs == 0) {
-		arena_fini(&f->arena);
+		istio_arena_fini(&f->arena);
 		free(f);
 	}
 }
@@ -488,31 +488,31 @@ static const struct doc_node *find(const struct doc_node *map, const char *key, 
 	return NULL;
 }
 
-const struct doc_node *doc_find(const struct doc_node *map, const char *key)
+const struct doc_node *istio_doc_find(const struct doc_node *map, const char *key)
 {
 	return find(map, key, 1);
 }
 
-const struct doc_node *doc_find_key(const struct doc_node *map, const char *key)
+const struct doc_node *istio_doc_find_key(const struct doc_node *map, const char *key)
 {
 	return find(map, key, 0);
 }
 
-const char *doc_text(const struct doc_node *map, const char *key)
+const char *istio_doc_text(const struct doc_node *map, const char *key)
 {
-	const struct doc_node *n = doc_find(map, key);
+	const struct doc_node *n = istio_doc_find(map, key);
 
 	return n && n->type == DOC_STRING ? n->text : NULL;
 }
 
-struct istio_pos doc_at(const struct doc_node *map, const char *key)
+struct istio_pos istio_doc_at(const struct doc_node *map, const char *key)
 {
-	const struct doc_node *n = doc_find(map, key);
+	const struct doc_node *n = istio_doc_find(map, key);
 
 	return n ? n->at : map ? map->at : (struct istio_pos){0};
 }
 
-const char *doc_type_name(enum doc_type t)
+const char *istio_doc_type_name(enum doc_type t)
 {
 	static const char *const names[] = {[DOC_NULL] = "null", [DOC_BOOL] = "a boolean", [DOC_INT] = "an integer", [DOC_FLOAT] = "a number",
 					    [DOC_STRING] = "a string", [DOC_LIST] = "a list", [DOC_MAP] = "a map"};

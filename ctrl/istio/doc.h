@@ -41,16 +41,16 @@ struct doc_file {
 
 /* Reads a text. NULL after one error in diags when it is not YAML or passes a limit: nothing of such a text is used (it may be half of a file).
  * Duplicate keys are an error each, and the first one stays. text[n_text] is 0. at: line and column of the first byte (1:1; else for a text inside a text). */
-struct doc_file *doc_read(const char *name, const char *text, size_t n_text, struct istio_pos at, struct istio_diags *diags);
-struct doc_file *doc_get_ref(struct doc_file *f);
-void doc_put_ref(struct doc_file *own_f); /* NULL is fine */
+struct doc_file *istio_doc_read(const char *name, const char *text, size_t n_text, struct istio_pos at, struct istio_diags *diags);
+struct doc_file *istio_doc_get_ref(struct doc_file *f);
+void istio_doc_put_ref(struct doc_file *own_f); /* NULL is fine */
 
 /* The value of a key, or NULL; of a node that is not a map (or NULL): NULL. */
-const struct doc_node *doc_find(const struct doc_node *map, const char *key);
+const struct doc_node *istio_doc_find(const struct doc_node *map, const char *key);
 /* The key's own node. */
-const struct doc_node *doc_find_key(const struct doc_node *map, const char *key);
+const struct doc_node *istio_doc_find_key(const struct doc_node *map, const char *key);
 /* Text of a string value, or NULL. */
-const char *doc_text(const struct doc_node *map, const char *key);
+const char *istio_doc_text(const struct doc_node *map, const char *key);
 /* Where the value of a key stands, or the map itself when there is no such key. */
-struct istio_pos doc_at(const struct doc_node *map, const char *key);
-const char *doc_type_name(enum doc_type t); /* "a string" */
+struct istio_pos istio_doc_at(const struct doc_node *map, const char *key);
+const char *istio_doc_type_name(enum doc_type t); /* "a string" */

@@ -167,7 +167,8 @@ static void say_forward(struct explain *x, const Foil__Conf__Route *route)
 	fprintf(x->out, "    timeout %s\n", a->timeout_us ? seconds(a->timeout_us, text, sizeof(text)) : "none");
 	say_retry(x, a->retry);
 	for (size_t i = 0; i < a->n_mirrors; i++)
-		fprintf(x->out, "    mirrored to %s, %g %%\n", a->mirrors[i]->cluster, a->mirrors[i]->has_per_million ? a->mirrors[i]->per_million / 1e4 : 100.0);
+		fprintf(x->out, "    mirrored to %s, %g %%\n", a->mirrors[i]->cluster, a->mirrors[i]->has_per_million ? a->mirrors[i]->per_million / 1e4 :
+			100.0);
 	say_weighted(x, a->clusters, a->n_clusters);
 }
 

@@ -114,7 +114,8 @@ static bool header_matches(const Foil__Conf__HeaderMatch *m, const struct istio_
 	}
 	if (string_matches(m->value, value) != invert)
 		return true;
-	(void)snprintf(why, n_why, "header %s is \"%.200s\", wanted %s%s", m->name, value, invert ? "not " : "", wanted(m->value, want, sizeof(want))); /* cut */
+	(void)snprintf(why, n_why, "header %s is \"%.200s\", wanted %s%s", m->name, value, invert ? "not " : "", wanted(m->value, want, sizeof(want)));
+		/* cut */
 	return false;
 }
 

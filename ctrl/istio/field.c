@@ -38,7 +38,7 @@ static struct istio_pos place_of(const struct doc_node *node, const char *path)
 		} else if (n > 0 && n < sizeof(name)) {
 			memcpy(name, path, n);
 			name[n] = 0;
-			next = doc_find(node, name);
+			next = istio_doc_find(node, name);
 			path += n;
 		}
 		if (!next)
@@ -50,7 +50,8 @@ static struct istio_pos place_of(const struct doc_node *node, const char *path)
 }
 
 static void __attribute__((format(printf, 6, 0)))
-report_at(struct istio_decode *d, enum istio_severity severity, const char *code, const struct istio_head *object, const char *field, const char *fmt, va_list ap)
+report_at(struct istio_decode *d, enum istio_severity severity, const char *code, const struct istio_head *object, const char *field, const char *fmt,
+	  va_list ap)
 {
 	char text[512];
 	const struct doc_node *node = object ? object->node : NULL;
@@ -59,7 +60,7 @@ report_at(struct istio_decode *d, enum istio_severity severity, const char *code
 	report(d, severity, code, place_of(node, field), field, text);
 }
 
-void decode_error(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
+void istio_decode_error(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -68,7 +69,7 @@ void decode_error(struct istio_decode *d, const char *code, const struct istio_h
 	va_end(ap);
 }
 
-void decode_warning(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
+void istio_decode_warning(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -168,7 +169,7 @@ static void wrong_type(struct istio_decode *d, const struct doc_node *v, const c
 
 	if (v->text)
 		(void)snprintf(shown, sizeof(shown), " (%.40s)", v->text); /* cut */
-	(void)snprintf(text, sizeof(text), "must be %s, not %s%s%s", wanted, doc_type_name(v->type), shown,
+	(void)snprintf(text, sizeof(text), "must be %s, not %s%s%s", wanted, istio_doc_type_name(v->type), shown,
 		       v->type == DOC_BOOL && strcmp(wanted, "a string") == 0 ? "; put it in quotes" : "");
 	report(d, ISTIO_ERROR, "IST0106", v->at, "", text);
 }
@@ -279,7 +280,7 @@ static const char *unit_us(const char *s, double *us)
 	return NULL;
 }
 
-bool decode_duration(const char *text, int64_t *us)
+bool istio_decode_duration(const char *text, int64_t *us)
 {
 	const char *s = text;
 	bool negative = *s == '-';
@@ -323,7 +324,7 @@ static void set_duration(struct istio_decode *d, const struct istio_field *f, co
 
 	if (v->type != DOC_STRING) {
 		wrong_type(d, v, "a duration like \"1.5s\"");
-	} else if (!decode_duration(v->text, &us)) {
+	} else if (!istio_decode_duration(v->text, &us)) {
 		report(d, ISTIO_ERROR, "IST0106", v->at, "", "not a duration: write a number and a unit of ms, s, m or h, like \"1.5s\"");
 	} else if (us < 0 && f->min >= 0) {
 		report(d, ISTIO_ERROR, "IST0106", v->at, "", "a duration must not be negative");
@@ -458,7 +459,7 @@ static void set_objects(struct istio_decode *d, const struct istio_field *f, con
 	}
 	if (!is_map && !get_list(d, f, v))
 		return;
-	char *items = arena_alloc(d->arena, f->table->size * v->n_children);
+	char *items = istio_arena_alloc(d->arena, f->table->size * v->n_children);
 	for (uint32_t i = 0; i < v->n_children; i++) {
 		struct istio_head *item = (struct istio_head *)(void *)(items + f->table->size * i);
 		const struct doc_node *value = is_map ? v->children[2 * i + 1] : v->children[i];
@@ -521,7 +522,7 @@ static void set_field(struct istio_decode *d, const struct istio_field *f, const
 		set_string_map(d, f, v, to);
 		break;
 	case F_OBJECT:
-		*(void **)to = decode_object(d, f->table, v);
+		*(void **)to = istio_decode_object(d, f->table, v);
 		break;
 	case F_OBJECTS:
 	case F_OBJECT_MAP:
@@ -592,9 +593,9 @@ static void decode_fields(struct istio_decode *d, const struct istio_table *t, c
 		t->check(d, object);
 }
 
-void *decode_object(struct istio_decode *d, const struct istio_table *t, const struct doc_node *node)
+void *istio_decode_object(struct istio_decode *d, const struct istio_table *t, const struct doc_node *node)
 {
-	void *object = arena_alloc(d->arena, t->size);
+	void *object = istio_arena_alloc(d->arena, t->size);
 
 	decode_fields(d, t, node, object);
 	return object;

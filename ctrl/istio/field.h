@@ -109,13 +109,13 @@ struct istio_decode {
 };
 
 /* The object, zeroed where nothing is said; errors are counted in d and reported. node may be NULL (nothing said). */
-void *decode_object(struct istio_decode *d, const struct istio_table *t, const struct doc_node *node);
+void *istio_decode_object(struct istio_decode *d, const struct istio_table *t, const struct doc_node *node);
 /* At a field of an object: "" is the object itself, "ports[1].number" something below it. */
-void decode_error(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
+void istio_decode_error(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
-void decode_warning(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
+void istio_decode_warning(struct istio_decode *d, const char *code, const struct istio_head *object, const char *field, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 /* Go's duration syntax. False when it is none or overflows. */
-bool decode_duration(const char *text, int64_t *us);
+bool istio_decode_duration(const char *text, int64_t *us);
 
 #define FIELDS_OF(rows) .fields = (rows), .n_fields = sizeof(rows) / sizeof((rows)[0])

@@ -40,17 +40,18 @@ static void check_server(struct istio_decode *d, void *object)
 	struct gateway_server *s = object;
 
 	if (!s->port || !s->port->number.is_set)
-		decode_error(d, "IST0106", &s->head, "port", "a server needs a port with a number");
+		istio_decode_error(d, "IST0106", &s->head, "port", "a server needs a port with a number");
 	else if (!s->port->protocol)
-		decode_error(d, "IST0106", &s->head, "port.protocol", "a port needs a protocol: HTTP, HTTPS, HTTP2, GRPC, TCP or TLS");
+		istio_decode_error(d, "IST0106", &s->head, "port.protocol", "a port needs a protocol: HTTP, HTTPS, HTTP2, GRPC, TCP or TLS");
 	if (s->hosts.n == 0)
-		decode_error(d, "IST0106", &s->head, "hosts", "a server needs hosts; \"*\" is all of them");
+		istio_decode_error(d, "IST0106", &s->head, "hosts", "a server needs hosts; \"*\" is all of them");
 	if (s->bind && !istio_is_ip(s->bind))
-		decode_error(d, "IST0106", &s->head, "bind", "\"%.60s\" is not an IP address", s->bind);
+		istio_decode_error(d, "IST0106", &s->head, "bind", "\"%.60s\" is not an IP address", s->bind);
 	for (uint32_t i = 0; i < s->hosts.n; i++) {
 		const char *slash = strchr(s->hosts.list[i], '/');
 		if (!istio_is_host(slash ? slash + 1 : s->hosts.list[i], true))
-			decode_error(d, "IST0106", &s->head, "hosts", "\"%.80s\" is not a host: a DNS name, \"*.example.com\", \"*\" or one of these after \"namespace/\"",
+			istio_decode_error(d, "IST0106", &s->head, "hosts", "\"%.80s\" is not a host: a DNS name, \"*.example.com\", \"*\" or one of these "
+					   "after \"namespace/\"",
 				     s->hosts.list[i]);
 	}
 }
@@ -75,7 +76,7 @@ static void check_gateway(struct istio_decode *d, void *object)
 	struct gateway *g = object;
 
 	if (g->servers.n == 0)
-		decode_error(d, "IST0106", &g->head, "servers", "a Gateway needs at least one server");
+		istio_decode_error(d, "IST0106", &g->head, "servers", "a Gateway needs at least one server");
 }
 
-const struct istio_table table_gateway = TABLE(gateway, "Gateway", gateway_rows, .check = check_gateway);
+const struct istio_table istio_table_gateway = TABLE(gateway, "Gateway", gateway_rows, .check = check_gateway);

@@ -41,7 +41,7 @@ struct edge {
 
 static const char *server_field(const struct edge *e, const struct bound_server *b, const char *rest)
 {
-	return arena_printf(e->c->arena, "spec.servers[%u]%s%s", b->index, rest[0] ? "." : "", rest);
+	return istio_arena_printf(e->c->arena, "spec.servers[%u]%s%s", b->index, rest[0] ? "." : "", rest);
 }
 
 /* ---- which servers ---- */
@@ -62,9 +62,9 @@ static bool selects(const struct istio_string_map *selector, const struct istio_
 static bool family_of(struct edge *e, const struct bound_server *b, enum family *out)
 {
 	const struct gateway_server *s = b->server;
-	enum port_protocol p = registry_protocol_word(s->port->protocol, strlen(s->port->protocol));
+	enum port_protocol p = istio_registry_protocol_word(s->port->protocol, strlen(s->port->protocol));
 
-	if (registry_is_http(p)) {
+	if (istio_registry_is_http(p)) {
 		*out = FAMILY_HTTP;
 		return true;
 	}
@@ -75,18 +75,20 @@ static bool family_of(struct edge *e, const struct bound_server *b, enum family 
 	} else if (p == PROTO_TLS || p == PROTO_HTTPS) {
 		*out = FAMILY_TLS;
 		if (!s->tls) {
-			compile_report(e->c, ISTIO_ERROR, "IST0106", b->gateway, s->head.node->at, server_field(e, b, ""),
+			istio_compile_report(e->c, ISTIO_ERROR, "IST0106", b->gateway, s->head.node->at, server_field(e, b, ""),
 				       "a server of protocol %s needs tls: it is not served", s->port->protocol);
 			return false;
 		}
 		if (s->tls->mode.value == GATEWAY_TLS_PASSTHROUGH) /* also the mode that is not written */
 			return true;
 	} else {
-		compile_report(e->c, ISTIO_ERROR, "IST0106", b->gateway, doc_at(s->port->head.node, "protocol"), server_field(e, b, "port.protocol"),
-			       "the protocol \"%.40s\" is not one of HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TCP, TLS, MONGO: this server is not served", s->port->protocol);
+		istio_compile_report(e->c, ISTIO_ERROR, "IST0106", b->gateway, istio_doc_at(s->port->head.node, "protocol"), server_field(e, b,
+				"port.protocol"),
+			       "the protocol \"%.40s\" is not one of HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TCP, TLS, MONGO: this server is not served",
+				       s->port->protocol);
 		return false;
 	}
-	compile_report(e->c, ISTIO_ERROR, "HF0005", b->gateway, doc_at(s->tls->head.node, "mode"), server_field(e, b, "tls.mode"),
+	istio_compile_report(e->c, ISTIO_ERROR, "HF0005", b->gateway, istio_doc_at(s->tls->head.node, "mode"), server_field(e, b, "tls.mode"),
 		       "not supported: TLS is not ended here, only PASSTHROUGH; this server is not served, the others are");
 	return false;
 }
@@ -109,12 +111,12 @@ static void add_server(struct edge *e, const struct bound_server *b)
 	if (!family_of(e, b, &family))
 		return;
 	if (bind[0] && !has_address(e, bind)) {
-		compile_report(e->c, ISTIO_WARNING, "IST0104", b->gateway, doc_at(s->head.node, "bind"), server_field(e, b, "bind"),
+		istio_compile_report(e->c, ISTIO_WARNING, "IST0104", b->gateway, istio_doc_at(s->head.node, "bind"), server_field(e, b, "bind"),
 			       "%s is not an address that this node has for the gateway: the server is not served", bind);
 		return;
 	}
 	uint32_t port = (uint32_t)s->port->number.value;
-	void **place = map_put(e->c->arena, &e->ports, arena_printf(e->c->arena, "%s_%u", bind, port), &is_new);
+	void **place = istio_map_put(e->c->arena, &e->ports, istio_arena_printf(e->c->arena, "%s_%u", bind, port), &is_new);
 	if (is_new) {
 		struct gateway_port *fresh = ARENA_NEW(e->c->arena, struct gateway_port);
 		fresh->bind = bind;
@@ -124,7 +126,7 @@ static void add_server(struct edge *e, const struct bound_server *b)
 	}
 	struct gateway_port *p = *place;
 	if (p->family != family) {
-		compile_report(e->c, ISTIO_WARNING, "IST0145", b->gateway, s->port->head.node->at, server_field(e, b, "port"),
+		istio_compile_report(e->c, ISTIO_WARNING, "IST0145", b->gateway, s->port->head.node->at, server_field(e, b, "port"),
 			       "port %u is already served with another protocol by %s: this server is not served", port, p->servers.list[0].gateway->id);
 		return;
 	}
@@ -140,7 +142,7 @@ static void collect(struct edge *e)
 		const struct gateway *g = r->spec;
 		if (!selects(&g->selector, e->at))
 			continue;
-		const char *name = arena_printf(e->c->arena, "%s/%s", r->namespace, r->name);
+		const char *name = istio_arena_printf(e->c->arena, "%s/%s", r->namespace, r->name);
 		for (uint32_t j = 0; j < g->servers.n; j++)
 			add_server(e, &(struct bound_server){r, ISTIO_ITEM(g->servers, struct gateway_server, j), name, j});
 	}
@@ -154,12 +156,12 @@ static const char *host_for(struct edge *e, const struct bound_server *b, const 
 	const char *slash = strchr(host, '/');
 
 	if (!slash)
-		return arena_lower(e->c->arena, host);
+		return istio_arena_lower(e->c->arena, host);
 	size_t n = (size_t)(slash - host);
-	const char *wanted = n == 1 && host[0] == '.' ? b->gateway->namespace : arena_copy(e->c->arena, host, n);
+	const char *wanted = n == 1 && host[0] == '.' ? b->gateway->namespace : istio_arena_copy(e->c->arena, host, n);
 	if (strcmp(wanted, "*") != 0 && strcmp(wanted, namespace) != 0)
 		return NULL;
-	return arena_lower(e->c->arena, slash + 1);
+	return istio_arena_lower(e->c->arena, slash + 1);
 }
 
 struct hosts {
@@ -183,10 +185,10 @@ static struct hosts intersect(struct edge *e, const struct bound_server *b, cons
 	for (uint32_t i = 0; i < b->server->hosts.n; i++) {
 		const char *mine = host_for(e, b, b->server->hosts.list[i], v->source->namespace);
 		for (uint32_t j = 0; mine && j < v->spec->hosts.n; j++) {
-			const char *theirs = compile_fqdn(e->c, v->spec->hosts.list[j], v->source->namespace);
-			if (compile_host_has_subset(theirs, mine))
+			const char *theirs = istio_compile_fqdn(e->c, v->spec->hosts.list[j], v->source->namespace);
+			if (istio_compile_host_has_subset(theirs, mine))
 				add_host(e->c, &out, mine);
-			else if (compile_host_has_subset(mine, theirs))
+			else if (istio_compile_host_has_subset(mine, theirs))
 				add_host(e->c, &out, theirs);
 		}
 	}
@@ -212,7 +214,7 @@ struct http_build {
 static struct vhost_build *vhost_of(struct http_build *h, const char *host)
 {
 	bool is_new;
-	void **place = map_put(h->e->c->arena, &h->vhosts, host, &is_new);
+	void **place = istio_map_put(h->e->c->arena, &h->vhosts, host, &is_new);
 
 	if (is_new) {
 		struct vhost_build *v = ARENA_NEW(h->e->c->arena, struct vhost_build);
@@ -229,7 +231,7 @@ static struct route_scope scope_of(const struct edge *e, const struct bound_serv
 
 static bool is_visible(const struct edge *e, const struct vs *v)
 {
-	return compile_is_exported(&v->spec->export_to, &e->c->model->mesh->virtual_service_export_to, v->source->namespace, e->c->root_namespace);
+	return istio_compile_is_exported(&v->spec->export_to, &e->c->model->mesh->virtual_service_export_to, v->source->namespace, e->c->root_namespace);
 }
 
 static void bind_one(struct http_build *h, const struct bound_server *b, const struct vs *v)
@@ -241,7 +243,7 @@ static void bind_one(struct http_build *h, const struct bound_server *b, const s
 
 	if (hosts.n == 0 || v->n_http == 0)
 		return;
-	routes_of_http(c, v, &scope, &routes);
+	istio_routes_of_http(c, v, &scope, &routes);
 	for (uint32_t i = 0; i < hosts.n && routes.n; i++) {
 		struct vhost_build *host = vhost_of(h, hosts.list[i]);
 		if (host->last == v && host->last_gateway == b->gateway_name)
@@ -259,13 +261,13 @@ static void redirect_hosts(struct http_build *h, const struct bound_server *b)
 		return;
 	for (uint32_t i = 0; i < b->server->hosts.n; i++) {
 		const char *slash = strchr(b->server->hosts.list[i], '/');
-		vhost_of(h, arena_lower(h->e->c->arena, slash ? slash + 1 : b->server->hosts.list[i]))->require_tls = true;
+		vhost_of(h, istio_arena_lower(h->e->c->arena, slash ? slash + 1 : b->server->hosts.list[i]))->require_tls = true;
 	}
 }
 
 static void bind_server(struct http_build *h, const struct bound_server *b)
 {
-	const struct vs_list *list = map_get(&h->e->c->vs_by_gateway, b->gateway_name);
+	const struct vs_list *list = istio_map_get(&h->e->c->vs_by_gateway, b->gateway_name);
 	bool to_https = b->server->tls && b->server->tls->https_redirect.is_true;
 
 	for (uint32_t i = 0; list && i < list->n; i++) {
@@ -286,14 +288,14 @@ static void catch_alls_last(struct compile *c, struct route_list *routes)
 
 	for (int last = 0; last < 2; last++)
 		for (uint32_t i = 0; i < routes->n; i++)
-			if (route_is_catch_all(routes->list[i]) == (last == 1))
+			if (istio_route_is_catch_all(routes->list[i]) == (last == 1))
 				ARENA_PUSH(c->arena, &sorted, routes->list[i]);
 	*routes = sorted;
 }
 
 static Foil__Conf__VirtualHost *vhost_message(struct http_build *h, struct vhost_build *from)
 {
-	Foil__Conf__VirtualHost *v = compile_vhost(h->e->c, from->host, h->port->port, 1);
+	Foil__Conf__VirtualHost *v = istio_compile_vhost(h->e->c, from->host, h->port->port, 1);
 
 	catch_alls_last(h->e->c, &from->routes);
 	v->domains[v->n_domains++] = word(from->host);
@@ -314,7 +316,7 @@ static const char *routes_name(const struct edge *e, const struct gateway_port *
 {
 	const char *where = p->bind[0] ? p->bind : e->index && e->at && e->at->n_addresses ? e->at->addresses[0] : "";
 
-	return arena_printf(e->c->arena, "http.%u%s%s", p->port, where[0] ? "." : "", where);
+	return istio_arena_printf(e->c->arena, "http.%u%s%s", p->port, where[0] ? "." : "", where);
 }
 
 static void http_port(struct edge *e, struct gateway_port *p, Foil__Conf__FilterChain **chain)
@@ -329,28 +331,28 @@ static void http_port(struct edge *e, struct gateway_port *p, Foil__Conf__Filter
 	for (uint32_t i = 0; i < h.vhosts.n; i++)
 		list[i] = vhost_message(&h, h.vhosts.entries[i].value);
 	if (h.vhosts.n == 0) { /* GW-4: 404 */
-		list[0] = compile_vhost(e->c, "blackhole", p->port, 1);
+		list[0] = istio_compile_vhost(e->c, "blackhole", p->port, 1);
 		list[0]->domains[list[0]->n_domains++] = word("*");
 	}
 	qsort(list, n, sizeof(list[0]), by_vhost_name);
-	compile_route_config(e->c, name, list, n);
-	*chain = compile_chain(e->c, name, p->servers.list[0].gateway, p->servers.list[0].server->head.node->at);
+	istio_compile_route_config(e->c, name, list, n);
+	*chain = istio_compile_chain(e->c, name, p->servers.list[0].gateway, p->servers.list[0].server->head.node->at);
 	(*chain)->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
-	(*chain)->http = compile_hcm(e->c, name, true);
+	(*chain)->http = istio_compile_hcm(e->c, name, true);
 }
 
 /* ---- tcp and tls ---- */
 
 static Foil__Conf__TcpProxy *tcp_of_server(struct edge *e, const struct gateway_port *p, const struct bound_server *b)
 {
-	const struct vs_list *list = map_get(&e->c->vs_by_gateway, b->gateway_name);
+	const struct vs_list *list = istio_map_get(&e->c->vs_by_gateway, b->gateway_name);
 	struct route_scope scope = scope_of(e, b, p->port);
 
 	for (uint32_t i = 0; list && i < list->n; i++) {
 		const struct vs *v = list->list[i];
 		if (v->spec->tcp.n == 0 || !is_visible(e, v) || intersect(e, b, v).n == 0)
 			continue;
-		Foil__Conf__TcpProxy *t = routes_of_tcp(e->c, v, &scope, NULL);
+		Foil__Conf__TcpProxy *t = istio_routes_of_tcp(e->c, v, &scope, NULL);
 		if (t)
 			return t;
 	}
@@ -369,13 +371,15 @@ static void tcp_port(struct edge *e, const struct gateway_port *p, struct chains
 		Foil__Conf__TcpProxy *t = tcp_of_server(e, p, b);
 		if (!t)
 			continue;
-		Foil__Conf__FilterChain *chain = compile_chain(e->c, arena_printf(e->c->arena, "tcp.%u", p->port), b->gateway, b->server->head.node->at);
+		Foil__Conf__FilterChain *chain = istio_compile_chain(e->c, istio_arena_printf(e->c->arena, "tcp.%u", p->port), b->gateway,
+								     b->server->head.node->at);
 		chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
 		chain->tcp = t;
 		ARENA_PUSH(e->c->arena, out, chain);
 	}
 	if (out->n == 0)
-		compile_report(e->c, ISTIO_WARNING, "HF0015", p->servers.list[0].gateway, p->servers.list[0].server->head.node->at, server_field(e, &p->servers.list[0], ""),
+		istio_compile_report(e->c, ISTIO_WARNING, "HF0015", p->servers.list[0].gateway, p->servers.list[0].server->head.node->at, server_field(e,
+				&p->servers.list[0], ""),
 			       "no tcp rule of a VirtualService goes with it: connections to port %u are refused", p->port);
 }
 
@@ -389,21 +393,21 @@ static void tls_rule(struct edge *e, const struct gateway_port *p, const struct 
 
 	for (uint32_t i = 0; i < r->match.n; i++) {
 		const struct l4_match *m = ISTIO_ITEM(r->match, struct l4_match, i);
-		for (uint32_t j = 0; routes_l4_matches(e->c, v, m, &scope, NULL) && j < m->sni_hosts.n; j++) {
-			const char *name = arena_lower(e->c->arena, m->sni_hosts.list[j]);
+		for (uint32_t j = 0; istio_routes_l4_matches(e->c, v, m, &scope, NULL) && j < m->sni_hosts.n; j++) {
+			const char *name = istio_arena_lower(e->c->arena, m->sni_hosts.list[j]);
 			bool is_new;
-			(void)map_put(e->c->arena, taken, name, &is_new);
+			(void)istio_map_put(e->c->arena, taken, name, &is_new);
 			if (is_new)
 				ARENA_PUSH(e->c->arena, &names, name);
 		}
 	}
 	if (names.n == 0)
 		return;
-	Foil__Conf__FilterChain *chain = compile_chain(e->c, names.list[0], v->source, r->head.node->at);
+	Foil__Conf__FilterChain *chain = istio_compile_chain(e->c, names.list[0], v->source, r->head.node->at);
 	chain->server_names = (char **)names.list; /* packed only */
 	chain->n_server_names = names.n == 1 && strcmp(names.list[0], "*") == 0 ? 0 : names.n;
 	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
-	chain->tcp = routes_of_tls(e->c, v, r, &scope, index);
+	chain->tcp = istio_routes_of_tls(e->c, v, r, &scope, index);
 	chain->has_is_tls_passthrough = chain->is_tls_passthrough = true;
 	ARENA_PUSH(e->c->arena, out, chain);
 }
@@ -414,7 +418,7 @@ static void tls_port(struct edge *e, const struct gateway_port *p, struct chains
 
 	for (uint32_t i = 0; i < p->servers.n; i++) {
 		const struct bound_server *b = &p->servers.list[i];
-		const struct vs_list *list = map_get(&e->c->vs_by_gateway, b->gateway_name);
+		const struct vs_list *list = istio_map_get(&e->c->vs_by_gateway, b->gateway_name);
 		for (uint32_t j = 0; list && j < list->n; j++) {
 			const struct vs *v = list->list[j];
 			if (!is_visible(e, v) || intersect(e, b, v).n == 0)
@@ -424,7 +428,8 @@ static void tls_port(struct edge *e, const struct gateway_port *p, struct chains
 		}
 	}
 	if (out->n == 0)
-		compile_report(e->c, ISTIO_WARNING, "HF0015", p->servers.list[0].gateway, p->servers.list[0].server->head.node->at, server_field(e, &p->servers.list[0], ""),
+		istio_compile_report(e->c, ISTIO_WARNING, "HF0015", p->servers.list[0].gateway, p->servers.list[0].server->head.node->at, server_field(e,
+				&p->servers.list[0], ""),
 			       "no tls rule of a VirtualService goes with it: connections to port %u are refused", p->port);
 }
 
@@ -450,7 +455,8 @@ static void port_compile(struct edge *e, struct gateway_port *p)
 	if (chains.n == 0)
 		return;
 	if (chains.n > CHAINS_MAX) {
-		compile_report(e->c, ISTIO_ERROR, "HF0016", first->gateway, first->server->head.node->at, "", "more than %d TLS rules on port %u: the rest is left out",
+		istio_compile_report(e->c, ISTIO_ERROR, "HF0016", first->gateway, first->server->head.node->at, "",
+				     "more than %d TLS rules on port %u: the rest is left out",
 			       CHAINS_MAX, p->port);
 		chains.n = CHAINS_MAX;
 	}
@@ -459,7 +465,7 @@ static void port_compile(struct edge *e, struct gateway_port *p)
 		n = 1;
 	}
 	for (size_t i = 0; i < n; i++)
-		compile_listener(e->c, first->gateway, first->server->head.node->at, addresses[i], p->port, FOIL__CONF__DIRECTION__DIRECTION_GATEWAY,
+		istio_compile_listener(e->c, first->gateway, first->server->head.node->at, addresses[i], p->port, FOIL__CONF__DIRECTION__DIRECTION_GATEWAY,
 				 chains.list, chains.n);
 }
 
@@ -476,7 +482,7 @@ static void edge_compile(struct compile *c, const struct istio_gateway_address *
 		}
 }
 
-void gateways_compile(struct compile *c)
+void istio_gateways_compile(struct compile *c)
 {
 	if (c->node->is_any)
 		edge_compile(c, NULL, 0);

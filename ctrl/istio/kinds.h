@@ -33,7 +33,8 @@ struct object_port { /* of Gateway servers and ServiceEntries */
 	const char *protocol, *name;
 };
 
-extern const struct istio_table table_string_match, table_destination, table_port_selector, table_percent, table_workload_selector;
+extern const struct istio_table istio_table_string_match, istio_table_destination, istio_table_port_selector, istio_table_percent,
+	istio_table_workload_selector;
 
 /* ---- Gateway ---- */
 
@@ -430,9 +431,11 @@ struct istio_kind_row {
 
 extern const struct istio_kind_row istio_kinds[];
 extern const uint32_t istio_n_kinds;
-extern const struct istio_table table_gateway, table_virtual_service, table_destination_rule, table_service_entry, table_workload_entry, table_sidecar,
-	table_k8s_service, table_k8s_endpoints, table_k8s_endpoint_slice, table_k8s_pod, table_k8s_open, table_k8s_config_map, table_mesh_config,
-	table_retries, table_tcp_keepalive;
+extern const struct istio_table istio_table_gateway, istio_table_virtual_service, istio_table_destination_rule, istio_table_service_entry,
+	istio_table_workload_entry, istio_table_sidecar,
+	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
+		istio_table_k8s_config_map, istio_table_mesh_config,
+	istio_table_retries, istio_table_tcp_keepalive;
 
 /* The checks of a MeshConfig, which is used even when it has errors: what is wrong is taken out. */
 void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m);

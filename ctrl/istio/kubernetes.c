@@ -16,7 +16,7 @@ static void check_service_port(struct istio_decode *d, void *object)
 	struct k8s_service_port *p = object;
 
 	if (!p->port.is_set)
-		decode_error(d, "IST0106", &p->head, "port", "a port needs a number");
+		istio_decode_error(d, "IST0106", &p->head, "port", "a port needs a number");
 }
 
 static const struct istio_table table_service_port = TABLE(k8s_service_port, "ServicePort", service_port_rows, .is_open = true, .check = check_service_port);
@@ -44,7 +44,7 @@ static const struct istio_field service_rows[] = {
 	ROW(k8s_service, spec, "spec", F_OBJECT, .table = &table_service_spec),
 	ROW(k8s_service, status, "status", F_OBJECT, .table = &table_service_status),
 };
-const struct istio_table table_k8s_service = TABLE(k8s_service, "Service", service_rows, .is_open = true);
+const struct istio_table istio_table_k8s_service = TABLE(k8s_service, "Service", service_rows, .is_open = true);
 
 /* ---- Endpoints and EndpointSlice ---- */
 
@@ -83,7 +83,7 @@ static const struct istio_field slice_rows[] = {
 	ROW(k8s_endpoint_slice, endpoints, "endpoints", F_OBJECTS, .table = &table_slice_endpoint, .min = 0, .max = 100000),
 	ROW(k8s_endpoint_slice, ports, "ports", F_OBJECTS, .table = &table_endpoint_port, .min = 0, .max = 20000),
 };
-const struct istio_table table_k8s_endpoint_slice = TABLE(k8s_endpoint_slice, "EndpointSlice", slice_rows, .is_open = true);
+const struct istio_table istio_table_k8s_endpoint_slice = TABLE(k8s_endpoint_slice, "EndpointSlice", slice_rows, .is_open = true);
 
 static const struct istio_field endpoint_address_rows[] = {
 	ROW(k8s_endpoint_address, ip, "ip", F_STRING),
@@ -100,7 +100,7 @@ static const struct istio_field endpoint_subset_rows[] = {
 static const struct istio_table table_endpoint_subset = TABLE(k8s_endpoint_subset, "EndpointSubset", endpoint_subset_rows, .is_open = true);
 
 static const struct istio_field endpoints_rows[] = {ROW(k8s_endpoints, subsets, "subsets", F_OBJECTS, .table = &table_endpoint_subset)};
-const struct istio_table table_k8s_endpoints = TABLE(k8s_endpoints, "Endpoints", endpoints_rows, .is_open = true);
+const struct istio_table istio_table_k8s_endpoints = TABLE(k8s_endpoints, "Endpoints", endpoints_rows, .is_open = true);
 
 /* ---- Pod ---- */
 
@@ -129,10 +129,10 @@ static const struct istio_field pod_rows[] = {
 	ROW(k8s_pod, spec, "spec", F_OBJECT, .table = &table_pod_spec),
 	ROW(k8s_pod, status, "status", F_OBJECT, .table = &table_pod_status),
 };
-const struct istio_table table_k8s_pod = TABLE(k8s_pod, "Pod", pod_rows, .is_open = true);
+const struct istio_table istio_table_k8s_pod = TABLE(k8s_pod, "Pod", pod_rows, .is_open = true);
 
 /* ---- kinds of which only the metadata is read, and ConfigMap ---- */
 
-const struct istio_table table_k8s_open = {.what = "resource", .size = sizeof(struct k8s_node), .is_open = true};
+const struct istio_table istio_table_k8s_open = {.what = "resource", .size = sizeof(struct k8s_node), .is_open = true};
 static const struct istio_field config_map_rows[] = {ROW(k8s_config_map, data, "data", F_STRING_MAP, .is_free_text = true)};
-const struct istio_table table_k8s_config_map = TABLE(k8s_config_map, "ConfigMap", config_map_rows, .is_open = true);
+const struct istio_table istio_table_k8s_config_map = TABLE(k8s_config_map, "ConfigMap", config_map_rows, .is_open = true);

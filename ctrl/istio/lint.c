@@ -19,7 +19,7 @@ static const char *path_only(struct compile *c, const struct http_match *m)
 	if (!m->uri || m->scheme || m->method || m->authority || m->headers.n || m->without_headers.n || m->query_params.n || m->port.is_set ||
 	    m->source_labels.n || m->gateways.n || m->source_namespace)
 		return NULL;
-	return arena_printf(c->arena, "%c%c%s", m->ignore_uri_case.is_true ? 'i' : 'c', m->uri->exact ? 'e' : m->uri->prefix ? 'p' : 'r',
+	return istio_arena_printf(c->arena, "%c%c%s", m->ignore_uri_case.is_true ? 'i' : 'c', m->uri->exact ? 'e' : m->uri->prefix ? 'p' : 'r',
 			    m->uri->exact ? m->uri->exact : m->uri->prefix ? m->uri->prefix : m->uri->regex ? m->uri->regex : "");
 }
 
@@ -28,7 +28,8 @@ static void lint_rule(struct compile *c, const struct vs *v, uint32_t i, struct 
 	const struct http_route *r = v->http[i];
 
 	if (*all) {
-		compile_report(c, ISTIO_WARNING, "IST0130", v->http_source[i], r->head.node->at, arena_printf(c->arena, "spec.http[%u]", v->http_index[i]),
+		istio_compile_report(c, ISTIO_WARNING, "IST0130", v->http_source[i], r->head.node->at, istio_arena_printf(c->arena, "spec.http[%u]",
+				v->http_index[i]),
 			       "never reached: the rule in line %u matches every request", (*all)->head.node->at.line);
 		return;
 	}
@@ -39,10 +40,11 @@ static void lint_rule(struct compile *c, const struct vs *v, uint32_t i, struct 
 		const char *key = path_only(c, m);
 		bool is_new = true;
 		if (key)
-			(void)map_put(c->arena, seen, key, &is_new);
+			(void)istio_map_put(c->arena, seen, key, &is_new);
 		if (!is_new)
-			compile_report(c, ISTIO_WARNING, "IST0131", v->http_source[i], m->head.node->at,
-				       arena_printf(c->arena, "spec.http[%u].match[%u]", v->http_index[i], j), "never matches: an earlier rule has the same match");
+			istio_compile_report(c, ISTIO_WARNING, "IST0131", v->http_source[i], m->head.node->at,
+				       istio_arena_printf(c->arena, "spec.http[%u].match[%u]", v->http_index[i], j),
+					       "never matches: an earlier rule has the same match");
 		if (has_no_condition(m))
 			*all = r;
 	}
@@ -67,12 +69,12 @@ static bool gateway_has_host(struct compile *c, const struct resource *gateway, 
 		const struct gateway_server *s = ISTIO_ITEM(g->servers, struct gateway_server, i);
 		for (uint32_t j = 0; j < s->hosts.n; j++) {
 			const char *slash = strchr(s->hosts.list[j], '/');
-			const char *mine = arena_lower(c->arena, slash ? slash + 1 : s->hosts.list[j]);
+			const char *mine = istio_arena_lower(c->arena, slash ? slash + 1 : s->hosts.list[j]);
 			size_t n = slash ? (size_t)(slash - s->hosts.list[j]) : 0;
 			const char *in = !slash || (n == 1 && s->hosts.list[j][0] == '*') ? namespace
 					 : n == 1 && s->hosts.list[j][0] == '.'	       ? gateway->namespace
-										       : arena_copy(c->arena, s->hosts.list[j], n);
-			if (strcmp(in, namespace) == 0 && (compile_host_has_subset(mine, host) || compile_host_has_subset(host, mine)))
+										       : istio_arena_copy(c->arena, s->hosts.list[j], n);
+			if (strcmp(in, namespace) == 0 && (istio_compile_host_has_subset(mine, host) || istio_compile_host_has_subset(host, mine)))
 				return true;
 		}
 	}
@@ -81,18 +83,19 @@ static bool gateway_has_host(struct compile *c, const struct resource *gateway, 
 
 static void lint_gateway(struct compile *c, const struct vs *v, const char *name, uint32_t index)
 {
-	const char *field = arena_printf(c->arena, "spec.gateways[%u]", index);
-	const char *full = strchr(name, '/') ? name : arena_printf(c->arena, "%s/%s", v->source->namespace, name);
-	const struct resource *gateway = map_get(&c->model->by_id, arena_printf(c->arena, "Gateway/%s", full));
-	struct istio_pos at = doc_at(v->spec->head.node, "gateways");
+	const char *field = istio_arena_printf(c->arena, "spec.gateways[%u]", index);
+	const char *full = strchr(name, '/') ? name : istio_arena_printf(c->arena, "%s/%s", v->source->namespace, name);
+	const struct resource *gateway = istio_map_get(&c->model->by_id, istio_arena_printf(c->arena, "Gateway/%s", full));
+	struct istio_pos at = istio_doc_at(v->spec->head.node, "gateways");
 
 	if (!gateway) {
-		compile_report(c, ISTIO_WARNING, "IST0101", v->source, at, field, "there is no Gateway %s: no request comes to these rules by it", full);
+		istio_compile_report(c, ISTIO_WARNING, "IST0101", v->source, at, field, "there is no Gateway %s: no request comes to these rules by it", full);
 		return;
 	}
 	for (uint32_t i = 0; i < v->spec->hosts.n; i++)
-		if (!gateway_has_host(c, gateway, compile_fqdn(c, v->spec->hosts.list[i], v->source->namespace), v->source->namespace))
-			compile_report(c, ISTIO_WARNING, "IST0132", v->source, doc_at(v->spec->head.node, "hosts"), arena_printf(c->arena, "spec.hosts[%u]", i),
+		if (!gateway_has_host(c, gateway, istio_compile_fqdn(c, v->spec->hosts.list[i], v->source->namespace), v->source->namespace))
+			istio_compile_report(c, ISTIO_WARNING, "IST0132", v->source, istio_doc_at(v->spec->head.node, "hosts"), istio_arena_printf(c->arena,
+					"spec.hosts[%u]", i),
 				       "no server of Gateway %s has the host %s", full, v->spec->hosts.list[i]);
 }
 
@@ -106,9 +109,10 @@ static void lint_header_names(struct compile *c, const struct vs *v)
 			for (uint32_t k = 0; k < m->headers.n; k++)
 				for (int l = 0; l < 4; l++)
 					if (strcmp(ISTIO_ITEM(m->headers, struct string_match, k)->head.name, names[l]) == 0)
-						compile_report(c, ISTIO_WARNING, "HF0007", v->http_source[i], m->head.node->at,
-							       arena_printf(c->arena, "spec.http[%u].match[%u].headers", v->http_index[i], j),
-							       "matches a header named \"%s\"; to match the request's own %s, write %s beside headers", names[l], names[l],
+						istio_compile_report(c, ISTIO_WARNING, "HF0007", v->http_source[i], m->head.node->at,
+							       istio_arena_printf(c->arena, "spec.http[%u].match[%u].headers", v->http_index[i], j),
+							       "matches a header named \"%s\"; to match the request's own %s, write %s beside headers",
+								       names[l], names[l],
 							       names[l]);
 		}
 }
@@ -121,14 +125,14 @@ static void lint_rule_hosts(struct compile *c)
 
 	for (uint32_t i = 0; i < list->n; i++) {
 		const struct destination_rule *rule = list->list[i]->spec;
-		const char *host = compile_fqdn(c, rule->host, list->list[i]->namespace);
-		if (host[0] != '*' && !registry_find(c, host))
-			compile_report(c, ISTIO_WARNING, "IST0101", list->list[i], doc_at(rule->head.node, "host"), "spec.host",
+		const char *host = istio_compile_fqdn(c, rule->host, list->list[i]->namespace);
+		if (host[0] != '*' && !istio_registry_find(c, host))
+			istio_compile_report(c, ISTIO_WARNING, "IST0101", list->list[i], istio_doc_at(rule->head.node, "host"), "spec.host",
 				       "no Service or ServiceEntry has the host %s: the rule applies to nothing", host);
 	}
 }
 
-void lint_model(struct compile *c)
+void istio_lint_model(struct compile *c)
 {
 	for (uint32_t i = 0; i < c->virtual_services.n; i++) {
 		const struct vs *v = c->virtual_services.list[i];

@@ -32,7 +32,7 @@ static int parse_address(const char *text, size_t n, unsigned char bytes[16])
 	return inet_pton(AF_INET6, copy, bytes) == 1 ? 16 : 0;
 }
 
-bool compile_cidr_has(const char *cidr, const char *address)
+bool istio_compile_cidr_has(const char *cidr, const char *address)
 {
 	unsigned char net[16], one[16];
 	size_t n_net = strcspn(cidr, "/");
@@ -51,23 +51,25 @@ bool compile_cidr_has(const char *cidr, const char *address)
 
 /* ---- listeners ---- */
 
-void compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port, Foil__Conf__Direction direction,
+void istio_compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+			    Foil__Conf__Direction direction,
 		      Foil__Conf__FilterChain **chains, size_t n_chains)
 {
-	const char *name = arena_printf(c->arena, "%s_%u", address, port);
+	const char *name = istio_arena_printf(c->arena, "%s_%u", address, port);
 	Foil__Conf__Listener l = FOIL__CONF__LISTENER__INIT;
 	bool is_new;
-	void **place = map_put(c->arena, &c->listener_keys, name, &is_new);
+	void **place = istio_map_put(c->arena, &c->listener_keys, name, &is_new);
 
 	if (!is_new) {
 		const struct resource *first = *place;
 		if (first != r)
-			compile_report(c, ISTIO_WARNING, "IST0145", r, at, "", "%s port %u is already that of %s: this one is not served", address, port, first->id);
+			istio_compile_report(c, ISTIO_WARNING, "IST0145", r, at, "", "%s port %u is already that of %s: this one is not served", address,
+					     port, first->id);
 		return;
 	}
 	*place = (void *)(uintptr_t)r; /* only read */
 	if (c->listener_keys.n > LISTENERS_MAX) {
-		compile_report(c, ISTIO_ERROR, "HF0016", r, at, "", "more than %d listeners: %s port %u is not served", LISTENERS_MAX, address, port);
+		istio_compile_report(c, ISTIO_ERROR, "HF0016", r, at, "", "more than %d listeners: %s port %u is not served", LISTENERS_MAX, address, port);
 		return;
 	}
 	l.name = word(name);
@@ -77,17 +79,17 @@ void compile_listener(struct compile *c, const struct resource *r, struct istio_
 	l.direction = direction;
 	l.filter_chains = chains;
 	l.n_filter_chains = n_chains;
-	l.source = compile_source(c, r, at);
-	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER, name, &l.base);
+	l.source = istio_compile_source(c, r, at);
+	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER, name, &l.base);
 }
 
-Foil__Conf__FilterChain *compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at)
+Foil__Conf__FilterChain *istio_compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at)
 {
 	Foil__Conf__FilterChain *f = ARENA_NEW(c->arena, Foil__Conf__FilterChain);
 
 	foil__conf__filter_chain__init(f);
 	f->name = word(name);
-	f->source = compile_source(c, r, at);
+	f->source = istio_compile_source(c, r, at);
 	return f;
 }
 
@@ -124,12 +126,12 @@ static void hcm_headers(Foil__Conf__HttpConnectionManager *m, const struct proxy
 
 static bool accepts_http10(const struct proxy_config *p)
 {
-	const char *value = p ? compile_label(&p->environment, "ISTIO_META_HTTP10") : NULL;
+	const char *value = p ? istio_compile_label(&p->environment, "ISTIO_META_HTTP10") : NULL;
 
 	return value && (strcmp(value, "1") == 0 || strcmp(value, "true") == 0);
 }
 
-Foil__Conf__HttpConnectionManager *compile_hcm(struct compile *c, const char *routes, bool is_gateway)
+Foil__Conf__HttpConnectionManager *istio_compile_hcm(struct compile *c, const char *routes, bool is_gateway)
 {
 	const struct mesh_config *mesh = c->model->mesh;
 	const struct proxy_config *proxy = mesh->proxy;
@@ -157,19 +159,19 @@ Foil__Conf__HttpConnectionManager *compile_hcm(struct compile *c, const char *ro
 	return m;
 }
 
-Foil__Conf__VirtualHost *compile_vhost(struct compile *c, const char *host, uint32_t port, uint32_t n_domains)
+Foil__Conf__VirtualHost *istio_compile_vhost(struct compile *c, const char *host, uint32_t port, uint32_t n_domains)
 {
 	Foil__Conf__VirtualHost *v = ARENA_NEW(c->arena, Foil__Conf__VirtualHost);
 
 	foil__conf__virtual_host__init(v);
-	v->name = arena_printf(c->arena, "%s:%u", host, port);
+	v->name = istio_arena_printf(c->arena, "%s:%u", host, port);
 	v->domains = ARENA_ARRAY(c->arena, char *, n_domains);
 	v->has_include_attempt_count = true;
 	v->include_attempt_count = 1;
 	return v;
 }
 
-void compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n)
+void istio_compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n)
 {
 	Foil__Conf__RouteConfig rc = FOIL__CONF__ROUTE_CONFIG__INIT;
 	size_t n_bytes = strlen(name) + TABLE_ROOM_BYTES, n_fit = 0;
@@ -182,10 +184,11 @@ void compile_route_config(struct compile *c, const char *name, Foil__Conf__Virtu
 	}
 	if (n_fit < n)
 		istio_diags_add(c->diags, ISTIO_ERROR, "HF0016", "", (struct istio_pos){0}, name, "",
-				"the route table is larger than 8 MiB: the last %zu of its %zu virtual hosts, from %s on, are left out; give some hosts another port",
+				"the route table is larger than 8 MiB: the last %zu of its %zu virtual hosts, from %s on, are left out; give some hosts "
+					"another port",
 				n - n_fit, n, vhosts[n_fit]->name);
 	rc.name = word(name);
 	rc.virtual_hosts = vhosts;
 	rc.n_virtual_hosts = n_fit;
-	compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, name, &rc.base);
+	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, name, &rc.base);
 }

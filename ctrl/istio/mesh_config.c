@@ -89,7 +89,7 @@ static const struct istio_field mesh_rows[] = {
 	ROW_IGNORED("proxyHttpPort", sidecar_note),
 	ROW(mesh_config, connect_timeout, "connectTimeout", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
 	ROW_IGNORED("protocolDetectionTimeout", "no protocol is detected"),
-	ROW(mesh_config, keepalive, "tcpKeepalive", F_OBJECT, .table = &table_tcp_keepalive),
+	ROW(mesh_config, keepalive, "tcpKeepalive", F_OBJECT, .table = &istio_table_tcp_keepalive),
 	ROW_IGNORED("ingressClass", istiod_note),
 	ROW_IGNORED("ingressService", istiod_note),
 	ROW_IGNORED("ingressControllerMode", istiod_note),
@@ -124,7 +124,7 @@ static const struct istio_field mesh_rows[] = {
 	ROW_IGNORED("verifyCertificateAtClient", istiod_note),
 	ROW_IGNORED("discoverySelectors", istiod_note),
 	ROW(mesh_config, normalization, "pathNormalization", F_OBJECT, .table = &table_normalization),
-	ROW(mesh_config, retry, "defaultHttpRetryPolicy", F_OBJECT, .table = &table_retries),
+	ROW(mesh_config, retry, "defaultHttpRetryPolicy", F_OBJECT, .table = &istio_table_retries),
 	ROW_IGNORED("defaultInboundHttpRetryPolicy", sidecar_note),
 	ROW_IGNORED("meshMTLS", "connections to workloads are plaintext"),
 	ROW_IGNORED("tlsDefaults", "no TLS is spoken"),
@@ -142,8 +142,8 @@ void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m)
 
 	if (!m->access_log_format || istio_format_check_log(m->access_log_format, m->access_log_encoding.value == ACCESS_LOG_JSON, &err))
 		return;
-	decode_error(d, "IST0106", &m->head, "accessLogFormat", "%s; the default format is used", err.text);
+	istio_decode_error(d, "IST0106", &m->head, "accessLogFormat", "%s; the default format is used", err.text);
 	m->access_log_format = NULL;
 }
 
-const struct istio_table table_mesh_config = TABLE(mesh_config, "MeshConfig", mesh_rows, .is_loose = true);
+const struct istio_table istio_table_mesh_config = TABLE(mesh_config, "MeshConfig", mesh_rows, .is_loose = true);

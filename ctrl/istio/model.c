@@ -45,7 +45,8 @@ struct adding {
 	const char *id, *namespace;
 };
 
-void resource_report(struct istio_diags *d, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at, const char *field,
+void istio_resource_report(struct istio_diags *d, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at,
+			   const char *field,
 		     const char *fmt, ...)
 {
 	char text[512];
@@ -91,7 +92,7 @@ static const struct istio_kind_row *row_of(const char *api_version, const char *
 static bool find_row(struct adding *a)
 {
 	char text[300];
-	const char *api_version = doc_text(a->node, "apiVersion"), *kind = doc_text(a->node, "kind");
+	const char *api_version = istio_doc_text(a->node, "apiVersion"), *kind = istio_doc_text(a->node, "kind");
 
 	if (!api_version || !kind) {
 		report(a, ISTIO_ERROR, "IST0106", a->node->at, "", "not a resource: a document needs apiVersion and kind");
@@ -101,7 +102,7 @@ static bool find_row(struct adding *a)
 	a->row = row_of(api_version, kind);
 	if (!a->row) {
 		(void)snprintf(text, sizeof(text), "unknown kind %.80s of %.80s: skipped", kind, api_version);
-		report(a, ISTIO_WARNING, "HF0008", doc_at(a->node, "kind"), "kind", text);
+		report(a, ISTIO_WARNING, "HF0008", istio_doc_at(a->node, "kind"), "kind", text);
 		a->model->stats.n_unknown++;
 		return false;
 	}
@@ -111,13 +112,13 @@ static bool find_row(struct adding *a)
 static bool version_is_known(struct adding *a)
 {
 	char text[200];
-	const char *api_version = doc_text(a->node, "apiVersion"), *slash = strchr(api_version, '/');
+	const char *api_version = istio_doc_text(a->node, "apiVersion"), *slash = strchr(api_version, '/');
 	const char *version = slash ? slash + 1 : api_version;
 
 	if (!a->row->versions[0] || has_word(a->row->versions, version))
 		return true;
 	(void)snprintf(text, sizeof(text), "unknown version \"%.40s\" of %s: use one of %s", version, a->row->kind, a->row->versions);
-	report(a, ISTIO_ERROR, "IST0106", doc_at(a->node, "apiVersion"), "apiVersion", text);
+	report(a, ISTIO_ERROR, "IST0106", istio_doc_at(a->node, "apiVersion"), "apiVersion", text);
 	return false;
 }
 
@@ -140,11 +141,11 @@ static bool is_object_name(const char *name)
 static bool take_metadata(struct adding *a)
 {
 	struct istio_decode d = decoder(a, a->diags);
-	const struct doc_node *node = doc_find(a->node, "metadata");
+	const struct doc_node *node = istio_doc_find(a->node, "metadata");
 
 	(void)snprintf(d.path, sizeof(d.path), "metadata"); /* it fits */
 	d.n_path = strlen(d.path);
-	a->meta = decode_object(&d, &table_metadata, node);
+	a->meta = istio_decode_object(&d, &table_metadata, node);
 	if (d.n_errors)
 		return false;
 	if (!a->meta->name || !a->meta->name[0]) {
@@ -152,15 +153,15 @@ static bool take_metadata(struct adding *a)
 		return false;
 	}
 	if (!is_object_name(a->meta->name) || (a->meta->namespace && a->meta->namespace[0] && !is_object_name(a->meta->namespace))) {
-		report(a, ISTIO_ERROR, "IST0106", doc_at(node, is_object_name(a->meta->name) ? "namespace" : "name"), "metadata",
+		report(a, ISTIO_ERROR, "IST0106", istio_doc_at(node, is_object_name(a->meta->name) ? "namespace" : "name"), "metadata",
 		       "a name has lower-case letters, digits, dots and dashes, at most 253, and begins and ends with a letter or digit");
 		return false;
 	}
 	a->namespace = a->meta->namespace && a->meta->namespace[0] ? a->meta->namespace : "default";
 	if (a->row->is_cluster_wide)
-		a->id = arena_printf(&a->model->arena, "%s/%s", a->row->kind, a->meta->name);
+		a->id = istio_arena_printf(&a->model->arena, "%s/%s", a->row->kind, a->meta->name);
 	else
-		a->id = arena_printf(&a->model->arena, "%s/%s/%s", a->row->kind, a->namespace, a->meta->name);
+		a->id = istio_arena_printf(&a->model->arena, "%s/%s/%s", a->row->kind, a->namespace, a->meta->name);
 	return true;
 }
 
@@ -186,20 +187,20 @@ static void *decode_spec(struct adding *a, unsigned int *n_errors)
 	struct istio_decode d = decoder(a, a->diags);
 
 	if (a->row->is_whole) {
-		void *whole = decode_object(&d, a->row->table, a->node);
+		void *whole = istio_decode_object(&d, a->row->table, a->node);
 		*n_errors = d.n_errors;
 		return whole;
 	}
-	(void)decode_object(&d, &table_envelope, a->node); /* only for what it reports */
+	(void)istio_decode_object(&d, &table_envelope, a->node); /* only for what it reports */
 	(void)snprintf(d.path, sizeof(d.path), "spec");    /* it fits */
 	d.n_path = strlen(d.path);
-	const struct doc_node *spec = doc_find(a->node, "spec");
+	const struct doc_node *spec = istio_doc_find(a->node, "spec");
 	if (!spec || spec->type == DOC_NULL) {
-		decode_error(&d, "IST0106", &(struct istio_head){.node = a->node}, "", "a %s needs a spec", a->row->kind);
+		istio_decode_error(&d, "IST0106", &(struct istio_head){.node = a->node}, "", "a %s needs a spec", a->row->kind);
 		*n_errors = d.n_errors;
 		return NULL;
 	}
-	void *out = decode_object(&d, a->row->table, spec);
+	void *out = istio_decode_object(&d, a->row->table, spec);
 	*n_errors = d.n_errors;
 	return out;
 }
@@ -209,7 +210,7 @@ static void keep_file(struct istio_model *m, struct doc_file *f)
 	if (m->files.n && m->files.list[m->files.n - 1] == f)
 		return;
 	ARENA_PUSH(&m->arena, &m->files, f);
-	doc_get_ref(f);
+	istio_doc_get_ref(f);
 }
 
 static void keep(struct adding *a, void *spec, bool is_last_good)
@@ -218,10 +219,10 @@ static void keep(struct adding *a, void *spec, bool is_last_good)
 	struct resource *r = ARENA_NEW(&m->arena, struct resource);
 	bool is_new;
 
-	*r = (struct resource){.row = a->row, .id = a->id, .name = a->meta->name, .namespace = a->namespace, .created = created(a->meta), .labels = a->meta->labels,
-			       .annotations = a->meta->annotations, .node = a->node, .file = a->file, .file_name = a->file->name,
+	*r = (struct resource){.row = a->row, .id = a->id, .name = a->meta->name, .namespace = a->namespace, .created = created(a->meta),
+			       .labels = a->meta->labels, .annotations = a->meta->annotations, .node = a->node, .file = a->file, .file_name = a->file->name,
 			       .is_last_good = is_last_good, .spec = spec};
-	*map_put(&m->arena, &m->by_id, r->id, &is_new) = r;
+	*istio_map_put(&m->arena, &m->by_id, r->id, &is_new) = r;
 	ARENA_PUSH(&m->arena, &m->kinds[a->row->id], r);
 	keep_file(m, a->file);
 }
@@ -230,7 +231,7 @@ static void keep(struct adding *a, void *spec, bool is_last_good)
 static void keep_last_good(struct adding *a)
 {
 	struct istio_model *m = a->model;
-	const struct resource *before = m->previous ? map_get(&m->previous->by_id, a->id) : NULL;
+	const struct resource *before = m->previous ? istio_map_get(&m->previous->by_id, a->id) : NULL;
 	struct istio_diags unheard;
 	unsigned int n_errors = 0;
 
@@ -261,11 +262,11 @@ static void add_resource(struct istio_model *m, struct istio_diags *diags, struc
 	}
 	if (a.row->status == REFUSED) {
 		(void)snprintf(text, sizeof(text), "%s is not supported: %s", a.row->kind, a.row->note);
-		report(&a, ISTIO_ERROR, "HF0005", doc_at(node, "kind"), "", text);
+		report(&a, ISTIO_ERROR, "HF0005", istio_doc_at(node, "kind"), "", text);
 		m->stats.n_refused++;
 		return;
 	}
-	const struct resource *first = map_get(&m->by_id, a.id);
+	const struct resource *first = istio_map_get(&m->by_id, a.id);
 	if (first && !first->is_last_good) {
 		(void)snprintf(text, sizeof(text), "stands twice; the first one, at %.200s:%u, is used: remove one", first->file_name, first->node->at.line);
 		report(&a, ISTIO_ERROR, "HF0010", node->at, "", text);
@@ -288,8 +289,8 @@ static void add_resource(struct istio_model *m, struct istio_diags *diags, struc
 /* A List's items, or the document itself. Lists do not nest. */
 static void add_document(struct istio_model *m, struct istio_diags *diags, struct doc_file *f, const struct doc_node *node)
 {
-	const char *kind = doc_text(node, "kind");
-	const struct doc_node *items = doc_find(node, "items");
+	const char *kind = istio_doc_text(node, "kind");
+	const struct doc_node *items = istio_doc_find(node, "items");
 	size_t n = kind ? strlen(kind) : 0;
 
 	if (n < 4 || strcmp(kind + n - 4, "List") != 0 || !items || items->type != DOC_LIST) {
@@ -325,9 +326,9 @@ void istio_model_free(struct istio_model *own_m)
 	if (!own_m || --own_m->n_refs)
 		return;
 	for (uint32_t i = 0; i < own_m->files.n; i++)
-		doc_put_ref(own_m->files.list[i]);
-	doc_put_ref(own_m->mesh_file);
-	arena_fini(&own_m->arena);
+		istio_doc_put_ref(own_m->files.list[i]);
+	istio_doc_put_ref(own_m->mesh_file);
+	istio_arena_fini(&own_m->arena);
 	free(own_m);
 }
 
@@ -355,19 +356,19 @@ static int by_age(const void *x, const void *y)
 /* The text of MeshConfig inside its ConfigMap, as a document with its own places in the file. */
 static struct doc_file *mesh_text(const struct istio_model *m, struct istio_diags *diags)
 {
-	const struct resource *r = map_get(&m->by_id, "ConfigMap/" CONFIG_MAP_NAMESPACE "/" CONFIG_MAP_NAME);
-	const struct doc_node *mesh = r ? doc_find(doc_find(r->node, "data"), "mesh") : NULL;
+	const struct resource *r = istio_map_get(&m->by_id, "ConfigMap/" CONFIG_MAP_NAMESPACE "/" CONFIG_MAP_NAME);
+	const struct doc_node *mesh = r ? istio_doc_find(istio_doc_find(r->node, "data"), "mesh") : NULL;
 
 	if (!mesh || mesh->type != DOC_STRING)
 		return NULL;
 	struct istio_pos at = mesh->at;
 	if (mesh->literal_column)
 		at = (struct istio_pos){mesh->at.line + 1, mesh->literal_column};
-	struct doc_file *f = doc_read(r->file_name, mesh->text, mesh->n_text, at, diags);
+	struct doc_file *f = istio_doc_read(r->file_name, mesh->text, mesh->n_text, at, diags);
 	if (!f && m->previous && m->previous->mesh_file) {
 		istio_diags_add(diags, ISTIO_WARNING, "HF0009", r->file_name, mesh->at, r->id, "data.mesh",
 				"refused: the MeshConfig that was read before stays in use");
-		f = doc_get_ref(m->previous->mesh_file);
+		f = istio_doc_get_ref(m->previous->mesh_file);
 	}
 	return f;
 }
@@ -377,7 +378,7 @@ static void take_mesh(struct istio_model *m, struct istio_diags *diags)
 	m->mesh_file = mesh_text(m, diags);
 	m->mesh_file_name = m->mesh_file ? m->mesh_file->name : "";
 	struct istio_decode d = {.arena = &m->arena, .diags = diags, .file = m->mesh_file_name, .resource = "MeshConfig"};
-	m->mesh = decode_object(&d, &table_mesh_config, m->mesh_file && m->mesh_file->n_documents ? m->mesh_file->documents[0] : NULL);
+	m->mesh = istio_decode_object(&d, &istio_table_mesh_config, m->mesh_file && m->mesh_file->n_documents ? m->mesh_file->documents[0] : NULL);
 	istio_mesh_config_check(&d, m->mesh);
 	m->root_namespace = m->mesh->root_namespace ? m->mesh->root_namespace : CONFIG_MAP_NAMESPACE;
 	m->trust_domain = m->mesh->trust_domain && m->mesh->trust_domain[0] ? m->mesh->trust_domain : "cluster.local";

@@ -38,5 +38,6 @@ struct istio_model {
 };
 
 /* Diagnostics about a decoded resource. field is printed as it is. */
-void resource_report(struct istio_diags *d, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at, const char *field,
+void istio_resource_report(struct istio_diags *d, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at,
+			   const char *field,
 		     const char *fmt, ...) __attribute__((format(printf, 7, 8)));

@@ -34,7 +34,7 @@ struct table {
 static bool is_served(const struct compile *c, const char *address)
 {
 	for (size_t i = 0; i < c->node->n_service_cidrs; i++)
-		if (compile_cidr_has(c->node->service_cidrs[i], address))
+		if (istio_compile_cidr_has(c->node->service_cidrs[i], address))
 			return true;
 	return c->node->is_any;
 }
@@ -49,16 +49,16 @@ static struct route_scope scope_of(const struct service *s, uint32_t port)
 /* The one that has the host: exact, else the longest wildcard. */
 static const struct vs *mesh_vs(const struct compile *c, const char *host)
 {
-	const struct vs *v = map_get(&c->mesh_vs, host);
+	const struct vs *v = istio_map_get(&c->mesh_vs, host);
 
 	for (const char *dot = strchr(host, '.'); dot && !v; dot = strchr(dot + 1, '.'))
-		v = map_get(&c->mesh_vs, arena_printf(c->arena, "*%s", dot));
-	return v ? v : map_get(&c->mesh_vs, "*");
+		v = istio_map_get(&c->mesh_vs, istio_arena_printf(c->arena, "*%s", dot));
+	return v ? v : istio_map_get(&c->mesh_vs, "*");
 }
 
 static bool is_visible(const struct compile *c, const struct vs *v, const char *namespace)
 {
-	return compile_is_exported(&v->spec->export_to, &c->model->mesh->virtual_service_export_to, v->source->namespace, namespace);
+	return istio_compile_is_exported(&v->spec->export_to, &c->model->mesh->virtual_service_export_to, v->source->namespace, namespace);
 }
 
 /* ---- http ---- */
@@ -67,7 +67,7 @@ static void add_domain(struct compile *c, struct table *t, Foil__Conf__VirtualHo
 {
 	bool is_new;
 
-	(void)map_put(c->arena, &t->domains, domain, &is_new);
+	(void)istio_map_put(c->arena, &t->domains, domain, &is_new);
 	if (is_new)
 		v->domains[v->n_domains++] = word(domain);
 }
@@ -76,18 +76,18 @@ static void service_domains(struct compile *c, struct table *t, Foil__Conf__Virt
 {
 	add_domain(c, t, v, s->host);
 	if (s->is_k8s) {
-		add_domain(c, t, v, arena_printf(c->arena, "%s.", s->host));
-		add_domain(c, t, v, arena_printf(c->arena, "%s.%s.svc", s->name, s->namespace));
-		add_domain(c, t, v, arena_printf(c->arena, "%s.%s", s->name, s->namespace));
-		if (map_get(&t->short_names, s->name) == s) /* which namespace a client is in is not known: only a name without a second meaning */
+		add_domain(c, t, v, istio_arena_printf(c->arena, "%s.", s->host));
+		add_domain(c, t, v, istio_arena_printf(c->arena, "%s.%s.svc", s->name, s->namespace));
+		add_domain(c, t, v, istio_arena_printf(c->arena, "%s.%s", s->name, s->namespace));
+		if (istio_map_get(&t->short_names, s->name) == s) /* which namespace a client is in is not known: only a name without a second meaning */
 			add_domain(c, t, v, s->name);
 		if (s->is_headless)
-			add_domain(c, t, v, arena_printf(c->arena, "*.%s", s->host));
+			add_domain(c, t, v, istio_arena_printf(c->arena, "*.%s", s->host));
 	} else if (s->host[0] != '*') {
-		add_domain(c, t, v, arena_printf(c->arena, "%s.", s->host));
+		add_domain(c, t, v, istio_arena_printf(c->arena, "%s.", s->host));
 	}
 	for (uint32_t i = 0; i < s->n_vips; i++) /* as Host has it */
-		add_domain(c, t, v, strchr(s->vips[i], ':') ? arena_printf(c->arena, "[%s]", s->vips[i]) : s->vips[i]);
+		add_domain(c, t, v, strchr(s->vips[i], ':') ? istio_arena_printf(c->arena, "[%s]", s->vips[i]) : s->vips[i]);
 }
 
 static void push_vhost(struct compile *c, struct table *t, Foil__Conf__VirtualHost *v)
@@ -101,13 +101,13 @@ static void service_vhost(struct compile *c, struct table *t, struct service *s)
 	const struct vs *v = mesh_vs(c, s->host);
 	struct route_scope scope = scope_of(s, t->port);
 	struct route_list routes = {0};
-	Foil__Conf__VirtualHost *out = compile_vhost(c, s->host, t->port, 6 + s->n_vips);
+	Foil__Conf__VirtualHost *out = istio_compile_vhost(c, s->host, t->port, 6 + s->n_vips);
 
 	if (v && is_visible(c, v, s->namespace))
-		routes_of_http(c, v, &scope, &routes);
+		istio_routes_of_http(c, v, &scope, &routes);
 	if (routes.n == 0) { /* VS-61 */
-		struct cluster_ref *ref = clusters_ref(c, s, s->host, NULL, t->port, s->namespace, true);
-		ARENA_PUSH(c->arena, &routes, routes_default(c, ref, s, t->port));
+		struct cluster_ref *ref = istio_clusters_ref(c, s, s->host, NULL, t->port, s->namespace, true);
+		ARENA_PUSH(c->arena, &routes, istio_routes_default(c, ref, s, t->port));
 	}
 	service_domains(c, t, out, s);
 	out->routes = routes.list;
@@ -121,12 +121,12 @@ static void bare_vhosts(struct compile *c, struct table *t)
 	for (uint32_t i = 0; i < c->mesh_vs.n; i++) {
 		const char *host = c->mesh_vs.entries[i].key;
 		const struct vs *v = c->mesh_vs.entries[i].value;
-		if (host[0] == '*' || registry_find(c, host) || v->n_http == 0)
+		if (host[0] == '*' || istio_registry_find(c, host) || v->n_http == 0)
 			continue;
 		struct route_scope scope = {.gateway = MESH_GATEWAY, .port = t->port, .client_namespace = v->source->namespace};
 		struct route_list routes = {0};
-		routes_of_http(c, v, &scope, &routes);
-		Foil__Conf__VirtualHost *out = compile_vhost(c, host, t->port, 1);
+		istio_routes_of_http(c, v, &scope, &routes);
+		Foil__Conf__VirtualHost *out = istio_compile_vhost(c, host, t->port, 1);
 		add_domain(c, t, out, host);
 		out->routes = routes.list;
 		out->n_routes = routes.n;
@@ -140,16 +140,16 @@ static void unknown_vhost(struct compile *c, struct table *t)
 {
 	const struct outbound_policy *p = c->model->mesh->outbound;
 	bool only_known = p && p->mode.is_set && p->mode.value == OUTBOUND_REGISTRY_ONLY;
-	Foil__Conf__VirtualHost *v = compile_vhost(c, only_known ? "block_all" : "allow_any", t->port, 1);
+	Foil__Conf__VirtualHost *v = istio_compile_vhost(c, only_known ? "block_all" : "allow_any", t->port, 1);
 	bool is_new;
-	void **place = map_put(c->arena, &c->clusters, CLUSTER_PASSTHROUGH, &is_new);
+	void **place = istio_map_put(c->arena, &c->clusters, CLUSTER_PASSTHROUGH, &is_new);
 
 	if (is_new) {
 		struct cluster_ref *fresh = ARENA_NEW(c->arena, struct cluster_ref);
 		fresh->name = CLUSTER_PASSTHROUGH;
 		*place = fresh;
 	}
-	Foil__Conf__Route *r = routes_default(c, *place, NULL, t->port);
+	Foil__Conf__Route *r = istio_routes_default(c, *place, NULL, t->port);
 	v->name = r->name = word(only_known ? "block_all" : "allow_any");
 	if (only_known) {
 		r->action_case = FOIL__CONF__ROUTE__ACTION_DIRECT_RESPONSE;
@@ -167,7 +167,7 @@ static void unknown_vhost(struct compile *c, struct table *t)
 static struct table *table_of(struct compile *c, struct http_ports *all, uint32_t port)
 {
 	bool is_new;
-	void **place = map_put(c->arena, &all->tables, arena_printf(c->arena, "%u", port), &is_new);
+	void **place = istio_map_put(c->arena, &all->tables, istio_arena_printf(c->arena, "%u", port), &is_new);
 
 	if (is_new) {
 		struct table *t = ARENA_NEW(c->arena, struct table);
@@ -183,7 +183,7 @@ static void fill_table(struct compile *c, struct table *t)
 
 	for (uint32_t i = 0; i < t->services.n; i++) {
 		const struct service *s = t->services.list[i];
-		void **place = map_put(c->arena, &t->short_names, s->name, &is_new);
+		void **place = istio_map_put(c->arena, &t->short_names, s->name, &is_new);
 		*place = is_new ? (void *)(uintptr_t)s : NULL; /* compared only */
 	}
 	for (uint32_t i = 0; i < t->services.n; i++)
@@ -191,35 +191,36 @@ static void fill_table(struct compile *c, struct table *t)
 	if (t->port == PORT_PLAIN_HTTP)
 		bare_vhosts(c, t);
 	unknown_vhost(c, t);
-	compile_route_config(c, arena_printf(c->arena, "%u", t->port), t->vhosts.list, t->vhosts.n);
+	istio_compile_route_config(c, istio_arena_printf(c->arena, "%u", t->port), t->vhosts.list, t->vhosts.n);
 }
 
 /* ---- listeners ---- */
 
 static void http_listener(struct compile *c, const struct service *s, const struct service_port *p, const char *vip)
 {
-	Foil__Conf__FilterChain *chain = compile_chain(c, s->host, s->source, p->at);
+	Foil__Conf__FilterChain *chain = istio_compile_chain(c, s->host, s->source, p->at);
 
 	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
-	chain->http = compile_hcm(c, arena_printf(c->arena, "%u", p->number), false);
-	compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &chain, 1);
+	chain->http = istio_compile_hcm(c, istio_arena_printf(c->arena, "%u", p->number), false);
+	istio_compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &chain, 1);
 }
 
 static void tcp_listener(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
 {
 	const struct vs *v = mesh_vs(c, s->host);
 	struct route_scope scope = scope_of(s, p->number);
-	Foil__Conf__TcpProxy *t = v && is_visible(c, v, s->namespace) ? routes_of_tcp(c, v, &scope, vip) : NULL;
-	Foil__Conf__FilterChain *chain = compile_chain(c, s->host, s->source, p->at);
+	Foil__Conf__TcpProxy *t = v && is_visible(c, v, s->namespace) ? istio_routes_of_tcp(c, v, &scope, vip) : NULL;
+	Foil__Conf__FilterChain *chain = istio_compile_chain(c, s->host, s->source, p->at);
 
 	if (p->protocol == PROTO_AUTO)
-		compile_report(c, ISTIO_WARNING, "IST0118", s->source, p->at, "", "the protocol of port %u (\"%s\") is not known and is not detected: it is served as TCP; "
+		istio_compile_report(c, ISTIO_WARNING, "IST0118", s->source, p->at, "", "the protocol of port %u (\"%s\") is not known and is not detected: "
+				     "it is served as TCP; "
 			       "name the port http-... or tcp-..., or set appProtocol", p->number, p->name ? p->name : "");
 	if (!t)
-		t = routes_tcp_to(c, clusters_ref(c, s, s->host, NULL, p->number, s->namespace, false), s);
+		t = istio_routes_tcp_to(c, istio_clusters_ref(c, s, s->host, NULL, p->number, s->namespace, false), s);
 	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
 	chain->tcp = t;
-	compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &chain, 1);
+	istio_compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &chain, 1);
 }
 
 static bool has_served_address(const struct compile *c, const struct service *s)
@@ -237,7 +238,7 @@ static void serve(struct compile *c, struct service *s)
 		for (uint32_t j = 0; j < s->n_vips; j++) {
 			if (!is_served(c, s->vips[j]) || p->protocol == PROTO_UDP)
 				continue;
-			if (registry_is_http(p->protocol))
+			if (istio_registry_is_http(p->protocol))
 				http_listener(c, s, p, s->vips[j]);
 			else
 				tcp_listener(c, s, p, s->vips[j]);
@@ -245,25 +246,25 @@ static void serve(struct compile *c, struct service *s)
 	}
 }
 
-void outbound_compile(struct compile *c)
+void istio_outbound_compile(struct compile *c)
 {
 	struct http_ports all = {0};
 
 	for (uint32_t i = 0; i < c->services.n; i++) {
 		const struct service *s = c->services.list[i];
 		for (uint32_t j = 0; has_served_address(c, s) && j < s->n_ports; j++)
-			if (registry_is_http(s->ports[j].protocol))
+			if (istio_registry_is_http(s->ports[j].protocol))
 				(void)table_of(c, &all, s->ports[j].number);
 	}
 	if (all.tables.n == 0 && c->node->n_service_cidrs == 0 && !c->node->is_any)
 		return;
 	for (uint32_t i = 0; i < c->services.n; i++) {
 		const struct service *s = c->services.list[i];
-		if (map_get(&c->services_by_host, s->host) != s)
+		if (istio_map_get(&c->services_by_host, s->host) != s)
 			continue; /* another, older one has this host */
 		for (uint32_t j = 0; j < s->n_ports; j++) {
-			struct table *t = map_get(&all.tables, arena_printf(c->arena, "%u", s->ports[j].number));
-			if (t && registry_is_http(s->ports[j].protocol))
+			struct table *t = istio_map_get(&all.tables, istio_arena_printf(c->arena, "%u", s->ports[j].number));
+			if (t && istio_registry_is_http(s->ports[j].protocol))
 				ARENA_PUSH(c->arena, &t->services, s);
 		}
 	}

@@ -8,7 +8,7 @@
 
 /* ---- protocols ---- */
 
-enum port_protocol registry_protocol_word(const char *word, size_t n)
+enum port_protocol istio_registry_protocol_word(const char *word, size_t n)
 {
 	static const struct {
 		const char *name;
@@ -23,19 +23,19 @@ enum port_protocol registry_protocol_word(const char *word, size_t n)
 	return PROTO_AUTO;
 }
 
-enum port_protocol registry_protocol(const char *name, uint32_t number)
+enum port_protocol istio_registry_protocol(const char *name, uint32_t number)
 {
 	if (name) {
 		if (strncasecmp(name, "grpc-web", 8) == 0 && (name[8] == 0 || name[8] == '-'))
 			return PROTO_GRPC_WEB;
-		enum port_protocol p = registry_protocol_word(name, strcspn(name, "-"));
+		enum port_protocol p = istio_registry_protocol_word(name, strcspn(name, "-"));
 		if (p != PROTO_AUTO)
 			return p;
 	}
 	return number == 25 || number == 53 || number == 3306 || number == 27017 ? PROTO_TCP : PROTO_AUTO; /* K8-2 */
 }
 
-bool registry_is_http(enum port_protocol p)
+bool istio_registry_is_http(enum port_protocol p)
 {
 	return p == PROTO_HTTP || p == PROTO_HTTP2 || p == PROTO_GRPC || p == PROTO_GRPC_WEB;
 }
@@ -45,11 +45,11 @@ bool registry_is_http(enum port_protocol p)
 static void add_service(struct compile *c, struct service *s)
 {
 	bool is_new;
-	struct service **place = (struct service **)map_put(c->arena, &c->services_by_host, s->host, &is_new);
+	struct service **place = (struct service **)istio_map_put(c->arena, &c->services_by_host, s->host, &is_new);
 
 	for (; *place; place = &(*place)->next_same_host) {
 		if (strcmp((*place)->namespace, s->namespace) == 0) {
-			compile_report(c, ISTIO_WARNING, "HF0011", s->source, s->source->node->at, "spec.hosts",
+			istio_compile_report(c, ISTIO_WARNING, "HF0011", s->source, s->source->node->at, "spec.hosts",
 				       "the host %s is already that of %s: only its endpoints are added to that one", s->host, (*place)->source->id);
 			break;
 		}
@@ -62,7 +62,7 @@ static void add_service(struct compile *c, struct service *s)
 /* Addresses that stand for one host: "a.b.c.d" and "a.b.c.d/32". */
 static void add_vip(struct compile *c, struct service *s, const char *text)
 {
-	char *copy = arena_copy(c->arena, text, strlen(text)), *slash = strchr(copy, '/');
+	char *copy = istio_arena_copy(c->arena, text, strlen(text)), *slash = strchr(copy, '/');
 
 	if (slash) {
 		if (strcmp(slash, strchr(copy, ':') ? "/128" : "/32") != 0)
@@ -78,9 +78,10 @@ static void service_entry_ports(struct compile *c, struct service *s, const stru
 	s->ports = ARENA_ARRAY(c->arena, struct service_port, e->ports.n);
 	for (uint32_t i = 0; i < e->ports.n; i++) {
 		const struct object_port *p = ISTIO_ITEM(e->ports, struct object_port, i);
-		enum port_protocol protocol = p->protocol && p->protocol[0] ? registry_protocol_word(p->protocol, strlen(p->protocol))
-									    : registry_protocol(p->name, (uint32_t)p->number.value);
-		s->ports[s->n_ports++] = (struct service_port){.number = (uint32_t)p->number.value, .name = p->name, .protocol = protocol, .at = p->head.node->at,
+		enum port_protocol protocol = p->protocol && p->protocol[0] ? istio_registry_protocol_word(p->protocol, strlen(p->protocol))
+									    : istio_registry_protocol(p->name, (uint32_t)p->number.value);
+		s->ports[s->n_ports++] = (struct service_port){.number = (uint32_t)p->number.value, .name = p->name, .protocol = protocol,
+							       .at = p->head.node->at,
 			.target = {.is_set = p->target_port.value != 0, .number = (uint32_t)p->target_port.value}};
 	}
 }
@@ -89,7 +90,7 @@ static struct service *service_entry_host(struct compile *c, const struct resour
 {
 	struct service *s = ARENA_NEW(c->arena, struct service);
 
-	s->host = arena_lower(c->arena, e->hosts.list[i]);
+	s->host = istio_arena_lower(c->arena, e->hosts.list[i]);
 	s->namespace = r->namespace;
 	s->name = s->host; /* Istio: the service's name is its host */
 	s->source = r;
@@ -117,17 +118,17 @@ static struct instance *instance_of_entry(struct compile *c, const struct worklo
 static struct instance *instance_of_pod(struct compile *c, const struct resource *r)
 {
 	const struct k8s_pod *pod = r->spec;
-	const struct doc_node *owner = doc_find(doc_find(r->node, "metadata"), "ownerReferences");
+	const struct doc_node *owner = istio_doc_find(istio_doc_find(r->node, "metadata"), "ownerReferences");
 	struct instance *in = ARENA_NEW(c->arena, struct instance);
 
 	*in = (struct instance){.address = pod->status->pod_ip, .pod = pod, .labels = &r->labels, .namespace = r->namespace, .weight = 1,
-				.locality = compile_label(&r->labels, "istio-locality"), .workload = r->name,
+				.locality = istio_compile_label(&r->labels, "istio-locality"), .workload = r->name,
 				.is_ready = !pod->status->phase || strcmp(pod->status->phase, "Running") == 0};
 	if (owner && owner->type == DOC_LIST && owner->n_children) { /* the Deployment's name: a ReplicaSet's without its hash */
-		const char *name = doc_text(owner->children[0], "name"), *kind = doc_text(owner->children[0], "kind");
+		const char *name = istio_doc_text(owner->children[0], "name"), *kind = istio_doc_text(owner->children[0], "kind");
 		const char *dash = name && kind && strcmp(kind, "ReplicaSet") == 0 ? strrchr(name, '-') : NULL;
 		if (name)
-			in->workload = dash ? arena_copy(c->arena, name, (size_t)(dash - name)) : name;
+			in->workload = dash ? istio_arena_copy(c->arena, name, (size_t)(dash - name)) : name;
 	}
 	return in;
 }
@@ -143,7 +144,7 @@ struct label_index {
 static void index_instance(struct compile *c, struct istio_map *map, const char *key, struct instance *in)
 {
 	bool is_new;
-	void **place = map_put(c->arena, map, key, &is_new);
+	void **place = istio_map_put(c->arena, map, key, &is_new);
 
 	if (is_new)
 		*place = ARENA_NEW(c->arena, struct instance_list);
@@ -154,7 +155,7 @@ static void index_instance(struct compile *c, struct istio_map *map, const char 
 static void index_labels(struct compile *c, struct label_index *index, struct instance *in)
 {
 	for (uint32_t i = 0; i < in->labels->n; i++)
-		index_instance(c, &index->by_label, arena_printf(c->arena, "%s|%s=%s", in->namespace, in->labels->keys[i], in->labels->values[i]), in);
+		index_instance(c, &index->by_label, istio_arena_printf(c->arena, "%s|%s=%s", in->namespace, in->labels->keys[i], in->labels->values[i]), in);
 	index_instance(c, &index->by_namespace, in->namespace, in);
 }
 
@@ -173,7 +174,7 @@ static void index_workloads(struct compile *c, struct label_index *pods, struct 
 		if (istio_is_ip(w->address))
 			index_labels(c, entries, instance_of_entry(c, w, list->list[i]));
 		else
-			compile_report(c, ISTIO_ERROR, "HF0005", list->list[i], doc_at(w->head.node, "address"), "spec.address",
+			istio_compile_report(c, ISTIO_ERROR, "HF0005", list->list[i], istio_doc_at(w->head.node, "address"), "spec.address",
 				       "not supported: a name (%.80s); give the IP address", w->address);
 	}
 }
@@ -184,11 +185,11 @@ static void select_workloads(struct compile *c, const struct label_index *index,
 	const struct instance_list *from;
 
 	if (selector->n)
-		from = map_get(&index->by_label, arena_printf(c->arena, "%s|%s=%s", namespace, selector->keys[0], selector->values[0]));
+		from = istio_map_get(&index->by_label, istio_arena_printf(c->arena, "%s|%s=%s", namespace, selector->keys[0], selector->values[0]));
 	else
-		from = map_get(&index->by_namespace, namespace);
+		from = istio_map_get(&index->by_namespace, namespace);
 	for (uint32_t i = 0; from && i < from->n; i++)
-		if (compile_labels_have(from->list[i]->labels, selector))
+		if (istio_compile_labels_have(from->list[i]->labels, selector))
 			ARENA_PUSH(c->arena, to, from->list[i]);
 }
 
@@ -223,9 +224,9 @@ static void k8s_ports(struct compile *c, struct service *s, const struct k8s_ser
 	s->ports = ARENA_ARRAY(c->arena, struct service_port, spec->ports.n);
 	for (uint32_t i = 0; i < spec->ports.n; i++) {
 		const struct k8s_service_port *p = ISTIO_ITEM(spec->ports, struct k8s_service_port, i);
-		enum port_protocol protocol = p->app_protocol ? registry_protocol_word(p->app_protocol, strlen(p->app_protocol)) : PROTO_AUTO;
+		enum port_protocol protocol = p->app_protocol ? istio_registry_protocol_word(p->app_protocol, strlen(p->app_protocol)) : PROTO_AUTO;
 		if (protocol == PROTO_AUTO)
-			protocol = registry_protocol(p->name, (uint32_t)p->port.value);
+			protocol = istio_registry_protocol(p->name, (uint32_t)p->port.value);
 		if (p->protocol && strcmp(p->protocol, "TCP") != 0)
 			protocol = PROTO_UDP; /* and SCTP: not served */
 		s->ports[s->n_ports++] = (struct service_port){.number = (uint32_t)p->port.value, .name = p->name ? p->name : "", .protocol = protocol,
@@ -257,7 +258,7 @@ static struct service *k8s_service_of(struct compile *c, const struct resource *
 {
 	struct service *s = ARENA_NEW(c->arena, struct service);
 
-	s->host = arena_lower(c->arena, arena_printf(c->arena, "%s.%s.svc.cluster.local", r->name, r->namespace));
+	s->host = istio_arena_lower(c->arena, istio_arena_printf(c->arena, "%s.%s.svc.cluster.local", r->name, r->namespace));
 	s->namespace = r->namespace;
 	s->name = r->name;
 	s->source = r;
@@ -276,9 +277,9 @@ static struct instance *k8s_instance(struct compile *c, const char *address, con
 	const struct resource *pod = NULL;
 
 	if (ref && ref->kind && ref->name && strcmp(ref->kind, "Pod") == 0)
-		pod = map_get(&c->pods, arena_printf(c->arena, "%s/%s", ref->namespace ? ref->namespace : namespace, ref->name));
+		pod = istio_map_get(&c->pods, istio_arena_printf(c->arena, "%s/%s", ref->namespace ? ref->namespace : namespace, ref->name));
 	if (!pod)
-		pod = map_get(&c->pods_by_ip, address);
+		pod = istio_map_get(&c->pods_by_ip, address);
 	if (pod)
 		*in = *instance_of_pod(c, pod);
 	else
@@ -286,7 +287,7 @@ static struct instance *k8s_instance(struct compile *c, const char *address, con
 	in->address = address;
 	in->is_ready = true;
 	if (zone && !in->locality)
-		in->locality = arena_printf(c->arena, "/%s", zone);
+		in->locality = istio_arena_printf(c->arena, "/%s", zone);
 	return in;
 }
 
@@ -295,14 +296,15 @@ static void add_slice(struct compile *c, struct service *s, const struct resourc
 	const struct k8s_endpoint_slice *slice = r->spec;
 
 	if (slice->address_type && strcmp(slice->address_type, "FQDN") == 0) {
-		compile_report(c, ISTIO_ERROR, "HF0005", r, doc_at(r->node, "addressType"), "addressType", "not supported: names; give IP addresses");
+		istio_compile_report(c, ISTIO_ERROR, "HF0005", r, istio_doc_at(r->node, "addressType"), "addressType",
+				     "not supported: names; give IP addresses");
 		return;
 	}
 	for (uint32_t i = 0; i < slice->endpoints.n; i++) {
 		const struct k8s_slice_endpoint *e = ISTIO_ITEM(slice->endpoints, struct k8s_slice_endpoint, i);
 		for (uint32_t j = 0; j < e->addresses.n; j++) {
 			if (!istio_is_ip(e->addresses.list[j])) {
-				compile_report(c, ISTIO_ERROR, "IST0106", r, e->head.node->at, "endpoints.addresses", "\"%.60s\" is not an IP address",
+				istio_compile_report(c, ISTIO_ERROR, "IST0106", r, e->head.node->at, "endpoints.addresses", "\"%.60s\" is not an IP address",
 					       e->addresses.list[j]);
 				continue;
 			}
@@ -320,7 +322,8 @@ static void add_addresses(struct compile *c, struct service *s, const struct res
 	for (uint32_t i = 0; i < addresses->n; i++) {
 		const struct k8s_endpoint_address *a = ISTIO_ITEM(*addresses, struct k8s_endpoint_address, i);
 		if (!a->ip || !istio_is_ip(a->ip)) {
-			compile_report(c, ISTIO_ERROR, "IST0106", r, a->head.node->at, "subsets.addresses.ip", "\"%.60s\" is not an IP address", a->ip ? a->ip : "");
+			istio_compile_report(c, ISTIO_ERROR, "IST0106", r, a->head.node->at, "subsets.addresses.ip", "\"%.60s\" is not an IP address", a->ip
+					     ? a->ip : "");
 			continue;
 		}
 		struct instance *in = k8s_instance(c, a->ip, a->target_ref, NULL, r->namespace);
@@ -348,14 +351,14 @@ static void index_slices(struct compile *c, struct istio_map *slices)
 
 	for (uint32_t i = 0; i < list->n; i++) {
 		struct resource *r = list->list[i];
-		const char *name = compile_label(&r->labels, "kubernetes.io/service-name");
+		const char *name = istio_compile_label(&r->labels, "kubernetes.io/service-name");
 		bool is_new;
 		if (!name) {
-			compile_report(c, ISTIO_WARNING, "HF0012", r, r->node->at, "metadata.labels",
+			istio_compile_report(c, ISTIO_WARNING, "HF0012", r, r->node->at, "metadata.labels",
 				       "belongs to no Service: the label kubernetes.io/service-name is missing");
 			continue;
 		}
-		void **place = map_put(c->arena, slices, arena_printf(c->arena, "%s/%s", r->namespace, name), &is_new);
+		void **place = istio_map_put(c->arena, slices, istio_arena_printf(c->arena, "%s/%s", r->namespace, name), &is_new);
 		if (is_new)
 			*place = ARENA_NEW(c->arena, struct resource_list);
 		struct resource_list *of_service = *place;
@@ -375,17 +378,18 @@ static void add_k8s_services(struct compile *c, const struct label_index *pods)
 		if (!k->spec)
 			continue;
 		if (!istio_is_label(r->name) || !istio_is_label(r->namespace)) {
-			compile_report(c, ISTIO_ERROR, "IST0106", r, r->node->at, "metadata.name", "a Service's name has at most 63 letters, digits and dashes");
+			istio_compile_report(c, ISTIO_ERROR, "IST0106", r, r->node->at, "metadata.name",
+					     "a Service's name has at most 63 letters, digits and dashes");
 			continue;
 		}
 		if (k->spec->type && strcmp(k->spec->type, "ExternalName") == 0) {
-			compile_report(c, ISTIO_ERROR, "HF0005", r, doc_at(k->spec->head.node, "type"), "spec.type",
+			istio_compile_report(c, ISTIO_ERROR, "HF0005", r, istio_doc_at(k->spec->head.node, "type"), "spec.type",
 				       "not supported: ExternalName; write a ServiceEntry with the addresses");
 			continue;
 		}
 		struct service *s = k8s_service_of(c, r, k);
-		const struct resource_list *own = map_get(&slices, arena_printf(c->arena, "%s/%s", r->namespace, r->name));
-		const struct resource *endpoints = map_get(&c->model->by_id, arena_printf(c->arena, "Endpoints/%s/%s", r->namespace, r->name));
+		const struct resource_list *own = istio_map_get(&slices, istio_arena_printf(c->arena, "%s/%s", r->namespace, r->name));
+		const struct resource *endpoints = istio_map_get(&c->model->by_id, istio_arena_printf(c->arena, "Endpoints/%s/%s", r->namespace, r->name));
 		for (uint32_t j = 0; own && j < own->n; j++)
 			add_slice(c, s, own->list[j]);
 		if (!own && endpoints)
@@ -406,8 +410,8 @@ static void index_pods(struct compile *c)
 		const struct k8s_pod *pod = r->spec;
 		if (!pod->status || !pod->status->pod_ip)
 			continue;
-		*map_put(c->arena, &c->pods, arena_printf(c->arena, "%s/%s", r->namespace, r->name), &is_new) = r;
-		*map_put(c->arena, &c->pods_by_ip, pod->status->pod_ip, &is_new) = r;
+		*istio_map_put(c->arena, &c->pods, istio_arena_printf(c->arena, "%s/%s", r->namespace, r->name), &is_new) = r;
+		*istio_map_put(c->arena, &c->pods_by_ip, pod->status->pod_ip, &is_new) = r;
 	}
 }
 
@@ -416,7 +420,7 @@ static void unite_instances(struct compile *c)
 {
 	for (uint32_t i = 0; i < c->services.n; i++) {
 		const struct service *s = c->services.list[i];
-		struct service *first = map_get(&c->services_by_host, s->host);
+		struct service *first = istio_map_get(&c->services_by_host, s->host);
 		while (first && strcmp(first->namespace, s->namespace) != 0)
 			first = first->next_same_host;
 		if (!first || first == s)
@@ -435,9 +439,9 @@ static void unite_instances(struct compile *c)
 static void add_rule(struct compile *c, const struct resource *r)
 {
 	const struct destination_rule *rule = r->spec;
-	const char *host = compile_fqdn(c, rule->host, r->namespace);
+	const char *host = istio_compile_fqdn(c, rule->host, r->namespace);
 	bool is_new;
-	void **place = map_put(c->arena, &c->rules, arena_printf(c->arena, "%s/%s", r->namespace, host), &is_new);
+	void **place = istio_map_put(c->arena, &c->rules, istio_arena_printf(c->arena, "%s/%s", r->namespace, host), &is_new);
 
 	if (is_new) {
 		struct merged_rule *fresh = ARENA_NEW(c->arena, struct merged_rule);
@@ -448,12 +452,13 @@ static void add_rule(struct compile *c, const struct resource *r)
 	}
 	struct merged_rule *m = *place;
 	if (!is_new && rule->policy)
-		compile_report(c, ISTIO_WARNING, "HF0013", r, doc_at(rule->head.node, "trafficPolicy"), "spec.trafficPolicy",
+		istio_compile_report(c, ISTIO_WARNING, "HF0013", r, istio_doc_at(rule->head.node, "trafficPolicy"), "spec.trafficPolicy",
 			       "%s, which is older, is for the same host: its trafficPolicy is used, and only the subsets of this one", m->source->id);
 	for (uint32_t i = 0; i < rule->subsets.n; i++) {
 		const struct subset *s = ISTIO_ITEM(rule->subsets, struct subset, i);
-		if (registry_subset(m, s->name)) {
-			compile_report(c, ISTIO_WARNING, "HF0013", r, s->head.node->at, "spec.subsets", "the subset %s is already one of %s: that one is used", s->name,
+		if (istio_registry_subset(m, s->name)) {
+			istio_compile_report(c, ISTIO_WARNING, "HF0013", r, s->head.node->at, "spec.subsets",
+					     "the subset %s is already one of %s: that one is used", s->name,
 				       m->source->id);
 			continue;
 		}
@@ -462,7 +467,7 @@ static void add_rule(struct compile *c, const struct resource *r)
 	}
 }
 
-const struct subset *registry_subset(const struct merged_rule *r, const char *name)
+const struct subset *istio_registry_subset(const struct merged_rule *r, const char *name)
 {
 	for (uint32_t i = 0; r && i < r->subsets.n; i++)
 		if (strcmp(r->subsets.list[i]->name, name) == 0)
@@ -474,20 +479,20 @@ const struct subset *registry_subset(const struct merged_rule *r, const char *na
 static const struct merged_rule *rule_in(const struct compile *c, const char *namespace, const char *host, const char *client_namespace, bool only_private)
 {
 	const char *rest = host;
-	const char *key = arena_printf(c->arena, "%s/%s", namespace, host);
+	const char *key = istio_arena_printf(c->arena, "%s/%s", namespace, host);
 
 	for (;;) {
-		const struct merged_rule *m = map_get(&c->rules, key);
-		if (m && compile_is_exported(&m->rule->export_to, &c->model->mesh->destination_rule_export_to, namespace, client_namespace)) {
+		const struct merged_rule *m = istio_map_get(&c->rules, key);
+		if (m && istio_compile_is_exported(&m->rule->export_to, &c->model->mesh->destination_rule_export_to, namespace, client_namespace)) {
 			bool is_private = m->rule->export_to.n == 1 && strcmp(m->rule->export_to.list[0], ".") == 0;
 			if (!only_private || is_private)
 				return m;
 		}
 		rest = rest ? strchr(rest + (rest != host), '.') : NULL;
 		if (rest) {
-			key = arena_printf(c->arena, "%s/*%s", namespace, rest);
+			key = istio_arena_printf(c->arena, "%s/*%s", namespace, rest);
 		} else if (strcmp(key + strlen(namespace), "/*") != 0) {
-			key = arena_printf(c->arena, "%s/*", namespace);
+			key = istio_arena_printf(c->arena, "%s/*", namespace);
 			rest = NULL;
 		} else {
 			return NULL;
@@ -495,7 +500,7 @@ static const struct merged_rule *rule_in(const struct compile *c, const char *na
 	}
 }
 
-const struct merged_rule *registry_rule(const struct compile *c, const struct service *s, const char *client_namespace)
+const struct merged_rule *istio_registry_rule(const struct compile *c, const struct service *s, const char *client_namespace)
 {
 	bool from_root = strcmp(client_namespace, c->root_namespace) == 0;
 	const struct merged_rule *m = rule_in(c, client_namespace, s->host, client_namespace, from_root);
@@ -507,12 +512,12 @@ const struct merged_rule *registry_rule(const struct compile *c, const struct se
 
 /* ---- finding ---- */
 
-struct service *registry_find(const struct compile *c, const char *host)
+struct service *istio_registry_find(const struct compile *c, const char *host)
 {
-	return map_get(&c->services_by_host, host);
+	return istio_map_get(&c->services_by_host, host);
 }
 
-const struct service_port *registry_port(const struct service *s, uint32_t number)
+const struct service_port *istio_registry_port(const struct service *s, uint32_t number)
 {
 	for (uint32_t i = 0; i < s->n_ports; i++)
 		if (s->ports[i].number == number)
@@ -520,7 +525,7 @@ const struct service_port *registry_port(const struct service *s, uint32_t numbe
 	return NULL;
 }
 
-void registry_build(struct compile *c)
+void istio_registry_build(struct compile *c)
 {
 	struct label_index pods = {0}, entries = {0};
 

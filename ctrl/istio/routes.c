@@ -28,7 +28,7 @@ struct rule {
 
 static const char *rule_field(const struct rule *x, const char *rest)
 {
-	return arena_printf(x->c->arena, "spec.http[%u]%s%s", x->index, rest[0] ? "." : "", rest);
+	return istio_arena_printf(x->c->arena, "spec.http[%u]%s%s", x->index, rest[0] ? "." : "", rest);
 }
 
 /* ---- match ---- */
@@ -63,7 +63,7 @@ static Foil__Conf__HeaderMatch *header_match(struct rule *x, const char *name, c
 	Foil__Conf__HeaderMatch *out = ARENA_NEW(x->c->arena, Foil__Conf__HeaderMatch);
 
 	foil__conf__header_match__init(out);
-	out->name = arena_lower(x->c->arena, name);
+	out->name = istio_arena_lower(x->c->arena, name);
 	out->value = string_match(x, m, false, true);
 	if (invert) {
 		out->has_invert = out->invert = true;
@@ -149,7 +149,7 @@ static bool gateway_is_named(struct compile *c, const struct vs *v, const struct
 	for (uint32_t i = 0; i < gateways->n; i++) {
 		const char *name = gateways->list[i];
 		if (strcmp(name, MESH_GATEWAY) != 0 && !strchr(name, '/'))
-			name = arena_printf(c->arena, "%s/%s", v->source->namespace, name);
+			name = istio_arena_printf(c->arena, "%s/%s", v->source->namespace, name);
 		if (strcmp(name, gateway) == 0)
 			return true;
 	}
@@ -173,7 +173,8 @@ static bool source_fits(const struct compile *c, const struct vs *v, const struc
 {
 	if (gateways->n)
 		return gateway_is_named((struct compile *)(uintptr_t)c, v, gateways, scope->gateway); /* for its scratch memory */
-	return source_labels_fit(labels, scope->labels) && (!source_namespace || !source_namespace[0] || strcmp(source_namespace, scope->client_namespace) == 0);
+	return source_labels_fit(labels, scope->labels) && (!source_namespace || !source_namespace[0] || strcmp(source_namespace,
+			scope->client_namespace) == 0);
 }
 
 static bool http_match_exists(const struct rule *x, const struct http_match *m)
@@ -195,7 +196,7 @@ static Foil__Conf__HeaderValue *header_value(struct compile *c, const char *name
 	Foil__Conf__HeaderValue *h = ARENA_NEW(c->arena, Foil__Conf__HeaderValue);
 
 	foil__conf__header_value__init(h);
-	h->name = arena_lower(c->arena, name);
+	h->name = istio_arena_lower(c->arena, name);
 	h->value = word(value);
 	h->has_append = append;
 	h->append = append;
@@ -242,7 +243,7 @@ static Foil__Conf__HeaderOps *header_ops(struct compile *c, const struct header_
 		o.authority = before ? before : by_set ? by_set : o.authority; /* the rule's beats the destination's, set beats add (VS-23) */
 		for (uint32_t j = 0; j < both[i]->remove.n; j++)
 			if (both[i]->remove.list[j][0] != ':' && !is_authority(both[i]->remove.list[j]))
-				o.out->remove[o.out->n_remove++] = arena_lower(c->arena, both[i]->remove.list[j]);
+				o.out->remove[o.out->n_remove++] = istio_arena_lower(c->arena, both[i]->remove.list[j]);
 	}
 	if (authority)
 		*authority = o.authority;
@@ -262,13 +263,13 @@ static void report_missing(struct compile *c, const struct resource *r, const st
 			   const struct service *s, uint32_t port, const struct cluster_ref *ref)
 {
 	if (!s) {
-		compile_report(c, ISTIO_WARNING, "IST0101", r, doc_at(d->head.node, "host"), arena_printf(c->arena, "%s.host", field),
+		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "host"), istio_arena_printf(c->arena, "%s.host", field),
 			       "no Service or ServiceEntry has the host %s: requests get 503 (NC)", host);
 	} else if (!ref->port) {
-		compile_report(c, ISTIO_WARNING, "IST0101", r, doc_at(d->head.node, "port"), arena_printf(c->arena, "%s.port", field),
+		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "port"), istio_arena_printf(c->arena, "%s.port", field),
 			       "%s has no port %u: requests get 503 (NC)", s->source->id, port);
 	} else if (!ref->service) {
-		compile_report(c, ISTIO_WARNING, "IST0101", r, doc_at(d->head.node, "subset"), arena_printf(c->arena, "%s.subset", field),
+		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "subset"), istio_arena_printf(c->arena, "%s.subset", field),
 			       "no DestinationRule for %s has the subset %s: requests get 503 (NC)", host, d->subset ? d->subset : "");
 	}
 }
@@ -276,10 +277,10 @@ static void report_missing(struct compile *c, const struct resource *r, const st
 static struct cluster_ref *destination_cluster(struct compile *c, const struct vs *v, const struct resource *r, const struct destination *d,
 					       const struct route_scope *scope, const char *field, bool is_http, struct service **service)
 {
-	const char *host = compile_fqdn(c, d->host, v->source->namespace);
-	struct service *s = registry_find(c, host);
+	const char *host = istio_compile_fqdn(c, d->host, v->source->namespace);
+	struct service *s = istio_registry_find(c, host);
 	uint32_t port = destination_port(d, s, scope->port);
-	struct cluster_ref *ref = clusters_ref(c, s, host, d->subset, port, scope->client_namespace, is_http);
+	struct cluster_ref *ref = istio_clusters_ref(c, s, host, d->subset, port, scope->client_namespace, is_http);
 
 	report_missing(c, r, d, field, host, s, port, ref);
 	if (service)
@@ -381,7 +382,7 @@ static void retry_on(struct compile *c, const char *text, Foil__Conf__RetryPolic
 		while (to > from && isspace((unsigned char)text[to - 1]))
 			to--;
 		if (from < to) {
-			const char *one = arena_copy(c->arena, text + from, to - from);
+			const char *one = istio_arena_copy(c->arena, text + from, to - from);
 			if (isdigit((unsigned char)one[0]) && isdigit((unsigned char)one[1]))
 				ARENA_PUSH(c->arena, &codes, (uint32_t)strtoul(one, NULL, 10));
 			else
@@ -432,7 +433,7 @@ static Foil__Conf__RetryPolicy *retry_of(struct compile *c, const struct retries
 	return retry_policy(c, r);
 }
 
-Foil__Conf__RetryPolicy *routes_default_retry(struct compile *c)
+Foil__Conf__RetryPolicy *istio_routes_default_retry(struct compile *c)
 {
 	return retry_of(c, NULL);
 }
@@ -606,7 +607,7 @@ static int base64_value(char ch)
 /* The table has checked that it is base64. */
 static ProtobufCBinaryData base64(struct compile *c, const char *text)
 {
-	ProtobufCBinaryData out = {.data = arena_alloc(c->arena, strlen(text) / 4 * 3 + 1)};
+	ProtobufCBinaryData out = {.data = istio_arena_alloc(c->arena, strlen(text) / 4 * 3 + 1)};
 	uint32_t bits = 0;
 	int n_bits = 0;
 
@@ -648,9 +649,9 @@ static char *operation(struct rule *x, const Foil__Conf__Route *out)
 
 	if (out->action_case == FOIL__CONF__ROUTE__ACTION_ROUTE && x->r->route.n == 1) {
 		const char *port = strchr(out->route->clusters[0]->cluster, '|') + 1, *host = strrchr(port, '|') + 1;
-		return arena_printf(x->c->arena, "%s:%.*s%s%s", host, (int)strcspn(port, "|"), port, m->path, star);
+		return istio_arena_printf(x->c->arena, "%s:%.*s%s%s", host, (int)strcspn(port, "|"), port, m->path, star);
 	}
-	return arena_printf(x->c->arena, "%s:%u%s%s", x->v->source->name, x->scope->port, m->path, star);
+	return istio_arena_printf(x->c->arena, "%s:%u%s%s", x->v->source->name, x->scope->port, m->path, star);
 }
 
 /* ---- routes ---- */
@@ -662,7 +663,7 @@ static Foil__Conf__Route *route_of(struct rule *x, const struct http_match *m)
 	Foil__Conf__Route *out = ARENA_NEW(x->c->arena, Foil__Conf__Route);
 
 	foil__conf__route__init(out);
-	out->name = m && m->name && m->name[0] ? arena_printf(x->c->arena, "%s.%s", name, m->name) : word(name);
+	out->name = m && m->name && m->name[0] ? istio_arena_printf(x->c->arena, "%s.%s", name, m->name) : word(name);
 	out->match = route_match(x, m);
 	if (x->r->redirect) {
 		redirect_to(x, out);
@@ -676,11 +677,11 @@ static Foil__Conf__Route *route_of(struct rule *x, const struct http_match *m)
 		out->response_headers = header_ops(x->c, h ? h->response : NULL, NULL, NULL);
 	}
 	out->decorator_operation = operation(x, out);
-	out->source = compile_source(x->c, x->source, m ? m->head.node->at : x->r->head.node->at);
+	out->source = istio_compile_source(x->c, x->source, m ? m->head.node->at : x->r->head.node->at);
 	return out;
 }
 
-bool route_is_catch_all(const Foil__Conf__Route *r)
+bool istio_route_is_catch_all(const Foil__Conf__Route *r)
 {
 	const Foil__Conf__RouteMatch *m = r->match;
 
@@ -703,13 +704,13 @@ static bool add_rule(struct rule *x, struct route_list *out)
 			continue;
 		Foil__Conf__Route *r = route_of(x, m);
 		ARENA_PUSH(x->c->arena, out, r);
-		if (route_is_catch_all(r))
+		if (istio_route_is_catch_all(r))
 			return false;
 	}
 	return true;
 }
 
-void routes_of_http(struct compile *c, const struct vs *v, const struct route_scope *scope, struct route_list *out)
+void istio_routes_of_http(struct compile *c, const struct vs *v, const struct route_scope *scope, struct route_list *out)
 {
 	for (uint32_t i = 0; i < v->n_http; i++) {
 		struct rule x = {.c = c, .v = v, .source = v->http_source[i], .r = v->http[i], .scope = scope, .index = v->http_index[i]};
@@ -718,7 +719,7 @@ void routes_of_http(struct compile *c, const struct vs *v, const struct route_sc
 	}
 }
 
-Foil__Conf__Route *routes_default(struct compile *c, struct cluster_ref *ref, const struct service *s, uint32_t port)
+Foil__Conf__Route *istio_routes_default(struct compile *c, struct cluster_ref *ref, const struct service *s, uint32_t port)
 {
 	Foil__Conf__Route *out = ARENA_NEW(c->arena, Foil__Conf__Route);
 
@@ -728,19 +729,19 @@ Foil__Conf__Route *routes_default(struct compile *c, struct cluster_ref *ref, co
 	foil__conf__route_match__init(out->match);
 	match_path(NULL, false, out->match);
 	out->action_case = FOIL__CONF__ROUTE__ACTION_ROUTE;
-	out->route = action_new(c, 0, routes_default_retry(c));
+	out->route = action_new(c, 0, istio_routes_default_retry(c));
 	out->route->clusters = ARENA_ARRAY(c->arena, Foil__Conf__WeightedCluster *, 1);
 	out->route->clusters[out->route->n_clusters++] = weighted(c, ref, 1);
 	if (s) {
-		out->decorator_operation = arena_printf(c->arena, "%s:%u/*", s->host, port);
-		out->source = compile_source(c, s->source, s->source->node->at);
+		out->decorator_operation = istio_arena_printf(c->arena, "%s:%u/*", s->host, port);
+		out->source = istio_compile_source(c, s->source, s->source->node->at);
 	}
 	return out;
 }
 
 /* ---- layer 4 ---- */
 
-bool routes_l4_matches(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip)
+bool istio_routes_l4_matches(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip)
 {
 	if (m->port.value && (uint32_t)m->port.value != scope->port)
 		return false;
@@ -749,7 +750,7 @@ bool routes_l4_matches(const struct compile *c, const struct vs *v, const struct
 	if (m->destination_subnets.n == 0 || !vip)
 		return true;
 	for (uint32_t i = 0; i < m->destination_subnets.n; i++)
-		if (compile_cidr_has(m->destination_subnets.list[i], vip))
+		if (istio_compile_cidr_has(m->destination_subnets.list[i], vip))
 			return true;
 	return false;
 }
@@ -769,44 +770,44 @@ static Foil__Conf__TcpProxy *tcp_proxy(struct compile *c, uint32_t n, const char
 static Foil__Conf__TcpProxy *l4_destinations(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope,
 					     const char *what, uint32_t index)
 {
-	Foil__Conf__TcpProxy *t = tcp_proxy(c, r->route.n, arena_printf(c->arena, "%s.%s", v->source->name, v->source->namespace));
+	Foil__Conf__TcpProxy *t = tcp_proxy(c, r->route.n, istio_arena_printf(c->arena, "%s.%s", v->source->name, v->source->namespace));
 
 	for (uint32_t i = 0; i < r->route.n; i++) {
 		const struct route_destination *d = ISTIO_ITEM(r->route, struct route_destination, i);
 		if (r->route.n > 1 && d->weight.value == 0)
 			continue;
-		const char *field = arena_printf(c->arena, "spec.%s[%u].route[%u].destination", what, index, i);
+		const char *field = istio_arena_printf(c->arena, "spec.%s[%u].route[%u].destination", what, index, i);
 		struct cluster_ref *ref = destination_cluster(c, v, v->source, d->destination, scope, field, false, NULL);
 		if (t->n_clusters == 0)
-			t->idle_timeout_us = clusters_tcp_idle_us(ref);
+			t->idle_timeout_us = istio_clusters_tcp_idle_us(ref);
 		t->clusters[t->n_clusters++] = weighted(c, ref, r->route.n > 1 ? (uint32_t)d->weight.value : 1);
 	}
 	return t;
 }
 
-Foil__Conf__TcpProxy *routes_of_tcp(struct compile *c, const struct vs *v, const struct route_scope *scope, const char *vip)
+Foil__Conf__TcpProxy *istio_routes_of_tcp(struct compile *c, const struct vs *v, const struct route_scope *scope, const char *vip)
 {
 	for (uint32_t i = 0; i < v->spec->tcp.n; i++) {
 		const struct l4_route *r = ISTIO_ITEM(v->spec->tcp, struct l4_route, i);
 		bool matches = r->match.n == 0;
 		for (uint32_t j = 0; j < r->match.n && !matches; j++)
-			matches = routes_l4_matches(c, v, ISTIO_ITEM(r->match, struct l4_match, j), scope, vip);
+			matches = istio_routes_l4_matches(c, v, ISTIO_ITEM(r->match, struct l4_match, j), scope, vip);
 		if (matches)
 			return l4_destinations(c, v, r, scope, "tcp", i);
 	}
 	return NULL;
 }
 
-Foil__Conf__TcpProxy *routes_of_tls(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope, uint32_t index)
+Foil__Conf__TcpProxy *istio_routes_of_tls(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope, uint32_t index)
 {
 	return l4_destinations(c, v, r, scope, "tls", index);
 }
 
-Foil__Conf__TcpProxy *routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s)
+Foil__Conf__TcpProxy *istio_routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s)
 {
 	Foil__Conf__TcpProxy *t = tcp_proxy(c, 1, s->host);
 
-	t->idle_timeout_us = clusters_tcp_idle_us(ref);
+	t->idle_timeout_us = istio_clusters_tcp_idle_us(ref);
 	t->clusters[t->n_clusters++] = weighted(c, ref, 1);
 	return t;
 }

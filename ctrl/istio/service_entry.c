@@ -13,9 +13,9 @@ static void check_workload_entry(struct istio_decode *d, void *object)
 	struct workload_entry *w = object;
 
 	if (!w->address || !w->address[0])
-		decode_error(d, "IST0106", &w->head, "address", "needs an address: an IP address");
+		istio_decode_error(d, "IST0106", &w->head, "address", "needs an address: an IP address");
 	else if (strncmp(w->address, "unix:", 5) == 0)
-		decode_error(d, "HF0005", &w->head, "address", "not supported: a Unix socket is not reachable from the data plane; give an IP address");
+		istio_decode_error(d, "HF0005", &w->head, "address", "not supported: a Unix socket is not reachable from the data plane; give an IP address");
 }
 
 static const struct istio_field workload_entry_rows[] = {
@@ -27,7 +27,7 @@ static const struct istio_field workload_entry_rows[] = {
 	ROW(workload_entry, weight, "weight", F_INT, .min = 0, .max = 1000000),
 	ROW(workload_entry, service_account, "serviceAccount", F_STRING),
 };
-const struct istio_table table_workload_entry = TABLE(workload_entry, "WorkloadEntry", workload_entry_rows, .check = check_workload_entry);
+const struct istio_table istio_table_workload_entry = TABLE(workload_entry, "WorkloadEntry", workload_entry_rows, .check = check_workload_entry);
 
 /* ---- ServiceEntry ---- */
 
@@ -43,9 +43,9 @@ static void check_port(struct istio_decode *d, void *object)
 	struct object_port *p = object;
 
 	if (!p->number.is_set)
-		decode_error(d, "IST0106", &p->head, "number", "a port needs a number");
+		istio_decode_error(d, "IST0106", &p->head, "number", "a port needs a number");
 	if (!p->name)
-		decode_error(d, "IST0106", &p->head, "name", "a port needs a name");
+		istio_decode_error(d, "IST0106", &p->head, "name", "a port needs a name");
 }
 
 static const struct istio_table table_port = TABLE(object_port, "ServicePort", port_rows, .check = check_port);
@@ -58,8 +58,8 @@ static const struct istio_field service_entry_rows[] = {
 	ROW(service_entry, ports, "ports", F_OBJECTS, .table = &table_port, .min = 0, .max = 256),
 	ROW(service_entry, location, "location", F_ENUM, .words = locations),
 	ROW(service_entry, resolution, "resolution", F_ENUM, .words = resolutions),
-	ROW(service_entry, endpoints, "endpoints", F_OBJECTS, .table = &table_workload_entry, .min = 0, .max = 65536),
-	ROW(service_entry, selector, "workloadSelector", F_OBJECT, .table = &table_workload_selector),
+	ROW(service_entry, endpoints, "endpoints", F_OBJECTS, .table = &istio_table_workload_entry, .min = 0, .max = 65536),
+	ROW(service_entry, selector, "workloadSelector", F_OBJECT, .table = &istio_table_workload_selector),
 	ROW(service_entry, export_to, "exportTo", F_STRINGS),
 	ROW(service_entry, subject_alt_names, "subjectAltNames", F_STRINGS),
 };
@@ -68,12 +68,12 @@ static void check_hosts(struct istio_decode *d, const struct service_entry *s)
 {
 	for (uint32_t i = 0; i < s->hosts.n; i++)
 		if (strcmp(s->hosts.list[i], "*") == 0)
-			decode_error(d, "IST0106", &s->head, "hosts", "a host cannot be \"*\": name the hosts, or use \"*.example.com\"");
+			istio_decode_error(d, "IST0106", &s->head, "hosts", "a host cannot be \"*\": name the hosts, or use \"*.example.com\"");
 		else if (!istio_is_host(s->hosts.list[i], true))
-			decode_error(d, "IST0106", &s->head, "hosts", "\"%.80s\" is not a host", s->hosts.list[i]);
+			istio_decode_error(d, "IST0106", &s->head, "hosts", "\"%.80s\" is not a host", s->hosts.list[i]);
 	for (uint32_t i = 0; i < s->addresses.n; i++)
 		if (!istio_is_cidr(s->addresses.list[i]))
-			decode_error(d, "IST0106", &s->head, "addresses", "\"%.60s\" is not an address with or without /length", s->addresses.list[i]);
+			istio_decode_error(d, "IST0106", &s->head, "addresses", "\"%.60s\" is not an address with or without /length", s->addresses.list[i]);
 }
 
 static void check_ports(struct istio_decode *d, const struct service_entry *s)
@@ -86,9 +86,9 @@ static void check_ports(struct istio_decode *d, const struct service_entry *s)
 			bool same_number = a->number.value == b->number.value;
 			(void)snprintf(field, sizeof(field), "ports[%u].%s", i, same_number ? "number" : "name"); /* it fits */
 			if (same_number)
-				decode_error(d, "IST0106", &s->head, field, "a second port %lld", (long long)a->number.value);
+				istio_decode_error(d, "IST0106", &s->head, field, "a second port %lld", (long long)a->number.value);
 			else if (strcmp(a->name, b->name) == 0)
-				decode_error(d, "IST0106", &s->head, field, "a second port named \"%.80s\"", a->name);
+				istio_decode_error(d, "IST0106", &s->head, field, "a second port named \"%.80s\"", a->name);
 		}
 }
 
@@ -100,9 +100,9 @@ static void check_endpoints(struct istio_decode *d, const struct service_entry *
 		const struct workload_entry *w = ISTIO_ITEM(s->endpoints, struct workload_entry, i);
 		(void)snprintf(field, sizeof(field), "endpoints[%u].address", i); /* it fits */
 		if (s->resolution.value == RESOLUTION_STATIC && !istio_is_ip(w->address))
-			decode_error(d, "IST0106", &s->head, field, "\"%.60s\" is not an IP address, which resolution STATIC needs", w->address);
+			istio_decode_error(d, "IST0106", &s->head, field, "\"%.60s\" is not an IP address, which resolution STATIC needs", w->address);
 		else if (!istio_is_ip(w->address))
-			decode_error(d, "HF0005", &s->head, field, "not supported: a name (%.60s); give the IP address", w->address);
+			istio_decode_error(d, "HF0005", &s->head, field, "not supported: a name (%.60s); give the IP address", w->address);
 	}
 }
 
@@ -112,23 +112,24 @@ static void check_service_entry(struct istio_decode *d, void *object)
 	int64_t how = s->resolution.value;
 
 	if (s->hosts.n == 0)
-		decode_error(d, "IST0106", &s->head, "hosts", "a ServiceEntry needs hosts");
+		istio_decode_error(d, "IST0106", &s->head, "hosts", "a ServiceEntry needs hosts");
 	if (s->ports.n == 0)
-		decode_error(d, "IST0106", &s->head, "ports", "a ServiceEntry needs ports");
+		istio_decode_error(d, "IST0106", &s->head, "ports", "a ServiceEntry needs ports");
 	if (s->endpoints.n && s->selector)
-		decode_error(d, "IST0106", &s->head, "workloadSelector", "endpoints and workloadSelector exclude each other");
+		istio_decode_error(d, "IST0106", &s->head, "workloadSelector", "endpoints and workloadSelector exclude each other");
 	if (how == RESOLUTION_NONE && s->endpoints.n)
-		decode_error(d, "IST0106", &s->head, "endpoints", "resolution NONE takes no endpoints: set resolution: STATIC");
+		istio_decode_error(d, "IST0106", &s->head, "endpoints", "resolution NONE takes no endpoints: set resolution: STATIC");
 	if (how == RESOLUTION_DYNAMIC_DNS)
-		decode_error(d, "HF0005", &s->head, "resolution", "not supported: DYNAMIC_DNS; use STATIC with endpoints");
+		istio_decode_error(d, "HF0005", &s->head, "resolution", "not supported: DYNAMIC_DNS; use STATIC with endpoints");
 	if ((how == RESOLUTION_DNS || how == RESOLUTION_DNS_ROUND_ROBIN) && s->endpoints.n == 0 && !s->selector)
-		decode_error(d, "HF0005", &s->head, "resolution", "not supported: names are not resolved; use STATIC, or give endpoints with IP addresses");
+		istio_decode_error(d, "HF0005", &s->head, "resolution", "not supported: names are not resolved; use STATIC, or give endpoints with IP "
+				   "addresses");
 	check_hosts(d, s);
 	check_ports(d, s);
 	check_endpoints(d, s);
 }
 
-const struct istio_table table_service_entry = TABLE(service_entry, "ServiceEntry", service_entry_rows, .check = check_service_entry);
+const struct istio_table istio_table_service_entry = TABLE(service_entry, "ServiceEntry", service_entry_rows, .check = check_service_entry);
 
 /* ---- Sidecar: accepted, of little meaning to a node that is nobody's sidecar ---- */
 
@@ -148,10 +149,10 @@ static void check_sidecar(struct istio_decode *d, void *object)
 {
 	struct sidecar *s = object;
 
-	decode_warning(d, "HF0006", &s->head, "", "accepted, but it limits nothing here: it %s", sidecar_note);
+	istio_decode_warning(d, "HF0006", &s->head, "", "accepted, but it limits nothing here: it %s", sidecar_note);
 }
 
-const struct istio_table table_sidecar = TABLE(sidecar, "Sidecar", sidecar_rows, .check = check_sidecar);
+const struct istio_table istio_table_sidecar = TABLE(sidecar, "Sidecar", sidecar_rows, .check = check_sidecar);
 
 /* ---- shared checks ---- */
 

@@ -21,12 +21,12 @@ static void check_string_match(struct istio_decode *d, void *object)
 	struct foil_error err = {0};
 
 	if ((m->exact != NULL) + (m->prefix != NULL) + (m->regex != NULL) > 1)
-		decode_error(d, "IST0106", &m->head, "", "only one of exact, prefix and regex can be set");
+		istio_decode_error(d, "IST0106", &m->head, "", "only one of exact, prefix and regex can be set");
 	if (!m->regex || strcmp(m->regex, "*") == 0)
 		return;
 	struct foil_regex *re = foil_regex_new(foil_slice_str(m->regex), false, &err);
 	if (!re)
-		decode_error(d, "IST0106", &m->head, "regex", "%s", err.text);
+		istio_decode_error(d, "IST0106", &m->head, "regex", "%s", err.text);
 	foil_regex_free(re);
 }
 
@@ -35,35 +35,35 @@ static const struct istio_field string_match_rows[] = {
 	ROW(string_match, prefix, "prefix", F_STRING),
 	ROW(string_match, regex, "regex", F_STRING),
 };
-const struct istio_table table_string_match = TABLE(string_match, "StringMatch", string_match_rows, .check = check_string_match);
+const struct istio_table istio_table_string_match = TABLE(string_match, "StringMatch", string_match_rows, .check = check_string_match);
 
 static const struct istio_field port_selector_rows[] = {ROW(port_selector, number, "number", F_INT, .min = 0, .max = PORT_MAX)};
-const struct istio_table table_port_selector = TABLE(port_selector, "PortSelector", port_selector_rows);
+const struct istio_table istio_table_port_selector = TABLE(port_selector, "PortSelector", port_selector_rows);
 
 static void check_destination(struct istio_decode *d, void *object)
 {
 	struct destination *dest = object;
 
 	if (!dest->host || !istio_is_host(dest->host, false))
-		decode_error(d, "IST0106", &dest->head, "host", dest->host ? "\"%.80s\" is not a host" : "a destination needs a host", dest->host);
+		istio_decode_error(d, "IST0106", &dest->head, "host", dest->host ? "\"%.80s\" is not a host" : "a destination needs a host", dest->host);
 	if (dest->subset && dest->subset[0] && !istio_is_label(dest->subset))
-		decode_error(d, "IST0106", &dest->head, "subset", "\"%.80s\" is not a subset's name", dest->subset);
+		istio_decode_error(d, "IST0106", &dest->head, "subset", "\"%.80s\" is not a subset's name", dest->subset);
 	if (dest->port && dest->port->number.value == 0)
-		decode_error(d, "IST0106", &dest->head, "port.number", "a port number must be from 1 to 65535");
+		istio_decode_error(d, "IST0106", &dest->head, "port.number", "a port number must be from 1 to 65535");
 }
 
 static const struct istio_field destination_rows[] = {
 	ROW(destination, host, "host", F_STRING),
 	ROW(destination, subset, "subset", F_STRING),
-	ROW(destination, port, "port", F_OBJECT, .table = &table_port_selector),
+	ROW(destination, port, "port", F_OBJECT, .table = &istio_table_port_selector),
 };
-const struct istio_table table_destination = TABLE(destination, "Destination", destination_rows, .check = check_destination);
+const struct istio_table istio_table_destination = TABLE(destination, "Destination", destination_rows, .check = check_destination);
 
 static const struct istio_field percent_rows[] = {ROW(percent, value, "value", F_DOUBLE, .min = 0, .max = 100)};
-const struct istio_table table_percent = TABLE(percent, "Percent", percent_rows);
+const struct istio_table istio_table_percent = TABLE(percent, "Percent", percent_rows);
 
 static const struct istio_field workload_selector_rows[] = {ROW(workload_selector, labels, "labels", F_STRING_MAP)};
-const struct istio_table table_workload_selector = TABLE(workload_selector, "WorkloadSelector", workload_selector_rows);
+const struct istio_table istio_table_workload_selector = TABLE(workload_selector, "WorkloadSelector", workload_selector_rows);
 
 /* ---- match ---- */
 
@@ -86,7 +86,7 @@ static void check_header_keys(struct istio_decode *d, const struct http_match *m
 		const char *name = ISTIO_ITEM(*headers, struct string_match, i)->head.name;
 		bool is_pseudo = strcmp(name, ":method") == 0 || strcmp(name, ":authority") == 0 || strcmp(name, ":scheme") == 0 || strcmp(name, ":path") == 0;
 		if (!is_pseudo && name[0] != '@' && (name[0] == ':' || !is_header_name(name)))
-			decode_error(d, "IST0106", &m->head, field, "\"%.80s\" is not a header name", name);
+			istio_decode_error(d, "IST0106", &m->head, field, "\"%.80s\" is not a header name", name);
 	}
 }
 
@@ -96,35 +96,37 @@ static void check_http_match(struct istio_decode *d, void *object)
 {
 	struct http_match *m = object;
 
-	if (!m->uri && !m->scheme && !m->method && !m->authority && m->headers.n == 0 && m->without_headers.n == 0 && m->query_params.n == 0 && !m->port.is_set &&
+	if (!m->uri && !m->scheme && !m->method && !m->authority && m->headers.n == 0 && m->without_headers.n == 0 && m->query_params.n == 0 &&
+	    !m->port.is_set &&
 	    m->source_labels.n == 0 && m->gateways.n == 0 && !m->source_namespace && !m->stat_prefix && !m->name)
-		decode_error(d, "IST0106", &m->head, "", "an empty match: leave match out to match everything");
+		istio_decode_error(d, "IST0106", &m->head, "", "an empty match: leave match out to match everything");
 	check_header_keys(d, m, &m->headers, "headers");
 	check_header_keys(d, m, &m->without_headers, "withoutHeaders");
 	if (m->headers.n + m->without_headers.n > CONDITIONS_MAX || m->query_params.n > CONDITIONS_MAX)
-		decode_error(d, "IST0106", &m->head, "", "more than %d conditions in one match", CONDITIONS_MAX);
+		istio_decode_error(d, "IST0106", &m->head, "", "more than %d conditions in one match", CONDITIONS_MAX);
 	for (uint32_t i = 0; i < m->headers.n; i++) {
 		const struct string_match *h = ISTIO_ITEM(m->headers, struct string_match, i);
 		if (strncmp(h->head.name, claims_prefix, sizeof(claims_prefix) - 1) == 0)
-			decode_error(d, "HF0005", &m->head, "headers", "not supported: a match on a claim (%.60s) needs RequestAuthentication", h->head.name);
+			istio_decode_error(d, "HF0005", &m->head, "headers", "not supported: a match on a claim (%.60s) needs RequestAuthentication",
+					   h->head.name);
 	}
 	if (m->port.is_set && m->port.value == 0)
-		decode_error(d, "IST0106", &m->head, "port", "a port must be from 1 to 65535");
+		istio_decode_error(d, "IST0106", &m->head, "port", "a port must be from 1 to 65535");
 }
 
 static const struct istio_field http_match_rows[] = {
 	ROW(http_match, name, "name", F_STRING),
-	ROW(http_match, uri, "uri", F_OBJECT, .table = &table_string_match),
-	ROW(http_match, scheme, "scheme", F_OBJECT, .table = &table_string_match),
-	ROW(http_match, method, "method", F_OBJECT, .table = &table_string_match),
-	ROW(http_match, authority, "authority", F_OBJECT, .table = &table_string_match),
-	ROW(http_match, headers, "headers", F_OBJECT_MAP, .table = &table_string_match),
+	ROW(http_match, uri, "uri", F_OBJECT, .table = &istio_table_string_match),
+	ROW(http_match, scheme, "scheme", F_OBJECT, .table = &istio_table_string_match),
+	ROW(http_match, method, "method", F_OBJECT, .table = &istio_table_string_match),
+	ROW(http_match, authority, "authority", F_OBJECT, .table = &istio_table_string_match),
+	ROW(http_match, headers, "headers", F_OBJECT_MAP, .table = &istio_table_string_match),
 	ROW(http_match, port, "port", F_INT, .min = 0, .max = PORT_MAX),
 	ROW(http_match, source_labels, "sourceLabels", F_STRING_MAP),
 	ROW(http_match, gateways, "gateways", F_STRINGS),
-	ROW(http_match, query_params, "queryParams", F_OBJECT_MAP, .table = &table_string_match),
+	ROW(http_match, query_params, "queryParams", F_OBJECT_MAP, .table = &istio_table_string_match),
 	ROW(http_match, ignore_uri_case, "ignoreUriCase", F_BOOL),
-	ROW(http_match, without_headers, "withoutHeaders", F_OBJECT_MAP, .table = &table_string_match),
+	ROW(http_match, without_headers, "withoutHeaders", F_OBJECT_MAP, .table = &istio_table_string_match),
 	ROW(http_match, source_namespace, "sourceNamespace", F_STRING),
 	ROW_NOTED(http_match, stat_prefix, "statPrefix", F_STRING, "no counters of its own for this route; the route's name stands in log and metrics"),
 };
@@ -147,17 +149,17 @@ static void check_header_map(struct istio_decode *d, const struct header_ops *o,
 	struct foil_error err = {0};
 
 	if (map->n > HEADER_OPS_MAX)
-		decode_error(d, "IST0106", &o->head, field, "more than %d headers", HEADER_OPS_MAX);
+		istio_decode_error(d, "IST0106", &o->head, field, "more than %d headers", HEADER_OPS_MAX);
 	for (uint32_t i = 0; i < map->n; i++) {
 		if (!is_header_name(map->keys[i]))
-			decode_error(d, "IST0106", &o->head, field, "\"%.80s\" is not a header name", map->keys[i]);
+			istio_decode_error(d, "IST0106", &o->head, field, "\"%.80s\" is not a header name", map->keys[i]);
 		if (!is_header_value(map->values[i]))
-			decode_error(d, "IST0106", &o->head, field, "the value of \"%.80s\" holds a control character or is too long", map->keys[i]);
+			istio_decode_error(d, "IST0106", &o->head, field, "the value of \"%.80s\" holds a control character or is too long", map->keys[i]);
 		else if (!istio_format_check_header(map->values[i], &err))
-			decode_error(d, "IST0106", &o->head, field, "the value of \"%.80s\": %s", map->keys[i], err.text);
+			istio_decode_error(d, "IST0106", &o->head, field, "the value of \"%.80s\": %s", map->keys[i], err.text);
 		for (uint32_t j = 0; j < i; j++)
 			if (strcasecmp(map->keys[i], map->keys[j]) == 0)
-				decode_error(d, "IST0106", &o->head, field, "\"%.80s\" stands twice, in different spelling", map->keys[i]);
+				istio_decode_error(d, "IST0106", &o->head, field, "\"%.80s\" stands twice, in different spelling", map->keys[i]);
 	}
 }
 
@@ -168,10 +170,10 @@ static void check_header_ops(struct istio_decode *d, void *object)
 	check_header_map(d, o, &o->set, "set");
 	check_header_map(d, o, &o->add, "add");
 	if (o->remove.n > HEADER_OPS_MAX)
-		decode_error(d, "IST0106", &o->head, "remove", "more than %d headers", HEADER_OPS_MAX);
+		istio_decode_error(d, "IST0106", &o->head, "remove", "more than %d headers", HEADER_OPS_MAX);
 	for (uint32_t i = 0; i < o->remove.n; i++)
 		if (!is_header_name(o->remove.list[i]))
-			decode_error(d, "IST0106", &o->head, "remove", "\"%.80s\" is not a header name", o->remove.list[i]);
+			istio_decode_error(d, "IST0106", &o->head, "remove", "\"%.80s\" is not a header name", o->remove.list[i]);
 }
 
 static const struct istio_field header_ops_rows[] = {
@@ -188,7 +190,7 @@ static const struct istio_field headers_rows[] = {
 static const struct istio_table table_headers = TABLE(headers, "Headers", headers_rows);
 
 static const struct istio_field route_destination_rows[] = {
-	ROW(route_destination, destination, "destination", F_OBJECT, .table = &table_destination),
+	ROW(route_destination, destination, "destination", F_OBJECT, .table = &istio_table_destination),
 	ROW(route_destination, weight, "weight", F_INT, .min = 0, .max = INT32_MAX_ROW),
 	ROW(route_destination, headers, "headers", F_OBJECT, .table = &table_headers),
 };
@@ -198,13 +200,14 @@ static void check_route_destination(struct istio_decode *d, void *object)
 	struct route_destination *r = object;
 
 	if (!r->destination)
-		decode_error(d, "IST0106", &r->head, "destination", "a route needs a destination");
+		istio_decode_error(d, "IST0106", &r->head, "destination", "a route needs a destination");
 }
 
 static const struct istio_table table_route_destination =
 	TABLE(route_destination, "HTTPRouteDestination", route_destination_rows, .check = check_route_destination);
 static const struct istio_table table_l4_destination = {
-	.what = "RouteDestination", .size = sizeof(struct route_destination), .fields = route_destination_rows, .n_fields = 2, .check = check_route_destination};
+	.what = "RouteDestination", .size = sizeof(struct route_destination), .fields = route_destination_rows, .n_fields = 2,
+		.check = check_route_destination};
 
 /* ---- actions ---- */
 
@@ -225,17 +228,17 @@ static void check_redirect(struct istio_decode *d, void *object)
 	int64_t code = r->redirect_code.value;
 
 	if (!r->uri && !r->authority && !r->scheme && !r->prefix_rewrite && !r->port.is_set && !r->derive_port.is_set && !r->redirect_code.is_set)
-		decode_error(d, "IST0106", &r->head, "", "a redirect must change something: uri, authority, scheme, port or prefixRewrite");
+		istio_decode_error(d, "IST0106", &r->head, "", "a redirect must change something: uri, authority, scheme, port or prefixRewrite");
 	if (code != 0 && code != 301 && code != 302 && code != 303 && code != 307 && code != 308)
-		decode_error(d, "IST0106", &r->head, "redirectCode", "must be 301, 302, 303, 307 or 308, not %lld", (long long)code);
+		istio_decode_error(d, "IST0106", &r->head, "redirectCode", "must be 301, 302, 303, 307 or 308, not %lld", (long long)code);
 	if (r->scheme && strcmp(r->scheme, "http") != 0 && strcmp(r->scheme, "https") != 0)
-		decode_error(d, "IST0106", &r->head, "scheme", "must be http or https, not \"%.40s\"", r->scheme);
+		istio_decode_error(d, "IST0106", &r->head, "scheme", "must be http or https, not \"%.40s\"", r->scheme);
 	if (r->port.is_set && r->derive_port.is_set)
-		decode_error(d, "IST0106", &r->head, "derivePort", "port and derivePort exclude each other");
+		istio_decode_error(d, "IST0106", &r->head, "derivePort", "port and derivePort exclude each other");
 	if (r->uri && r->prefix_rewrite)
-		decode_error(d, "IST0106", &r->head, "prefixRewrite", "uri and prefixRewrite exclude each other");
+		istio_decode_error(d, "IST0106", &r->head, "prefixRewrite", "uri and prefixRewrite exclude each other");
 	if (r->uri && r->uri[0] && r->uri[0] != '/')
-		decode_warning(d, "IST0106", &r->head, "uri", "\"%.80s\" does not begin with /", r->uri);
+		istio_decode_warning(d, "IST0106", &r->head, "uri", "\"%.80s\" does not begin with /", r->uri);
 }
 
 static const struct istio_table table_redirect = TABLE(redirect, "HTTPRedirect", redirect_rows, .check = check_redirect);
@@ -246,10 +249,10 @@ static void check_direct_body(struct istio_decode *d, void *object)
 	size_t n = b->bytes ? strlen(b->bytes) : 0;
 
 	if (b->string && b->bytes)
-		decode_error(d, "IST0106", &b->head, "bytes", "string and bytes exclude each other");
+		istio_decode_error(d, "IST0106", &b->head, "bytes", "string and bytes exclude each other");
 	if (b->bytes && (n % 4 != 0 || strspn(b->bytes, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") +
 					       (n >= 1 && b->bytes[n - 1] == '=') + (n >= 2 && b->bytes[n - 2] == '=') != n))
-		decode_error(d, "IST0106", &b->head, "bytes", "not base64");
+		istio_decode_error(d, "IST0106", &b->head, "bytes", "not base64");
 }
 
 static const struct istio_field direct_body_rows[] = {
@@ -268,9 +271,9 @@ static void check_direct_response(struct istio_decode *d, void *object)
 	struct direct_response *r = object;
 
 	if (!r->status.is_set)
-		decode_error(d, "IST0106", &r->head, "status", "a direct response needs a status");
+		istio_decode_error(d, "IST0106", &r->head, "status", "a direct response needs a status");
 	if (r->body && r->body->string && strlen(r->body->string) > 100 << 10)
-		decode_warning(d, "IST0106", &r->head, "body.string", "a body of more than 100 KiB in a configuration: serve it from a backend");
+		istio_decode_warning(d, "IST0106", &r->head, "body.string", "a body of more than 100 KiB in a configuration: serve it from a backend");
 }
 
 static const struct istio_table table_direct_response =
@@ -288,16 +291,16 @@ static void check_regex_rewrite(struct istio_decode *d, void *object)
 	struct foil_error err = {0};
 
 	if (!r->match || !r->match[0]) {
-		decode_error(d, "IST0106", &r->head, "match", "needs a regular expression");
+		istio_decode_error(d, "IST0106", &r->head, "match", "needs a regular expression");
 		return;
 	}
 	struct foil_regex *re = foil_regex_new(foil_slice_str(r->match), false, &err);
 	if (!re)
-		decode_error(d, "IST0106", &r->head, "match", "%s", err.text);
+		istio_decode_error(d, "IST0106", &r->head, "match", "%s", err.text);
 	foil_regex_free(re);
 	for (const char *p = r->rewrite ? strchr(r->rewrite, '\\') : NULL; p; p = strchr(p + 2, '\\')) {
 		if (p[1] != '\\' && !isdigit((unsigned char)p[1])) {
-			decode_error(d, "IST0106", &r->head, "rewrite", "a backslash that is not before a digit or a backslash");
+			istio_decode_error(d, "IST0106", &r->head, "rewrite", "a backslash that is not before a digit or a backslash");
 			return;
 		}
 	}
@@ -320,9 +323,9 @@ static void check_rewrite(struct istio_decode *d, void *object)
 	struct rewrite *r = object;
 
 	if (!r->uri && !r->authority && !r->uri_regex_rewrite)
-		decode_error(d, "IST0106", &r->head, "", "a rewrite must change something: uri, authority or uriRegexRewrite");
+		istio_decode_error(d, "IST0106", &r->head, "", "a rewrite must change something: uri, authority or uriRegexRewrite");
 	if (r->uri && r->uri_regex_rewrite)
-		decode_error(d, "IST0106", &r->head, "uriRegexRewrite", "uri and uriRegexRewrite exclude each other");
+		istio_decode_error(d, "IST0106", &r->head, "uriRegexRewrite", "uri and uriRegexRewrite exclude each other");
 }
 
 static const struct istio_table table_rewrite = TABLE(rewrite, "HTTPRewrite", rewrite_rows, .check = check_rewrite);
@@ -351,11 +354,12 @@ static void check_retries(struct istio_decode *d, void *object)
 		while (word > before && (p[word - 1] == ' ' || p[word - 1] == '\t'))
 			word--;
 		if (!istio_is_retry_word(p + before, word - (before < word ? before : word)))
-			decode_error(d, "IST0106", &r->head, "retryOn", "\"%.*s\" is neither a retry condition of Envoy nor an HTTP status", (int)(n < 60 ? n : 60), p);
+			istio_decode_error(d, "IST0106", &r->head, "retryOn", "\"%.*s\" is neither a retry condition of Envoy nor an HTTP status",
+					   (int)(n < 60 ? n : 60), p);
 		p += n + (p[n] == ',');
 	}
 	if (!r->attempts.is_set && r->retry_on)
-		decode_warning(d, "HF0007", &r->head, "attempts", "attempts is not set, which means 0: there will be no retries");
+		istio_decode_warning(d, "HF0007", &r->head, "attempts", "attempts is not set, which means 0: there will be no retries");
 }
 
 static const struct istio_field retries_rows[] = {
@@ -366,14 +370,14 @@ static const struct istio_field retries_rows[] = {
 	ROW(retries, retry_ignore_previous_hosts, "retryIgnorePreviousHosts", F_BOOL),
 	ROW(retries, backoff, "backoff", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX / 10),
 };
-const struct istio_table table_retries = TABLE(retries, "HTTPRetry", retries_rows, .check = check_retries);
+const struct istio_table istio_table_retries = TABLE(retries, "HTTPRetry", retries_rows, .check = check_retries);
 
 static const char percent_note[] = "the deprecated whole-number percent is used; write percentage: {value: N}";
 static const struct istio_field delay_rows[] = {
 	ROW_NOTED(fault_delay, percent, "percent", F_INT, percent_note, .min = 0, .max = 100),
 	ROW(fault_delay, fixed_delay, "fixedDelay", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
 	ROW_REFUSED("exponentialDelay", "Istio does not implement it either; use fixedDelay"),
-	ROW(fault_delay, percentage, "percentage", F_OBJECT, .table = &table_percent),
+	ROW(fault_delay, percentage, "percentage", F_OBJECT, .table = &istio_table_percent),
 };
 
 static void check_delay(struct istio_decode *d, void *object)
@@ -381,9 +385,9 @@ static void check_delay(struct istio_decode *d, void *object)
 	struct fault_delay *f = object;
 
 	if (!f->fixed_delay.is_set)
-		decode_error(d, "IST0106", &f->head, "fixedDelay", "a delay needs fixedDelay");
+		istio_decode_error(d, "IST0106", &f->head, "fixedDelay", "a delay needs fixedDelay");
 	if (!f->percentage && !f->percent.is_set)
-		decode_warning(d, "HF0007", &f->head, "percentage", "percentage is not set, which means 0: no request is delayed");
+		istio_decode_warning(d, "HF0007", &f->head, "percentage", "percentage is not set, which means 0: no request is delayed");
 }
 
 static const struct istio_table table_delay = TABLE(fault_delay, "Delay", delay_rows, .check = check_delay);
@@ -396,7 +400,7 @@ static const struct istio_field abort_rows[] = {
 	ROW(fault_abort, http_status, "httpStatus", F_INT, .min = 200, .max = 599),
 	ROW(fault_abort, grpc_status, "grpcStatus", F_ENUM, .words = grpc_codes),
 	ROW_REFUSED("http2Error", "Istio does not implement it either; use httpStatus or grpcStatus"),
-	ROW(fault_abort, percentage, "percentage", F_OBJECT, .table = &table_percent),
+	ROW(fault_abort, percentage, "percentage", F_OBJECT, .table = &istio_table_percent),
 };
 
 static void check_abort(struct istio_decode *d, void *object)
@@ -404,9 +408,9 @@ static void check_abort(struct istio_decode *d, void *object)
 	struct fault_abort *f = object;
 
 	if (f->http_status.is_set == f->grpc_status.is_set)
-		decode_error(d, "IST0106", &f->head, "", "an abort needs one of httpStatus and grpcStatus");
+		istio_decode_error(d, "IST0106", &f->head, "", "an abort needs one of httpStatus and grpcStatus");
 	if (!f->percentage && !f->percent.is_set)
-		decode_warning(d, "HF0007", &f->head, "percentage", "percentage is not set, which means 0: no request is aborted");
+		istio_decode_warning(d, "HF0007", &f->head, "percentage", "percentage is not set, which means 0: no request is aborted");
 }
 
 static const struct istio_table table_abort = TABLE(fault_abort, "Abort", abort_rows, .check = check_abort);
@@ -421,7 +425,7 @@ static void check_fault(struct istio_decode *d, void *object)
 	struct fault *f = object;
 
 	if (!f->delay && !f->abort)
-		decode_error(d, "IST0106", &f->head, "", "a fault needs delay, abort or both");
+		istio_decode_error(d, "IST0106", &f->head, "", "a fault needs delay, abort or both");
 }
 
 static const struct istio_table table_fault = TABLE(fault, "HTTPFaultInjection", fault_rows, .check = check_fault);
@@ -431,19 +435,19 @@ static void check_mirror(struct istio_decode *d, void *object)
 	struct mirror *m = object;
 
 	if (!m->destination)
-		decode_error(d, "IST0106", &m->head, "destination", "a mirror needs a destination");
+		istio_decode_error(d, "IST0106", &m->head, "destination", "a mirror needs a destination");
 }
 
 static const struct istio_field mirror_rows[] = {
-	ROW(mirror, destination, "destination", F_OBJECT, .table = &table_destination),
-	ROW(mirror, percentage, "percentage", F_OBJECT, .table = &table_percent),
+	ROW(mirror, destination, "destination", F_OBJECT, .table = &istio_table_destination),
+	ROW(mirror, percentage, "percentage", F_OBJECT, .table = &istio_table_percent),
 };
 static const struct istio_table table_mirror = TABLE(mirror, "HTTPMirrorPolicy", mirror_rows, .check = check_mirror);
 
 static const char *const preflights[] = {"UNSPECIFIED", "FORWARD", "IGNORE", NULL};
 static const struct istio_field cors_rows[] = {
 	ROW_NOTED(cors, allow_origin, "allowOrigin", F_STRINGS, "deprecated: write allowOrigins: [{exact: ...}]", .min = 0, .max = 1000),
-	ROW(cors, allow_origins, "allowOrigins", F_OBJECTS, .table = &table_string_match, .min = 0, .max = 1000),
+	ROW(cors, allow_origins, "allowOrigins", F_OBJECTS, .table = &istio_table_string_match, .min = 0, .max = 1000),
 	ROW(cors, allow_methods, "allowMethods", F_STRINGS),
 	ROW(cors, allow_headers, "allowHeaders", F_STRINGS),
 	ROW(cors, expose_headers, "exposeHeaders", F_STRINGS),
@@ -462,9 +466,9 @@ static void check_weights(struct istio_decode *d, const struct istio_head *head,
 	for (uint32_t i = 0; i < route->n; i++)
 		sum += ISTIO_ITEM(*route, struct route_destination, i)->weight.value;
 	if (sum > UINT32_MAX)
-		decode_error(d, "IST0106", head, "route", "the weights add up to more than %u", UINT32_MAX);
+		istio_decode_error(d, "IST0106", head, "route", "the weights add up to more than %u", UINT32_MAX);
 	if (route->n > 1 && sum == 0)
-		decode_error(d, "IST0106", head, "route", "total destination weight = 0: give at least one destination a weight");
+		istio_decode_error(d, "IST0106", head, "route", "total destination weight = 0: give at least one destination a weight");
 }
 
 static void check_http_route(struct istio_decode *d, void *object)
@@ -473,15 +477,15 @@ static void check_http_route(struct istio_decode *d, void *object)
 	int n_actions = (r->route.n > 0) + (r->redirect != NULL) + (r->direct_response != NULL) + (r->delegate != NULL);
 
 	if (n_actions == 0)
-		decode_error(d, "IST0106", &r->head, "", "needs one of route, redirect, directResponse and delegate");
+		istio_decode_error(d, "IST0106", &r->head, "", "needs one of route, redirect, directResponse and delegate");
 	else if (n_actions > 1)
-		decode_error(d, "IST0106", &r->head, "", "only one of route, redirect, directResponse and delegate can be set");
+		istio_decode_error(d, "IST0106", &r->head, "", "only one of route, redirect, directResponse and delegate can be set");
 	if (r->rewrite && (r->redirect || r->direct_response))
-		decode_error(d, "IST0106", &r->head, "rewrite", "rewrite goes with route only");
+		istio_decode_error(d, "IST0106", &r->head, "rewrite", "rewrite goes with route only");
 	if (r->mirror && r->mirrors.n)
-		decode_error(d, "IST0106", &r->head, "mirrors", "mirror and mirrors exclude each other");
+		istio_decode_error(d, "IST0106", &r->head, "mirrors", "mirror and mirrors exclude each other");
 	if (!r->mirror && (r->mirror_percentage || r->mirror_percent.is_set))
-		decode_warning(d, "HF0007", &r->head, r->mirror_percentage ? "mirrorPercentage" : "mirrorPercent", "has no effect without mirror");
+		istio_decode_warning(d, "HF0007", &r->head, r->mirror_percentage ? "mirrorPercentage" : "mirrorPercent", "has no effect without mirror");
 	check_weights(d, &r->head, &r->route);
 }
 
@@ -494,12 +498,12 @@ static const struct istio_field http_route_rows[] = {
 	ROW(http_route, delegate, "delegate", F_OBJECT, .table = &table_delegate),
 	ROW(http_route, rewrite, "rewrite", F_OBJECT, .table = &table_rewrite),
 	ROW(http_route, timeout, "timeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
-	ROW(http_route, retries, "retries", F_OBJECT, .table = &table_retries),
+	ROW(http_route, retries, "retries", F_OBJECT, .table = &istio_table_retries),
 	ROW(http_route, fault, "fault", F_OBJECT, .table = &table_fault),
-	ROW(http_route, mirror, "mirror", F_OBJECT, .table = &table_destination),
+	ROW(http_route, mirror, "mirror", F_OBJECT, .table = &istio_table_destination),
 	ROW(http_route, mirrors, "mirrors", F_OBJECTS, .table = &table_mirror, .min = 0, .max = 15),
 	ROW_NOTED(http_route, mirror_percent, "mirrorPercent", F_INT, "deprecated: write mirrorPercentage: {value: N}", .min = 0, .max = 100),
-	ROW(http_route, mirror_percentage, "mirrorPercentage", F_OBJECT, .table = &table_percent),
+	ROW(http_route, mirror_percentage, "mirrorPercentage", F_OBJECT, .table = &istio_table_percent),
 	ROW(http_route, cors, "corsPolicy", F_OBJECT, .table = &table_cors),
 	ROW(http_route, headers, "headers", F_OBJECT, .table = &table_headers),
 };
@@ -511,11 +515,11 @@ static void check_l4_match(struct istio_decode *d, void *object)
 
 	for (uint32_t i = 0; i < m->destination_subnets.n; i++)
 		if (!istio_is_cidr(m->destination_subnets.list[i]))
-			decode_error(d, "IST0106", &m->head, "destinationSubnets", "\"%.60s\" is not an address with or without /length",
+			istio_decode_error(d, "IST0106", &m->head, "destinationSubnets", "\"%.60s\" is not an address with or without /length",
 				     m->destination_subnets.list[i]);
 	for (uint32_t i = 0; i < m->sni_hosts.n; i++)
 		if (!istio_is_host(m->sni_hosts.list[i], true))
-			decode_error(d, "IST0106", &m->head, "sniHosts", "\"%.80s\" is not a host", m->sni_hosts.list[i]);
+			istio_decode_error(d, "IST0106", &m->head, "sniHosts", "\"%.80s\" is not a host", m->sni_hosts.list[i]);
 }
 
 static const struct istio_field tcp_match_rows[] = {
@@ -542,7 +546,7 @@ static void check_tls_match(struct istio_decode *d, void *object)
 	struct l4_match *m = object;
 
 	if (m->sni_hosts.n == 0)
-		decode_error(d, "IST0106", &m->head, "sniHosts", "a TLS match needs sniHosts");
+		istio_decode_error(d, "IST0106", &m->head, "sniHosts", "a TLS match needs sniHosts");
 	check_l4_match(d, object);
 }
 
@@ -553,7 +557,7 @@ static void check_l4_route(struct istio_decode *d, void *object)
 	struct l4_route *r = object;
 
 	if (r->route.n == 0)
-		decode_error(d, "IST0106", &r->head, "route", "needs at least one destination");
+		istio_decode_error(d, "IST0106", &r->head, "route", "needs at least one destination");
 	check_weights(d, &r->head, &r->route);
 }
 
@@ -568,7 +572,7 @@ static void check_tls_route(struct istio_decode *d, void *object)
 	struct l4_route *r = object;
 
 	if (r->match.n == 0)
-		decode_error(d, "IST0106", &r->head, "match", "a TLS route needs a match with sniHosts");
+		istio_decode_error(d, "IST0106", &r->head, "match", "a TLS route needs a match with sniHosts");
 	check_l4_route(d, object);
 }
 
@@ -583,17 +587,19 @@ static void check_virtual_service(struct istio_decode *d, void *object)
 	struct virtual_service *v = object;
 
 	if (v->http.n + v->tcp.n + v->tls.n == 0)
-		decode_error(d, "IST0106", &v->head, "", "needs at least one rule in http, tcp or tls");
+		istio_decode_error(d, "IST0106", &v->head, "", "needs at least one rule in http, tcp or tls");
 	if (v->hosts.n == 0) { /* a delegate */
 		if (v->gateways.n || v->tcp.n || v->tls.n)
-			decode_error(d, "IST0106", &v->head, "hosts", "without hosts this is a delegate, which has http rules only: give it hosts, or remove gateways, tcp and tls");
+			istio_decode_error(d, "IST0106", &v->head, "hosts", "without hosts this is a delegate, which has http rules only: give it hosts, or "
+					   "remove gateways, tcp and tls");
 		for (uint32_t i = 0; i < v->http.n; i++)
 			if (ISTIO_ITEM(v->http, struct http_route, i)->delegate)
-				decode_error(d, "IST0106", &v->head, "http", "a delegate cannot delegate further");
+				istio_decode_error(d, "IST0106", &v->head, "http", "a delegate cannot delegate further");
 	}
 	for (uint32_t i = 0; i < v->hosts.n; i++)
 		if (!istio_is_host(v->hosts.list[i], true) && !istio_is_ip(v->hosts.list[i]))
-			decode_error(d, "IST0106", &v->head, "hosts", "\"%.80s\" is not a host: a DNS name, \"*.example.com\", \"*\" or an address", v->hosts.list[i]);
+			istio_decode_error(d, "IST0106", &v->head, "hosts", "\"%.80s\" is not a host: a DNS name, \"*.example.com\", \"*\" or an address",
+					   v->hosts.list[i]);
 }
 
 static const struct istio_field virtual_service_rows[] = {
@@ -604,4 +610,4 @@ static const struct istio_field virtual_service_rows[] = {
 	ROW(virtual_service, tcp, "tcp", F_OBJECTS, .table = &table_tcp_route, .min = 0, .max = 20000),
 	ROW(virtual_service, export_to, "exportTo", F_STRINGS),
 };
-const struct istio_table table_virtual_service = TABLE(virtual_service, "VirtualService", virtual_service_rows, .check = check_virtual_service);
+const struct istio_table istio_table_virtual_service = TABLE(virtual_service, "VirtualService", virtual_service_rows, .check = check_virtual_service);

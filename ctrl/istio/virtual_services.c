@@ -57,7 +57,7 @@ static bool gateways_conflict(const struct istio_strings *root, const struct ist
 static bool labels_conflict(const struct istio_string_map *root, const struct istio_string_map *leaf)
 {
 	for (uint32_t i = 0; i < leaf->n; i++) {
-		const char *value = compile_label(root, leaf->keys[i]);
+		const char *value = istio_compile_label(root, leaf->keys[i]);
 		if (value && strcmp(value, leaf->values[i]) != 0)
 			return true;
 	}
@@ -114,7 +114,7 @@ static struct http_match merge_match(struct compile *c, const struct http_match 
 	struct http_match out = *leaf;
 
 	if (root->name && root->name[0])
-		out.name = leaf->name && leaf->name[0] ? arena_printf(c->arena, "%s-%s", root->name, leaf->name) : root->name;
+		out.name = leaf->name && leaf->name[0] ? istio_arena_printf(c->arena, "%s-%s", root->name, leaf->name) : root->name;
 	if (!leaf->uri) {
 		out.uri = root->uri;
 		out.ignore_uri_case = root->ignore_uri_case;
@@ -163,7 +163,7 @@ static struct http_route *merge_rule(struct compile *c, const struct http_route 
 	if (!cross_matches(c, root, leaf, &out->match))
 		return NULL;
 	if (root->name && root->name[0])
-		out->name = leaf->name && leaf->name[0] ? arena_printf(c->arena, "%s-%s", root->name, leaf->name) : root->name;
+		out->name = leaf->name && leaf->name[0] ? istio_arena_printf(c->arena, "%s-%s", root->name, leaf->name) : root->name;
 	out->rewrite = leaf->rewrite ? leaf->rewrite : leaf->redirect || leaf->direct_response ? NULL : root->rewrite;
 	out->timeout = leaf->timeout.is_set ? leaf->timeout : root->timeout;
 	out->retries = leaf->retries ? leaf->retries : root->retries;
@@ -207,21 +207,24 @@ static void add_delegated(struct compile *c, const struct resource *r, const str
 {
 	const struct delegate *d = root->delegate;
 	const char *namespace = d->namespace && d->namespace[0] ? d->namespace : r->namespace;
-	const char *field = arena_printf(c->arena, "spec.http[%u].delegate", index);
-	const struct resource *leaf = map_get(&c->model->by_id, arena_printf(c->arena, "VirtualService/%s/%s", namespace, d->name ? d->name : ""));
+	const char *field = istio_arena_printf(c->arena, "spec.http[%u].delegate", index);
+	const struct resource *leaf = istio_map_get(&c->model->by_id, istio_arena_printf(c->arena, "VirtualService/%s/%s", namespace, d->name ? d->name : ""));
 	const struct virtual_service *spec = leaf ? leaf->spec : NULL;
 
 	if (!leaf) {
-		compile_report(c, ISTIO_WARNING, "IST0101", r, d->head.node->at, field, "there is no VirtualService %s/%s: the rule is left out", namespace,
+		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, d->head.node->at, field, "there is no VirtualService %s/%s: the rule is left out",
+				     namespace,
 			       d->name ? d->name : "");
 		return;
 	}
 	if (spec->hosts.n) {
-		compile_report(c, ISTIO_WARNING, "HF0014", r, d->head.node->at, field, "%s has hosts, so it is no delegate: the rule is left out", leaf->id);
+		istio_compile_report(c, ISTIO_WARNING, "HF0014", r, d->head.node->at, field, "%s has hosts, so it is no delegate: the rule is left out",
+				     leaf->id);
 		return;
 	}
-	if (!compile_is_exported(&spec->export_to, &c->model->mesh->virtual_service_export_to, leaf->namespace, r->namespace)) {
-		compile_report(c, ISTIO_WARNING, "HF0014", r, d->head.node->at, field, "%s is not exported to %s: the rule is left out", leaf->id, r->namespace);
+	if (!istio_compile_is_exported(&spec->export_to, &c->model->mesh->virtual_service_export_to, leaf->namespace, r->namespace)) {
+		istio_compile_report(c, ISTIO_WARNING, "HF0014", r, d->head.node->at, field, "%s is not exported to %s: the rule is left out", leaf->id,
+				     r->namespace);
 		return;
 	}
 	for (uint32_t i = 0; i < spec->http.n; i++) {
@@ -230,7 +233,7 @@ static void add_delegated(struct compile *c, const struct resource *r, const str
 		if (merged)
 			push_rule(c, to, merged, leaf, i);
 		else
-			compile_report(c, ISTIO_WARNING, "HF0014", leaf, one->head.node->at, arena_printf(c->arena, "spec.http[%u]", i),
+			istio_compile_report(c, ISTIO_WARNING, "HF0014", leaf, one->head.node->at, istio_arena_printf(c->arena, "spec.http[%u]", i),
 				       "no match of it goes together with one of %s: the rule is left out", r->id);
 	}
 }
@@ -258,7 +261,7 @@ static struct vs *vs_new(struct compile *c, const struct resource *r)
 static void index_gateway(struct compile *c, struct vs *v, const char *gateway)
 {
 	bool is_new;
-	void **place = map_put(c->arena, &c->vs_by_gateway, gateway, &is_new);
+	void **place = istio_map_put(c->arena, &c->vs_by_gateway, gateway, &is_new);
 
 	if (is_new)
 		*place = ARENA_NEW(c->arena, struct vs_list);
@@ -273,20 +276,20 @@ static void index_mesh(struct compile *c, struct vs *v)
 	bool is_new;
 
 	for (uint32_t i = 0; i < v->spec->hosts.n; i++) {
-		const char *host = compile_fqdn(c, v->spec->hosts.list[i], v->source->namespace);
-		void **place = map_put(c->arena, &c->mesh_vs, host, &is_new);
+		const char *host = istio_compile_fqdn(c, v->spec->hosts.list[i], v->source->namespace);
+		void **place = istio_map_put(c->arena, &c->mesh_vs, host, &is_new);
 		if (is_new) {
 			*place = v;
 			continue;
 		}
 		const struct vs *first = *place;
 		if (first != v)
-			compile_report(c, ISTIO_WARNING, "IST0109", v->source, doc_at(v->spec->head.node, "hosts"), "spec.hosts",
+			istio_compile_report(c, ISTIO_WARNING, "IST0109", v->source, istio_doc_at(v->spec->head.node, "hosts"), "spec.hosts",
 				       "the host %s is already that of %s in the mesh: this one is ignored for it", host, first->source->id);
 	}
 }
 
-void virtual_services_index(struct compile *c)
+void istio_virtual_services_index(struct compile *c)
 {
 	const struct resource_list *list = &c->model->kinds[KIND_VIRTUAL_SERVICE];
 
@@ -303,7 +306,7 @@ void virtual_services_index(struct compile *c)
 			if (strcmp(name, MESH_GATEWAY) == 0)
 				index_mesh(c, v);
 			else
-				index_gateway(c, v, strchr(name, '/') ? name : arena_printf(c->arena, "%s/%s", v->source->namespace, name));
+				index_gateway(c, v, strchr(name, '/') ? name : istio_arena_printf(c->arena, "%s/%s", v->source->namespace, name));
 		}
 	}
 }

@@ -116,7 +116,7 @@ int src_walk(const char *top, int (*visit)(void *arg, const char *path, const st
 static void file_fini(struct src_file *f)
 {
 	free(f->path);
-	doc_put_ref(f->good);
+	istio_doc_put_ref(f->good);
 	istio_diags_fini(&f->diags);
 }
 
@@ -195,10 +195,10 @@ static void read_file(struct src_file *f, const struct stat *st)
 	char *text = slurp(f, (size_t)st->st_size, &n);
 	if (!text)
 		return;
-	struct doc_file *docs = doc_read(f->path, text, n, (struct istio_pos){1, 1}, &f->diags);
+	struct doc_file *docs = istio_doc_read(f->path, text, n, (struct istio_pos){1, 1}, &f->diags);
 	free(text);
 	if (docs) {
-		doc_put_ref(f->good);
+		istio_doc_put_ref(f->good);
 		f->good = docs;
 		f->is_stale = false;
 	}

@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(text, data, size);
 	text[size] = 0;
 	istio_diags_init(&diags);
-	struct doc_file *f = doc_read("fuzz", text, size, (struct istio_pos){1, 1}, &diags);
+	struct doc_file *f = istio_doc_read("fuzz", text, size, (struct istio_pos){1, 1}, &diags);
 	struct istio_model *before = istio_model_new(NULL), *m = istio_model_new(before);
 	if (!m || !before)
 		abort();
@@ -75,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	istio_model_free(m);
 	istio_model_free(before);
-	doc_put_ref(f);
+	istio_doc_put_ref(f);
 	istio_diags_fini(&diags);
 	free(text);
 	return 0;

@@ -42,12 +42,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(text, data, size);
 	text[size] = 0;
 	istio_diags_init(&diags);
-	struct doc_file *f = doc_read("fuzz", text, size, (struct istio_pos){1, 1}, &diags);
+	struct doc_file *f = istio_doc_read("fuzz", text, size, (struct istio_pos){1, 1}, &diags);
 	for (uint32_t i = 0; f && i < f->n_documents; i++)
 		check(f->documents[i]);
 	if (!f && diags.n_errors == 0)
 		abort();
-	doc_put_ref(f);
+	istio_doc_put_ref(f);
 	istio_diags_fini(&diags);
 	free(text);
 	return 0;

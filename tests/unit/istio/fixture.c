@@ -16,7 +16,7 @@ static struct t_mesh *compile(const struct istio_model *before, const char *text
 
 	assert_non_null(m);
 	istio_diags_init(&m->diags);
-	m->file = doc_read("test.yaml", text, strlen(text), (struct istio_pos){1, 1}, &m->diags);
+	m->file = istio_doc_read("test.yaml", text, strlen(text), (struct istio_pos){1, 1}, &m->diags);
 	m->model = istio_model_new(before);
 	assert_non_null(m->model);
 	if (m->file)
@@ -52,7 +52,7 @@ void t_mesh_free(struct t_mesh *own_m)
 {
 	istio_snapshot_free(own_m->snapshot);
 	istio_model_free(own_m->model);
-	doc_put_ref(own_m->file);
+	istio_doc_put_ref(own_m->file);
 	istio_diags_fini(&own_m->diags);
 	free(own_m);
 }

@@ -10,7 +10,8 @@ static struct t_mesh *with_policy(const char *policy)
 {
 	char text[1000];
 
-	(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: one, namespace: app}\nspec:\n  host: one.test\n  %s\n", policy);
+	(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: one, namespace: app}\nspec:\n  host: "
+		       "one.test\n  %s\n", policy);
 	return t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), text, NULL);
 }
 
@@ -64,8 +65,10 @@ static void test_balancing_policies(void **state)
 
 static void test_pool_limits_and_that_zero_means_none(void **state)
 {
-	struct t_mesh *m = with_policy("trafficPolicy: {connectionPool: {tcp: {maxConnections: 7, connectTimeout: 1s, maxConnectionDuration: 1h, tcpKeepalive: {}},"
-				       " http: {http1MaxPendingRequests: 3, http2MaxRequests: 9, maxRetries: 2, maxRequestsPerConnection: 1, idleTimeout: 0s}}}");
+	struct t_mesh *m = with_policy("trafficPolicy: {connectionPool: {tcp: {maxConnections: 7, connectTimeout: 1s, maxConnectionDuration: 1h, "
+				       "tcpKeepalive: {}},"
+				       " http: {http1MaxPendingRequests: 3, http2MaxRequests: 9, maxRetries: 2, maxRequestsPerConnection: 1, idleTimeout: "
+					       "0s}}}");
 	Foil__Conf__Cluster *c = t_cluster(m, ONE);
 
 	assert_int_equal(c->circuit_breaker->max_connections, 7);
@@ -106,7 +109,8 @@ static void test_outlier_detection_defaults_and_values(void **state)
 	assert_string_equal(t_diag(m, "HF0007", "never ejects anything")->resource, "DestinationRule/app/one"); /* DR-41 */
 	foil__conf__cluster__free_unpacked(c, NULL);
 	t_mesh_free(m);
-	m = with_policy("trafficPolicy: {outlierDetection: {consecutive5xxErrors: 0, consecutiveGatewayErrors: 3, splitExternalLocalOriginErrors: true, interval: 1s,"
+	m = with_policy("trafficPolicy: {outlierDetection: {consecutive5xxErrors: 0, consecutiveGatewayErrors: 3, splitExternalLocalOriginErrors: true, "
+			"interval: 1s,"
 			" baseEjectionTime: 10m, maxEjectionPercent: 100, minHealthPercent: 20, outlierDetectionHttpErrorCodes: [500, 599]}}");
 	c = t_cluster(m, ONE);
 	assert_int_equal(c->outlier->consecutive_5xx, 0);
@@ -126,7 +130,8 @@ static void test_outlier_detection_defaults_and_values(void **state)
 static uint64_t connect_s(const char *rule, const char *cluster)
 {
 	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, rule,
-				      T_VS("  http:\n  - {match: [{uri: {prefix: /s}}], route: [{destination: {host: web.test, subset: v1, port: {number: 8080}}}]}\n"
+				      T_VS("  http:\n  - {match: [{uri: {prefix: /s}}], route: [{destination: {host: web.test, subset: v1, port: {number: "
+					   "8080}}}]}\n"
 					   "  - route: [{destination: {host: web.test, port: {number: 8080}}}]\n"), NULL);
 	Foil__Conf__Cluster *c = t_cluster(m, cluster);
 	uint64_t s = c->connect_timeout_us / 1000000;
@@ -159,12 +164,15 @@ static void test_which_policy_is_in_force(void **state)
 
 static void test_subsets_take_endpoints_by_label(void **state)
 {
-	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: app}\nspec:\n  host: web.test\n"
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: "
+				      "app}\nspec:\n  host: web.test\n"
 				      "  subsets: [{name: v1, labels: {version: v1}}, {name: all}, {name: none, labels: {version: v3}}]\n",
-				      T_VS("  http:\n  - {match: [{uri: {prefix: /1}}], route: [{destination: {host: web.test, subset: v1, port: {number: 8080}}}]}\n"
+				      T_VS("  http:\n  - {match: [{uri: {prefix: /1}}], route: [{destination: {host: web.test, subset: v1, port: {number: "
+					   "8080}}}]}\n"
 					   "  - {match: [{uri: {prefix: /a}}], route: [{destination: {host: web.test, subset: all, port: {number: 8080}}}]}\n"
 					   "  - {match: [{uri: {prefix: /n}}], route: [{destination: {host: web.test, subset: none, port: {number: 8080}}}]}\n"
-					   "  - {match: [{uri: {prefix: /m}}], route: [{destination: {host: web.test, subset: missing, port: {number: 8080}}}]}\n"), NULL);
+					   "  - {match: [{uri: {prefix: /m}}], route: [{destination: {host: web.test, subset: missing, port: {number: "
+						   "8080}}}]}\n"), NULL);
 	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|8080|v1|web.test");
 
 	assert_int_equal(e->n_endpoints, 1);
@@ -187,7 +195,8 @@ static void test_subsets_take_endpoints_by_label(void **state)
 static void test_two_rules_of_one_host_are_merged(void **state)
 {
 	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, RULE(TIMEOUT("2"), ""),
-				      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web2, namespace: app}\nspec: {host: web.test, trafficPolicy: {" TIMEOUT("9")
+				      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web2, namespace: app}\nspec: {host: "
+					      "web.test, trafficPolicy: {" TIMEOUT("9")
 				      "}, subsets: [{name: v2, labels: {version: v2}}, {name: v1, labels: {x: z}}]}\n",
 				      T_VS("  http: [{route: [{destination: {host: web.test, subset: v2, port: {number: 8080}}}]}]\n"), NULL);
 	Foil__Conf__Cluster *c = t_cluster(m, "outbound|8080|v2|web.test");
@@ -203,9 +212,11 @@ static void test_two_rules_of_one_host_are_merged(void **state)
 static void test_the_most_specific_rule_of_the_right_namespace_is_used(void **state)
 {
 #define DR(name, ns, host, s) \
-	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " ns "}\nspec: {host: '" host "', trafficPolicy: {" TIMEOUT(s) "}}\n"
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " ns "}\nspec: {host: '" host "', trafficPolicy: " \
+		"{" TIMEOUT(s) "}}\n"
 	static const char *const vs = T_VS("  http: [{" T_TO_ONE "}]\n");
-	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, vs, DR("a", "app", "*.test", "2"), DR("b", "app", "*", "3"), DR("c", "istio-system", "one.test", "4"), NULL);
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, vs, DR("a", "app", "*.test", "2"), DR("b", "app", "*", "3"),
+				      DR("c", "istio-system", "one.test", "4"), NULL);
 	Foil__Conf__Cluster *c = t_cluster(m, ONE);
 
 	assert_int_equal(c->connect_timeout_us, 2000000); /* of the service's namespace, before the root's; the longer wildcard */
@@ -244,7 +255,8 @@ static void test_the_upstream_protocol_is_the_ports(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char text[500];
-		(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: one, namespace: app}\nspec: {hosts: [one.test],"
+		(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: one, namespace: app}\nspec: "
+			       "{hosts: [one.test],"
 			       " resolution: STATIC, ports: [{number: 8080, name: p, protocol: %s}], endpoints: [{address: 1.2.3.4}]}\n", cases[i].protocol);
 		struct t_mesh *m = t_mesh_new(T_GATEWAY, text, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
 		Foil__Conf__Cluster *c = t_cluster(m, ONE);
@@ -258,7 +270,8 @@ static void test_the_upstream_protocol_is_the_ports(void **state)
 static void test_mesh_wide_connection_settings(void **state)
 {
 	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n"
-				      "data: {mesh: '{connectTimeout: 2s, tcpKeepalive: {time: 60s, probes: 3}}'}\n", T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
+				      "data: {mesh: '{connectTimeout: 2s, tcpKeepalive: {time: 60s, probes: 3}}'}\n", T_GATEWAY, T_ONE,
+					      T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
 	Foil__Conf__Cluster *c = t_cluster(m, ONE);
 
 	t_assert_no_diags(m);

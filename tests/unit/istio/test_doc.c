@@ -8,7 +8,7 @@
 static struct doc_file *read_text(const char *text, struct istio_diags *diags)
 {
 	istio_diags_init(diags);
-	return doc_read("test.yaml", text, strlen(text), (struct istio_pos){1, 1}, diags);
+	return istio_doc_read("test.yaml", text, strlen(text), (struct istio_pos){1, 1}, diags);
 }
 
 static void test_scalars_have_the_types_that_kubernetes_gives_them(void **state)
@@ -21,7 +21,8 @@ static void test_scalars_have_the_types_that_kubernetes_gives_them(void **state)
 		     {"off", DOC_BOOL, false}, {"'yes'", DOC_STRING, false}, {"yess", DOC_STRING, false}, {"80", DOC_INT, false}, {"'80'", DOC_STRING, false},
 		     {"0x1F", DOC_INT, false}, {"1_000", DOC_INT, false}, {"-7", DOC_INT, false}, {"0o17", DOC_INT, false}, {"0b101", DOC_INT, false},
 		     {"1.5", DOC_FLOAT, false}, {"1e3", DOC_FLOAT, false}, {".inf", DOC_FLOAT, false}, {"0.3s", DOC_STRING, false}, {"~", DOC_NULL, false},
-		     {"null", DOC_NULL, false}, {"", DOC_NULL, false}, {"1.2.3.4", DOC_STRING, false}, {"2020-01-01", DOC_STRING, false}, {"-", DOC_STRING, false},
+		     {"null", DOC_NULL, false}, {"", DOC_NULL, false}, {"1.2.3.4", DOC_STRING, false}, {"2020-01-01", DOC_STRING, false}, {"-", DOC_STRING,
+				     false},
 		     {"!!str 80", DOC_STRING, false}, {"!!float 80", DOC_INT, false}, {"0x", DOC_STRING, false}, {".", DOC_STRING, false}};
 	struct istio_diags diags;
 	char text[64];
@@ -30,12 +31,12 @@ static void test_scalars_have_the_types_that_kubernetes_gives_them(void **state)
 		(void)snprintf(text, sizeof(text), "k: %s\n", strcmp(cases[i].text, "-") == 0 ? "'-'" : cases[i].text);
 		struct doc_file *f = read_text(text, &diags);
 		assert_non_null(f);
-		const struct doc_node *v = doc_find(f->documents[0], "k");
+		const struct doc_node *v = istio_doc_find(f->documents[0], "k");
 		assert_non_null(v);
 		if (v->type != cases[i].type)
-			fail_msg("%s is %s", cases[i].text, doc_type_name(v->type));
+			fail_msg("%s is %s", cases[i].text, istio_doc_type_name(v->type));
 		assert_int_equal(v->flag, cases[i].flag);
-		doc_put_ref(f);
+		istio_doc_put_ref(f);
 		istio_diags_fini(&diags);
 	}
 	(void)state;
@@ -46,10 +47,10 @@ static void test_a_bare_y_is_a_boolean_as_a_key_too(void **state)
 	struct istio_diags diags;
 	struct doc_file *f = read_text("y: 1\n'y': 2\n80: 3\n", &diags);
 
-	assert_string_equal(doc_find(f->documents[0], "true")->text, "1");
-	assert_string_equal(doc_find(f->documents[0], "y")->text, "2");
-	assert_string_equal(doc_find(f->documents[0], "80")->text, "3");
-	doc_put_ref(f);
+	assert_string_equal(istio_doc_find(f->documents[0], "true")->text, "1");
+	assert_string_equal(istio_doc_find(f->documents[0], "y")->text, "2");
+	assert_string_equal(istio_doc_find(f->documents[0], "80")->text, "3");
+	istio_doc_put_ref(f);
 	istio_diags_fini(&diags);
 	(void)state;
 }
@@ -60,17 +61,17 @@ static void test_every_node_knows_its_line_and_column(void **state)
 	struct doc_file *f = read_text("a:\n  - b: 1\n    c: [x, y]\n---\nd: |\n  text\n", &diags);
 
 	assert_int_equal(f->n_documents, 2);
-	const struct doc_node *item = doc_find(f->documents[0], "a")->children[0];
+	const struct doc_node *item = istio_doc_find(f->documents[0], "a")->children[0];
 	assert_int_equal(item->at.line, 2);
 	assert_int_equal(item->at.column, 5);
-	const struct doc_node *y = doc_find(item, "c")->children[1];
+	const struct doc_node *y = istio_doc_find(item, "c")->children[1];
 	assert_int_equal(y->at.line, 3);
 	assert_int_equal(y->at.column, 12);
-	const struct doc_node *d = doc_find(f->documents[1], "d");
+	const struct doc_node *d = istio_doc_find(f->documents[1], "d");
 	assert_int_equal(d->at.line, 5);
 	assert_int_equal(d->literal_column, 3);
 	assert_string_equal(d->text, "text\n");
-	doc_put_ref(f);
+	istio_doc_put_ref(f);
 	istio_diags_fini(&diags);
 	(void)state;
 }
@@ -81,11 +82,11 @@ static void test_json_is_read_too(void **state)
 	struct doc_file *f = read_text("{\"a\": {\"b\": [1, true, null, \"\\u00e9\"]}}", &diags);
 
 	assert_non_null(f);
-	const struct doc_node *b = doc_find(doc_find(f->documents[0], "a"), "b");
+	const struct doc_node *b = istio_doc_find(istio_doc_find(f->documents[0], "a"), "b");
 	assert_int_equal(b->n_children, 4);
 	assert_int_equal(b->children[0]->type, DOC_INT);
 	assert_string_equal(b->children[3]->text, "\xc3\xa9");
-	doc_put_ref(f);
+	istio_doc_put_ref(f);
 	istio_diags_fini(&diags);
 	(void)state;
 }
@@ -97,11 +98,11 @@ static void test_aliases_share_and_merge_keys_give_way(void **state)
 
 	assert_non_null(f);
 	const struct doc_node *top = f->documents[0];
-	assert_string_equal(doc_find(doc_find(top, "use"), "x")->text, "1");
-	assert_string_equal(doc_find(doc_find(top, "use"), "w")->text, "3");
-	assert_ptr_equal(doc_find(top, "same"), doc_find(top, "base"));
-	assert_string_equal(doc_find(doc_find(top, "many"), "z")->text, "4");
-	doc_put_ref(f);
+	assert_string_equal(istio_doc_find(istio_doc_find(top, "use"), "x")->text, "1");
+	assert_string_equal(istio_doc_find(istio_doc_find(top, "use"), "w")->text, "3");
+	assert_ptr_equal(istio_doc_find(top, "same"), istio_doc_find(top, "base"));
+	assert_string_equal(istio_doc_find(istio_doc_find(top, "many"), "z")->text, "4");
+	istio_doc_put_ref(f);
 	istio_diags_fini(&diags);
 	(void)state;
 }
@@ -112,12 +113,12 @@ static void test_a_second_key_of_one_name_is_an_error_and_the_first_stays(void *
 	struct doc_file *f = read_text("a: 1\nb: 2\na: 3\n", &diags);
 
 	assert_non_null(f);
-	assert_string_equal(doc_find(f->documents[0], "a")->text, "1");
+	assert_string_equal(istio_doc_find(f->documents[0], "a")->text, "1");
 	assert_int_equal(diags.n, 1);
 	assert_string_equal(diags.list[0].code, "HF0004");
 	assert_int_equal(diags.list[0].at.line, 3);
 	assert_int_equal(diags.list[0].at.column, 1);
-	doc_put_ref(f);
+	istio_doc_put_ref(f);
 	istio_diags_fini(&diags);
 	(void)state;
 }
@@ -162,7 +163,8 @@ static void test_an_alias_bomb_is_refused(void **state)
 	size_t n = (size_t)snprintf(text, sizeof(text), "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n");
 
 	for (int i = 1; i < 9; i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "l%d: &l%d [*l%d, *l%d, *l%d, *l%d, *l%d, *l%d, *l%d, *l%d, *l%d, *l%d]\n", i, i, i - 1, i - 1, i - 1,
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "l%d: &l%d [*l%d, *l%d, *l%d, *l%d, *l%d, *l%d, *l%d, *l%d, *l%d, *l%d]\n", i, i, i - 1,
+				      i - 1, i - 1,
 				      i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
 	assert_refused(text, "HF0003", 4, 45, "aliases expand");
 	(void)state;
@@ -179,7 +181,7 @@ static void test_nesting_has_a_bound(void **state)
 		struct istio_diags diags;
 		struct doc_file *f = read_text(text, &diags);
 		assert_int_equal(f != NULL, depth == ISTIO_DOC_DEPTH_MAX);
-		doc_put_ref(f);
+		istio_doc_put_ref(f);
 		istio_diags_fini(&diags);
 	}
 	(void)state;
@@ -188,16 +190,17 @@ static void test_nesting_has_a_bound(void **state)
 /* A file of which only a part has been written so far: a tree, or one error; never a crash, and never something of a broken text. */
 static void test_every_cut_of_a_file_is_read_or_refused(void **state)
 {
-	static const char text[] = "apiVersion: v1\nkind: X\nmetadata: {name: a, labels: &l {b: 'c'}}\nspec:\n  list: [1, \"two\", *l]\n  text: |\n    x\n---\n{}\n";
+	static const char text[] = "apiVersion: v1\nkind: X\nmetadata: {name: a, labels: &l {b: 'c'}}\nspec:\n  list: [1, \"two\", *l]\n  text: |\n    "
+		"x\n---\n{}\n";
 
 	for (size_t n = 0; n < sizeof(text); n++) {
 		char *cut = calloc(1, n + 1);
 		struct istio_diags diags;
 		memcpy(cut, text, n);
 		istio_diags_init(&diags);
-		struct doc_file *f = doc_read("test.yaml", cut, strlen(cut), (struct istio_pos){1, 1}, &diags);
+		struct doc_file *f = istio_doc_read("test.yaml", cut, strlen(cut), (struct istio_pos){1, 1}, &diags);
 		assert_int_equal(f == NULL, diags.n_errors == 1);
-		doc_put_ref(f);
+		istio_doc_put_ref(f);
 		istio_diags_fini(&diags);
 		free(cut);
 	}

@@ -26,8 +26,10 @@ static void test_the_way_of_a_request_with_the_place_of_every_step(void **state)
 {
 	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, T_SUBSETS, T_ONE,
 				      T_VS("  http:\n  - {name: vip, match: [{headers: {x-user: {exact: jason}}}], " T_TO_ONE "}\n"
-					   "  - {name: found, match: [{uri: {prefix: /api/}}], rewrite: {uri: /}, timeout: 2s, retries: {attempts: 1, retryOn: '5xx,418'},"
-					   " route: [{destination: {host: web.test, subset: v1, port: {number: 8080}}, weight: 90}, {destination: {host: gone.test}, weight: 10}]}\n"), NULL);
+					   "  - {name: found, match: [{uri: {prefix: /api/}}], rewrite: {uri: /}, timeout: 2s, retries: {attempts: 1, "
+						   "retryOn: '5xx,418'},"
+					   " route: [{destination: {host: web.test, subset: v1, port: {number: 8080}}, weight: 90}, {destination: {host: "
+						   "gone.test}, weight: 10}]}\n"), NULL);
 	char *text = say(m, &(struct istio_request){.authority = "Web.Example.com:80", .path = "/api/x?y=1", .port = 80}, 0);
 
 	assert_says(text, "listener 198.18.0.1_80 (Gateway/istio-system/main at test.yaml:6:13)");
@@ -70,10 +72,13 @@ static void test_what_goes_nowhere_says_so(void **state)
 
 static void test_answers_redirects_and_tcp(void **state)
 {
-	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: main, namespace: istio-system}\nspec:\n  selector: {istio: ingressgateway}\n"
-				      "  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}, {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ['*']},"
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: main, namespace: istio-system}\nspec:\n  "
+				      "selector: {istio: ingressgateway}\n"
+				      "  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}, {port: {number: 9000, name: tcp, "
+					      "protocol: TCP}, hosts: ['*']},"
 				      " {port: {number: 81, name: r, protocol: HTTP}, hosts: [web.example.com], tls: {httpsRedirect: true}}]\n", T_WEB,
-				      T_VS("  http:\n  - {match: [{uri: {exact: /d}}], directResponse: {status: 418, body: {string: tea}}}\n  - {redirect: {scheme: https, redirectCode: 308}}\n"
+				      T_VS("  http:\n  - {match: [{uri: {exact: /d}}], directResponse: {status: 418, body: {string: tea}}}\n  - {redirect: "
+					   "{scheme: https, redirectCode: 308}}\n"
 					   "  tcp: [{match: [{port: 9000}], route: [{destination: {host: web.test, port: {number: 9000}}}]}]\n"), NULL);
 	char *text = say(m, &(struct istio_request){.authority = "web.example.com", .path = "/d", .port = 80}, 0);
 
@@ -99,7 +104,8 @@ static void test_virtual_hosts_by_specificity(void **state)
 	static const char *const domains[] = {"a.b.test", "*.b.test", "*.test", "a.*", "a.b.*", "*"};
 	static const struct {
 		const char *authority, *domain;
-	} cases[] = {{"A.b.test:8080", "a.b.test"}, {"x.b.test", "*.b.test"}, {"x.y.test", "*.test"}, {"b.test", "*.test"}, {"a.b.other", "a.b.*"}, {"a.other", "a.*"},
+	} cases[] = {{"A.b.test:8080", "a.b.test"}, {"x.b.test", "*.b.test"}, {"x.y.test", "*.test"}, {"b.test", "*.test"}, {"a.b.other", "a.b.*"},
+		     {"a.other", "a.*"},
 		     {"other", "*"}, {NULL, "*"}};
 	Foil__Conf__VirtualHost v[6];
 	Foil__Conf__VirtualHost *list[6];
@@ -144,14 +150,19 @@ static void test_each_condition_and_why_not(void **state)
 					.header_values = values, .n_headers = 3};
 	static const struct {
 		const char *match, *why; /* NULL: it matches */
-	} cases[] = {{"{uri: {exact: /a/b}}", NULL}, {"{uri: {exact: /a}}", "wanted exactly /a"}, {"{uri: {prefix: /a}}", NULL}, {"{uri: {prefix: /b}}", "does not begin with /b"},
+	} cases[] = {{"{uri: {exact: /a/b}}", NULL}, {"{uri: {exact: /a}}", "wanted exactly /a"}, {"{uri: {prefix: /a}}", NULL}, {"{uri: {prefix: /b}}",
+			"does not begin with /b"},
 		     {"{uri: {exact: /A/B}, ignoreUriCase: true}", NULL}, {"{uri: {regex: '/a/.'}}", NULL}, {"{uri: {regex: '/a'}}", "is not like /a"},
 		     {"{method: {exact: PUT}}", NULL}, {"{method: {exact: GET}}", "header :method is \"PUT\""}, {"{scheme: {exact: https}}", NULL},
-		     {"{authority: {regex: 'web.*'}}", NULL}, {"{headers: {x-a: {exact: '1,2'}}}", NULL}, {"{headers: {x-a: {exact: '1'}}}", "is \"1,2\", wanted exactly"},
+		     {"{authority: {regex: 'web.*'}}", NULL}, {"{headers: {x-a: {exact: '1,2'}}}", NULL}, {"{headers: {x-a: {exact: '1'}}}",
+				     "is \"1,2\", wanted exactly"},
 		     {"{headers: {x-a: {}}}", NULL}, {"{headers: {x-b: {}}}", "is absent, wanted present"}, {"{headers: {x-empty: {}}}", NULL},
-		     {"{withoutHeaders: {x-b: {exact: '1'}}}", NULL}, {"{withoutHeaders: {x-a: {}}}", "wanted not present"}, {"{withoutHeaders: {x-b: {}}}", NULL},
-		     {"{withoutHeaders: {x-a: {exact: '1,2'}}}", "wanted not exactly"}, {"{queryParams: {k: {exact: v}}}", NULL}, {"{queryParams: {k: {exact: w}}}", "is \"v\""},
-		     {"{queryParams: {flag: {exact: ''}}}", NULL}, {"{queryParams: {flag: {}}}", NULL}, {"{queryParams: {none: {}}}", "query parameter none is absent"}};
+		     {"{withoutHeaders: {x-b: {exact: '1'}}}", NULL}, {"{withoutHeaders: {x-a: {}}}", "wanted not present"}, {"{withoutHeaders: {x-b: {}}}",
+				     NULL},
+		     {"{withoutHeaders: {x-a: {exact: '1,2'}}}", "wanted not exactly"}, {"{queryParams: {k: {exact: v}}}", NULL},
+			     {"{queryParams: {k: {exact: w}}}", "is \"v\""},
+		     {"{queryParams: {flag: {exact: ''}}}", NULL}, {"{queryParams: {flag: {}}}", NULL}, {"{queryParams: {none: {}}}",
+				     "query parameter none is absent"}};
 	char why[300];
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #define GATEWAY(name, selector, servers) \
-	"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: " name ", namespace: istio-system}\nspec: {selector: " selector ", servers: [" servers "]}\n"
+	"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: " name ", namespace: istio-system}\nspec: {selector: " selector ", servers: " \
+		"[" servers "]}\n"
 #define LISTENER FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER
 
 static void test_a_listener_for_each_address_of_the_selected_gateway(void **state)
@@ -47,9 +48,11 @@ static void test_an_empty_selector_is_every_gateway_and_each_has_its_own_table(v
 static void test_what_mesh_config_says_of_gateways(void **state)
 {
 	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n"
-				      "    pathNormalization: {normalization: MERGE_SLASHES}\n    defaultConfig:\n      gatewayTopology: {numTrustedProxies: 2}\n"
+				      "    pathNormalization: {normalization: MERGE_SLASHES}\n    defaultConfig:\n      gatewayTopology: {numTrustedProxies: "
+					      "2}\n"
 				      "      proxyMetadata: {ISTIO_META_HTTP10: '1'}\n      drainDuration: 10s\n"
-				      "      proxyHeaders: {server: {value: mine}, requestId: {disabled: true}, attemptCount: {disabled: true}, envoyDebugHeaders: {disabled: true},"
+				      "      proxyHeaders: {server: {value: mine}, requestId: {disabled: true}, attemptCount: {disabled: true}, "
+					      "envoyDebugHeaders: {disabled: true},"
 				      " preserveHttp1HeaderCase: true, xForwardedHost: {enabled: true}, xForwardedPort: {enabled: true}}\n", T_GATEWAY, NULL);
 	Foil__Conf__Listener *l = t_listener(m, "198.18.0.1_80");
 	const Foil__Conf__HttpConnectionManager *h = l->filter_chains[0]->http;
@@ -73,7 +76,8 @@ static Foil__Conf__RouteConfig *hosts_of(const char *server_hosts, const char *v
 {
 	char gateway[600], vs[600];
 
-	(void)snprintf(gateway, sizeof(gateway), GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: %s}"), server_hosts);
+	(void)snprintf(gateway, sizeof(gateway), GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: %s}"),
+		       server_hosts);
 	(void)snprintf(vs, sizeof(vs), "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: app}\n"
 		       "spec: {hosts: %s, gateways: [istio-system/main], http: [{directResponse: {status: 200}}]}\n", vs_hosts);
 	*m = t_mesh_new(gateway, vs, NULL);
@@ -108,7 +112,8 @@ static void test_domains_are_the_narrower_of_server_and_virtual_service(void **s
 
 static void test_https_redirect_is_for_every_host_of_the_server(void **state)
 {
-	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: [web.example.com, b.test],"
+	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: [web.example.com, "
+					      "b.test],"
 					      " tls: {httpsRedirect: true}}"), T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "http.80");
 
@@ -124,7 +129,8 @@ static void test_servers_of_several_gateways_share_a_port(void **state)
 {
 	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: [web.example.com]}"),
 				      GATEWAY("second", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP2}, hosts: ['*']}"),
-				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: app}\nspec: {hosts: [x.test, web.example.com],"
+				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: app}\nspec: {hosts: [x.test, "
+					      "web.example.com],"
 				      " gateways: [istio-system/main, istio-system/second], http: [{directResponse: {status: 200}}]}\n", NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "http.80");
 
@@ -148,7 +154,8 @@ static void test_a_port_has_one_protocol(void **state)
 
 static void test_bind_is_one_of_the_nodes_addresses(void **state)
 {
-	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: ['*'], bind: 198.18.0.1},"
+	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: ['*'], bind: "
+					      "198.18.0.1},"
 					      " {port: {number: 81, name: b, protocol: HTTP}, hosts: ['*'], bind: 203.0.113.1}"), NULL);
 
 	assert_true(t_has(m, LISTENER, "198.18.0.1_80"));
@@ -163,7 +170,8 @@ static void test_servers_that_end_tls_are_refused_one_by_one(void **state)
 {
 	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: ['*']},"
 					      " {port: {number: 443, name: b, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}},"
-					      " {port: {number: 444, name: c, protocol: HTTPS}, hosts: ['*']}, {port: {number: 445, name: d, protocol: SPDY}, hosts: ['*']}"), NULL);
+					      " {port: {number: 444, name: c, protocol: HTTPS}, hosts: ['*']}, {port: {number: 445, name: d, protocol: "
+						      "SPDY}, hosts: ['*']}"), NULL);
 
 	assert_true(t_has(m, LISTENER, "198.18.0.1_80"));
 	assert_false(t_has(m, LISTENER, "198.18.0.1_443"));
@@ -177,9 +185,12 @@ static void test_servers_that_end_tls_are_refused_one_by_one(void **state)
 static void test_tcp_servers_take_the_first_rule_that_fits(void **state)
 {
 	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 9100, name: a, protocol: TCP}, hosts: ['*']},"
-					      " {port: {number: 9101, name: b, protocol: TCP}, hosts: ['*']}, {port: {number: 9102, name: c, protocol: TCP}, hosts: ['*']}"),
-				      T_WEB, T_SUBSETS, "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: t, namespace: app}\nspec:\n  hosts: ['*']\n"
-				      "  gateways: [istio-system/main]\n  tcp:\n  - match: [{port: 9100}]\n    route: [{destination: {host: web.test, subset: v1, port: {number: 9000}}, weight: 70},"
+					      " {port: {number: 9101, name: b, protocol: TCP}, hosts: ['*']}, {port: {number: 9102, name: c, protocol: TCP}, "
+						      "hosts: ['*']}"),
+				      T_WEB, T_SUBSETS, "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: t, namespace: "
+					      "app}\nspec:\n  hosts: ['*']\n"
+				      "  gateways: [istio-system/main]\n  tcp:\n  - match: [{port: 9100}]\n    route: [{destination: {host: web.test, "
+					      "subset: v1, port: {number: 9000}}, weight: 70},"
 				      " {destination: {host: web.test, subset: v2, port: {number: 9000}}, weight: 30}]\n"
 				      "  - match: [{port: 9101}]\n    route: [{destination: {host: web.test, port: {number: 9000}}}]\n", NULL);
 	Foil__Conf__Listener *l = t_listener(m, "198.18.0.1_9100");
@@ -203,10 +214,14 @@ static void test_tcp_servers_take_the_first_rule_that_fits(void **state)
 
 static void test_passed_through_tls_has_a_chain_for_each_rule(void **state)
 {
-	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 443, name: a, protocol: TLS}, hosts: [a.test, b.test], tls: {mode: PASSTHROUGH}}"),
-				      T_WEB, "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: t, namespace: app}\nspec:\n  hosts: [a.test, b.test]\n"
-				      "  gateways: [istio-system/main]\n  tls:\n  - match: [{port: 443, sniHosts: [A.test]}]\n    route: [{destination: {host: web.test, port: {number: 9000}}}]\n"
-				      "  - match: [{sniHosts: [a.test, b.test]}, {port: 1, sniHosts: [c.test]}]\n    route: [{destination: {host: web.test, port: {number: 8080}}}]\n", NULL);
+	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 443, name: a, protocol: TLS}, hosts: [a.test, b.test], "
+					      "tls: {mode: PASSTHROUGH}}"),
+				      T_WEB, "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: t, namespace: app}\nspec:\n  hosts: "
+					      "[a.test, b.test]\n"
+				      "  gateways: [istio-system/main]\n  tls:\n  - match: [{port: 443, sniHosts: [A.test]}]\n    route: [{destination: "
+					      "{host: web.test, port: {number: 9000}}}]\n"
+				      "  - match: [{sniHosts: [a.test, b.test]}, {port: 1, sniHosts: [c.test]}]\n    route: [{destination: {host: web.test, "
+					      "port: {number: 8080}}}]\n", NULL);
 	Foil__Conf__Listener *l = t_listener(m, "198.18.0.1_443");
 
 	assert_int_equal(l->n_filter_chains, 2);

@@ -6,7 +6,8 @@
 static void test_a_resource_of_each_kind_is_accepted(void **state)
 {
 	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_WEB, T_SUBSETS, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"),
-				      "apiVersion: v1\nkind: Namespace\nmetadata: {name: app}\n", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n",
+				      "apiVersion: v1\nkind: Namespace\nmetadata: {name: app}\n", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: "
+					      "x}\n",
 				      "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: b}\n", NULL);
 
 	t_assert_no_diags(m);
@@ -19,7 +20,8 @@ static void test_a_resource_of_each_kind_is_accepted(void **state)
 static void test_older_api_versions_and_snake_case_mean_the_same(void **state)
 {
 	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1alpha3\nkind: Gateway\nmetadata: {name: main, namespace: istio-system}\n"
-				      "spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: h, protocol: HTTP}, hosts: ['*'], tls: {https_redirect: true}}]}\n",
+				      "spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 80, name: h, protocol: HTTP}, hosts: ['*'], tls: "
+					      "{https_redirect: true}}]}\n",
 				      NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "http.80");
 
@@ -60,7 +62,8 @@ static void test_an_unknown_kind_is_a_warning_and_a_known_one_without_support_an
 static void test_what_is_no_resource_is_refused_and_the_rest_goes_on(void **state)
 {
 	struct t_mesh *m = t_mesh_new("just: text\n", "apiVersion: networking.istio.io/v9\nkind: Gateway\nmetadata: {name: g}\nspec: {}\n",
-				      "apiVersion: v1\nkind: Service\nmetadata: {namespace: x}\nspec: {}\n", "apiVersion: v1\nkind: Service\nmetadata: {name: A_b}\nspec: {}\n",
+				      "apiVersion: v1\nkind: Service\nmetadata: {namespace: x}\nspec: {}\n",
+					      "apiVersion: v1\nkind: Service\nmetadata: {name: A_b}\nspec: {}\n",
 				      "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g}\n",
 				      "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: h}\nspecs: {}\nspec: {servers: []}\n", T_ONE, NULL);
 
@@ -78,7 +81,8 @@ static void test_what_is_no_resource_is_refused_and_the_rest_goes_on(void **stat
 
 static void test_of_two_resources_of_one_name_the_first_stays(void **state)
 {
-	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{directResponse: {status: 200}}]\n"), T_VS("  http: [{directResponse: {status: 201}}]\n"), NULL);
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{directResponse: {status: 200}}]\n"),
+				      T_VS("  http: [{directResponse: {status: 201}}]\n"), NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "http.80");
 
 	assert_non_null(strstr(t_diag(m, "HF0010", "stands twice")->text, "test.yaml:17"));

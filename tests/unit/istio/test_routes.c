@@ -31,7 +31,8 @@ static struct t_mesh *rules(const char *text)
 
 static void test_paths_are_exact_prefix_or_regex(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - match: [{uri: {exact: /e}}, {uri: {prefix: /p}}, {uri: {regex: '/r.*'}, ignoreUriCase: true}, {uri: {prefix: /I}, ignoreUriCase: true}]\n"
+	struct t_mesh *m = rules(T_VS("  http:\n  - match: [{uri: {exact: /e}}, {uri: {prefix: /p}}, {uri: {regex: '/r.*'}, ignoreUriCase: true}, {uri: "
+				      "{prefix: /I}, ignoreUriCase: true}]\n"
 				      "    " T_TO_ONE "\n  - " T_TO_ONE "\n"));
 	Foil__Conf__VirtualHost *v = host_of(m);
 
@@ -52,7 +53,8 @@ static void test_conditions_on_headers_pseudo_headers_and_query(void **state)
 {
 	struct t_mesh *m = rules(T_VS("  http:\n  - match:\n    - method: {exact: PUT}\n      scheme: {exact: https}\n      authority: {regex: 'web.*'}\n"
 				      "      headers: {X-Any: {}, x-e: {exact: v}, x-p: {prefix: ''}, x-star: {regex: '*'}}\n"
-				      "      withoutHeaders: {x-no: {exact: '1'}, x-gone: {}}\n      queryParams: {a: {exact: '1'}, b: {regex: '*'}, c: {}}\n    " T_TO_ONE "\n"));
+				      "      withoutHeaders: {x-no: {exact: '1'}, x-gone: {}}\n      queryParams: {a: {exact: '1'}, b: {regex: '*'}, c: "
+					      "{}}\n    " T_TO_ONE "\n"));
 	const Foil__Conf__RouteMatch *r = host_of(m)->routes[0]->match;
 
 	t_assert_no_diags(m);
@@ -78,7 +80,8 @@ static void test_conditions_on_headers_pseudo_headers_and_query(void **state)
 static void test_selectors_of_port_gateway_and_source_decide_where_a_match_exists(void **state)
 {
 	struct t_mesh *m = rules(T_VS("  http:\n  - name: there\n    match: [{uri: {prefix: /a}, port: 80}, {uri: {prefix: /b}, gateways: [istio-system/main]},"
-				      " {uri: {prefix: /c}, sourceLabels: {istio: ingressgateway}}, {uri: {prefix: /d}, sourceNamespace: istio-system}]\n    " T_TO_ONE "\n"
+				      " {uri: {prefix: /c}, sourceLabels: {istio: ingressgateway}}, {uri: {prefix: /d}, sourceNamespace: istio-system}]\n    "
+					      "" T_TO_ONE "\n"
 				      "  - name: elsewhere\n    match: [{uri: {prefix: /a}, port: 81}, {uri: {prefix: /b}, gateways: [mesh]},"
 				      " {uri: {prefix: /c}, sourceLabels: {app: x}}, {uri: {prefix: /d}, sourceNamespace: app}]\n    " T_TO_ONE "\n"));
 	Foil__Conf__VirtualHost *v = host_of(m);
@@ -92,7 +95,8 @@ static void test_selectors_of_port_gateway_and_source_decide_where_a_match_exist
 
 static void test_nothing_after_a_catch_all_is_compiled_and_it_is_told(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - match: [{uri: {prefix: /}}, {uri: {prefix: /never}}]\n    " T_TO_ONE "\n  - name: never\n    " T_TO_ONE "\n"));
+	struct t_mesh *m = rules(T_VS("  http:\n  - match: [{uri: {prefix: /}}, {uri: {prefix: /never}}]\n    " T_TO_ONE "\n  - name: never\n    "
+				      "" T_TO_ONE "\n"));
 	Foil__Conf__VirtualHost *v = host_of(m);
 
 	assert_int_equal(v->n_routes, 1);
@@ -115,7 +119,8 @@ static void test_route_names_and_decorators_are_those_of_istio(void **state)
 {
 	struct t_mesh *m = rules(T_VS("  http:\n  - name: a\n    match: [{name: m, uri: {prefix: /x}}, {uri: {exact: /y}}]\n    " T_TO_ONE "\n"
 				      "  - match: [{uri: {regex: '/z[0-9]'}}]\n    redirect: {uri: /}\n"
-				      "  - route: [{destination: {host: web.test, subset: v1, port: {number: 8080}}, weight: 1}, {destination: {host: one.test}, weight: 1}]\n"));
+				      "  - route: [{destination: {host: web.test, subset: v1, port: {number: 8080}}, weight: 1}, {destination: {host: "
+					      "one.test}, weight: 1}]\n"));
 	Foil__Conf__VirtualHost *v = host_of(m);
 
 	assert_string_equal(v->routes[0]->name, "a.m");
@@ -132,7 +137,8 @@ static void test_route_names_and_decorators_are_those_of_istio(void **state)
 
 static void test_destinations_by_weight_port_and_short_name(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - match: [{uri: {prefix: /w}}]\n    route:\n    - {destination: {host: web.test, subset: v1, port: {number: 8080}}, weight: 90}\n"
+	struct t_mesh *m = rules(T_VS("  http:\n  - match: [{uri: {prefix: /w}}]\n    route:\n    - {destination: {host: web.test, subset: v1, port: "
+				      "{number: 8080}}, weight: 90}\n"
 				      "    - {destination: {host: one.test}, weight: 10}\n    - {destination: {host: web.test}, weight: 0}\n"
 				      "  - match: [{uri: {prefix: /s}}]\n    route: [{destination: {host: short}, weight: 0}]\n"
 				      "  - route: [{destination: {host: web.test}}]\n"));
@@ -146,7 +152,8 @@ static void test_destinations_by_weight_port_and_short_name(void **state)
 	assert_int_equal(v->routes[1]->route->n_clusters, 1); /* a single one counts whatever its weight */
 	assert_string_equal(v->routes[1]->route->clusters[0]->cluster, "outbound|80||short.app.svc.cluster.local");
 	assert_string_equal(v->routes[2]->route->clusters[0]->cluster, "outbound|80||web.test"); /* several ports: the listener's */
-	t_assert_at(t_diag(m, "IST0101", "no Service or ServiceEntry has the host short.app.svc.cluster.local"), 47, 34, "spec.http[1].route[0].destination.host");
+	t_assert_at(t_diag(m, "IST0101", "no Service or ServiceEntry has the host short.app.svc.cluster.local"), 47, 34,
+		    "spec.http[1].route[0].destination.host");
 	(void)t_diag(m, "IST0101", "has no port 80");
 	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|80||web.test"));
 	done(m);
@@ -155,7 +162,8 @@ static void test_destinations_by_weight_port_and_short_name(void **state)
 
 static void test_header_operations_of_one_destination_follow_the_rules(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - headers: {request: {set: {x-set: a, X-Both: vs}, add: {x-add: b}, remove: [X-Rm, host]}, response: {remove: [x-b], add: {x-r: d}}}\n"
+	struct t_mesh *m = rules(T_VS("  http:\n  - headers: {request: {set: {x-set: a, X-Both: vs}, add: {x-add: b}, remove: [X-Rm, host]}, response: "
+				      "{remove: [x-b], add: {x-r: d}}}\n"
 				      "    route: [{destination: {host: one.test}, headers: {request: {set: {x-both: dest}, add: {x-add: dd}}}}]\n"));
 	const Foil__Conf__Route *r = host_of(m)->routes[0];
 	static const struct {
@@ -179,7 +187,8 @@ static void test_header_operations_of_one_destination_follow_the_rules(void **st
 
 static void test_header_operations_of_several_destinations_stay_with_them(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - headers: {request: {set: {x: r}}}\n    route:\n    - {destination: {host: one.test}, weight: 1, headers: {request: {set: {x: d, host: in.test}}}}\n"
+	struct t_mesh *m = rules(T_VS("  http:\n  - headers: {request: {set: {x: r}}}\n    route:\n    - {destination: {host: one.test}, weight: 1, headers: "
+				      "{request: {set: {x: d, host: in.test}}}}\n"
 				      "    - {destination: {host: one.test}, weight: 1}\n"));
 	const Foil__Conf__Route *r = host_of(m)->routes[0];
 
@@ -194,8 +203,10 @@ static void test_header_operations_of_several_destinations_stay_with_them(void *
 
 static void test_the_authority_is_rewritten_by_the_first_that_says_so(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - match: [{uri: {prefix: /a}}]\n    rewrite: {authority: re.test}\n    headers: {request: {set: {host: set.test}}}\n    " T_TO_ONE "\n"
-				      "  - match: [{uri: {prefix: /b}}]\n    headers: {request: {set: {':authority': set.test}, add: {Host: add.test}}}\n    " T_TO_ONE "\n"
+	struct t_mesh *m = rules(T_VS("  http:\n  - match: [{uri: {prefix: /a}}]\n    rewrite: {authority: re.test}\n    headers: {request: {set: {host: "
+				      "set.test}}}\n    " T_TO_ONE "\n"
+				      "  - match: [{uri: {prefix: /b}}]\n    headers: {request: {set: {':authority': set.test}, add: {Host: add.test}}}\n    "
+					      "" T_TO_ONE "\n"
 				      "  - route: [{destination: {host: one.test}, headers: {request: {set: {host: dest.test}}}}]\n"));
 	Foil__Conf__VirtualHost *v = host_of(m);
 
@@ -210,7 +221,8 @@ static void test_the_authority_is_rewritten_by_the_first_that_says_so(void **sta
 static void test_rewrites(void **state)
 {
 	struct t_mesh *m = rules(T_VS("  http:\n  - {match: [{uri: {prefix: /rw/}}], rewrite: {uri: /}, " T_TO_ONE "}\n"
-				      "  - {match: [{uri: {prefix: /rx}}], rewrite: {uriRegexRewrite: {match: '^/rx/(.*)$', rewrite: '/\\1'}}, " T_TO_ONE "}\n"));
+				      "  - {match: [{uri: {prefix: /rx}}], rewrite: {uriRegexRewrite: {match: '^/rx/(.*)$', rewrite: '/\\1'}}, "
+					      "" T_TO_ONE "}\n"));
 	Foil__Conf__VirtualHost *v = host_of(m);
 
 	assert_true(v->routes[0]->route->has_prefix_rewrite);
@@ -229,7 +241,8 @@ static void test_redirects_know_their_port(void **state)
 		uint32_t code, port;
 	} cases[] = {{"{uri: /n}", 301, 0}, {"{uri: /n, redirectCode: 308}", 308, 0}, {"{port: 8443}", 301, 8443}, {"{port: 80}", 301, 0},
 		     {"{scheme: https, port: 443}", 301, 0}, {"{scheme: https, derivePort: FROM_REQUEST_PORT}", 301, 80},
-		     {"{scheme: https, derivePort: FROM_PROTOCOL_DEFAULT}", 301, 0}, {"{derivePort: FROM_REQUEST_PORT}", 301, 0}, {"{prefixRewrite: /z}", 301, 0}};
+		     {"{scheme: https, derivePort: FROM_PROTOCOL_DEFAULT}", 301, 0}, {"{derivePort: FROM_REQUEST_PORT}", 301, 0}, {"{prefixRewrite: /z}",
+				     301, 0}};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char text[500];
@@ -246,8 +259,10 @@ static void test_redirects_know_their_port(void **state)
 
 static void test_direct_responses(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - {match: [{uri: {exact: /s}}], directResponse: {status: 418, body: {string: \"short\\n\"}}, headers: {response: {set: {x-d: '1'}}}}\n"
-				      "  - {match: [{uri: {exact: /b}}], directResponse: {status: 200, body: {bytes: aGVsbG8=}}}\n  - directResponse: {status: 403}\n"));
+	struct t_mesh *m = rules(T_VS("  http:\n  - {match: [{uri: {exact: /s}}], directResponse: {status: 418, body: {string: \"short\\n\"}}, headers: "
+				      "{response: {set: {x-d: '1'}}}}\n"
+				      "  - {match: [{uri: {exact: /b}}], directResponse: {status: 200, body: {bytes: aGVsbG8=}}}\n  - directResponse: "
+					      "{status: 403}\n"));
 	Foil__Conf__VirtualHost *v = host_of(m);
 
 	assert_int_equal(v->routes[0]->direct_response->status, 418);
@@ -271,9 +286,11 @@ static void assert_words(const Foil__Conf__RetryPolicy *p, const char *wanted)
 
 static void test_retries_have_istios_defaults(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - {match: [{uri: {prefix: /d}}], " T_TO_ONE "}\n  - {match: [{uri: {prefix: /0}}], retries: {attempts: 0}, " T_TO_ONE "}\n"
+	struct t_mesh *m = rules(T_VS("  http:\n  - {match: [{uri: {prefix: /d}}], " T_TO_ONE "}\n  - {match: [{uri: {prefix: /0}}], retries: {attempts: 0}, "
+				      "" T_TO_ONE "}\n"
 				      "  - {match: [{uri: {prefix: /n}}], retries: {attempts: 3}, " T_TO_ONE "}\n"
-				      "  - {retries: {attempts: 2, retryOn: '5xx, 503,418', perTryTimeout: 1m, backoff: 30ms, retryRemoteLocalities: true, retryIgnorePreviousHosts: false},"
+				      "  - {retries: {attempts: 2, retryOn: '5xx, 503,418', perTryTimeout: 1m, backoff: 30ms, retryRemoteLocalities: true, "
+					      "retryIgnorePreviousHosts: false},"
 				      " timeout: 1.5s, " T_TO_ONE "}\n"));
 	Foil__Conf__VirtualHost *v = host_of(m);
 	const Foil__Conf__RetryPolicy *p = v->routes[0]->route->retry;
@@ -301,7 +318,8 @@ static void test_retries_have_istios_defaults(void **state)
 
 static void test_the_meshs_own_retry_policy_is_the_default(void **state)
 {
-	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'defaultHttpRetryPolicy: {attempts: 0}'}\n",
+	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: "
+				      "'defaultHttpRetryPolicy: {attempts: 0}'}\n",
 				      T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
 
 	assert_null(host_of(m)->routes[0]->route->retry);
@@ -311,9 +329,11 @@ static void test_the_meshs_own_retry_policy_is_the_default(void **state)
 
 static void test_faults_mirrors_and_cors(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http:\n  - fault: {delay: {fixedDelay: 0.4s, percentage: {value: 33.33339}}, abort: {grpcStatus: UNAVAILABLE, percentage: {value: 100}}}\n"
+	struct t_mesh *m = rules(T_VS("  http:\n  - fault: {delay: {fixedDelay: 0.4s, percentage: {value: 33.33339}}, abort: {grpcStatus: UNAVAILABLE, "
+				      "percentage: {value: 100}}}\n"
 				      "    mirror: {host: web.test, port: {number: 8080}}\n"
-				      "    corsPolicy: {allowOrigins: [{exact: 'https://a'}, {regex: 'https://.*'}], allowMethods: [GET, PUT], maxAge: 1m, allowCredentials: true, unmatchedPreflights: IGNORE}\n"
+				      "    corsPolicy: {allowOrigins: [{exact: 'https://a'}, {regex: 'https://.*'}], allowMethods: [GET, PUT], maxAge: 1m, "
+					      "allowCredentials: true, unmatchedPreflights: IGNORE}\n"
 				      "    " T_TO_ONE "\n"));
 	const Foil__Conf__Route *r = host_of(m)->routes[0];
 
@@ -335,7 +355,8 @@ static void test_faults_mirrors_and_cors(void **state)
 
 static void test_a_mirror_of_zero_percent_is_none(void **state)
 {
-	struct t_mesh *m = rules(T_VS("  http: [{mirrors: [{destination: {host: web.test}, percentage: {value: 0}}, {destination: {host: one.test}, percentage: {value: 0.5}}], " T_TO_ONE "}]\n"));
+	struct t_mesh *m = rules(T_VS("  http: [{mirrors: [{destination: {host: web.test}, percentage: {value: 0}}, {destination: {host: one.test}, "
+				      "percentage: {value: 0.5}}], " T_TO_ONE "}]\n"));
 	const Foil__Conf__RouteAction *a = host_of(m)->routes[0]->route;
 
 	assert_int_equal(a->n_mirrors, 1);
@@ -347,7 +368,8 @@ static void test_a_mirror_of_zero_percent_is_none(void **state)
 static void test_virtual_services_of_one_host_are_merged_and_catch_alls_go_last(void **state)
 {
 	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http:\n  - {match: [{uri: {prefix: /first}}], " T_TO_ONE "}\n  - {name: all, " T_TO_ONE "}\n"),
-				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: zzz, namespace: app}\nspec:\n  hosts: [web.example.com]\n"
+				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: zzz, namespace: app}\nspec:\n  hosts: "
+					      "[web.example.com]\n"
 				      "  gateways: [istio-system/main]\n  http: [{match: [{uri: {prefix: /second}}], " T_TO_ONE "}]\n", NULL);
 	Foil__Conf__VirtualHost *v = host_of(m);
 
@@ -364,7 +386,8 @@ static void test_age_is_creation_then_name(void **state)
 #define ONE(name, meta, status) \
 	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name ", namespace: app" meta "}\nspec:\n  hosts: [web.example.com]\n" \
 	"  gateways: [istio-system/main]\n  http: [{match: [{uri: {prefix: /}, headers: {a: {}}}], directResponse: {status: " status "}}]\n"
-	struct t_mesh *m = t_mesh_new(T_GATEWAY, ONE("a", ", creationTimestamp: '2026-02-01T00:00:00Z'", "201"), ONE("b", ", creationTimestamp: '2026-01-01T00:00:00Z'", "202"),
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, ONE("a", ", creationTimestamp: '2026-02-01T00:00:00Z'", "201"), ONE("b",
+			", creationTimestamp: '2026-01-01T00:00:00Z'", "202"),
 				      ONE("d", "", "204"), ONE("c", "", "203"), ONE("e", ", annotations: {hydrofoil.io/created: '2025-01-01'}", "205"), NULL);
 	Foil__Conf__VirtualHost *v = host_of(m);
 	static const uint32_t want[] = {203, 204, 205, 202, 201};
@@ -379,7 +402,8 @@ static void test_age_is_creation_then_name(void **state)
 static void test_delegates_are_merged_in(void **state)
 {
 	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_WEB,
-				      T_VS("  http:\n  - {name: root, match: [{uri: {prefix: /a}, headers: {x: {exact: '1'}}}], delegate: {name: leaf, namespace: other}, timeout: 3s}\n"
+				      T_VS("  http:\n  - {name: root, match: [{uri: {prefix: /a}, headers: {x: {exact: '1'}}}], delegate: {name: leaf, "
+					   "namespace: other}, timeout: 3s}\n"
 					   "  - {match: [{uri: {prefix: /gone}}], delegate: {name: nobody}}\n"),
 				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: leaf, namespace: other}\nspec:\n  http:\n"
 				      "  - {name: x, match: [{uri: {prefix: /a/x}}], retries: {attempts: 7}, " T_TO_ONE "}\n"

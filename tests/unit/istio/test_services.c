@@ -26,10 +26,13 @@ static void assert_endpoints(const struct t_mesh *m, const char *cluster, const 
 static void test_endpoint_slices_ports_by_name_and_ready_only(void **state)
 {
 	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80, targetPort: web}]"),
-				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: cart-1, namespace: shop, labels: {kubernetes.io/service-name: cart}}\n"
-				      "ports: [{name: other, port: 1}, {name: http, port: 8080}]\nendpoints:\n- {addresses: [10.0.0.1], conditions: {ready: true}, zone: z1}\n"
+				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: cart-1, namespace: shop, labels: "
+					      "{kubernetes.io/service-name: cart}}\n"
+				      "ports: [{name: other, port: 1}, {name: http, port: 8080}]\nendpoints:\n- {addresses: [10.0.0.1], conditions: {ready: "
+					      "true}, zone: z1}\n"
 				      "- {addresses: [10.0.0.2], conditions: {ready: false}}\n- {addresses: [10.0.0.3]}\n",
-				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: cart-2, namespace: shop, labels: {kubernetes.io/service-name: cart}}\n"
+				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: cart-2, namespace: shop, labels: "
+					      "{kubernetes.io/service-name: cart}}\n"
 				      "ports: [{name: http, port: 9090}]\nendpoints: [{addresses: [10.0.0.4]}]\n", NULL);
 	Foil__Conf__Endpoints *e = t_endpoints(m, CART);
 
@@ -44,11 +47,14 @@ static void test_endpoint_slices_ports_by_name_and_ready_only(void **state)
 static void test_endpoints_objects_and_pods_by_reference_or_address(void **state)
 {
 	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"),
-				      "apiVersion: v1\nkind: Endpoints\nmetadata: {name: cart, namespace: shop}\nsubsets:\n- addresses: [{ip: 10.0.0.1, targetRef: {kind: Pod, name: cart-v1-abc}},"
+				      "apiVersion: v1\nkind: Endpoints\nmetadata: {name: cart, namespace: shop}\nsubsets:\n- addresses: [{ip: 10.0.0.1, "
+					      "targetRef: {kind: Pod, name: cart-v1-abc}},"
 				      " {ip: 10.0.0.2}]\n  notReadyAddresses: [{ip: 10.0.0.9}]\n  ports: [{name: http, port: 8080}]\n",
 				      POD("cart-v1-abc", "10.0.0.1", "{app: cart, version: v1}"), POD("cart-v2", "10.0.0.2", "{app: cart, version: v2}"),
-				      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: cart, namespace: shop}\nspec: {host: cart, subsets: [{name: v2, labels: {version: v2}}]}\n",
-				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: cart, namespace: shop}\nspec: {hosts: [cart], http: [{match: [{uri: {prefix: /2}}],"
+				      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: cart, namespace: shop}\nspec: {host: "
+					      "cart, subsets: [{name: v2, labels: {version: v2}}]}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: cart, namespace: shop}\nspec: {hosts: "
+					      "[cart], http: [{match: [{uri: {prefix: /2}}],"
 				      " route: [{destination: {host: cart, subset: v2}}]}, {route: [{destination: {host: cart}}]}]}\n", NULL);
 	Foil__Conf__Endpoints *e = t_endpoints(m, CART);
 
@@ -67,7 +73,8 @@ static void test_endpoints_objects_and_pods_by_reference_or_address(void **state
 
 static void test_pods_by_selector_where_no_controller_made_endpoints(void **state)
 {
-	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, selector: {app: cart, tier: web}, ports: [{name: http, port: 80, targetPort: web}]"),
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, selector: {app: cart, tier: web}, ports: [{name: http, port: 80, targetPort: "
+					      "web}]"),
 				      POD("a", "10.0.0.1", "{app: cart, tier: web}") "spec: {containers: [{ports: [{name: web, containerPort: 8081}]}]}\n",
 				      POD("b", "10.0.0.2", "{app: cart}"), POD("c", "10.0.0.3", "{app: cart, tier: web}"), NULL);
 
@@ -79,7 +86,8 @@ static void test_pods_by_selector_where_no_controller_made_endpoints(void **stat
 static void test_a_deployments_name_is_the_workload(void **state)
 {
 	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, selector: {app: cart}, ports: [{name: http, port: 80}]"),
-				      "apiVersion: v1\nkind: Pod\nmetadata: {name: cart-5d7-x, namespace: shop, labels: {app: cart}, ownerReferences: [{kind: ReplicaSet, name: cart-5d7}]}\n"
+				      "apiVersion: v1\nkind: Pod\nmetadata: {name: cart-5d7-x, namespace: shop, labels: {app: cart}, ownerReferences: "
+					      "[{kind: ReplicaSet, name: cart-5d7}]}\n"
 				      "status: {podIP: 10.0.0.1}\n", NULL);
 	Foil__Conf__Endpoints *e = t_endpoints(m, CART);
 
@@ -91,12 +99,17 @@ static void test_a_deployments_name_is_the_workload(void **state)
 
 static void test_service_entries_with_ports_weights_and_workload_entries(void **state)
 {
-	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec:\n  hosts: [s.test]\n  addresses: [198.18.10.5]\n"
-				      "  resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8000}]\n  workloadSelector: {labels: {app: s}}\n",
-				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w1, namespace: shop}\nspec: {address: 10.0.0.1, labels: {app: s},"
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec:\n  hosts: "
+				      "[s.test]\n  addresses: [198.18.10.5]\n"
+				      "  resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8000}]\n  workloadSelector: "
+					      "{labels: {app: s}}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w1, namespace: shop}\nspec: {address: "
+					      "10.0.0.1, labels: {app: s},"
 				      " ports: {http: 9999}, weight: 5, locality: r/z/s}\n",
-				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w2, namespace: shop}\nspec: {address: 10.0.0.2, labels: {app: s}}\n",
-				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w3, namespace: elsewhere}\nspec: {address: 10.0.0.3, labels: {app: s}}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w2, namespace: shop}\nspec: {address: "
+					      "10.0.0.2, labels: {app: s}}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w3, namespace: elsewhere}\nspec: {address: "
+					      "10.0.0.3, labels: {app: s}}\n",
 				      POD("p", "10.0.0.4", "{app: s}"), NULL);
 	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|80||s.test");
 
@@ -113,7 +126,8 @@ static void test_service_entries_with_ports_weights_and_workload_entries(void **
 
 static void test_resolution_none_goes_where_the_client_went(void **state)
 {
-	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec: {hosts: [s.test], addresses: [198.18.10.5],"
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec: {hosts: [s.test], "
+				      "addresses: [198.18.10.5],"
 				      " resolution: NONE, ports: [{number: 81, name: tcp, protocol: TCP}]}\n", NULL);
 	Foil__Conf__Cluster *c = t_cluster(m, "outbound|81||s.test");
 
@@ -125,7 +139,8 @@ static void test_resolution_none_goes_where_the_client_went(void **state)
 
 static void test_a_service_address_in_the_nodes_ranges_is_served(void **state)
 {
-	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}, {name: tcp-x, port: 9000}, {name: dns, port: 53, protocol: UDP}]"),
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}, {name: tcp-x, port: 9000}, {name: dns, port: "
+					      "53, protocol: UDP}]"),
 				      SERVICE("far", "clusterIP: 198.18.99.1, ports: [{name: http, port: 80}]"),
 				      SERVICE("headless", "clusterIP: None, ports: [{name: http, port: 80}]"), NULL);
 	Foil__Conf__Listener *l = t_listener(m, "198.18.10.1_80");
@@ -142,7 +157,8 @@ static void test_a_service_address_in_the_nodes_ranges_is_served(void **state)
 	assert_false(t_has(m, LISTENER, "198.18.10.1_53"));
 	assert_false(t_has(m, LISTENER, "198.18.99.1_80"));
 	Foil__Conf__RouteConfig *r = t_routes(m, "80");
-	static const char *const domains[] = {"cart.shop.svc.cluster.local", "cart.shop.svc.cluster.local.", "cart.shop.svc", "cart.shop", "cart", "198.18.10.1",
+	static const char *const domains[] = {"cart.shop.svc.cluster.local", "cart.shop.svc.cluster.local.", "cart.shop.svc", "cart.shop", "cart",
+					      "198.18.10.1",
 					      "far.shop", "198.18.99.1", "*.headless.shop.svc.cluster.local", "*"};
 	for (size_t i = 0; i < sizeof(domains) / sizeof(domains[0]); i++)
 		if (!t_vhost(r, domains[i]))
@@ -162,7 +178,8 @@ static void test_a_service_address_in_the_nodes_ranges_is_served(void **state)
 static void test_a_short_name_with_two_meanings_is_left_out(void **state)
 {
 	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"),
-				      "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: other}\nspec: {clusterIP: 198.18.10.2, ports: [{name: http, port: 80}]}\n", NULL);
+				      "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: other}\nspec: {clusterIP: 198.18.10.2, ports: "
+					      "[{name: http, port: 80}]}\n", NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "80");
 
 	assert_null(t_vhost(r, "cart"));
@@ -175,7 +192,8 @@ static void test_a_short_name_with_two_meanings_is_left_out(void **state)
 
 static void test_registry_only_answers_502_to_unknown_hosts(void **state)
 {
-	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'outboundTrafficPolicy: {mode: REGISTRY_ONLY}'}\n",
+	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: "
+				      "'outboundTrafficPolicy: {mode: REGISTRY_ONLY}'}\n",
 				      SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"), NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "80");
 
@@ -189,9 +207,12 @@ static void test_registry_only_answers_502_to_unknown_hosts(void **state)
 static void test_virtual_services_of_the_mesh_and_their_conflicts(void **state)
 {
 #define MESH_VS(name, host, status) \
-	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name ", namespace: shop}\nspec:\n  hosts: ['" host "']\n  http: [{directResponse: {status: " status "}}]\n"
-	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"), SERVICE("pay", "clusterIP: 198.18.10.2, ports: [{name: http, port: 80}]"),
-				      MESH_VS("a", "cart", "201"), MESH_VS("b", "cart", "202"), MESH_VS("c", "*.shop.svc.cluster.local", "203"), MESH_VS("d", "bare.test", "204"), NULL);
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name ", namespace: shop}\nspec:\n  hosts: ['" host "']\n  http: " \
+		"[{directResponse: {status: " status "}}]\n"
+	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"), SERVICE("pay",
+			"clusterIP: 198.18.10.2, ports: [{name: http, port: 80}]"),
+				      MESH_VS("a", "cart", "201"), MESH_VS("b", "cart", "202"), MESH_VS("c", "*.shop.svc.cluster.local", "203"), MESH_VS("d",
+						      "bare.test", "204"), NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "80");
 
 	assert_int_equal(t_vhost(r, "cart.shop")->n_routes, 1);
@@ -207,10 +228,13 @@ static void test_virtual_services_of_the_mesh_and_their_conflicts(void **state)
 
 static void test_tcp_rules_of_the_mesh_by_port_and_subnet(void **state)
 {
-	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec: {hosts: [s.test], addresses: [198.18.10.5, 198.18.10.6],"
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec: {hosts: [s.test], "
+				      "addresses: [198.18.10.5, 198.18.10.6],"
 				      " resolution: STATIC, ports: [{number: 81, name: tcp, protocol: TCP}], endpoints: [{address: 10.0.0.1}]}\n", T_WEB,
-				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: t, namespace: shop}\nspec: {hosts: [s.test], tcp:"
-				      " [{match: [{destinationSubnets: [198.18.10.6/32], port: 81}], route: [{destination: {host: web.test, port: {number: 9000}}}]}]}\n", NULL);
+				      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: t, namespace: shop}\nspec: {hosts: "
+					      "[s.test], tcp:"
+				      " [{match: [{destinationSubnets: [198.18.10.6/32], port: 81}], route: [{destination: {host: web.test, port: {number: "
+					      "9000}}}]}]}\n", NULL);
 	Foil__Conf__Listener *l = t_listener(m, "198.18.10.6_81");
 
 	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "outbound|9000||web.test");
@@ -224,9 +248,11 @@ static void test_tcp_rules_of_the_mesh_by_port_and_subnet(void **state)
 
 static void test_what_cannot_be_served_is_told(void **state)
 {
-	struct t_mesh *m = t_mesh_new(SERVICE("ext", "type: ExternalName, externalName: x.test"), SERVICE("auto", "clusterIP: 198.18.10.9, ports: [{name: web, port: 7000}]"),
+	struct t_mesh *m = t_mesh_new(SERVICE("ext", "type: ExternalName, externalName: x.test"), SERVICE("auto",
+			"clusterIP: 198.18.10.9, ports: [{name: web, port: 7000}]"),
 				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: lost, namespace: shop}\nendpoints: []\n",
-				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: shop}\nspec: {address: w.test}\n",
+				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: shop}\nspec: {address: "
+					      "w.test}\n",
 				      SERVICE("twin", "clusterIP: 198.18.10.9, ports: [{name: tcp, port: 7000}]"), NULL);
 
 	t_assert_at(t_diag(m, "HF0005", "ExternalName"), 4, 14, "spec.type");
@@ -240,7 +266,8 @@ static void test_what_cannot_be_served_is_told(void **state)
 
 static void test_rules_for_hosts_that_nobody_has_are_told(void **state)
 {
-	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: shop}\nspec: {host: nobody}\n", NULL);
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: shop}\nspec: {host: "
+				      "nobody}\n", NULL);
 
 	t_assert_at(t_diag(m, "IST0101", "nobody.shop.svc.cluster.local"), 4, 14, "spec.host");
 	t_mesh_free(m);
@@ -249,8 +276,10 @@ static void test_rules_for_hosts_that_nobody_has_are_told(void **state)
 
 static void test_a_second_resource_of_one_host_adds_its_endpoints(void **state)
 {
-	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: two, namespace: app}\n"
-				      "spec: {hosts: [one.test], resolution: STATIC, ports: [{number: 8080, name: http, protocol: HTTP}], endpoints: [{address: 198.19.0.99}]}\n", NULL);
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), "apiVersion: networking.istio.io/v1\nkind: "
+				      "ServiceEntry\nmetadata: {name: two, namespace: app}\n"
+				      "spec: {hosts: [one.test], resolution: STATIC, ports: [{number: 8080, name: http, protocol: HTTP}], endpoints: "
+					      "[{address: 198.19.0.99}]}\n", NULL);
 
 	assert_endpoints(m, "outbound|8080||one.test", "198.19.0.10:8080 198.19.0.99:8080");
 	(void)t_diag(m, "HF0011", "already that of ServiceEntry/app/one");

@@ -83,9 +83,11 @@ static void test_what_is_at_the_limit_is_taken(void **state)
 	static const struct {
 		unsigned int n;
 		const char *what, *before, *after;
-	} cases[] = {{250, "x-%u: '%%', ", "headers: {request: {set: {", "}}}, " T_TO_ONE}, {15, "{destination: {host: one.test}},", "mirrors: [", "], " T_TO_ONE},
+	} cases[] = {{250, "x-%u: '%%', ", "headers: {request: {set: {", "}}}, " T_TO_ONE}, {15, "{destination: {host: one.test}},", "mirrors: [",
+											     "], " T_TO_ONE},
 		     {1024, "{destination: {host: one.test}, weight: 1000000},", "route: [", "]"}, {900, "x-%u: {},", "match: [{headers: {", "}}], " T_TO_ONE},
-		     {900, "q%u: {},", "match: [{queryParams: {", "}}], " T_TO_ONE}, {1000, "{exact: 'http://%u'},", "corsPolicy: {allowOrigins: [", "]}, " T_TO_ONE},
+		     {900, "q%u: {},", "match: [{queryParams: {", "}}], " T_TO_ONE}, {1000, "{exact: 'http://%u'},", "corsPolicy: {allowOrigins: [",
+										      "]}, " T_TO_ONE},
 		     {1, "31y", "timeout: 277777h, retries: {attempts: 65535, backoff: 27777h, perTryTimeout: 277777h}, name: ", ", " T_TO_ONE},
 		     {65536, "x", "name: ", ", " T_TO_ONE}, {65536, "x", "match: [{uri: {prefix: /", "}}], " T_TO_ONE}};
 
@@ -107,9 +109,11 @@ static void test_what_is_at_the_limit_is_taken(void **state)
 
 static void test_more_endpoints_than_fit_are_cut_and_told(void **state)
 {
-	char *slice = many(66000, "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, namespace: shop, labels: {kubernetes.io/service-name: s}}\n"
+	char *slice = many(66000, "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, namespace: shop, labels: "
+			   "{kubernetes.io/service-name: s}}\n"
 			   "ports: [{name: http, port: 80}]\nendpoints:\n", "- addresses: [10.0.0.1]\n", "");
-	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: shop}\nspec: {clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]}\n", slice, NULL);
+	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: shop}\nspec: {clusterIP: 198.18.10.1, ports: [{name: "
+				      "http, port: 80}]}\n", slice, NULL);
 	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|80||s.shop.svc.cluster.local");
 
 	assert_int_equal(e->n_endpoints, 65536);
