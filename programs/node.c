@@ -44,18 +44,39 @@ static int start_eal(struct node *n, nic_notice_fn notice, struct foil_error *er
 }
 
 /* Half of the memory holds packets; what is left serves connections, requests and DPDK itself. */
-static int make_pools(struct node *n, uint16_t i, struct foil_error *err)
+static struct foil_pools_params pools_of(const struct node *n, uint16_t i, const char *prefix)
 {
 	const struct node_conf *c = n->conf;
-	char prefix[16];
 	uint32_t requests = c->requests_max / c->n_workers + 1;
 	uint64_t mbufs = (uint64_t)c->memory_megabytes * 1024 * 1024 / 2 / MBUF_BYTES / c->n_workers;
-	(void)snprintf(prefix, sizeof(prefix), "w%u", i);
-	struct foil_pools_params p = {
+	return (struct foil_pools_params){
 		.prefix = prefix, .n_mbufs = (uint32_t)FOIL_MAX(mbufs, MBUFS_MIN), .n_indirect = (uint32_t)FOIL_MAX(mbufs, MBUFS_MIN),
 		.n_chunks = requests * CHUNKS_PER_REQUEST + 64, .n_large_chunks = requests / 64 + 16, .socket_id = nic_worker_socket(i),
 	};
-	return foil_pools_new(&n->workers[i].pools, &p, err);
+}
+
+static int make_pools(struct node *n, uint16_t i, struct foil_error *err)
+{
+	struct foil_error why = {0};
+	char prefix[16];
+	(void)snprintf(prefix, sizeof(prefix), "w%u", i);
+	struct foil_pools_params p = pools_of(n, i, prefix);
+	int rc = foil_pools_new(&n->workers[i].pools, &p, &why);
+	if (rc < 0)
+		(void)foil_error_set(err, rc, "memory.megabytes %u is too little for memory.requests %u and their packets; raise the one or lower the other "
+				     "(%.*s)", n->conf->memory_megabytes, n->conf->requests_max, (int)strcspn(why.text, ";"), why.text);
+	return rc;
+}
+
+/* What was taken, in terms of what it serves. */
+static void say_sizes(const struct node *n, nic_notice_fn notice)
+{
+	char text[256];
+	struct foil_pools_params p = pools_of(n, 0, "");
+	(void)snprintf(text, sizeof(text), "a worker has %u packets of %u bytes and %u chunks of %u; a request costs %u KiB of them, a head beyond %u KiB "
+		       "one of %u large ones", p.n_mbufs, MBUF_BYTES, p.n_chunks, FOIL_CHUNK_BYTES, CHUNKS_PER_REQUEST * FOIL_CHUNK_BYTES / 1024,
+		       FOIL_CHUNK_BYTES / 1024, p.n_large_chunks);
+	notice(NULL, text);
 }
 
 static int open_ports(struct node *n, nic_notice_fn notice, struct foil_error *err)
@@ -198,6 +219,8 @@ static int open_all(struct node *n, nic_notice_fn notice, struct foil_error *err
 		return foil_error_set(err, -ENOMEM, "no memory for %u workers; raise memory.megabytes", n->conf->n_workers);
 	for (uint16_t i = 0; rc == 0 && i < n->conf->n_workers; i++)
 		rc = make_pools(n, i, err);
+	if (rc == 0)
+		say_sizes(n, notice);
 	if (rc == 0)
 		rc = open_ports(n, notice, err);
 	if (rc == 0)

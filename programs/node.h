@@ -26,7 +26,8 @@ struct node {
 	uint64_t seed;
 };
 
-/* Everything but running. On failure nothing is left up. 0, or -errno with a sentence. */
+/* Everything but running. On failure nothing is left up. notice: what a person should know although it succeeded; not NULL.
+ * 0, or -errno with a sentence. */
 int node_open(struct node *n, const struct node_conf *conf, nic_notice_fn notice, struct foil_error *err) FOIL_MUST_USE;
 /* Launches the workers. 0 or -errno. */
 int node_run(struct node *n, struct foil_error *err) FOIL_MUST_USE;
