@@ -23,7 +23,7 @@ int snap_new(const struct snap_params *p, struct snap **out, struct foil_error *
 	s->p.state_dir = s->state_dir;
 	s->p.bytes_max = p->bytes_max ? p->bytes_max : SNAP_BYTES_MAX;
 	s->key = (struct foil_siphash_key){p->seed, ~p->seed};
-	s->clusters.key = s->routes.key = s->key;
+	s->clusters.key = s->routes.key = s->secrets.key = s->tls.key = s->key;
 	*out = s;
 	return 0;
 }
@@ -42,6 +42,8 @@ void snap_free(struct snap *s)
 	snap_set_free(s, s->running);
 	snap_slots_fini(&s->clusters);
 	snap_slots_fini(&s->routes);
+	snap_slots_fini(&s->secrets);
+	snap_slots_fini(&s->tls);
 	struct foil_blob b = s->blob; /* the blob holds its own head */
 	foil_blob_free(&b);
 }
@@ -129,7 +131,7 @@ enum snap_result snap_apply(struct snap *s, const struct snap_update *u)
 		s->n_unchanged++;
 		return SNAP_UNCHANGED;
 	}
-	if (!snap_set_build(s, set, u->version) || !snap_set_check(s, set) || !publish(s, set))
+	if (!snap_set_build(s, set, u->version) || !snap_set_check(s, set) || !snap_tls_build(s, set) || !publish(s, set))
 		return rejected(s, set);
 	take_version(s, u->version);
 	s->n_applied++;

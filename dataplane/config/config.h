@@ -53,6 +53,7 @@ struct snap_params {
 	uint32_t abi;                /* of the messages: a file of another one is not read */
 	size_t bytes_max;            /* of one snapshot's decoded resources and their bytes; all in memory together: twice that. 0 = SNAP_BYTES_MAX */
 	uint64_t seed;               /* keys the tables of names */
+	struct tls_tickets *tickets; /* borrowed, for server contexts; NULL: no session tickets */
 };
 
 struct snap;

@@ -98,6 +98,9 @@ int snap_regex(struct snap_dec *d, const char *field, struct foil_slice pattern,
 int snap_lower(struct snap_dec *d, struct foil_slice *text) FOIL_MUST_USE; /* a copy in ASCII lower case */
 /* A cluster's or route table's name and slot; the resource holds the slot until it is freed. */
 int snap_cluster_ref(struct snap_dec *d, const char *field, const char *name, struct foil_slice *out, uint32_t *slot) FOIL_MUST_USE;
+int snap_secret_ref(struct snap_dec *d, const char *field, const char *name, struct foil_slice *out, uint32_t *slot) FOIL_MUST_USE;
+/* A number for these rules, any bytes. */
+int snap_tls_ref(struct snap_dec *d, struct foil_slice rules, uint32_t *slot) FOIL_MUST_USE;
 int snap_routes_ref(struct snap_dec *d, const char *field, const char *name, struct foil_slice *out, uint32_t *slot) FOIL_MUST_USE;
 
 /* ---- one file a resource. own: zeroed, as large as its kind needs, with its res set */
@@ -106,6 +109,9 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *m, void *ow
 int snap_decode_routes(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE;    /* struct mesh_routes */
 int snap_decode_cluster(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE;   /* struct mesh_cluster */
 int snap_decode_endpoints(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE; /* struct mesh_endpoints */
+
+int snap_decode_secret(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE;    /* struct mesh_secret */
+void snap_secret_wipe(struct mesh_secret *s, struct foil_slice body); /* before its memory goes */
 
 /* ---- parts that several of them share */
 int snap_decode_weighted(struct snap_dec *d, Foil__Conf__WeightedCluster *const *list, size_t n, const struct mesh_weighted_cluster **out,
@@ -123,6 +129,9 @@ int snap_decode_retry(struct snap_dec *d, const Foil__Conf__RetryPolicy *m, cons
 int snap_decode_fault(struct snap_dec *d, const Foil__Conf__FaultInjection *m, const struct mesh_fault **out) FOIL_MUST_USE; /* decode_filters.c */
 int snap_decode_cors(struct snap_dec *d, const Foil__Conf__CorsPolicy *m, const struct mesh_cors **out) FOIL_MUST_USE;
 int snap_decode_mirrors(struct snap_dec *d, Foil__Conf__MirrorPolicy *const *list, size_t n, const struct mesh_mirror **out, uint16_t *n_out) FOIL_MUST_USE;
+
+int snap_decode_downstream_tls(struct snap_dec *d, const Foil__Conf__DownstreamTls *m, const struct mesh_downstream_tls **out) FOIL_MUST_USE; /* decode_tls.c */
+int snap_decode_upstream_tls(struct snap_dec *d, const Foil__Conf__UpstreamTls *m, const struct mesh_upstream_tls **out) FOIL_MUST_USE;
 
 /* ---- resource.c */
 /* "listener"; NULL for a type that does not exist. */
@@ -152,6 +161,11 @@ bool snap_set_build(struct snap *s, struct snap_set *set, struct foil_slice vers
 bool snap_set_check(struct snap *s, struct snap_set *set) FOIL_MUST_USE;
 void snap_set_free(struct snap *s, struct snap_set *own_set);
 
+/* ---- tls_contexts.c */
+/* Makes the contexts of a laid out set, or takes them over from the running one where neither rules nor secrets have changed. False: rejected. */
+bool snap_tls_build(struct snap *s, struct snap_set *set) FOIL_MUST_USE;
+void snap_tls_free(struct snap_set *set);
+
 /* ---- disk.c */
 int snap_disk_write(const struct snap *s, const struct snap_set *set, struct foil_error *err) FOIL_MUST_USE;
 /* Reads and checks the frame of the file. The update's memory is in b. 0, -ENOENT or -errno. */
@@ -162,7 +176,7 @@ struct snap {
 	struct foil_blob blob; /* this struct */
 	struct snap_params p;
 	char state_dir[256];
-	struct snap_slots clusters, routes;
+	struct snap_slots clusters, routes, secrets, tls;
 	struct foil_siphash_key key;
 	struct snap_set *running, *old;
 	char version[SNAP_VERSION_BYTES];

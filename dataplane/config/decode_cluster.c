@@ -129,6 +129,8 @@ int snap_decode_cluster(struct snap_dec *d, const ProtobufCMessage *message, voi
 	if (rc == 0)
 		rc = decode_service(d, m, &c->service);
 	if (rc == 0)
+		rc = snap_decode_upstream_tls(d, m->tls, &c->tls);
+	if (rc == 0)
 		rc = snap_source(d, m->source, &c->source);
 	if (rc < 0)
 		return rc;

@@ -73,6 +73,10 @@ static int decode_chain(struct snap_dec *d, const Foil__Conf__FilterChain *m, st
 		rc = decode_network(d, m, out);
 	if (rc == 0)
 		rc = snap_source(d, m->source, &out->source);
+	if (rc == 0)
+		rc = snap_decode_downstream_tls(d, m->tls, &out->tls);
+	if (rc == 0 && m->tls && m->is_tls_passthrough)
+		rc = snap_fail(d, "is_tls_passthrough", "is set where tls is ended");
 	out->is_tls_passthrough = m->is_tls_passthrough;
 	return rc;
 }
@@ -94,6 +98,7 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, vo
 		rc = decode_chain(d, m->filter_chains[i], &chains[i]);
 		if (rc == 0)
 			snap_leave(d, mark);
+		l->wants_hello |= chains[i].tls || chains[i].is_tls_passthrough || chains[i].n_server_names;
 	}
 	if (rc == 0)
 		rc = snap_source(d, m->source, &l->source);

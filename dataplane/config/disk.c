@@ -61,22 +61,34 @@ static void put32(struct writer *w, uint64_t v)
 	put(w, b, sizeof(b));
 }
 
+/* Private keys never lie on disk: without an agent, TLS chains wait for their secrets. */
+static bool is_secret(const struct snap_res *r)
+{
+	return r->res->type == FOIL__CONF__RESOURCE_TYPE__RESOURCE_SECRET;
+}
+
 static void put_all(struct writer *w, const struct snap *s, const struct snap_set *set)
 {
-	size_t n_version = strlen(s->version);
+	size_t n_version = strlen(s->version), n_kept = 0;
 	uint64_t n_bytes = HEAD_BYTES + n_version + TAIL_BYTES;
-	for (size_t i = 0; i < set->n; i++)
+	for (size_t i = 0; i < set->n; i++) {
+		if (is_secret(set->list[i]))
+			continue;
+		n_kept++;
 		n_bytes += RESOURCE_HEAD_BYTES + (uint64_t)set->list[i]->res->name.n_bytes + set->list[i]->body.n_bytes;
+	}
 	put(w, MAGIC, sizeof(MAGIC) - 1);
 	put32(w, FORMAT);
 	put32(w, s->p.abi);
 	put32(w, n_bytes >> 32);
 	put32(w, n_bytes);
-	put32(w, set->n);
+	put32(w, n_kept);
 	put32(w, n_version);
 	put(w, s->version, n_version);
 	for (size_t i = 0; i < set->n; i++) {
 		const struct snap_res *r = set->list[i];
+		if (is_secret(r))
+			continue;
 		put32(w, r->res->type);
 		put32(w, r->res->name.n_bytes);
 		put32(w, r->body.n_bytes);

@@ -297,13 +297,10 @@ int snap_regex(struct snap_dec *d, const char *field, struct foil_slice pattern,
 	return 0;
 }
 
-static int name_ref(struct snap_dec *d, struct snap_slots *table, const char *field, const char *name, struct foil_slice *out, uint32_t *number)
+static int slot_ref(struct snap_dec *d, struct snap_slots *table, struct foil_slice name, uint32_t *number)
 {
-	int rc = snap_text(d, field, name, SNAP_TEXT_NAME, out);
-	if (rc < 0)
-		return rc;
 	struct snap_ref *ref = foil_blob_alloc(d->b, sizeof(*ref));
-	struct snap_slot *slot = ref ? snap_slot_get(table, *out) : NULL;
+	struct snap_slot *slot = ref ? snap_slot_get(table, name) : NULL;
 	if (!slot)
 		return snap_no_memory(d);
 	*ref = (struct snap_ref){.next = d->res->refs, .table = table, .slot = slot};
@@ -312,9 +309,25 @@ static int name_ref(struct snap_dec *d, struct snap_slots *table, const char *fi
 	return 0;
 }
 
+static int name_ref(struct snap_dec *d, struct snap_slots *table, const char *field, const char *name, struct foil_slice *out, uint32_t *number)
+{
+	int rc = snap_text(d, field, name, SNAP_TEXT_NAME, out);
+	return rc < 0 ? rc : slot_ref(d, table, *out, number);
+}
+
 int snap_cluster_ref(struct snap_dec *d, const char *field, const char *name, struct foil_slice *out, uint32_t *slot)
 {
 	return name_ref(d, &d->snap->clusters, field, name, out, slot);
+}
+
+int snap_secret_ref(struct snap_dec *d, const char *field, const char *name, struct foil_slice *out, uint32_t *slot)
+{
+	return name_ref(d, &d->snap->secrets, field, name, out, slot);
+}
+
+int snap_tls_ref(struct snap_dec *d, struct foil_slice rules, uint32_t *slot)
+{
+	return slot_ref(d, &d->snap->tls, rules, slot);
 }
 
 int snap_routes_ref(struct snap_dec *d, const char *field, const char *name, struct foil_slice *out, uint32_t *slot)

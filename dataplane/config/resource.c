@@ -24,6 +24,7 @@ static const struct kind kinds[] = {
 							 snap_decode_cluster},
 	[FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS] = {"endpoints", &foil__conf__endpoints__descriptor, sizeof(struct mesh_endpoints),
 							   snap_decode_endpoints},
+	[FOIL__CONF__RESOURCE_TYPE__RESOURCE_SECRET] = {"secret", &foil__conf__secret__descriptor, sizeof(struct mesh_secret), snap_decode_secret},
 };
 
 static const struct kind *kind_of(uint32_t type)
@@ -141,6 +142,8 @@ void snap_res_free(struct snap *s, struct snap_res *r)
 		snap_slot_put(ref->table, ref->slot);
 	s->n_bytes_in_memory -= r->n_bytes;
 	mesh_regexes_free(r->res);
+	if (r->res->type == FOIL__CONF__RESOURCE_TYPE__RESOURCE_SECRET)
+		snap_secret_wipe((struct mesh_secret *)(void *)r->res, r->body);
 	struct foil_blob b = r->res->blob; /* the blob holds its own head */
 	foil_blob_free(&b);
 }

@@ -179,7 +179,11 @@ static bool make_tables(struct snap *s, struct snap_set *set, struct mesh_config
 	c->clusters = foil_blob_array(&set->blob, c->n_cluster_slots, sizeof(struct mesh_cluster *));
 	c->endpoints = foil_blob_array(&set->blob, c->n_cluster_slots, sizeof(struct mesh_endpoints *));
 	c->host_sets = foil_blob_array(&set->blob, c->n_cluster_slots, sizeof(struct mesh_host_set *));
-	return c->listeners && c->routes && c->clusters && c->endpoints && c->host_sets;
+	c->n_secret_slots = s->secrets.n_numbers;
+	c->n_tls_slots = s->tls.n_numbers;
+	c->secrets = foil_blob_array(&set->blob, c->n_secret_slots, sizeof(struct mesh_secret *));
+	c->tls = foil_blob_array(&set->blob, c->n_tls_slots, sizeof(struct tls_context *));
+	return c->listeners && c->routes && c->clusters && c->endpoints && c->host_sets && c->secrets && c->tls;
 }
 
 static void place(struct mesh_config *c, const struct mesh_res *res)
@@ -190,6 +194,7 @@ static void place(struct mesh_config *c, const struct mesh_res *res)
 	case FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER: c->listeners[c->n_listeners++] = own; break;
 	case FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES: c->routes[((const struct mesh_routes *)own)->slot] = own; break;
 	case FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER: c->clusters[((const struct mesh_cluster *)own)->slot] = own; break;
+	case FOIL__CONF__RESOURCE_TYPE__RESOURCE_SECRET: c->secrets[((const struct mesh_secret *)own)->slot] = own; break;
 	case FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS: c->endpoints[((const struct mesh_endpoints *)own)->cluster_slot] = own; break;
 	default: FOIL_UNREACHABLE(); /* snap_res_new knows no other */
 	}
@@ -274,6 +279,7 @@ void snap_set_free(struct snap *s, struct snap_set *set)
 		return;
 	if (set->is_prepared)
 		mesh_config_unprepare(s->p.shared, set->mesh);
+	snap_tls_free(set);
 	for (size_t i = 0; i < set->n; i++)
 		if (--set->list[i]->res->n_refs == 0)
 			snap_res_free(s, set->list[i]);

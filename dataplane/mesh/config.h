@@ -14,6 +14,7 @@
 #include "dataplane/core/regex.h"
 #include "dataplane/core/worker.h"
 #include "dataplane/telemetry/telemetry.h"
+#include "dataplane/tls/tls.h"
 
 #define MESH_WORKERS_MAX 64
 #define MESH_SLOT_NONE UINT32_MAX
@@ -231,6 +232,35 @@ struct mesh_tcp_proxy {
 	struct foil_slice stat_prefix;
 };
 
+/* What a TLS context is made of. Equal rules have one slot; mesh_config.tls[slot] is the context, NULL while a secret of it is missing. */
+struct mesh_tls_rules {
+	uint32_t slot;
+	bool is_server, skip_verify, has_ca;
+	const uint32_t *secret_slots; /* of mesh_config.secrets */
+	uint16_t n_secrets;
+	uint32_t ca_slot;             /* when has_ca */
+	enum tls_peer_auth auth;
+	enum tls_version min, max;
+	struct foil_slice ciphers, alpn, salt; /* as tls_context_params has them */
+	const struct foil_slice *sans;
+	const uint8_t (*cert_hashes)[32], (*spki_hashes)[32];
+	uint16_t n_sans, n_cert_hashes, n_spki_hashes;
+};
+struct mesh_downstream_tls {
+	struct mesh_tls_rules rules;
+};
+struct mesh_upstream_tls {
+	struct mesh_tls_rules rules;
+	struct foil_slice sni;    /* empty: none, or the request's host with auto_sni */
+	bool auto_sni, auto_san;
+};
+struct mesh_secret {
+	struct mesh_res res;
+	uint32_t slot;
+	struct foil_slice certificate_chain, private_key, ca, crl, ocsp_staple; /* PEM; checked: the key belongs to the leaf */
+	struct mesh_source source;
+};
+
 enum mesh_network { MESH_NETWORK_HTTP, MESH_NETWORK_TCP };
 struct mesh_cidr {
 	uint8_t ip[16];
@@ -243,6 +273,7 @@ struct mesh_chain {
 	uint16_t n_server_names, n_destination_cidrs;
 	enum mesh_network network;
 	bool is_tls_passthrough;
+	const struct mesh_downstream_tls *tls; /* NULL: bytes as they come */
 	union {
 		struct mesh_hcm http;
 		struct mesh_tcp_proxy tcp;
@@ -257,6 +288,7 @@ struct mesh_listener {
 	enum mesh_direction direction;
 	const struct mesh_chain *chains;
 	uint16_t n_chains;
+	bool wants_hello; /* a chain asks for a name, or ends TLS, or passes it on: the first bytes decide */
 	struct mesh_source source;
 };
 
@@ -287,6 +319,7 @@ struct mesh_cluster {
 	uint64_t tcp_keepalive_idle_us, tcp_keepalive_interval_us;
 	uint32_t tcp_keepalive_probes;
 	bool is_original_dst;
+	const struct mesh_upstream_tls *tls; /* NULL: plaintext */
 	struct tele_service service;
 	struct mesh_source source;
 };
@@ -337,9 +370,17 @@ struct mesh_config {
 	const struct mesh_endpoints **endpoints; /* by cluster slot */
 	struct mesh_host_set **host_sets;       /* by cluster slot; filled by mesh_config_prepare */
 	uint32_t n_cluster_slots;
+	const struct mesh_secret **secrets;     /* by slot, NULL = absent */
+	struct tls_context **tls;               /* by slot of rules, NULL = a secret is missing; the configuration holds a reference */
+	uint32_t n_secret_slots, n_tls_slots;
 	struct mesh_outlier_list *outliers; /* clusters that eject; made by mesh_config_prepare */
 	struct mesh_worker_count held[MESH_WORKERS_MAX];
 };
+
+static inline struct tls_context *mesh_tls_context(const struct mesh_config *c, const struct mesh_tls_rules *r)
+{
+	return r->slot < c->n_tls_slots ? c->tls[r->slot] : NULL;
+}
 
 static inline void mesh_config_get(struct foil_worker *w, const struct mesh_config *c)
 {
