@@ -151,6 +151,7 @@ void net_input_burst(struct foil_worker *w, struct net_port *p, struct rte_mbuf 
 struct net_dst {
 	uint32_t neighbour, generation;
 	uint16_t port, mtu;
+	bool single_seg; /* the port wants its frames in one piece: who has the bytes at hand copies them at once */
 };
 /* Route look-up without sending: which port, next hop, MTU. false: no route. */
 bool net_dst_lookup(struct foil_worker *w, const struct net_addr *dst, struct net_dst *out);

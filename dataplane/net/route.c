@@ -202,6 +202,7 @@ bool net_dst_lookup(struct foil_worker *w, const struct net_addr *dst, struct ne
 		return false;
 	}
 	*out = (struct net_dst){
-		.neighbour = (uint32_t)(e - n->neigh), .generation = e->generation, .port = r->port, .mtu = n->ports[r->port]->mtu};
+		.neighbour = (uint32_t)(e - n->neigh), .generation = e->generation, .port = r->port, .mtu = n->ports[r->port]->mtu,
+		.single_seg = !n->ports[r->port]->tx_multi_seg};
 	return true;
 }

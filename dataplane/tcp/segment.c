@@ -78,8 +78,10 @@ static bool refer_payload(struct foil_worker *w, struct rte_mbuf *m, const struc
 
 static bool add_payload(struct foil_worker *w, struct rte_mbuf *m, const struct tcp_segment_spec *spec)
 {
-	if (spec->payload_bytes <= rte_pktmbuf_tailroom(m) &&
-	    (spec->payload_bytes <= TCP_TX_COPY_BYTES_MAX || count_pieces(spec) > TCP_TX_MBUFS_PER_SEG_MAX)) {
+	bool want_copy = spec->payload_bytes <= TCP_TX_COPY_BYTES_MAX || (spec->dst && spec->dst->single_seg) ||
+			 count_pieces(spec) > TCP_TX_MBUFS_PER_SEG_MAX;
+
+	if (want_copy && spec->payload_bytes <= rte_pktmbuf_tailroom(m)) {
 		copy_payload(m, spec);
 		return true;
 	}

@@ -169,6 +169,9 @@ int rig_run(const struct rig_params *p)
 		rte_eal_remote_launch(loop, &runs[i], nic_worker_lcore(i));
 	printf("ready\n");
 	fflush(stdout);
+	for (uint16_t i = 0; i < p->n_workers; i++)
+		while (rte_eal_get_lcore_state(nic_worker_lcore(i)) == RUNNING)
+			(void)nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); /* rte_eal_wait_lcore would spin */
 	rte_eal_mp_wait_lcore();
 	for (uint16_t i = 0; i < p->n_workers; i++)
 		worker_end(&runs[i]);
