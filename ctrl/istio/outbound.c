@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define PORT_PLAIN_HTTP 80
+#define NAMES_MAX 5 /* of one service */
 
 static char *word(const char *text)
 {
@@ -25,6 +26,7 @@ struct table {
 	} services;
 	struct istio_map short_names; /* name -> its only service, or NULL when several have it */
 	struct istio_map domains;     /* in use */
+	struct istio_map in_use;      /* ids of VirtualServices that some service of this table has */
 	struct {
 		Foil__Conf__VirtualHost **list;
 		uint32_t n, n_room;
@@ -72,20 +74,24 @@ static void add_domain(struct compile *c, struct table *t, Foil__Conf__VirtualHo
 		v->domains[v->n_domains++] = word(domain);
 }
 
+/* VS-3. The short name only when it has one meaning: which namespace a client is in is not known here. */
 static void service_domains(struct compile *c, struct table *t, Foil__Conf__VirtualHost *v, const struct service *s)
 {
-	add_domain(c, t, v, s->host);
+	const char *names[NAMES_MAX];
+	uint32_t n = 0;
+
+	names[n++] = s->host;
+	names[n++] = istio_arena_printf(c->arena, "%s.", s->host);
 	if (s->is_k8s) {
-		add_domain(c, t, v, istio_arena_printf(c->arena, "%s.", s->host));
-		add_domain(c, t, v, istio_arena_printf(c->arena, "%s.%s.svc", s->name, s->namespace));
-		add_domain(c, t, v, istio_arena_printf(c->arena, "%s.%s", s->name, s->namespace));
-		if (istio_map_get(&t->short_names, s->name) == s) /* which namespace a client is in is not known: only a name without a second meaning */
-			add_domain(c, t, v, s->name);
-		if (s->is_headless)
-			add_domain(c, t, v, istio_arena_printf(c->arena, "*.%s", s->host));
-	} else if (s->host[0] != '*') {
-		add_domain(c, t, v, istio_arena_printf(c->arena, "%s.", s->host));
+		names[n++] = istio_arena_printf(c->arena, "%s.%s.svc", s->name, s->namespace);
+		names[n++] = istio_arena_printf(c->arena, "%s.%s", s->name, s->namespace);
+		if (istio_map_get(&t->short_names, s->name) == s)
+			names[n++] = s->name;
 	}
+	for (uint32_t i = 0; i < n; i++)
+		add_domain(c, t, v, names[i]);
+	for (uint32_t i = 0; s->is_headless && i < n; i++) /* its pods' names */
+		add_domain(c, t, v, istio_arena_printf(c->arena, "*.%s", names[i]));
 	for (uint32_t i = 0; i < s->n_vips; i++) /* as Host has it */
 		add_domain(c, t, v, strchr(s->vips[i], ':') ? istio_arena_printf(c->arena, "[%s]", s->vips[i]) : s->vips[i]);
 }
@@ -101,10 +107,13 @@ static void service_vhost(struct compile *c, struct table *t, struct service *s)
 	const struct vs *v = mesh_vs(c, s->host);
 	struct route_scope scope = scope_of(s, t->port);
 	struct route_list routes = {0};
-	Foil__Conf__VirtualHost *out = istio_compile_vhost(c, s->host, t->port, 6 + s->n_vips);
+	Foil__Conf__VirtualHost *out = istio_compile_vhost(c, s->host, t->port, 2 * NAMES_MAX + s->n_vips);
 
-	if (v && is_visible(c, v, s->namespace))
+	if (v && is_visible(c, v, s->namespace)) {
+		bool is_new;
 		istio_routes_of_http(c, v, &scope, &routes);
+		*istio_map_put(c->arena, &t->in_use, v->source->id, &is_new) = (void *)(uintptr_t)v; /* compared only */
+	}
 	if (routes.n == 0) { /* VS-61 */
 		struct cluster_ref *ref = istio_clusters_ref(c, s, s->host, NULL, t->port, s->namespace, true);
 		ARENA_PUSH(c->arena, &routes, istio_routes_default(c, ref, s, t->port));
@@ -115,13 +124,23 @@ static void service_vhost(struct compile *c, struct table *t, struct service *s)
 	push_vhost(c, t, out);
 }
 
-/* Hosts of VirtualServices that no service has: on port 80 only, as Istio does it. */
+static bool has_any_service(const struct compile *c, const struct vs *v)
+{
+	for (uint32_t i = 0; i < v->spec->hosts.n; i++)
+		if (istio_registry_find(c, istio_compile_fqdn((struct compile *)(uintptr_t)c, v->spec->hosts.list[i], v->source->namespace))) /* for its scratch memory */
+			return true;
+	return false;
+}
+
+/* Hosts of VirtualServices that no service has: on the ports of the services that the same VirtualService has, and without any on port 80 (istiod). */
 static void bare_vhosts(struct compile *c, struct table *t)
 {
 	for (uint32_t i = 0; i < c->mesh_vs.n; i++) {
 		const char *host = c->mesh_vs.entries[i].key;
 		const struct vs *v = c->mesh_vs.entries[i].value;
-		if (host[0] == '*' || istio_registry_find(c, host) || v->n_http == 0)
+		if (strcmp(host, "*") == 0 || istio_registry_find(c, host) || v->n_http == 0)
+			continue;
+		if (!istio_map_get(&t->in_use, v->source->id) && (t->port != PORT_PLAIN_HTTP || has_any_service(c, v)))
 			continue;
 		struct route_scope scope = {.gateway = MESH_GATEWAY, .port = t->port, .client_namespace = v->source->namespace};
 		struct route_list routes = {0};
@@ -188,8 +207,7 @@ static void fill_table(struct compile *c, struct table *t)
 	}
 	for (uint32_t i = 0; i < t->services.n; i++)
 		service_vhost(c, t, (struct service *)(uintptr_t)t->services.list[i]); /* the registry's own */
-	if (t->port == PORT_PLAIN_HTTP)
-		bare_vhosts(c, t);
+	bare_vhosts(c, t);
 	unknown_vhost(c, t);
 	istio_compile_route_config(c, istio_arena_printf(c->arena, "%u", t->port), t->vhosts.list, t->vhosts.n);
 }
