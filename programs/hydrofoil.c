@@ -14,6 +14,7 @@
 #include "programs/log.h"
 #include "programs/node.h"
 #include "programs/port_lock.h"
+#include "programs/tickets.h"
 
 #define TURN_MS 100
 #define LOG_TURN_MS 10 /* with an access log: at 70,000 requests a second a worker's ring of events holds 30 ms */
@@ -24,6 +25,7 @@
 struct house {
 	struct node_conf conf;
 	struct node node;
+	struct tickets tickets;
 	struct port_locks locks;
 	struct agent_link *link;
 	struct snap *snap;
@@ -163,7 +165,10 @@ static int start_config(struct house *h, struct foil_error *err)
 {
 	struct snap_params p = {.shared = h->node.mesh, .n_workers = h->conf.n_workers, .state_dir = h->conf.state_dir, .abi = RING_ABI,
 				.seed = h->node.seed};
-	int rc = snap_new(&p, &h->snap, err);
+	int rc = tickets_start(&h->tickets, nic_clock_us(), err);
+	p.tickets = h->tickets.keys;
+	if (rc == 0)
+		rc = snap_new(&p, &h->snap, err);
 	if (rc < 0)
 		return rc;
 	load_snapshot(h);
@@ -205,6 +210,7 @@ static void stop(struct house *h)
 		(void)unlink(h->conf.stats_socket); /* it may be gone already */
 	}
 	node_close(&h->node);
+	tickets_stop(&h->tickets);
 	agent_link_close(h->link);
 	port_locks_drop(&h->locks);
 	if (h->signal_fd >= 0)
@@ -268,6 +274,7 @@ static void config_turn(struct house *h, uint64_t now_us)
 {
 	struct foil_error err = {0};
 	int rc = snap_turn(h->snap, now_us, &err);
+	tickets_turn(&h->tickets, now_us);
 	if (rc < 0 && !h->disk_failed)
 		log_line(LOG_LEVEL_ERROR, "config.disk", "%s", err.text);
 	h->disk_failed = rc < 0;

@@ -126,6 +126,12 @@ static int init_tcp(struct node *n, struct node_worker *nw, struct foil_error *e
 	return tcp_init(nw->w, &p, err);
 }
 
+static int init_tls(struct node *n, struct node_worker *nw, struct foil_error *err)
+{
+	struct tls_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1};
+	return tls_init(nw->w, &p, err);
+}
+
 static int init_http(struct node *n, struct node_worker *nw, struct foil_error *err)
 {
 	struct http_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1,
@@ -152,6 +158,7 @@ static const struct {
 	void (*fini)(struct foil_worker *w);
 } rooms[] = {
 	{FOIL_ROOM_TELE, init_tele, tele_fini}, {FOIL_ROOM_NET, init_net, net_fini}, {FOIL_ROOM_TCP, init_tcp, tcp_fini},
+	{FOIL_ROOM_TLS, init_tls, tls_fini},
 	{FOIL_ROOM_HTTP, init_http, http_fini}, {FOIL_ROOM_MESH, init_mesh, mesh_fini},
 };
 
@@ -195,7 +202,7 @@ static void fini_worker(struct node_worker *nw)
 	nw->w = NULL;
 }
 
-static const struct foil_room_desc *const described[] = {&core_room_desc, &nic_room_desc, &net_room_desc, &tcp_room_desc,
+static const struct foil_room_desc *const described[] = {&core_room_desc, &nic_room_desc, &net_room_desc, &tcp_room_desc, &tls_room_desc,
 							  &http_room_desc, &mesh_room_desc, &snap_room_desc};
 
 static int open_shared(struct node *n, struct foil_error *err)

@@ -7,6 +7,7 @@
 #include "dataplane/mesh/mesh.h"
 #include "dataplane/net/net.h"
 #include "dataplane/tcp/tcp.h"
+#include "dataplane/tls/tls.h"
 #include "nic/nic.h"
 
 #define WALL_EVERY_US 1000u
@@ -64,11 +65,12 @@ static bool turn(struct worker_loop *l, struct turn_state *t)
 	mesh_turn(w);
 	unsigned int n_packets = net_poll(w);
 	unsigned int n_timers = foil_wheel_advance(w, TIMERS_A_TURN);
+	tls_turn(w);
 	tcp_flush(w);
 	net_flush(w);
 	report(l, t);
 	foil_count(w, CORE, TIMERS_FIRED, n_timers);
-	return n_packets + n_timers > 0;
+	return n_packets + n_timers > 0 || tls_has_work(w);
 }
 
 int worker_loop_run(void *arg)

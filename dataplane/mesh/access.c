@@ -84,6 +84,7 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 		.bytes_received = hs->rx_body_bytes, .bytes_sent = hs->tx_body_bytes, .request_wire_bytes = hs->rx_wire_bytes,
 		.response_wire_bytes = hs->tx_wire_bytes, .attempts = x->n_tries, .downstream_local = mesh_tele_addr(&x->ds->local),
 		.downstream_remote = mesh_tele_addr(&x->from.client), .log = x->cfg->settings.access_log_path.n_bytes > 0,
+		.sni = mesh_downstream_sni(x->ds),
 	};
 
 	if (x->request && !x->is_bad_request)

@@ -93,6 +93,7 @@ static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct
 	d->port = p;
 	d->remote = s->remote;
 	d->local = s->local;
+	d->tls = tls_stream_facts(s);
 	mesh_list_init(&d->exchanges);
 	d->limits = (struct http_limits){
 		.head_bytes_max = (hcm->max_request_headers_kib ? hcm->max_request_headers_kib : 60u) * 1024u,
@@ -114,12 +115,13 @@ static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct
 }
 
 /* AL-10: what no chain takes leaves one line. */
-static void log_no_chain(struct foil_worker *w, const struct stream *s)
+void mesh_log_no_chain(struct foil_worker *w, const struct stream *s, struct foil_slice sni)
 {
 	const struct tele_request r = {
 		.protocol = TELE_PROTOCOL_TCP, .is_tcp = true, .version = 255, .flags = TELE_FLAG_NR, .grpc_status = -1,
 		.details = FOIL_SLICE("filter_chain_not_found"), .start_wall_us = w->wall_us, .downstream_local = mesh_tele_addr(&s->local),
 		.downstream_remote = mesh_tele_addr(&s->remote), .log = w->mesh->cfg->settings.access_log_path.n_bytes > 0,
+		.sni = sni,
 	};
 
 	foil_reason(w, MESH, NO_FILTER_CHAIN);
@@ -127,21 +129,32 @@ static void log_no_chain(struct foil_worker *w, const struct stream *s)
 	tele_request_done(w, &r);
 }
 
-bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
+bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s)
 {
-	struct mesh_port *p = port;
-	const struct mesh_chain *chain;
+	const struct tls_facts *tls = tls_stream_facts(s);
 
-	if (!p->listener || w->mesh->is_draining)
-		return false;
-	chain = mesh_chain_choose(p->listener, s->local.ip, (struct foil_slice){NULL, 0});
-	if (!chain) {
-		log_no_chain(w, s);
+	if (a->chain->network == MESH_NETWORK_TCP)
+		return mesh_tcp_accept(w, a, s);
+	if (tls && foil_slice_eq(tls->alpn, FOIL_SLICE("h2"))) { /* there is no codec for it */
+		foil_reason(w, MESH, ALPN_NOT_SERVED);
 		return false;
 	}
-	if (chain->network == MESH_NETWORK_TCP)
-		return mesh_tcp_accept(w, p, chain, s);
-	return http_accept(w, p, &chain->http, s);
+	return http_accept(w, a->port, &a->chain->http, s);
+}
+
+bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
+{
+	struct mesh_accept a = {.port = port, .cfg = w->mesh->cfg};
+
+	if (!a.port->listener || w->mesh->is_draining)
+		return false;
+	if (a.port->listener->wants_hello)
+		return mesh_hello_accept(w, a.port, s);
+	a.chain = mesh_chain_choose(a.port->listener, s->local.ip, a.sni);
+	if (a.chain)
+		return mesh_chain_accept(w, &a, s);
+	mesh_log_no_chain(w, s, a.sni);
+	return false;
 }
 
 void mesh_downstream_drain(struct foil_worker *w, struct mesh_downstream *d)

@@ -13,7 +13,7 @@ static struct mesh_exchange *exchange_new(struct foil_worker *w, struct mesh_dow
 {
 	struct mesh_ctx *m = w->mesh;
 	const struct mesh_listener *l = d->port->listener;
-	const struct mesh_chain *chain = l ? mesh_chain_choose(l, d->local.ip, (struct foil_slice){NULL, 0}) : NULL;
+	const struct mesh_chain *chain = l ? mesh_chain_choose(l, d->local.ip, mesh_downstream_sni(d)) : NULL;
 	struct mesh_exchange *x;
 
 	if (!chain || chain->network != MESH_NETWORK_HTTP)
@@ -165,6 +165,7 @@ static bool find_route(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct mesh_forwarding_params p = {
 		.hcm = x->hcm, .settings = &x->cfg->settings, .remote = &x->ds->remote, .local = &x->ds->local,
+		.tls = x->ds->tls,
 	};
 	const struct mesh_routes *routes = x->hcm->routes_slot < x->cfg->n_route_slots ? x->cfg->routes[x->hcm->routes_slot] : NULL;
 	struct mesh_route_result found = {NULL, NULL};

@@ -252,7 +252,8 @@ int mesh_forwarding_apply(struct foil_worker *w, struct foil_arena *a, const str
 	if (find_client(&f, &r) != 0)
 		return -ENOBUFS;
 	r.is_internal = f.came_straight && is_internal_address(p->settings, r.client.ip);
-	if (put_proto(&f) != 0 || put_port(&f) != 0 || put_origin(&f, &r) != 0 || put_request_id(&f, &r) != 0)
+	if (put_proto(&f) != 0 || put_port(&f) != 0 || put_origin(&f, &r) != 0 || put_request_id(&f, &r) != 0 ||
+	    mesh_xfcc_put(w, a, &head->headers, p->tls) != 0)
 		return -ENOBUFS;
 	*out = r;
 	return 0;

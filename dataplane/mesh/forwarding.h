@@ -10,11 +10,14 @@ struct mesh_forwarding_params {
 	const struct mesh_hcm *hcm;
 	const struct mesh_settings *settings;
 	const struct stream_addr *remote, *local; /* the connection's */
+	const struct tls_facts *tls;              /* NULL: plaintext */
 };
 struct mesh_forwarding_result {
 	bool is_internal;          /* x-envoy-* request headers of this caller are honoured */
 	struct stream_addr client; /* the trusted client address: %DOWNSTREAM_REMOTE_ADDRESS% */
 };
+/* Adds x-forwarded-client-cert when the client has a certificate. 0 or -ENOBUFS. */
+int mesh_xfcc_put(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, const struct tls_facts *tls) FOIL_MUST_USE;
 /* Changes head->headers and head->scheme. 0 or -ENOBUFS. */
 int mesh_forwarding_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_forwarding_params *p, struct http_head *head,
 			  struct mesh_forwarding_result *out) FOIL_MUST_USE;

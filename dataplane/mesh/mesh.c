@@ -23,12 +23,14 @@ static int slabs_init(struct mesh_ctx *m, const struct mesh_params *p)
 	rc = rc ? rc : mesh_slab_init(&m->ports, sizeof(struct mesh_port), PORTS_MAX);
 	rc = rc ? rc : mesh_pools_init(m, connections);
 	rc = rc ? rc : mesh_tcp_init(m, connections);
+	rc = rc ? rc : mesh_hellos_init(m, connections);
 	return rc ? rc : mesh_mirrors_init(m, FOIL_MIN(requests, SHADOWS_MAX));
 }
 
 static void ctx_free(struct mesh_ctx *m)
 {
-	struct mesh_slab *all[] = {&m->exchanges, &m->downstreams, &m->ports, &m->pools, &m->upstreams, &m->sessions, &m->shadows};
+	struct mesh_slab *all[] = {&m->exchanges, &m->downstreams, &m->ports, &m->pools, &m->upstreams, &m->sessions, &m->shadows,
+				    &m->hellos, &m->names};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(all); i++)
 		mesh_slab_fini(all[i]);
@@ -155,7 +157,7 @@ static void port_renew(struct foil_worker *w, struct mesh_port *p, const struct 
 	p->listener = l;
 	for (struct mesh_list *n = p->downstreams.next, *next; !is_same && n != &p->downstreams; n = next) {
 		struct mesh_downstream *d = FOIL_CONTAINER_OF(n, struct mesh_downstream, node);
-		const struct mesh_chain *chain = mesh_chain_choose(l, d->local.ip, (struct foil_slice){NULL, 0});
+		const struct mesh_chain *chain = mesh_chain_choose(l, d->local.ip, mesh_downstream_sni(d));
 		next = n->next;
 		if (!chain || chain->network != MESH_NETWORK_HTTP)
 			mesh_downstream_drain(w, d);
@@ -269,6 +271,7 @@ void mesh_fini(struct foil_worker *w)
 		}
 		mesh_port_put(w, p);
 	}
+	mesh_hellos_close(w);
 	mesh_tcp_close_all(w);
 	mesh_mirrors_close(w);
 	mesh_pools_close(w);

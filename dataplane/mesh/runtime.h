@@ -319,9 +319,24 @@ struct mesh_downstream {
 	struct http_limits limits;
 	struct mesh_list exchanges;
 	struct foil_timer timer; /* max_connection_duration */
+	const struct tls_facts *tls; /* of the connection, as long as conn; NULL: plaintext */
 	uint32_t n_requests;
 	bool is_draining;
 };
+static inline struct foil_slice mesh_downstream_sni(const struct mesh_downstream *d)
+{
+	return d->tls ? d->tls->sni : (struct foil_slice){NULL, 0};
+}
+/* A connection whose chain is known. */
+struct mesh_accept {
+	struct mesh_port *port;
+	const struct mesh_chain *chain;
+	const struct mesh_config *cfg; /* chain's */
+	struct foil_slice sni;         /* copied */
+};
+#define MESH_SNI_BYTES 256u
+bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s);
+void mesh_log_no_chain(struct foil_worker *w, const struct stream *s, struct foil_slice sni);
 bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s);
 void mesh_port_put(struct foil_worker *w, struct mesh_port *p); /* one connection less; buries it when it was the last of a removed port */
 /* The chain that takes a connection: server name first (exact, wildcard, none), then destination address, first in order. sni empty: none. */
@@ -329,8 +344,13 @@ const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const 
 void mesh_downstream_drain(struct foil_worker *w, struct mesh_downstream *d);
 void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why);
 
+/* ---- hello.c: connections whose first bytes decide ---- */
+bool mesh_hello_accept(struct foil_worker *w, struct mesh_port *p, struct stream *s);
+int mesh_hellos_init(struct mesh_ctx *m, uint32_t n_max) FOIL_MUST_USE;
+void mesh_hellos_close(struct foil_worker *w);
+
 /* ---- tcp_proxy.c ---- */
-bool mesh_tcp_accept(struct foil_worker *w, struct mesh_port *p, const struct mesh_chain *chain, struct stream *s);
+bool mesh_tcp_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s);
 int mesh_tcp_init(struct mesh_ctx *m, uint32_t n_max) FOIL_MUST_USE;
 void mesh_tcp_adopt(struct foil_worker *w, const struct mesh_config *cfg);
 void mesh_tcp_close_all(struct foil_worker *w);
@@ -347,8 +367,8 @@ struct mesh_ctx {
 	const struct mesh_config *cfg; /* adopted; NULL before the first */
 	struct foil_slice node_name;
 	struct mesh_grave *graves;
-	struct mesh_slab exchanges, downstreams, ports, pools, upstreams, sessions, shadows;
-	struct mesh_list port_list, pool_list, session_list, shadow_list;
+	struct mesh_slab exchanges, downstreams, ports, pools, upstreams, sessions, shadows, hellos, names;
+	struct mesh_list port_list, pool_list, session_list, shadow_list, hello_list;
 	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
 	struct mesh_host_now *by_host;    /* [MESH_HOSTS_MAX] of cfg */
 	bool is_draining, is_closing;

@@ -26,12 +26,15 @@ struct session {
 	uint64_t n_received, n_sent;
 	uint64_t flags;
 	struct foil_slice transport_failure;
+	struct foil_slice sni; /* in a block of ctx->names */
 	bool is_connected, is_counted, is_opened_told, is_over, down_ended, up_ended;
 };
 
 int mesh_tcp_init(struct mesh_ctx *m, uint32_t n_max)
 {
-	return mesh_slab_init(&m->sessions, sizeof(struct session), n_max);
+	int rc = mesh_slab_init(&m->sessions, sizeof(struct session), n_max);
+
+	return rc ? rc : mesh_slab_init(&m->names, MESH_SNI_BYTES, n_max);
 }
 
 uint32_t mesh_tcp_count(const struct foil_worker *w)
@@ -47,7 +50,7 @@ static void fill_record(struct foil_worker *w, const struct session *s, struct t
 		.transport_failure = s->transport_failure, .start_wall_us = s->started_wall_us, .duration_us = w->now_us - s->started_us,
 		.bytes_received = s->n_received, .bytes_sent = s->n_sent, .attempts = s->n_connects, .downstream_local = mesh_tele_addr(&s->local),
 		.downstream_remote = mesh_tele_addr(&s->remote), .log = s->grave.held->settings.access_log_path.n_bytes > 0,
-		.upstream_cluster = s->cluster_name, .bytes_received_counted = s->n_received_told, .bytes_sent_counted = s->n_sent_told,
+		.upstream_cluster = s->cluster_name, .sni = s->sni, .bytes_received_counted = s->n_received_told, .bytes_sent_counted = s->n_sent_told,
 	};
 	if (s->cluster)
 		r->service = &s->cluster->service;
@@ -120,6 +123,9 @@ static void session_end(struct foil_worker *w, struct session *s, bool in_order)
 	tell_opened(w, s);
 	fill_record(w, s, &r);
 	tele_request_done(w, &r);
+	if (s->sni.n_bytes)
+		mesh_slab_give(&w->mesh->names, (void *)(uintptr_t)s->sni.data);
+	s->sni = (struct foil_slice){NULL, 0};
 	mesh_list_del(&s->node);
 	foil_count(w, MESH, TCP_SESSIONS, -1);
 	mesh_port_put(w, s->port);
@@ -335,18 +341,39 @@ static void begin(struct foil_worker *w, struct foil_timer *t)
 	connect_next(w, s);
 }
 
-bool mesh_tcp_accept(struct foil_worker *w, struct mesh_port *p, const struct mesh_chain *chain, struct stream *st)
+/* False: no block for the name. */
+static bool keep_sni(struct foil_worker *w, struct session *s, struct foil_slice sni)
+{
+	char *block = sni.n_bytes ? mesh_slab_take(&w->mesh->names) : NULL;
+
+	if (!sni.n_bytes)
+		return true;
+	if (!block)
+		return false;
+	FOIL_ASSERT(sni.n_bytes <= MESH_SNI_BYTES);
+	memcpy(block, sni.data, sni.n_bytes);
+	s->sni = foil_slice_of(block, sni.n_bytes);
+	return true;
+}
+
+bool mesh_tcp_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *st)
 {
 	struct session *s = mesh_slab_take(&w->mesh->sessions);
+	const struct mesh_chain *chain = a->chain;
 
 	if (!s) {
 		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
 		return false;
 	}
-	mesh_config_get(w, w->mesh->cfg);
-	s->grave.held = w->mesh->cfg;
-	s->port = p;
-	p->n_conns++;
+	if (!keep_sni(w, s, a->sni)) {
+		mesh_slab_give(&w->mesh->sessions, s);
+		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
+		return false;
+	}
+	mesh_config_get(w, a->cfg);
+	s->grave.held = a->cfg;
+	s->port = a->port;
+	s->port->n_conns++;
 	s->down = st;
 	s->remote = st->remote;
 	s->local = st->local;

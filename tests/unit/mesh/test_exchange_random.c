@@ -243,7 +243,7 @@ static void test_histories(void **state)
 	for (size_t i = 0; i < FOIL_COUNT_OF(counters); i++)
 		if (!met[counters[i]])
 			fail_msg("no history met %s", mesh_room_desc.counters[counters[i]].name);
-	for (unsigned int i = 1; i < MESH_REASON_COUNT; i++)
+	for (unsigned int i = 1; i < MESH_REASON_HELLO_TIMEOUT; i++) /* the rest begins with a ClientHello: test_hello's */
 		if (!met_reasons[i] && i != MESH_REASON_NO_FILTER_CHAIN && i != MESH_REASON_ROUTE_NOT_FOUND)
 			fail_msg("no history met %s", mesh_room_desc.reasons[i].name);
 }
