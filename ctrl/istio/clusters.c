@@ -82,6 +82,18 @@ static bool tls_is_refused(struct compile *c, const struct cluster_ref *ref)
 	return true;
 }
 
+/* service stays NULL when the destination does not exist, or must not be spoken to. */
+static void fill_ref(struct compile *c, struct cluster_ref *ref, struct service *s, uint32_t port, const char *client_namespace)
+{
+	ref->port = istio_registry_port(s, port);
+	ref->rule = istio_registry_rule(c, s, client_namespace);
+	ref->service = ref->port ? s : NULL;
+	if (ref->subset && !istio_registry_subset(ref->rule, ref->subset))
+		ref->service = NULL;
+	if (ref->service && tls_is_refused(c, ref))
+		ref->service = NULL;
+}
+
 struct cluster_ref *istio_clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
 				 bool is_http)
 {
@@ -93,16 +105,11 @@ struct cluster_ref *istio_clusters_ref(struct compile *c, struct service *s, con
 		struct cluster_ref *fresh = ARENA_NEW(c->arena, struct cluster_ref);
 		fresh->name = name;
 		fresh->subset = subset && subset[0] ? subset : NULL;
-		fresh->port = s ? istio_registry_port(s, port) : NULL;
-		fresh->rule = s ? istio_registry_rule(c, s, client_namespace) : NULL;
-		fresh->service = fresh->port ? s : NULL;
-		if (fresh->subset && !istio_registry_subset(fresh->rule, fresh->subset))
-			fresh->service = NULL;
-		if (fresh->service && tls_is_refused(c, fresh))
-			fresh->service = NULL;
 		*place = fresh;
 	}
 	struct cluster_ref *ref = *place;
+	if (s && !ref->service)
+		fill_ref(c, ref, s, port, client_namespace);
 	if (is_http)
 		ref->is_for_http = true;
 	else

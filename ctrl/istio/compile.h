@@ -74,6 +74,7 @@ struct merged_rule {
 struct vs {
 	const struct resource *source;
 	const struct virtual_service *spec;
+	const char **hosts;          /* spec->hosts, lower case and with their domain */
 	const struct http_route **http;
 	const struct resource **http_source; /* where each rule stands: the delegate's when it has one */
 	const uint32_t *http_index; /* and which one it is there */
@@ -114,6 +115,7 @@ struct compile {
 	struct istio_map mesh_vs;            /* host -> struct vs */
 	struct istio_map clusters;           /* name -> struct cluster_ref */
 	struct istio_map listener_keys;      /* "address_port" -> struct resource: who opened it */
+	struct istio_map server_hosts;       /* "Gateway/ns/name#server" -> struct server_hosts */
 	struct istio_map reported;
 
 	struct {
@@ -156,6 +158,17 @@ enum port_protocol istio_registry_protocol_word(const char *word, size_t n);
 
 /* VirtualServices with delegates resolved, indexed by gateway and mesh host. */
 void istio_virtual_services_index(struct compile *c);
+
+struct host_list {
+	const char **list;
+	uint32_t n, n_room;
+};
+struct server_hosts;
+/* Made at the first call for a server. */
+const struct server_hosts *istio_hosts_of_server(struct compile *c, const struct resource *gateway, const struct gateway_server *server, uint32_t index);
+/* The hosts that a server and a VirtualService have together: of each pair that overlaps the narrower one. */
+struct host_list istio_hosts_meet(struct compile *c, const struct server_hosts *s, const struct vs *v);
+bool istio_hosts_touch(const struct server_hosts *s, const char *host, const char *namespace); /* whether they have any together */
 
 /* Where the routes of a VirtualService are compiled for. */
 struct route_scope {

@@ -148,51 +148,9 @@ static void collect(struct edge *e)
 	}
 }
 
-/* ---- hosts ---- */
-
-/* A server's host as it stands for a VirtualService of a namespace, or NULL. "ns/host", "./host", "*" + "/host" (GW-3). */
-static const char *host_for(struct edge *e, const struct bound_server *b, const char *host, const char *namespace)
+static struct host_list meet(struct edge *e, const struct bound_server *b, const struct vs *v)
 {
-	const char *slash = strchr(host, '/');
-
-	if (!slash)
-		return istio_arena_lower(e->c->arena, host);
-	size_t n = (size_t)(slash - host);
-	const char *wanted = n == 1 && host[0] == '.' ? b->gateway->namespace : istio_arena_copy(e->c->arena, host, n);
-	if (strcmp(wanted, "*") != 0 && strcmp(wanted, namespace) != 0)
-		return NULL;
-	return istio_arena_lower(e->c->arena, slash + 1);
-}
-
-struct hosts {
-	const char **list;
-	uint32_t n, n_room;
-};
-
-static void add_host(struct compile *c, struct hosts *h, const char *host)
-{
-	for (uint32_t i = 0; i < h->n; i++)
-		if (strcmp(h->list[i], host) == 0)
-			return;
-	ARENA_PUSH(c->arena, h, host);
-}
-
-/* The more specific one of each pair that overlaps. */
-static struct hosts intersect(struct edge *e, const struct bound_server *b, const struct vs *v)
-{
-	struct hosts out = {0};
-
-	for (uint32_t i = 0; i < b->server->hosts.n; i++) {
-		const char *mine = host_for(e, b, b->server->hosts.list[i], v->source->namespace);
-		for (uint32_t j = 0; mine && j < v->spec->hosts.n; j++) {
-			const char *theirs = istio_compile_fqdn(e->c, v->spec->hosts.list[j], v->source->namespace);
-			if (istio_compile_host_has_subset(theirs, mine))
-				add_host(e->c, &out, mine);
-			else if (istio_compile_host_has_subset(mine, theirs))
-				add_host(e->c, &out, theirs);
-		}
-	}
-	return out;
+	return istio_hosts_meet(e->c, istio_hosts_of_server(e->c, b->gateway, b->server, b->index), v);
 }
 
 /* ---- http ---- */
@@ -237,7 +195,7 @@ static bool is_visible(const struct edge *e, const struct vs *v)
 static void bind_one(struct http_build *h, const struct bound_server *b, const struct vs *v)
 {
 	struct compile *c = h->e->c;
-	struct hosts hosts = intersect(h->e, b, v);
+	struct host_list hosts = meet(h->e, b, v);
 	struct route_scope scope = scope_of(h->e, b, h->port->port);
 	struct route_list routes = {0};
 
@@ -274,7 +232,7 @@ static void bind_server(struct http_build *h, const struct bound_server *b)
 		if (!is_visible(h->e, list->list[i]))
 			continue;
 		bind_one(h, b, list->list[i]);
-		struct hosts hosts = to_https ? intersect(h->e, b, list->list[i]) : (struct hosts){0};
+		struct host_list hosts = to_https ? meet(h->e, b, list->list[i]) : (struct host_list){0};
 		for (uint32_t j = 0; j < hosts.n; j++)
 			vhost_of(h, hosts.list[j])->require_tls = true;
 	}
@@ -350,7 +308,7 @@ static Foil__Conf__TcpProxy *tcp_of_server(struct edge *e, const struct gateway_
 
 	for (uint32_t i = 0; list && i < list->n; i++) {
 		const struct vs *v = list->list[i];
-		if (v->spec->tcp.n == 0 || !is_visible(e, v) || intersect(e, b, v).n == 0)
+		if (v->spec->tcp.n == 0 || !is_visible(e, v) || meet(e, b, v).n == 0)
 			continue;
 		Foil__Conf__TcpProxy *t = istio_routes_of_tcp(e->c, v, &scope, NULL);
 		if (t)
@@ -389,7 +347,7 @@ static void tls_rule(struct edge *e, const struct gateway_port *p, const struct 
 {
 	const struct l4_route *r = ISTIO_ITEM(v->spec->tls, struct l4_route, index);
 	struct route_scope scope = scope_of(e, b, p->port);
-	struct hosts names = {0};
+	struct host_list names = {0};
 
 	for (uint32_t i = 0; i < r->match.n; i++) {
 		const struct l4_match *m = ISTIO_ITEM(r->match, struct l4_match, i);
@@ -421,7 +379,7 @@ static void tls_port(struct edge *e, const struct gateway_port *p, struct chains
 		const struct vs_list *list = istio_map_get(&e->c->vs_by_gateway, b->gateway_name);
 		for (uint32_t j = 0; list && j < list->n; j++) {
 			const struct vs *v = list->list[j];
-			if (!is_visible(e, v) || intersect(e, b, v).n == 0)
+			if (!is_visible(e, v) || meet(e, b, v).n == 0)
 				continue;
 			for (uint32_t k = 0; k < v->spec->tls.n; k++)
 				tls_rule(e, p, b, v, k, &taken, out);

@@ -65,19 +65,9 @@ static bool gateway_has_host(struct compile *c, const struct resource *gateway, 
 {
 	const struct gateway *g = gateway->spec;
 
-	for (uint32_t i = 0; i < g->servers.n; i++) {
-		const struct gateway_server *s = ISTIO_ITEM(g->servers, struct gateway_server, i);
-		for (uint32_t j = 0; j < s->hosts.n; j++) {
-			const char *slash = strchr(s->hosts.list[j], '/');
-			const char *mine = istio_arena_lower(c->arena, slash ? slash + 1 : s->hosts.list[j]);
-			size_t n = slash ? (size_t)(slash - s->hosts.list[j]) : 0;
-			const char *in = !slash || (n == 1 && s->hosts.list[j][0] == '*') ? namespace
-					 : n == 1 && s->hosts.list[j][0] == '.'	       ? gateway->namespace
-										       : istio_arena_copy(c->arena, s->hosts.list[j], n);
-			if (strcmp(in, namespace) == 0 && (istio_compile_host_has_subset(mine, host) || istio_compile_host_has_subset(host, mine)))
-				return true;
-		}
-	}
+	for (uint32_t i = 0; i < g->servers.n; i++)
+		if (istio_hosts_touch(istio_hosts_of_server(c, gateway, ISTIO_ITEM(g->servers, struct gateway_server, i), i), host, namespace))
+			return true;
 	return false;
 }
 
@@ -93,10 +83,10 @@ static void lint_gateway(struct compile *c, const struct vs *v, const char *name
 		return;
 	}
 	for (uint32_t i = 0; i < v->spec->hosts.n; i++)
-		if (!gateway_has_host(c, gateway, istio_compile_fqdn(c, v->spec->hosts.list[i], v->source->namespace), v->source->namespace))
-			istio_compile_report(c, ISTIO_WARNING, "IST0132", v->source, istio_doc_at(v->spec->head.node, "hosts"), istio_arena_printf(c->arena,
-					"spec.hosts[%u]", i),
-				       "no server of Gateway %s has the host %s", full, v->spec->hosts.list[i]);
+		if (!gateway_has_host(c, gateway, v->hosts[i], v->source->namespace))
+			istio_compile_report(c, ISTIO_WARNING, "IST0132", v->source, istio_doc_at(v->spec->head.node, "hosts"),
+					     istio_arena_printf(c->arena, "spec.hosts[%u]", i), "no server of Gateway %s has the host %s", full,
+					     v->spec->hosts.list[i]);
 }
 
 static void lint_header_names(struct compile *c, const struct vs *v)

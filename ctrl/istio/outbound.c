@@ -127,7 +127,7 @@ static void service_vhost(struct compile *c, struct table *t, struct service *s)
 static bool has_any_service(const struct compile *c, const struct vs *v)
 {
 	for (uint32_t i = 0; i < v->spec->hosts.n; i++)
-		if (istio_registry_find(c, istio_compile_fqdn((struct compile *)(uintptr_t)c, v->spec->hosts.list[i], v->source->namespace))) /* for its scratch memory */
+		if (istio_registry_find(c, v->hosts[i]))
 			return true;
 	return false;
 }

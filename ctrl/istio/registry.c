@@ -254,6 +254,24 @@ static void k8s_vips(struct compile *c, struct service *s, const struct k8s_serv
 	s->is_headless = spec->cluster_ip && strcmp(spec->cluster_ip, "None") == 0;
 }
 
+/* "a,b" of the annotation networking.istio.io/exportTo; NULL: none. */
+static const struct istio_strings *k8s_export_to(struct compile *c, const struct resource *r)
+{
+	const char *text = istio_compile_label(&r->annotations, "networking.istio.io/exportTo");
+	struct host_list words = {0};
+
+	for (; text && *text; text += strcspn(text, ","), text += *text == ',') {
+		size_t before = strspn(text, " "), n = strcspn(text + before, ", ");
+		if (n)
+			ARENA_PUSH(c->arena, &words, istio_arena_copy(c->arena, text + before, n));
+	}
+	if (words.n == 0)
+		return NULL;
+	struct istio_strings *out = ARENA_NEW(c->arena, struct istio_strings);
+	*out = (struct istio_strings){words.list, words.n};
+	return out;
+}
+
 static struct service *k8s_service_of(struct compile *c, const struct resource *r, const struct k8s_service *k)
 {
 	struct service *s = ARENA_NEW(c->arena, struct service);
@@ -263,6 +281,7 @@ static struct service *k8s_service_of(struct compile *c, const struct resource *
 	s->name = r->name;
 	s->source = r;
 	s->is_k8s = true;
+	s->export_to = k8s_export_to(c, r);
 	s->resolution = RESOLUTION_STATIC;
 	s->publish_not_ready = k->spec->publish_not_ready.is_true;
 	k8s_ports(c, s, k->spec);

@@ -259,6 +259,12 @@ static uint32_t destination_port(const struct destination *d, const struct servi
 	return s && s->n_ports == 1 ? s->ports[0].number : listener_port; /* VS-18 */
 }
 
+/* exportTo of the service, or the mesh's default for it (SE-9). */
+static bool service_is_visible(const struct compile *c, const struct service *s, const struct route_scope *scope)
+{
+	return istio_compile_is_exported(s->export_to, &c->model->mesh->service_export_to, s->namespace, scope->client_namespace);
+}
+
 static void report_missing(struct compile *c, const struct resource *r, const struct destination *d, const char *field, const char *host,
 			   const struct service *s, uint32_t port, const struct cluster_ref *ref)
 {
@@ -280,6 +286,11 @@ static struct cluster_ref *destination_cluster(struct compile *c, const struct v
 	const char *host = istio_compile_fqdn(c, d->host, v->source->namespace);
 	struct service *s = istio_registry_find(c, host);
 	uint32_t port = destination_port(d, s, scope->port);
+	if (s && !service_is_visible(c, s, scope)) {
+		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "host"), istio_arena_printf(c->arena, "%s.host", field),
+				     "%s is not exported to %s: requests get 503 (NC)", s->source->id, scope->client_namespace);
+		return istio_clusters_ref(c, NULL, host, d->subset, port, scope->client_namespace, is_http);
+	}
 	struct cluster_ref *ref = istio_clusters_ref(c, s, host, d->subset, port, scope->client_namespace, is_http);
 
 	report_missing(c, r, d, field, host, s, port, ref);

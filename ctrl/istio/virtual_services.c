@@ -251,7 +251,10 @@ static struct vs *vs_new(struct compile *c, const struct resource *r)
 		else
 			push_rule(c, &rules, one, r, i);
 	}
-	*v = (struct vs){.source = r, .spec = spec, .http = rules.http.list, .http_source = rules.source.list, .http_index = rules.index.list,
+	const char **hosts = ARENA_ARRAY(c->arena, const char *, spec->hosts.n);
+	for (uint32_t i = 0; i < spec->hosts.n; i++)
+		hosts[i] = istio_compile_fqdn(c, spec->hosts.list[i], r->namespace);
+	*v = (struct vs){.source = r, .hosts = hosts, .spec = spec, .http = rules.http.list, .http_source = rules.source.list, .http_index = rules.index.list,
 			 .n_http = rules.http.n};
 	return v;
 }
@@ -276,7 +279,7 @@ static void index_mesh(struct compile *c, struct vs *v)
 	bool is_new;
 
 	for (uint32_t i = 0; i < v->spec->hosts.n; i++) {
-		const char *host = istio_compile_fqdn(c, v->spec->hosts.list[i], v->source->namespace);
+		const char *host = v->hosts[i];
 		void **place = istio_map_put(c->arena, &c->mesh_vs, host, &is_new);
 		if (is_new) {
 			*place = v;

@@ -264,6 +264,20 @@ static void test_what_cannot_be_served_is_told(void **state)
 	(void)state;
 }
 
+static void test_a_service_that_is_not_exported_to_the_gateway_is_not_found(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE "  exportTo: ['.']\n",
+				      "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop, annotations: {networking.istio.io/exportTo: 'x, ~'}}\n"
+				      "spec: {clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]}\n",
+				      T_VS("  http:\n  - {match: [{uri: {prefix: /c}}], route: [{destination: {host: cart.shop.svc.cluster.local}}]}\n  - " T_TO_ONE "\n"), NULL);
+
+	(void)t_diag(m, "IST0101", "ServiceEntry/app/one is not exported to istio-system");
+	(void)t_diag(m, "IST0101", "Service/shop/cart is not exported to istio-system");
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|8080||one.test"));
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_rules_for_hosts_that_nobody_has_are_told(void **state)
 {
 	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: d, namespace: shop}\nspec: {host: "
@@ -302,6 +316,7 @@ int main(void)
 		cmocka_unit_test(test_virtual_services_of_the_mesh_and_their_conflicts),
 		cmocka_unit_test(test_tcp_rules_of_the_mesh_by_port_and_subnet),
 		cmocka_unit_test(test_what_cannot_be_served_is_told),
+		cmocka_unit_test(test_a_service_that_is_not_exported_to_the_gateway_is_not_found),
 		cmocka_unit_test(test_rules_for_hosts_that_nobody_has_are_told),
 		cmocka_unit_test(test_a_second_resource_of_one_host_adds_its_endpoints),
 	};
