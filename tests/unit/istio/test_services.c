@@ -267,9 +267,11 @@ static void test_what_cannot_be_served_is_told(void **state)
 static void test_a_service_that_is_not_exported_to_the_gateway_is_not_found(void **state)
 {
 	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE "  exportTo: ['.']\n",
-				      "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop, annotations: {networking.istio.io/exportTo: 'x, ~'}}\n"
+				      "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop, annotations: {networking.istio.io/exportTo: "
+					      "'x, ~'}}\n"
 				      "spec: {clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]}\n",
-				      T_VS("  http:\n  - {match: [{uri: {prefix: /c}}], route: [{destination: {host: cart.shop.svc.cluster.local}}]}\n  - " T_TO_ONE "\n"), NULL);
+				      T_VS("  http:\n  - {match: [{uri: {prefix: /c}}], route: [{destination: {host: cart.shop.svc.cluster.local}}]}\n  - "
+					   "" T_TO_ONE "\n"), NULL);
 
 	(void)t_diag(m, "IST0101", "ServiceEntry/app/one is not exported to istio-system");
 	(void)t_diag(m, "IST0101", "Service/shop/cart is not exported to istio-system");
