@@ -14,6 +14,7 @@
 #include "ctrl/istio/istio.h"
 
 #define BUDGET_BYTES (2048ull << 20)
+#define SMALL_MAP_PAIRS 12u
 
 struct children {
 	const struct doc_node **list;
@@ -247,12 +248,32 @@ static bool is_merge_key(const struct doc_node *key)
 	return key->n_text == 2 && memcmp(key->text, "<<", 2) == 0;
 }
 
+/* A few keys, all different and none a merge key: the pairs stay as they are, without a table. */
+static bool is_plain_small_map(const struct children *raw)
+{
+	if (raw->n > 2 * SMALL_MAP_PAIRS)
+		return false;
+	for (uint32_t i = 0; i + 1 < raw->n; i += 2) {
+		if (is_merge_key(raw->list[i]))
+			return false;
+		for (uint32_t j = 0; j < i; j += 2)
+			if (raw->list[i]->n_text == raw->list[j]->n_text && memcmp(raw->list[i]->text, raw->list[j]->text, raw->list[i]->n_text) == 0)
+				return false;
+	}
+	return true;
+}
+
 /* Keys are unique afterwards; YAML's merge keys are resolved as go-yaml does it (a map's own keys win). */
 static void close_map(struct reader *r, struct frame *f)
 {
 	struct children raw = f->children, out = {0};
 	struct istio_map seen = {0};
 
+	if (is_plain_small_map(&raw)) {
+		f->node->children = raw.list;
+		f->node->n_children = raw.n / 2;
+		return;
+	}
 	for (uint32_t i = 0; i + 1 < raw.n; i += 2)
 		if (!is_merge_key(raw.list[i]))
 			add_pair(r, &out, &seen, raw.list[i], raw.list[i + 1], false);
