@@ -1,4 +1,4 @@
-/* Codecs: a stream of bytes on one side, exchanges on the other. HTTP/1.1 (h1_*.c) now; HTTP/2 fits behind the same interface.
+/* Codecs: a stream of bytes on one side, exchanges on the other. HTTP/1.1 is h1_*.c, HTTP/2 is h2_*.c.
  *
  * An http_conn is the codec's state on one stream: server side (requests arrive, responses are sent) or client side (the other
  * way round). It is taken from a pool when the connection becomes active; at rest (idle keep-alive) the server side keeps only a small block.
@@ -92,7 +92,13 @@ struct http_limits {               /* defaults beside; features.md OM-6 */
 	bool reject_underscores;       /* EDGE profile; false: allowed */
 	uint64_t head_timeout_us;      /* 0 = off: from the first byte of a head to its end */
 	uint64_t idle_timeout_us;      /* 1 h: connection without an exchange */
+	uint32_t h2_streams_max;       /* 100: server side what the peer is told, client side the most that is begun; features.md OM-7 */
+	uint32_t h2_stream_window_bytes; /* 64 KiB, and no less */
+	uint32_t h2_conn_window_bytes; /* 1 MiB */
 };
+
+/* What is spoken on a connection. AUTO, server side: HTTP/2 when the first bytes are its preface (prior knowledge), else HTTP/1.1. */
+enum http_protocol { HTTP_PROTOCOL_H1, HTTP_PROTOCOL_H2, HTTP_PROTOCOL_AUTO };
 
 /* ---- server side ---- */
 struct http_server_events {
@@ -109,9 +115,14 @@ struct http_server_events {
 int http_server_open(struct foil_worker *w, struct stream *s, const struct http_server_events *ev, const struct http_limits *limits,
 		     void *user_data, struct http_conn **out) FOIL_MUST_USE;
 
+/* The same for a protocol that is known (ALPN said so), or is to be found out; http_server_open speaks HTTP/1.1. */
+int http_server_open_as(struct foil_worker *w, struct stream *s, enum http_protocol protocol, const struct http_server_events *ev,
+			const struct http_limits *limits, void *user_data, struct http_conn **out) FOIL_MUST_USE;
+
 /* ---- client side ---- */
 struct http_client_events {
-	/* The conn can take an exchange now: after opening, and again each time one is complete and the connection lives on. */
+	/* The conn can take an exchange now: after opening, and again each time one is complete and the connection lives on. HTTP/2: after one or
+	 * several have ended, however, and when the server allows more; http_conn_capacity says how many. */
 	void (*ready)(struct foil_worker *w, struct http_conn *c);
 	/* The connection is gone; last call; any exchange on it was reset before. never_opened: the connect failed, why says how. */
 	void (*closed)(struct foil_worker *w, struct http_conn *c, enum stream_end why, bool never_opened);
@@ -119,6 +130,11 @@ struct http_client_events {
 /* s: a stream from tcp_connect (opening or open) whose user the codec becomes. 0 or -ENOBUFS. */
 int http_client_open(struct foil_worker *w, struct stream *s, const struct http_client_events *ev, const struct http_limits *limits,
 		     void *user_data, struct http_conn **out) FOIL_MUST_USE;
+/* The same with H1 or H2. HTTP/2 by prior knowledge, or because ALPN agreed on it. */
+int http_client_open_as(struct foil_worker *w, struct stream *s, enum http_protocol protocol, const struct http_client_events *ev,
+			const struct http_limits *limits, void *user_data, struct http_conn **out) FOIL_MUST_USE;
+/* Exchanges that http_client_start would begin now: HTTP/1.1 0 or 1, HTTP/2 what both sides allow less those in progress. */
+uint32_t http_conn_capacity(const struct http_conn *c);
 /* Begins an exchange on a ready conn (allowed before it is open: sent when it is). NULL when the conn cannot take one (busy, peer's FIN is in). */
 struct http_stream *http_client_start(struct foil_worker *w, struct http_conn *c, struct foil_arena *arena,
 				      const struct http_stream_events *ev, void *user_data);
@@ -133,16 +149,19 @@ int http_send_trailers(struct foil_worker *w, struct http_stream *hs, const stru
 uint32_t http_stream_tx_room(const struct http_stream *hs);
 /* Stops and resumes delivery of data; what is not delivered closes the peer's window. */
 void http_stream_pause(struct foil_worker *w, struct http_stream *hs, bool paused);
-/* Ends the exchange now, and in HTTP/1.1 the connection with it: by RST, or server side in order when a part of the response is out whose
+/* Ends the exchange now, in HTTP/2 by RST_STREAM, and in HTTP/1.1 the connection with it: by RST, or server side in order when a part of the response is out whose
  * framing shows that it is not whole. No callback follows for this stream (closed follows for the conn). */
 void http_stream_reset(struct foil_worker *w, struct http_stream *hs);
-/* After the current exchange (server: it is answered with connection: close) the connection closes; at once when there is none. */
+/* After the current exchange (server: it is answered with connection: close) the connection closes; at once when there is none. HTTP/2: after the
+ * streams there are; a server says GOAWAY twice, and closes when the client has seen the first. */
 void http_conn_drain(struct foil_worker *w, struct http_conn *c);
 /* Now: in order when idle, else by RST; exchanges are reset first, with callbacks, then closed is called. */
 void http_conn_close(struct foil_worker *w, struct http_conn *c);
 struct stream *http_conn_stream(const struct http_conn *c);
 void *http_conn_data(const struct http_conn *c);
 bool http_conn_is_idle(const struct http_conn *c);
+/* HTTP_VERSION_2, or HTTP_VERSION_11 for every HTTP/1.x. */
+enum http_version http_conn_version(const struct http_conn *c);
 
 struct http_params {
 	uint32_t conns_max, streams_max; /* 65536, 65536 */

@@ -2,7 +2,7 @@
  * Invariant: between two entries from outside busy is 0, nothing waits to be reaped, and c->s is NULL only if c is about to be freed. */
 #include <errno.h>
 
-#include "dataplane/http/http_priv.h"
+#include "dataplane/http/h2_priv.h"
 
 #define HEAD_BYTES_DEFAULT (60u * 1024u) /* features.md OM-6 */
 #define HEAD_BYTES_MOST (FOIL_LARGE_CHUNK_BYTES - 256u) /* a head is contiguous, and a large chunk is what holds it */
@@ -17,11 +17,19 @@ void http_conn_enter(struct http_conn *c)
 static void conn_free(struct foil_worker *w, struct http_conn *c)
 {
 	FOIL_ASSERT(!c->s && !c->x && !c->dead && !foil_timer_is_armed(&c->timer));
+	if (c->ops->fini)
+		c->ops->fini(w, c);
 	if (c->is_server)
 		foil_count(w, HTTP, SERVER_CONNS, -1);
 	else
 		foil_count(w, HTTP, CLIENT_CONNS, -1);
 	http_pool_put(&w->http->conns, c);
+}
+
+static void reap(struct foil_worker *w, struct http_conn *c)
+{
+	c->owes_reap = false;
+	c->ops->reap(w, c);
 }
 
 void http_conn_leave(struct foil_worker *w, struct http_conn *c)
@@ -31,14 +39,22 @@ void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 		c->busy--;
 		return;
 	}
-	while (c->wants_run && !c->is_gone) {
+	while ((c->wants_run || c->wants_flush) && !c->is_gone) {
+		bool runs = c->wants_run;
+
+		if (c->dead || c->owes_reap)
+			reap(w, c);
 		c->wants_run = false;
-		if (c->dead)
-			c->ops->reap(w, c);
-		c->ops->run(w, c);
+		if (runs) {
+			c->ops->run(w, c);
+			continue; /* it may have left more to do, and asks for the flush itself */
+		}
+		c->wants_flush = false;
+		if (c->ops->flush)
+			c->ops->flush(w, c);
 	}
-	if (c->dead)
-		c->ops->reap(w, c);
+	if (c->dead || c->owes_reap)
+		reap(w, c);
 	c->busy = 0;
 	if (c->is_gone)
 		conn_free(w, c);
@@ -143,6 +159,11 @@ static struct http_limits bounded(const struct http_limits *limits)
 
 	l.head_bytes_max = FOIL_MIN(l.head_bytes_max ? l.head_bytes_max : HEAD_BYTES_DEFAULT, HEAD_BYTES_MOST);
 	l.headers_max = (uint16_t)FOIL_MIN(l.headers_max ? l.headers_max : HEADERS_DEFAULT, HEADERS_MOST);
+	l.h2_streams_max = l.h2_streams_max ? l.h2_streams_max : H2_STREAMS_DEFAULT;
+	l.h2_stream_window_bytes = FOIL_MIN(FOIL_MAX(l.h2_stream_window_bytes ? l.h2_stream_window_bytes : H2_STREAM_WINDOW_DEFAULT,
+						     H2_STREAM_WINDOW_DEFAULT), H2_WINDOW_MAX);
+	l.h2_conn_window_bytes = FOIL_MIN(FOIL_MAX(l.h2_conn_window_bytes ? l.h2_conn_window_bytes : H2_CONN_WINDOW_DEFAULT,
+						   2 * H2_STREAM_WINDOW_DEFAULT), H2_WINDOW_MAX);
 	return l;
 }
 
@@ -174,4 +195,18 @@ struct stream *http_conn_stream(const struct http_conn *c)
 void *http_conn_data(const struct http_conn *c)
 {
 	return c->user_data;
+}
+
+enum http_version http_conn_version(const struct http_conn *c)
+{
+	return c->ops->version;
+}
+
+uint32_t http_conn_capacity(const struct http_conn *c)
+{
+	if (c->is_server || c->is_gone || c->is_closing || !c->s)
+		return 0;
+	if (c->ops->capacity)
+		return c->ops->capacity(c);
+	return c->ops->is_idle(c) && !c->must_close && !c->s->rx_eof ? 1 : 0;
 }

@@ -214,4 +214,5 @@ const struct http_conn_ops h1_client_ops = {
 	.is_idle = h1_is_idle,
 	.timeout = client_timeout,
 	.reap = h1_reap,
+	.version = HTTP_VERSION_11,
 };

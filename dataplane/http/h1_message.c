@@ -12,6 +12,7 @@ uint16_t http_reason_status(enum http_reason reason)
 		return 426;
 	case HTTP_REASON_HEADERS_TOO_LARGE:
 	case HTTP_REASON_TOO_MANY_HEADERS:
+	case HTTP_REASON_H2_HEADERS_TOO_LARGE:
 		return 431;
 	case HTTP_REASON_INVALID_TRANSFER_ENCODING:
 		return 501;

@@ -229,4 +229,5 @@ const struct http_conn_ops h1_server_ops = {
 	.is_idle = h1_is_idle,
 	.timeout = server_timeout,
 	.reap = h1_reap,
+	.version = HTTP_VERSION_11,
 };

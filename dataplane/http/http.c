@@ -4,6 +4,7 @@
 
 #include "dataplane/core/error.h"
 #include "dataplane/http/h1_priv.h"
+#include "dataplane/http/h2_priv.h"
 
 #define CONNS_DEFAULT 65536u
 #define STREAMS_DEFAULT 65536u
@@ -17,8 +18,12 @@ int http_init(struct foil_worker *w, const struct http_params *p, struct foil_er
 	if (!ctx)
 		return foil_error_set(err, -ENOMEM, "no memory for the HTTP context");
 	if (http_pool_init(&ctx->conns, conns_max, sizeof(struct http_conn)) != 0 ||
-	    http_pool_init(&ctx->exchanges, streams_max, sizeof(struct h1_exchange)) != 0) {
+	    http_pool_init(&ctx->exchanges, streams_max, sizeof(struct h1_exchange)) != 0 ||
+	    http_pool_init(&ctx->h2_conns, conns_max, sizeof(struct h2_conn)) != 0 ||
+	    http_pool_init(&ctx->h2_streams, streams_max, sizeof(struct h2_stream)) != 0) {
 		http_pool_fini(&ctx->conns);
+		http_pool_fini(&ctx->exchanges);
+		http_pool_fini(&ctx->h2_conns);
 		free(ctx);
 		return foil_error_set(err, -ENOMEM, "no memory for %u HTTP connections and %u exchanges: lower connections_max", conns_max,
 				      streams_max);
@@ -33,42 +38,82 @@ void http_fini(struct foil_worker *w)
 		return;
 	http_pool_fini(&w->http->conns);
 	http_pool_fini(&w->http->exchanges);
+	http_pool_fini(&w->http->h2_conns);
+	http_pool_fini(&w->http->h2_streams);
 	free(w->http);
 	w->http = NULL;
+}
+
+/* A connection block of the chosen codec on s, left already; NULL: s is untouched. */
+static struct http_conn *conn_open(struct foil_worker *w, struct stream *s, enum http_protocol protocol, const struct http_limits *limits,
+				   bool is_server, void *user_data)
+{
+	static const struct http_conn_ops *const ops[][2] = {
+		[HTTP_PROTOCOL_H1] = {&h1_client_ops, &h1_server_ops},
+		[HTTP_PROTOCOL_H2] = {&h2_client_ops, &h2_server_ops},
+		[HTTP_PROTOCOL_AUTO] = {&h1_client_ops, &http_sniff_ops},
+	};
+	const struct stream_user *user = s->user;
+	void *user_before = s->user_data;
+	struct http_conn *c = http_conn_new(w, s, ops[protocol][is_server], limits, user_data);
+
+	if (!c)
+		return NULL;
+	c->is_server = is_server;
+	c->was_open = c->was_open || is_server;
+	if (protocol == HTTP_PROTOCOL_H2 && !h2_begin(w, c)) {
+		s->user = user;
+		s->user_data = user_before;
+		http_pool_put(&w->http->conns, c);
+		return NULL;
+	}
+	if (is_server)
+		foil_count(w, HTTP, SERVER_CONNS, 1);
+	else
+		foil_count(w, HTTP, CLIENT_CONNS, 1);
+	c->busy = 0;
+	return c;
+}
+
+int http_server_open_as(struct foil_worker *w, struct stream *s, enum http_protocol protocol, const struct http_server_events *ev,
+			const struct http_limits *limits, void *user_data, struct http_conn **out)
+{
+	struct http_conn *c = conn_open(w, s, protocol, limits, true, user_data);
+
+	if (!c)
+		return -ENOBUFS;
+	c->ev.server = ev;
+	*out = c;
+	http_conn_timer(w, c, c->limits.idle_timeout_us);
+	/* bytes may have come with the handshake, or were looked at by who chose this codec, and HTTP/2 has settings to send; the caller needs
+	 * *out first */
+	if (!foil_chain_is_empty(&s->rx) || s->rx_eof || c->h2)
+		http_conn_timer(w, c, 1);
+	return 0;
 }
 
 int http_server_open(struct foil_worker *w, struct stream *s, const struct http_server_events *ev, const struct http_limits *limits,
 		     void *user_data, struct http_conn **out)
 {
-	struct http_conn *c = http_conn_new(w, s, &h1_server_ops, limits, user_data);
+	return http_server_open_as(w, s, HTTP_PROTOCOL_H1, ev, limits, user_data, out);
+}
+
+int http_client_open_as(struct foil_worker *w, struct stream *s, enum http_protocol protocol, const struct http_client_events *ev,
+			const struct http_limits *limits, void *user_data, struct http_conn **out)
+{
+	struct http_conn *c = conn_open(w, s, protocol, limits, false, user_data);
 
 	if (!c)
 		return -ENOBUFS;
-	c->is_server = true;
-	c->was_open = true;
-	c->ev.server = ev;
-	foil_count(w, HTTP, SERVER_CONNS, 1);
+	c->ev.client = ev;
 	*out = c;
-	http_conn_timer(w, c, c->limits.idle_timeout_us);
-	/* bytes may have come with the handshake, or were looked at by who chose this codec; the caller needs *out first */
-	c->busy = 0;
-	if (!foil_chain_is_empty(&s->rx) || s->rx_eof)
-		http_conn_timer(w, c, 1);
 	return 0;
 }
 
 int http_client_open(struct foil_worker *w, struct stream *s, const struct http_client_events *ev, const struct http_limits *limits,
 		     void *user_data, struct http_conn **out)
 {
-	struct http_conn *c = http_conn_new(w, s, &h1_client_ops, limits, user_data);
-
-	if (!c)
-		return -ENOBUFS;
-	c->ev.client = ev;
-	foil_count(w, HTTP, CLIENT_CONNS, 1);
-	*out = c;
-	c->busy = 0;
-	return 0;
+	return http_client_open_as(w, s, HTTP_PROTOCOL_H1, ev, limits, user_data, out);
 }
 
 struct http_stream *http_client_start(struct foil_worker *w, struct http_conn *c, struct foil_arena *arena,

@@ -32,9 +32,14 @@ struct http_conn_ops {
 	bool (*is_idle)(const struct http_conn *c);
 	void (*timeout)(struct foil_worker *w, struct http_conn *c);
 	void (*reap)(struct foil_worker *w, struct http_conn *c);         /* give back exchanges that ended */
+	void (*flush)(struct foil_worker *w, struct http_conn *c);        /* what a turn has left to send or to tell; may be NULL */
+	void (*fini)(struct foil_worker *w, struct http_conn *c);         /* give back the codec's own state; may be NULL */
+	uint32_t (*capacity)(const struct http_conn *c);                  /* client side; NULL: one, when idle */
+	enum http_version version;
 };
 
 struct h1_exchange;
+struct h2_conn;
 
 struct http_conn {
 	const struct http_conn_ops *ops;
@@ -48,15 +53,19 @@ struct http_conn {
 	struct http_limits limits;
 	struct h1_exchange *x;    /* HTTP/1.1: the exchange in progress, NULL at rest */
 	struct h1_exchange *dead; /* ended, given back in the outermost leave */
+	struct h2_conn *h2;       /* HTTP/2: all that it needs besides; NULL otherwise */
 	uint16_t busy;            /* calls from outside that have not returned */
 	bool is_server;
 	bool wants_run;           /* there may be something to decode */
+	bool wants_flush;         /* HTTP/2: there may be something to send, to tell, or to close */
+	bool owes_reap;           /* HTTP/2: streams have ended */
 	bool is_gone;             /* closed was called; memory goes back when busy is 0 */
 	bool is_closing;          /* its last exchange is being reset: no new one, no second close */
 	bool must_close;          /* no exchange after this one */
 	bool was_open;            /* client side: the connect succeeded */
 	bool owes_ready;          /* client side: at rest, and the user was not told yet */
 	bool has_skipped_line;    /* server side: an empty line before the next request */
+	bool has_sniffed;         /* server side, protocol not known yet: what came before the codec was looked at */
 };
 
 /* Blocks of one size, one worker, LIFO; pages come from the kernel when first used. */
@@ -66,7 +75,7 @@ struct http_pool {
 };
 
 struct http_ctx {
-	struct http_pool conns, exchanges;
+	struct http_pool conns, exchanges, h2_conns, h2_streams;
 };
 
 /* pool.c */
@@ -91,5 +100,8 @@ void http_conn_timer(struct foil_worker *w, struct http_conn *c, uint64_t in_us)
 
 /* headers.c */
 int http_headers_reserve(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, uint32_t cap) FOIL_MUST_USE;
+
+/* sniff.c: a server connection whose first bytes tell its protocol. */
+extern const struct http_conn_ops http_sniff_ops;
 
 extern const struct http_conn_ops h1_server_ops, h1_client_ops;

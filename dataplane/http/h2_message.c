@@ -1,0 +1,326 @@
+/* What the fields of an HTTP/2 block mean together (RFC 9113 section 8): pseudo fields in front, each once; no field that belongs to a
+ * connection; lengths that fit. A message that breaks a rule is malformed, and its stream ends (8.1.1).
+ * The judging of names, values, targets and authorities is h1's, so that what is let in here can go out as HTTP/1.1 (PR-5).
+ * Invariant: after OK no pseudo field, host, te or content-length is left among the headers. */
+#include "dataplane/http/h1_priv.h"
+#include "dataplane/http/h1_scan.h"
+#include "dataplane/http/h2_priv.h"
+
+enum pseudo { PSEUDO_METHOD = 1, PSEUDO_SCHEME = 2, PSEUDO_AUTHORITY = 4, PSEUDO_PATH = 8, PSEUDO_STATUS = 16 };
+
+static bool is_span(struct foil_slice s, uint8_t cls)
+{
+	struct foil_cur c = cur_of(s.data, s.n_bytes);
+
+	return s.n_bytes && h1_span(&c, cls) == s.n_bytes;
+}
+
+/* No upper case, and a token. */
+static bool name_is_valid(struct foil_slice name, bool *has_underscore)
+{
+	struct foil_cur c = cur_of(name.data, name.n_bytes);
+	uint8_t classes;
+
+	if (name.n_bytes == 0 || h1_span_token(&c, &classes) != name.n_bytes || (classes & H1_UPPER))
+		return false;
+	*has_underscore = memchr(name.data, '_', name.n_bytes) != NULL;
+	return true;
+}
+
+/* Section 8.2.1: no space around it, nothing that would end a line. */
+static bool value_is_valid(struct foil_slice v)
+{
+	if (v.n_bytes == 0)
+		return true;
+	if (h1_is((uint8_t)v.data[0], H1_SPACE) || h1_is((uint8_t)v.data[v.n_bytes - 1], H1_SPACE))
+		return false;
+	return h1_is_value(v);
+}
+
+struct reading {
+	struct http_head *out;
+	struct foil_slice host, cookie;
+	uint32_t seen;         /* enum pseudo */
+	uint16_t n_host, n_cookies;
+	uint32_t cookie_bytes;
+	bool is_request, has_expect_continue;
+};
+
+/* Which pseudo field it is, 0 for none that may be here. */
+static uint32_t pseudo_of(struct foil_slice name, bool is_request)
+{
+	if (!is_request)
+		return foil_slice_eq(name, FOIL_SLICE(":status")) ? PSEUDO_STATUS : 0;
+	if (foil_slice_eq(name, FOIL_SLICE(":method")))
+		return PSEUDO_METHOD;
+	if (foil_slice_eq(name, FOIL_SLICE(":path")))
+		return PSEUDO_PATH;
+	if (foil_slice_eq(name, FOIL_SLICE(":scheme")))
+		return PSEUDO_SCHEME;
+	if (foil_slice_eq(name, FOIL_SLICE(":authority")))
+		return PSEUDO_AUTHORITY;
+	return 0;
+}
+
+static bool read_status(struct foil_slice v, uint16_t *out)
+{
+	uint16_t n = 0;
+
+	if (v.n_bytes != 3)
+		return false;
+	for (uint32_t i = 0; i < 3; i++) {
+		if (!h1_is((uint8_t)v.data[i], H1_DIGIT))
+			return false;
+		n = (uint16_t)(n * 10 + (v.data[i] - '0'));
+	}
+	*out = n;
+	return n >= 100;
+}
+
+static enum http_reason read_pseudo(struct reading *r, const struct http_header *f)
+{
+	uint32_t which = pseudo_of(f->name, r->is_request);
+	struct http_head *out = r->out;
+
+	if (!which || (r->seen & which) || !value_is_valid(f->value))
+		return HTTP_REASON_H2_BAD_PSEUDO;
+	r->seen |= which;
+	if (which == PSEUDO_METHOD) {
+		out->method_text = f->value;
+		return is_span(f->value, H1_TOKEN) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
+	}
+	if (which == PSEUDO_PATH) {
+		out->path = f->value;
+		return is_span(f->value, H1_TARGET) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
+	}
+	if (which == PSEUDO_SCHEME) {
+		out->scheme = f->value;
+		return is_span(f->value, H1_TOKEN) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
+	}
+	if (which == PSEUDO_AUTHORITY) {
+		out->authority = f->value;
+		return HTTP_REASON_OK;
+	}
+	return read_status(f->value, &out->status) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
+}
+
+/* 1*DIGIT that fits. */
+static bool read_length(struct foil_slice s, uint64_t *out)
+{
+	uint64_t v = 0;
+
+	if (s.n_bytes == 0)
+		return false;
+	for (uint32_t i = 0; i < s.n_bytes; i++) {
+		uint8_t digit = (uint8_t)(s.data[i] - '0');
+		if (digit > 9 || v > ((uint64_t)INT64_MAX - digit) / 10)
+			return false;
+		v = v * 10 + digit;
+	}
+	*out = v;
+	return true;
+}
+
+static bool is_grpc_type(struct foil_slice v)
+{
+	const struct foil_slice grpc = FOIL_SLICE("application/grpc");
+
+	if (!foil_slice_has_prefix(v, grpc))
+		return false;
+	return v.n_bytes == grpc.n_bytes || v.data[grpc.n_bytes] == '+';
+}
+
+/* A field that is no pseudo field. *keep: it stays among the headers. */
+static enum http_reason read_field(struct reading *r, const struct http_header *f, bool *keep)
+{
+	struct http_head *out = r->out;
+
+	*keep = true;
+	switch (f->id) {
+	case HTTP_HDR_CONNECTION: case HTTP_HDR_KEEP_ALIVE: case HTTP_HDR_PROXY_CONNECTION: case HTTP_HDR_TRANSFER_ENCODING: case HTTP_HDR_UPGRADE:
+		return HTTP_REASON_H2_CONNECTION_FIELD;
+	case HTTP_HDR_TE:
+		*keep = false;
+		out->has_te_trailers = true;
+		return foil_slice_eq_nocase(f->value, FOIL_SLICE("trailers")) ? HTTP_REASON_OK : HTTP_REASON_H2_CONNECTION_FIELD;
+	case HTTP_HDR_HOST:
+		*keep = !r->is_request;
+		r->host = f->value;
+		r->n_host++;
+		return HTTP_REASON_OK;
+	case HTTP_HDR_CONTENT_LENGTH:
+		*keep = false;
+		if (out->body == HTTP_BODY_LENGTH || !read_length(f->value, &out->content_length))
+			return HTTP_REASON_H2_BAD_LENGTH;
+		out->body = HTTP_BODY_LENGTH;
+		return HTTP_REASON_OK;
+	case HTTP_HDR_EXPECT:
+		if (r->is_request && foil_slice_eq_nocase(f->value, FOIL_SLICE("100-continue")))
+			r->has_expect_continue = true;
+		return HTTP_REASON_OK;
+	case HTTP_HDR_COOKIE:
+		if (r->n_cookies++ == 0)
+			r->cookie = f->value;
+		r->cookie_bytes += f->value.n_bytes + 2;
+		return HTTP_REASON_OK;
+	case HTTP_HDR_CONTENT_TYPE:
+		out->is_grpc = out->is_grpc || is_grpc_type(f->value);
+		return HTTP_REASON_OK;
+	default:
+		return HTTP_REASON_OK;
+	}
+}
+
+static enum http_reason read_fields(struct reading *r, struct http_headers *list, const struct http_limits *limits)
+{
+	bool is_after = false, has_underscore = false;
+	uint16_t n = 0;
+
+	for (uint16_t i = 0; i < list->n; i++) {
+		struct http_header *f = &list->list[i];
+		enum http_reason why;
+		bool keep = false;
+		if (f->name.n_bytes && f->name.data[0] == ':') {
+			why = is_after ? HTTP_REASON_H2_BAD_PSEUDO : read_pseudo(r, f);
+		} else {
+			is_after = true;
+			if (f->id == HTTP_HDR_OTHER && !name_is_valid(f->name, &has_underscore))
+				return HTTP_REASON_H2_BAD_FIELD;
+			if (has_underscore && limits && limits->reject_underscores)
+				return HTTP_REASON_H2_UNDERSCORE;
+			if (!value_is_valid(f->value))
+				return HTTP_REASON_H2_BAD_FIELD;
+			why = read_field(r, f, &keep);
+		}
+		if (why != HTTP_REASON_OK)
+			return why;
+		if (keep)
+			list->list[n++] = *f;
+	}
+	list->n = n;
+	return HTTP_REASON_OK;
+}
+
+/* Section 8.2.3: the crumbs become one field before anybody sees them. */
+static enum http_reason join_cookies(struct foil_worker *w, struct foil_arena *a, const struct reading *r, struct http_headers *list)
+{
+	struct http_header *first = NULL;
+	uint32_t at = 0;
+	uint16_t n = 0;
+
+	if (r->n_cookies < 2)
+		return HTTP_REASON_OK;
+	char *p = foil_arena_alloc(w, a, r->cookie_bytes);
+	if (!p)
+		return HTTP_REASON_OUT_OF_MEMORY;
+	for (uint16_t i = 0; i < list->n; i++) {
+		const struct http_header f = list->list[i];
+		if (f.id != HTTP_HDR_COOKIE) {
+			list->list[n++] = f;
+			continue;
+		}
+		if (at) {
+			memcpy(&p[at], "; ", 2);
+			at += 2;
+		}
+		if (f.value.n_bytes)
+			memcpy(&p[at], f.value.data, f.value.n_bytes);
+		at += f.value.n_bytes;
+		if (!first) {
+			first = &list->list[n];
+			list->list[n++] = f;
+		}
+	}
+	list->n = n;
+	if (first)
+		first->value = foil_slice_of(p, at);
+	return HTTP_REASON_OK;
+}
+
+/* Section 8.3.1. :authority wins, host is dropped as Envoy does; without it host is the authority. */
+static enum http_reason read_authority(const struct reading *r, struct http_head *out)
+{
+	if (r->n_host > 1)
+		return HTTP_REASON_H2_BAD_AUTHORITY;
+	if (!(r->seen & PSEUDO_AUTHORITY) || out->authority.n_bytes == 0)
+		out->authority = r->host;
+	if (out->authority.n_bytes == 0)
+		return HTTP_REASON_MISSING_HOST;
+	return h1_authority_is_valid(out->authority) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_AUTHORITY;
+}
+
+static enum http_reason check_target(const struct reading *r, struct http_head *out)
+{
+	const uint32_t most = PSEUDO_METHOD | PSEUDO_SCHEME | PSEUDO_PATH;
+
+	if (!(r->seen & PSEUDO_METHOD))
+		return HTTP_REASON_H2_BAD_PSEUDO;
+	out->method = http_method_of(out->method_text);
+	if (out->method == HTTP_METHOD_CONNECT) { /* section 8.5 */
+		if ((r->seen & (PSEUDO_SCHEME | PSEUDO_PATH)) || !(r->seen & PSEUDO_AUTHORITY))
+			return HTTP_REASON_H2_BAD_PSEUDO;
+		out->path = FOIL_SLICE("/");
+		return HTTP_REASON_OK;
+	}
+	if ((r->seen & most) != most)
+		return HTTP_REASON_H2_BAD_PSEUDO;
+	if (!foil_slice_eq_nocase(out->scheme, FOIL_SLICE("http")) && !foil_slice_eq_nocase(out->scheme, FOIL_SLICE("https")))
+		return HTTP_REASON_H2_BAD_PSEUDO;
+	if (out->path.data[0] == '/')
+		return HTTP_REASON_OK;
+	if (out->method == HTTP_METHOD_OPTIONS && foil_slice_eq(out->path, FOIL_SLICE("*")))
+		return HTTP_REASON_OK;
+	return HTTP_REASON_H2_BAD_PSEUDO;
+}
+
+enum http_reason h2_read_request(struct foil_worker *w, struct foil_arena *a, struct http_headers *list, const struct http_limits *limits, bool end,
+				 struct http_head *out)
+{
+	struct reading r = {.out = out, .is_request = true};
+
+	*out = (struct http_head){.version = HTTP_VERSION_2};
+	enum http_reason why = read_fields(&r, list, limits);
+	if (why == HTTP_REASON_OK)
+		why = check_target(&r, out);
+	if (why == HTTP_REASON_OK)
+		why = join_cookies(w, a, &r, list);
+	if (why != HTTP_REASON_OK)
+		return why;
+	if (out->body == HTTP_BODY_NONE && !end)
+		out->body = HTTP_BODY_CHUNKED; /* of a length that is not known yet */
+	else if (end && out->body == HTTP_BODY_LENGTH && out->content_length)
+		return HTTP_REASON_H2_BAD_LENGTH;
+	out->headers = *list;
+	if (r.has_expect_continue && !end) {
+		out->expects_continue = true;
+		http_header_remove(&out->headers, http_header_name(HTTP_HDR_EXPECT));
+	}
+	return read_authority(&r, out);
+}
+
+enum http_reason h2_read_response(struct http_headers *list, bool end, struct http_head *out)
+{
+	struct reading r = {.out = out, .is_request = false};
+
+	*out = (struct http_head){.version = HTTP_VERSION_2};
+	enum http_reason why = read_fields(&r, list, NULL);
+	if (why != HTTP_REASON_OK)
+		return why;
+	if (!(r.seen & PSEUDO_STATUS) || out->status == 101 || (out->status < 200 && end))
+		return HTTP_REASON_H2_BAD_PSEUDO;
+	if (out->body == HTTP_BODY_NONE && !end)
+		out->body = HTTP_BODY_CHUNKED;
+	out->headers = *list;
+	return HTTP_REASON_OK;
+}
+
+enum http_reason h2_read_trailers(struct http_headers *list)
+{
+	struct http_head unused = {.version = HTTP_VERSION_2};
+	struct reading r = {.out = &unused, .is_request = false};
+
+	for (uint16_t i = 0; i < list->n; i++)
+		if (list->list[i].name.n_bytes && list->list[i].name.data[0] == ':')
+			return HTTP_REASON_H2_BAD_PSEUDO;
+	return read_fields(&r, list, NULL);
+}
