@@ -117,6 +117,7 @@ struct compile {
 	struct istio_map listener_keys;      /* "address_port" -> struct resource: who opened it */
 	struct istio_map server_hosts;       /* "Gateway/ns/name#server" -> struct server_hosts */
 	struct istio_map reported;
+	struct istio_map secrets;            /* names of those that were emitted or refused */
 
 	struct {
 		struct istio_resource *list;

@@ -1,4 +1,4 @@
-/* The field table of Gateway (features.md GW-1..GW-9). Certificates belong to the TLS servers, which the compiler refuses one by one. */
+/* The field table of Gateway (features.md GW-1..GW-9). What certificates and modes mean is tls.c's. */
 #include "ctrl/istio/rows.h"
 
 #include <string.h>
@@ -12,28 +12,45 @@ static const struct istio_field port_rows[] = {
 static const struct istio_table table_port = TABLE(object_port, "Port", port_rows);
 
 static const char *const tls_modes[] = {"PASSTHROUGH", "SIMPLE", "MUTUAL", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL", NULL};
-static const char tls_note[] = "of a server that ends TLS";
+static const char *const tls_versions[] = {"TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3", NULL};
+
+static const struct istio_field certificate_rows[] = {
+	ROW(tls_certificate, chain, "serverCertificate", F_STRING),
+	ROW(tls_certificate, key, "privateKey", F_STRING),
+	ROW(tls_certificate, ca, "caCertificates", F_STRING),
+};
+static const struct istio_table table_certificate = TABLE(tls_certificate, "TLSCertificate", certificate_rows);
 
 static const struct istio_field tls_rows[] = {
 	ROW(gateway_tls, https_redirect, "httpsRedirect", F_BOOL),
 	ROW(gateway_tls, mode, "mode", F_ENUM, .words = tls_modes),
-	ROW_IGNORED("credentialName", tls_note),
-	ROW_IGNORED("credentialNames", tls_note),
-	ROW_IGNORED("caCertCredentialName", tls_note),
-	ROW_IGNORED("tlsCertificates", tls_note),
-	ROW_IGNORED("serverCertificate", tls_note),
-	ROW_IGNORED("privateKey", tls_note),
-	ROW_IGNORED("caCertificates", tls_note),
-	ROW_IGNORED("caCrl", tls_note),
-	ROW_IGNORED("subjectAltNames", tls_note),
-	ROW_IGNORED("verifyCertificateSpki", tls_note),
-	ROW_IGNORED("verifyCertificateHash", tls_note),
-	ROW_IGNORED("minProtocolVersion", tls_note),
-	ROW_IGNORED("maxProtocolVersion", tls_note),
-	ROW_IGNORED("cipherSuites", tls_note),
-	ROW_IGNORED("insecureSkipVerify", tls_note),
+	ROW(gateway_tls, credential_name, "credentialName", F_STRING),
+	ROW(gateway_tls, credential_names, "credentialNames", F_STRINGS, .min = 0, .max = 2),
+	ROW(gateway_tls, ca_credential_name, "caCertCredentialName", F_STRING),
+	ROW(gateway_tls, certificates, "tlsCertificates", F_OBJECTS, .table = &table_certificate, .min = 0, .max = 2),
+	ROW(gateway_tls, server_certificate, "serverCertificate", F_STRING),
+	ROW(gateway_tls, private_key, "privateKey", F_STRING),
+	ROW(gateway_tls, ca_certificates, "caCertificates", F_STRING),
+	ROW(gateway_tls, ca_crl, "caCrl", F_STRING),
+	ROW(gateway_tls, subject_alt_names, "subjectAltNames", F_STRINGS, .min = 0, .max = 1024),
+	ROW(gateway_tls, verify_spki, "verifyCertificateSpki", F_STRINGS, .min = 0, .max = 1024),
+	ROW(gateway_tls, verify_hash, "verifyCertificateHash", F_STRINGS, .min = 0, .max = 1024),
+	ROW(gateway_tls, min_version, "minProtocolVersion", F_ENUM, .words = tls_versions),
+	ROW(gateway_tls, max_version, "maxProtocolVersion", F_ENUM, .words = tls_versions),
+	ROW(gateway_tls, cipher_suites, "cipherSuites", F_STRINGS, .min = 0, .max = 64),
+	ROW_IGNORED("insecureSkipVerify", "a gateway verifies its clients"),
 };
-static const struct istio_table table_tls = TABLE(gateway_tls, "ServerTLSSettings", tls_rows);
+
+static void check_tls(struct istio_decode *d, void *object)
+{
+	const struct gateway_tls *t = object;
+	int64_t min = t->min_version.value ? t->min_version.value : 3, max = t->max_version.value ? t->max_version.value : 4;
+
+	if (min > max)
+		istio_decode_error(d, "IST0106", &t->head, "minProtocolVersion", "is above maxProtocolVersion");
+}
+
+static const struct istio_table table_tls = TABLE(gateway_tls, "ServerTLSSettings", tls_rows, .check = check_tls);
 
 static void check_server(struct istio_decode *d, void *object)
 {

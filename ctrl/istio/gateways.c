@@ -1,6 +1,7 @@
 /* Gateways into listeners and route tables (features.md GW-1..GW-7, GW-17, GW-18): the servers of all Gateways that select one of the node's gateway
- * addresses, merged by port, with the VirtualServices that bind to them. Servers that end TLS are refused one by one; the others go on. */
+ * addresses, merged by port, with the VirtualServices that bind to them. A server that ends TLS is a chain of its own, with its own route table. */
 #include "ctrl/istio/compile.h"
+#include "ctrl/istio/tls.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,9 @@ static bool family_of(struct edge *e, const struct bound_server *b, enum family 
 		*out = FAMILY_TCP;
 		if (!s->tls || !s->tls->mode.is_set)
 			return true;
+		istio_compile_report(e->c, ISTIO_ERROR, "IST0106", b->gateway, istio_doc_at(s->tls->head.node, "mode"), server_field(e, b, "tls.mode"),
+				     "a server of protocol TCP passes bytes on; TLS is ended by one of protocol TLS or HTTPS: this server is not served");
+		return false;
 	} else if (p == PROTO_TLS || p == PROTO_HTTPS) {
 		*out = FAMILY_TLS;
 		if (!s->tls) {
@@ -79,8 +83,7 @@ static bool family_of(struct edge *e, const struct bound_server *b, enum family 
 				       "a server of protocol %s needs tls: it is not served", s->port->protocol);
 			return false;
 		}
-		if (s->tls->mode.value == GATEWAY_TLS_PASSTHROUGH) /* also the mode that is not written */
-			return true;
+		return true;
 	} else {
 		istio_compile_report(e->c, ISTIO_ERROR, "IST0106", b->gateway, istio_doc_at(s->port->head.node, "protocol"), server_field(e, b,
 				"port.protocol"),
@@ -88,8 +91,6 @@ static bool family_of(struct edge *e, const struct bound_server *b, enum family 
 				       s->port->protocol);
 		return false;
 	}
-	istio_compile_report(e->c, ISTIO_ERROR, "HF0005", b->gateway, istio_doc_at(s->tls->head.node, "mode"), server_field(e, b, "tls.mode"),
-		       "not supported: TLS is not ended here, only PASSTHROUGH; this server is not served, the others are");
 	return false;
 }
 
@@ -277,10 +278,9 @@ static const char *routes_name(const struct edge *e, const struct gateway_port *
 	return istio_arena_printf(e->c->arena, "http.%u%s%s", p->port, where[0] ? "." : "", where);
 }
 
-static void http_port(struct edge *e, struct gateway_port *p, Foil__Conf__FilterChain **chain)
+static void http_port(struct edge *e, const struct gateway_port *p, const char *name, Foil__Conf__FilterChain **chain)
 {
 	struct http_build h = {.e = e, .port = p};
-	const char *name = routes_name(e, p);
 
 	for (uint32_t i = 0; i < p->servers.n; i++)
 		bind_server(&h, &p->servers.list[i]);
@@ -370,12 +370,74 @@ static void tls_rule(struct edge *e, const struct gateway_port *p, const struct 
 	ARENA_PUSH(e->c->arena, out, chain);
 }
 
+/* The names of a server that ends TLS, without those that an earlier chain has. n 0: none is left. */
+static struct host_list server_names(struct edge *e, const struct bound_server *b, struct istio_map *taken)
+{
+	struct host_list names = {0};
+
+	for (uint32_t i = 0; i < b->server->hosts.n; i++) {
+		const char *host = b->server->hosts.list[i], *slash = strchr(host, '/');
+		const char *name = istio_arena_lower(e->c->arena, slash ? slash + 1 : host);
+		bool is_new;
+		(void)istio_map_put(e->c->arena, taken, name, &is_new);
+		if (is_new)
+			ARENA_PUSH(e->c->arena, &names, name);
+		else
+			istio_compile_report(e->c, ISTIO_WARNING, "IST0145", b->gateway, b->server->head.node->at, server_field(e, b, "hosts"),
+					     "%s is already served at port %u: connections for it go to the earlier server", name,
+					     (uint32_t)b->server->port->number.value);
+	}
+	return names;
+}
+
+/* A server that ends TLS: a chain for its names, with routes of its own. */
+static void tls_server(struct edge *e, const struct gateway_port *p, const struct bound_server *b, struct istio_map *taken, struct chains *out)
+{
+	const struct gateway_server *s = b->server;
+	bool is_http = istio_registry_protocol_word(s->port->protocol, strlen(s->port->protocol)) == PROTO_HTTPS;
+	Foil__Conf__DownstreamTls *tls = istio_tls_of_server(e->c, b->gateway, s->tls, server_field(e, b, "tls"), is_http);
+	struct host_list names = tls ? server_names(e, b, taken) : (struct host_list){0};
+	struct gateway_port alone = {.bind = p->bind, .port = p->port, .family = p->family};
+	Foil__Conf__FilterChain *chain;
+	bool is_any = false;
+
+	if (names.n == 0)
+		return;
+	ARENA_PUSH(e->c->arena, &alone.servers, *b);
+	const char *name = istio_arena_printf(e->c->arena, "https.%u.%s.%s.%s%s%s", p->port, s->port->name ? s->port->name : "", b->gateway->name,
+					      b->gateway->namespace, e->index ? "." : "", e->index && e->at && e->at->n_addresses ? e->at->addresses[0] : "");
+	if (is_http) {
+		http_port(e, &alone, name, &chain);
+		chain->http->scheme = word("https");
+	} else {
+		Foil__Conf__TcpProxy *t = tcp_of_server(e, &alone, b);
+		if (!t) {
+			istio_compile_report(e->c, ISTIO_WARNING, "HF0015", b->gateway, s->head.node->at, server_field(e, b, ""),
+					     "no tcp rule of a VirtualService goes with it: connections to port %u are refused", p->port);
+			return;
+		}
+		chain = istio_compile_chain(e->c, name, b->gateway, s->head.node->at);
+		chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
+		chain->tcp = t;
+	}
+	for (uint32_t i = 0; i < names.n; i++)
+		is_any |= strcmp(names.list[i], "*") == 0;
+	chain->server_names = (char **)names.list; /* packed only */
+	chain->n_server_names = is_any ? 0 : names.n;
+	chain->tls = tls;
+	ARENA_PUSH(e->c->arena, out, chain);
+}
+
 static void tls_port(struct edge *e, const struct gateway_port *p, struct chains *out)
 {
 	struct istio_map taken = {0};
 
 	for (uint32_t i = 0; i < p->servers.n; i++) {
 		const struct bound_server *b = &p->servers.list[i];
+		if (b->server->tls->mode.value != GATEWAY_TLS_PASSTHROUGH) { /* which is also the mode that is not written */
+			tls_server(e, p, b, &taken, out);
+			continue;
+		}
 		const struct vs_list *list = istio_map_get(&e->c->vs_by_gateway, b->gateway_name);
 		for (uint32_t j = 0; list && j < list->n; j++) {
 			const struct vs *v = list->list[j];
@@ -385,7 +447,7 @@ static void tls_port(struct edge *e, const struct gateway_port *p, struct chains
 				tls_rule(e, p, b, v, k, &taken, out);
 		}
 	}
-	if (out->n == 0)
+	if (out->n == 0 && p->servers.list[0].server->tls->mode.value == GATEWAY_TLS_PASSTHROUGH)
 		istio_compile_report(e->c, ISTIO_WARNING, "HF0015", p->servers.list[0].gateway, p->servers.list[0].server->head.node->at, server_field(e,
 				&p->servers.list[0], ""),
 			       "no tls rule of a VirtualService goes with it: connections to port %u are refused", p->port);
@@ -403,7 +465,7 @@ static void port_compile(struct edge *e, struct gateway_port *p)
 
 	if (p->family == FAMILY_HTTP) {
 		Foil__Conf__FilterChain *chain;
-		http_port(e, p, &chain);
+		http_port(e, p, routes_name(e, p), &chain);
 		ARENA_PUSH(e->c->arena, &chains, chain);
 	} else if (p->family == FAMILY_TCP) {
 		tcp_port(e, p, &chains);

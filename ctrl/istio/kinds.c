@@ -27,7 +27,7 @@ const struct istio_kind_row istio_kinds[] = {
 	READ("", "Node", "v1", KIND_NODE, istio_table_k8s_open, .is_whole = true, .is_cluster_wide = true),
 	READ("", "Namespace", "v1", KIND_NAMESPACE, istio_table_k8s_open, .is_whole = true, .is_cluster_wide = true),
 	READ("", "ConfigMap", "v1", KIND_CONFIG_MAP, istio_table_k8s_config_map, .is_whole = true),
-	READ("", "Secret", "v1", KIND_SECRET, istio_table_k8s_open, .is_whole = true),
+	READ("", "Secret", "v1", KIND_SECRET, istio_table_k8s_secret, .is_whole = true),
 
 	REFUSE(NETWORKING, "EnvoyFilter", "there is no Envoy here to patch"),
 	REFUSE(NETWORKING, "WorkloadGroup", "workloads do not register themselves; write WorkloadEntry"),

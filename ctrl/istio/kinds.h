@@ -43,7 +43,14 @@ enum gateway_tls_mode { GATEWAY_TLS_PASSTHROUGH, GATEWAY_TLS_SIMPLE, GATEWAY_TLS
 struct gateway_tls {
 	struct istio_head head;
 	struct istio_bool https_redirect;
-	struct istio_int mode;
+	struct istio_int mode, min_version, max_version; /* the versions' words: AUTO, 1.0 .. 1.3 */
+	const char *credential_name, *ca_credential_name, *server_certificate, *private_key, *ca_certificates, *ca_crl;
+	struct istio_strings credential_names, subject_alt_names, verify_spki, verify_hash, cipher_suites;
+	struct istio_list certificates; /* struct tls_certificate */
+};
+struct tls_certificate {
+	struct istio_head head;
+	const char *chain, *key, *ca;
 };
 struct gateway_server {
 	struct istio_head head;
@@ -219,6 +226,9 @@ enum client_tls_mode { CLIENT_TLS_DISABLE, CLIENT_TLS_SIMPLE, CLIENT_TLS_MUTUAL,
 struct client_tls {
 	struct istio_head head;
 	struct istio_int mode;
+	const char *client_certificate, *private_key, *ca_certificates, *credential_name, *sni, *ca_crl;
+	struct istio_strings subject_alt_names;
+	struct istio_bool skip_verify;
 };
 struct traffic_policy { /* also an entry of port_level, which has a port and no port_level */
 	struct istio_head head;
@@ -363,6 +373,11 @@ struct k8s_pod {
 struct k8s_node {
 	struct istio_head head;
 };
+struct k8s_secret {
+	struct istio_head head;
+	const char *type;
+	struct istio_string_map data, string_data; /* data: base64 */
+};
 struct k8s_config_map {
 	struct istio_head head;
 	struct istio_string_map data;
@@ -434,7 +449,7 @@ extern const uint32_t istio_n_kinds;
 extern const struct istio_table istio_table_gateway, istio_table_virtual_service, istio_table_destination_rule, istio_table_service_entry,
 	istio_table_workload_entry, istio_table_sidecar,
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
-		istio_table_k8s_config_map, istio_table_mesh_config,
+		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config,
 	istio_table_retries, istio_table_tcp_keepalive;
 
 /* The checks of a MeshConfig, which is used even when it has errors: what is wrong is taken out. */

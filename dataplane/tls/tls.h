@@ -7,8 +7,8 @@
  * Before a context is chosen, the ClientHello can be peeked at in the rx of the stream below (hello), whose bytes stay untouched: that is how a
  * filter chain is chosen by name, and how passed-through connections get their bytes as they came.
  *
- * Determinism: OpenSSL draws its own random numbers and allocates its own memory; docs/decisions/0007-openssl-in-the-data-plane.md says why that is accepted. Time
- * is w->wall_us here as elsewhere.
+ * Determinism: OpenSSL draws its own random numbers and allocates its own memory; docs/decisions/0007-openssl-in-the-data-plane.md says why that
+ * is accepted. Time is w->wall_us here as elsewhere.
  *
  * Ends, as the user of the upper stream sees them: close_notify sets rx_eof, as FIN does in tcp; FIN without close_notify, a fatal alert and a
  * record that cannot be opened are closed(STREAM_END_TLS), and tls_stream_failure says which while that call lasts. */

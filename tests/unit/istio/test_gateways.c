@@ -166,18 +166,82 @@ static void test_bind_is_one_of_the_nodes_addresses(void **state)
 	(void)state;
 }
 
-static void test_servers_that_end_tls_are_refused_one_by_one(void **state)
+static void test_servers_that_cannot_be_served_are_refused_one_by_one(void **state)
 {
 	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: ['*']},"
-					      " {port: {number: 443, name: b, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}},"
+					      " {port: {number: 443, name: b, protocol: HTTPS}, hosts: ['*'], tls: {mode: AUTO_PASSTHROUGH}},"
 					      " {port: {number: 444, name: c, protocol: HTTPS}, hosts: ['*']}, {port: {number: 445, name: d, protocol: "
-						      "SPDY}, hosts: ['*']}"), NULL);
+						      "SPDY}, hosts: ['*']},"
+					      " {port: {number: 446, name: e, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE}},"
+					      " {port: {number: 447, name: f, protocol: HTTPS}, hosts: ['*'], tls: {mode: ISTIO_MUTUAL}},"
+					      " {port: {number: 448, name: g, protocol: TCP}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: x}}"), NULL);
 
 	assert_true(t_has(m, LISTENER, "198.18.0.1_80"));
-	assert_false(t_has(m, LISTENER, "198.18.0.1_443"));
-	assert_string_equal(t_diag(m, "HF0005", "TLS is not ended here")->field, "spec.servers[1].tls.mode");
+	for (int port = 443; port <= 448; port++) {
+		char name[32];
+		(void)snprintf(name, sizeof(name), "198.18.0.1_%d", port); /* fits */
+		assert_false(t_has(m, LISTENER, name));
+	}
+	assert_string_equal(t_diag(m, "HF0005", "AUTO_PASSTHROUGH")->field, "spec.servers[1].tls.mode");
 	assert_string_equal(t_diag(m, "IST0106", "needs tls")->field, "spec.servers[2]");
 	assert_string_equal(t_diag(m, "IST0106", "\"SPDY\" is not one of")->field, "spec.servers[3].port.protocol");
+	assert_string_equal(t_diag(m, "HF0005", "needs credentialName")->field, "spec.servers[4].tls.credentialName");
+	assert_string_equal(t_diag(m, "HF0005", "ISTIO_MUTUAL")->field, "spec.servers[5].tls.mode");
+	assert_string_equal(t_diag(m, "IST0106", "passes bytes on")->field, "spec.servers[6].tls.mode");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_a_server_that_ends_tls_is_a_chain_with_its_names_and_routes(void **state)
+{
+	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}",
+					      "{port: {number: 443, name: one, protocol: HTTPS}, hosts: [A.example.com, '*.b.example.com'],"
+					      " tls: {mode: MUTUAL, credentialName: c,"
+					      " minProtocolVersion: TLSV1_3, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, NULL-MD5], subjectAltNames: [x]}},"
+					      " {port: {number: 443, name: two, protocol: HTTPS}, hosts: ['*', a.example.com],"
+					      " tls: {mode: SIMPLE, credentialNames: [d, e]}}"),
+				      NULL);
+	Foil__Conf__Listener *l = t_listener(m, "198.18.0.1_443");
+
+	assert_int_equal(l->n_filter_chains, 2);
+	const Foil__Conf__FilterChain *one = l->filter_chains[0], *two = l->filter_chains[1];
+	assert_int_equal(one->n_server_names, 2);
+	assert_string_equal(one->server_names[0], "a.example.com");
+	assert_int_equal(one->tls->client_certificate, FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_REQUIRED);
+	assert_int_equal(one->tls->min_version, FOIL__CONF__TLS_VERSION__TLS_1_3);
+	assert_int_equal(one->tls->n_cipher_suites, 1);
+	assert_string_equal(one->tls->secrets[0], "kubernetes://istio-system/c");
+	assert_string_equal(one->tls->ca_secret, "kubernetes://istio-system/c-cacert");
+	assert_string_equal(one->tls->subject_alt_names[0], "x");
+	assert_string_equal(one->http->routes, "https.443.one.main.istio-system");
+	assert_string_equal(one->http->scheme, "https");
+	assert_int_equal(two->n_server_names, 0); /* "*" */
+	assert_int_equal(two->tls->n_secrets, 2);
+	(void)t_diag(m, "IST0101", "the Secret \"c\" is not there");
+	(void)t_diag(m, "IST0106", "\"NULL-MD5\" is not a cipher suite");
+	(void)t_diag(m, "IST0145", "a.example.com is already served at port 443");
+	foil__conf__listener__free_unpacked(l, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_secrets_that_cannot_be_used_are_reported_where_they_stand(void **state)
+{
+	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}",
+					      "{port: {number: 443, name: one, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: empty}},"
+					      " {port: {number: 443, name: two, protocol: HTTPS}, hosts: [b], tls: {mode: SIMPLE, credentialName: text}},"
+					      " {port: {number: 443, name: three, protocol: HTTPS}, hosts: [c], tls: {mode: SIMPLE, credentialName: coded}}"),
+				      "apiVersion: v1\nkind: Secret\nmetadata: {name: empty, namespace: istio-system}\n",
+				      "apiVersion: v1\nkind: Secret\nmetadata: {name: text, namespace: istio-system}\n"
+				      "stringData: {tls.crt: hello, tls.key: world}\n",
+				      "apiVersion: v1\nkind: Secret\nmetadata: {name: coded, namespace: istio-system}\n"
+				      "data: {tls.crt: '!', tls.key: aGVsbG8=}\n", NULL);
+
+	assert_true(t_has(m, LISTENER, "198.18.0.1_443"));
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_SECRET, "kubernetes://istio-system/text"));
+	assert_string_equal(t_diag(m, "HF0020", "has no certificate")->resource, "Secret/istio-system/empty");
+	assert_string_equal(t_diag(m, "HF0020", "holds no PEM certificate")->resource, "Secret/istio-system/text");
+	assert_string_equal(t_diag(m, "IST0106", "is not base64")->resource, "Secret/istio-system/coded");
 	t_mesh_free(m);
 	(void)state;
 }
@@ -254,7 +318,9 @@ int main(void)
 		cmocka_unit_test(test_servers_of_several_gateways_share_a_port),
 		cmocka_unit_test(test_a_port_has_one_protocol),
 		cmocka_unit_test(test_bind_is_one_of_the_nodes_addresses),
-		cmocka_unit_test(test_servers_that_end_tls_are_refused_one_by_one),
+		cmocka_unit_test(test_servers_that_cannot_be_served_are_refused_one_by_one),
+		cmocka_unit_test(test_a_server_that_ends_tls_is_a_chain_with_its_names_and_routes),
+		cmocka_unit_test(test_secrets_that_cannot_be_used_are_reported_where_they_stand),
 		cmocka_unit_test(test_tcp_servers_take_the_first_rule_that_fits),
 		cmocka_unit_test(test_passed_through_tls_has_a_chain_for_each_rule),
 		cmocka_unit_test(test_a_gateway_that_is_not_there_is_told),
