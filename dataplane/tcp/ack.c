@@ -203,7 +203,8 @@ void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_s
 	uint32_t wnd_before = c->snd_wnd;
 
 	c->n_keepalive = 0;
-	tcp_ack_window(w, c, seg);
+	if (seq_geq(seg->ack, c->snd_una))
+		tcp_ack_window(w, c, seg);
 	bool is_dup_ack = seg->ack == c->snd_una && !seg->n_bytes && !(seg->flags & RTE_TCP_FIN_FLAG) && c->snd_wnd == wnd_before &&
 			  c->snd_una != c->snd_nxt; /* RFC 5681 2 */
 	if (seq_gt(seg->ack, c->snd_una))
@@ -213,8 +214,11 @@ void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_s
 	if (!tally.acked_bytes && !tally.delivered_bytes && !is_dup_ack && !tally.is_dsack)
 		return;
 	take_rtt(w, c, seg, &tally);
-	if (tally.is_dsack)
+	if (tally.is_dsack) {
 		tcp_rack_dsack(c);
+		tcp_undo_dsack(c, &seg->opt.sack[0]);
+	}
+	(void)tcp_undo_try(w, c, seg); /* what it changed is all in c */
 	if (c->tlp_pending)
 		tcp_tlp_acked(w, c, seg->ack, tally.is_dsack);
 	if (tally.acked_bytes)

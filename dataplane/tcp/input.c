@@ -128,6 +128,16 @@ static void input_rst(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg 
 	tcp_conn_finish(w, c, is_opening ? STREAM_END_REFUSED : STREAM_END_RESET);
 }
 
+/* Payload that all lies before the window: an ACK, with D-SACK, so that the peer sees that it sent it in vain (RFC 2883 4.1). */
+static void tell_duplicate(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg)
+{
+	if (c->has_sack && seg->n_bytes && seq_leq(seg->seq + seg->n_bytes, c->rcv_nxt)) {
+		c->dsack = (struct tcp_sack_block){seg->seq, seg->seq + seg->n_bytes};
+		c->dsack_owed = true;
+	}
+	tcp_ack_owe(w, c);
+}
+
 /* Checks one to five. OK: the segment's ACK and payload may be used. */
 static enum tcp_reason check(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg)
 {
@@ -139,7 +149,7 @@ static enum tcp_reason check(struct foil_worker *w, struct tcp_conn *c, struct t
 		return why;
 	if (!is_acceptable(c, seg)) {
 		if (seg->n_bytes || (seg->flags & RTE_TCP_FIN_FLAG))
-			tcp_ack_owe(w, c); /* may be our lost ACK, or a probe of a closed window */
+			tell_duplicate(w, c, seg); /* may be our lost ACK, or a probe of a closed window */
 		else
 			tcp_challenge_ack(w, c);
 		if (seg->seq != c->rcv_nxt || c->rcv_adv != c->rcv_nxt || (seg->flags & RTE_TCP_SYN_FLAG))
@@ -204,7 +214,7 @@ static void accept_segment(struct foil_worker *w, struct tcp_conn *c, struct tcp
 {
 	remember_timestamp(w, c, seg);
 	c->last_rx_us = w->now_us;
-	if (seq_geq(seg->ack, c->snd_una))
+	if (seq_geq(seg->ack, c->snd_una) || seg->opt.n_sack) /* an ACK that others overtook: its SACK blocks may be news */
 		tcp_ack_input(w, c, seg);
 	if (!advance_close(w, c)) {
 		rte_pktmbuf_free(seg->m);

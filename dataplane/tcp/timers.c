@@ -176,10 +176,15 @@ void tcp_delack_arm(struct foil_worker *w, struct tcp_conn *c)
 		foil_timer_arm(w, &c->delack_timer, w->now_us + TCP_DELACK_US, delack_fire);
 }
 
+static uint64_t keepalive_at_us(const struct foil_worker *w, const struct tcp_conn *c)
+{
+	return c->last_rx_us + w->tcp->p.keepalive_idle_us + c->n_keepalive * (uint64_t)TCP_KEEPALIVE_INTERVAL_US;
+}
+
 /* false: the connection was given up. */
 static bool keepalive(struct foil_worker *w, struct tcp_conn *c)
 {
-	if (w->now_us - c->last_rx_us < w->tcp->p.keepalive_idle_us || c->snd_una != c->snd_nxt)
+	if (w->now_us < keepalive_at_us(w, c) || c->snd_una != c->snd_nxt)
 		return true;
 	if (c->n_keepalive >= TCP_KEEPALIVE_PROBES) {
 		foil_reason(w, TCP, KEEPALIVE_TIMEOUT);
@@ -214,7 +219,7 @@ void tcp_slow_arm(struct foil_worker *w, struct tcp_conn *c)
 	if (c->is_released) {
 		at_us = c->last_progress_us + TCP_LINGER_US;
 	} else if (idle_us && c->state >= TCP_STATE_ESTABLISHED) {
-		at_us = c->n_keepalive ? w->now_us + TCP_KEEPALIVE_INTERVAL_US : c->last_rx_us + idle_us;
+		at_us = FOIL_MIN(keepalive_at_us(w, c), w->now_us + idle_us); /* an answer makes the next one due earlier */
 	} else {
 		return;
 	}
