@@ -24,7 +24,8 @@ static const char rules[] =
 	     "  - {name: r5, match: [{authority: {regex: '.*:80'}}], directResponse: {status: 200}}\n"
 	     "  - {name: r6, match: [{headers: {x-a: {prefix: '2'}}}, {headers: {x-b: {regex: '*'}}}], directResponse: {status: 200}}\n"
 	     "  - {name: r7, match: [{uri: {prefix: /c}, withoutHeaders: {x-c: {exact: ''}}}], directResponse: {status: 200}}\n");
-static const char wide[] = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: wide, namespace: app}\nspec:\n  hosts: ['*.example.com', '*.b.test', b.test]\n"
+static const char wide[] = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: wide, namespace: app}\nspec:\n  hosts: "
+	"['*.example.com', '*.b.test', b.test]\n"
 			   "  gateways: [istio-system/main]\n  http: [{name: w0, match: [{uri: {prefix: /a}}], directResponse: {status: 200}}]\n";
 
 static const char *const hosts[] = {"web.example.com", "WEB.example.com:80", "x.example.com", "example.com", "b.test", "a.b.test:8080", "a.c.b.test", "none"};
@@ -109,7 +110,8 @@ static void test_explain_and_the_data_plane_choose_the_same_route(void **state)
 
 	for (int i = 0; i < REQUESTS; i++) {
 		const char *header_names[4], *header_values[4];
-		struct istio_request r = {.method = methods[pick(&seed, 2)], .scheme = "http", .authority = hosts[pick(&seed, 8)], .path = paths[pick(&seed, 10)],
+		struct istio_request r = {.method = methods[pick(&seed, 2)], .scheme = "http", .authority = hosts[pick(&seed, 8)], .path = paths[pick(&seed,
+				10)],
 					  .header_names = header_names, .header_values = header_values, .n_headers = pick(&seed, 4), .address = "198.18.0.1"};
 		char name[8];
 		for (size_t j = 0; j < r.n_headers; j++) {
