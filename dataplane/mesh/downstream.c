@@ -81,6 +81,14 @@ static bool reap_idle(struct foil_worker *w, struct mesh_port *p)
 	return false;
 }
 
+/* What TLS agreed on, else what the first bytes say (features.md PR-11). */
+static enum http_protocol protocol_of(const struct tls_facts *tls)
+{
+	if (!tls || tls->alpn.n_bytes == 0)
+		return HTTP_PROTOCOL_AUTO;
+	return foil_slice_eq(tls->alpn, FOIL_SLICE("h2")) ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1;
+}
+
 static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct mesh_hcm *hcm, struct stream *s)
 {
 	struct mesh_downstream *d = mesh_slab_take(&w->mesh->downstreams);
@@ -101,7 +109,7 @@ static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct
 		.accept_http10 = hcm->accept_http10, .reject_underscores = hcm->reject_underscores,
 		.head_timeout_us = hcm->request_headers_timeout_us, .idle_timeout_us = hcm->idle_timeout_us,
 	};
-	if (http_server_open(w, s, &mesh_server_events, &d->limits, d, &d->conn) != 0) {
+	if (http_server_open_as(w, s, protocol_of(d->tls), &mesh_server_events, &d->limits, d, &d->conn) != 0) {
 		mesh_slab_give(&w->mesh->downstreams, d);
 		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
 		return false;
@@ -131,14 +139,8 @@ void mesh_log_no_chain(struct foil_worker *w, const struct stream *s, struct foi
 
 bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s)
 {
-	const struct tls_facts *tls = tls_stream_facts(s);
-
 	if (a->chain->network == MESH_NETWORK_TCP)
 		return mesh_tcp_accept(w, a, s);
-	if (tls && foil_slice_eq(tls->alpn, FOIL_SLICE("h2"))) { /* there is no codec for it */
-		foil_reason(w, MESH, ALPN_NOT_SERVED);
-		return false;
-	}
 	return http_accept(w, a->port, &a->chain->http, s);
 }
 

@@ -44,7 +44,8 @@ static void exhausted_head(struct foil_worker *w, struct http_stream *hs, struct
 	(void)head;
 	(void)end;
 	foil_reason(w, MESH, REQUESTS_EXHAUSTED);
-	http_conn_drain(w, hs->conn);
+	if (http_conn_version(hs->conn) != HTTP_VERSION_2)
+		http_conn_drain(w, hs->conn);
 	if (http_send_head(w, hs, &reply, true) != 0)
 		http_stream_reset(w, hs);
 }
@@ -113,7 +114,8 @@ static void bad_request(struct foil_worker *w, struct http_stream *hs, struct ht
 		mesh_exchange_abort(w, x);
 		return;
 	}
-	mesh_downstream_drain(w, x->ds);
+	if (!mesh_exchange_is_h2(x))
+		mesh_downstream_drain(w, x->ds);
 	mesh_reply_send(w, x, &r);
 }
 
@@ -237,6 +239,17 @@ static void on_data(struct foil_worker *w, struct http_stream *hs, struct foil_c
 	mesh_filters_request_data(w, x, own_data, end);
 }
 
+/* Over HTTP/2 they go on (features.md GR-1); HTTP/1.1 has them dropped unless it is asked to (PR-1), which it is not. */
+static void on_trailers(struct foil_worker *w, struct http_stream *hs, struct http_headers *trailers)
+{
+	struct mesh_exchange *x = hs->user_data;
+	struct foil_chain none = {0};
+
+	if (x && !x->is_over && mesh_exchange_is_h2(x))
+		x->request_trailers = *trailers;
+	on_data(w, hs, &none, true);
+}
+
 void mesh_exchange_body(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end)
 {
 	mesh_router_data(w, x, own_data, end);
@@ -341,6 +354,30 @@ void mesh_exchange_respond_data(struct foil_worker *w, struct mesh_exchange *x, 
 		mesh_router_stop(w, x);
 }
 
+void mesh_exchange_respond_trailers(struct foil_worker *w, struct mesh_exchange *x, const struct http_headers *trailers)
+{
+	struct foil_chain none = {0};
+
+	if (!mesh_exchange_is_h2(x)) {
+		mesh_exchange_respond_data(w, x, &none, true);
+		return;
+	}
+	if (!mesh_filters_response_data(w, x, &none, true)) {
+		foil_chain_clear(&none);
+		return;
+	}
+	x->response_ended = true;
+	mesh_timeouts_activity(w, x);
+	if (none.n_bytes)
+		http_send_data(w, x->down, &none, false);
+	if (!x->is_over && http_send_trailers(w, x->down, trailers) != 0) {
+		foil_reason(w, MESH, OUT_OF_MEMORY);
+		mesh_exchange_abort(w, x);
+	}
+	if (!x->is_over)
+		mesh_router_stop(w, x);
+}
+
 static void on_writable(struct foil_worker *w, struct http_stream *hs)
 {
 	struct mesh_exchange *x = hs->user_data;
@@ -398,7 +435,7 @@ static void on_reset(struct foil_worker *w, struct http_stream *hs, const struct
 		if (info->kind == HTTP_RESET_PROTOCOL) {
 			x->flags |= TELE_FLAG_DPE;
 			x->details = foil_slice_str(http_room_desc.reasons[info->reason].name);
-			if (!x->response_started)
+			if (!x->response_started && !mesh_exchange_is_h2(x))
 				x->status = http_reason_status(info->reason); /* the codec has said so to the client */
 		} else {
 			x->flags |= TELE_FLAG_DC;
@@ -409,7 +446,7 @@ static void on_reset(struct foil_worker *w, struct http_stream *hs, const struct
 }
 
 static const struct http_stream_events down_events = {
-	.head = on_head, .data = on_data, .writable = on_writable, .complete = on_complete, .reset = on_reset,
+	.head = on_head, .data = on_data, .trailers = on_trailers, .writable = on_writable, .complete = on_complete, .reset = on_reset,
 };
 
 const struct http_server_events mesh_server_events = {

@@ -103,7 +103,7 @@ void mesh_reply_send(struct foil_worker *w, struct mesh_exchange *x, const struc
 	mesh_router_stop(w, x);
 	x->router = MESH_ROUTER_DONE;
 	mesh_timeouts_fini(w, x);
-	if (r->status == 400) { /* a messaging error: what else the client sends is not trusted */
+	if (r->status == 400 && !mesh_exchange_is_h2(x)) { /* a messaging error: what else the client sends is not trusted */
 		mesh_downstream_drain(w, x->ds);
 		if (x->is_over)
 			return;

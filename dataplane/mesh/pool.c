@@ -1,6 +1,7 @@
-/* Upstream HTTP/1.1 connections of one worker, by host: idle ones, those at work, those that open, and the requests that wait for one.
+/* Upstream HTTP connections of one worker, by host: idle ones, those at work, those that open, and the requests that wait for one.
+ * A connection of HTTP/2 that serves some requests and takes more is shared; balancing chose the host for each request before (GR-8).
  * It does not choose hosts and knows nothing of retries. Rules: features.md DR-22..DR-35 and Envoy's connection pool where that is silent:
- *   - a request takes the idle connection that was used last; else it waits, and a connection is opened when fewer open than wait;
+ *   - a request takes a shared connection, else the idle one that was used last; else it waits, and a connection is opened when fewer open than wait;
  *   - the first connection that is ready, new or used, serves the request that has waited longest;
  *   - a connect that fails fails every request that waits at this host: their owners decide what to do next;
  *   - at maxConnections an idle connection of the same cluster is closed to make room; a host without any connection gets its
@@ -12,7 +13,9 @@
 
 #include <errno.h>
 
-enum upstream_state { UPSTREAM_OPENING, UPSTREAM_IDLE, UPSTREAM_BUSY, UPSTREAM_GONE };
+enum upstream_state { UPSTREAM_OPENING, UPSTREAM_IDLE, UPSTREAM_SHARED, UPSTREAM_BUSY, UPSTREAM_GONE };
+
+#define STREAMS_EXPECTED 100u /* of an HTTP/2 connection that opens: what a server lets at least (RFC 9113 6.5.2) */
 
 struct mesh_pool {
 	struct mesh_grave grave;
@@ -20,7 +23,7 @@ struct mesh_pool {
 	struct mesh_host *host;
 	const struct mesh_config *cfg; /* held */
 	uint32_t slot;
-	struct mesh_list opening, idle, busy; /* idle: last used first */
+	struct mesh_list opening, idle, shared, busy; /* idle: last used first */
 	struct mesh_list waiters;
 	uint32_t n_conns, n_opening, n_waiters;
 	uint32_t n_pins; /* calls that are at work on it */
@@ -40,7 +43,10 @@ struct mesh_upstream {
 	struct stream_addr local;
 };
 
-static const struct http_limits client_limits = {.head_bytes_max = 80u * 1024u, .headers_max = 100}; /* OM-6 */
+static const struct http_limits client_limits = {
+	.head_bytes_max = 80u * 1024u, .headers_max = 100, /* OM-6 */
+	.h2_streams_max = 1024, .h2_stream_window_bytes = 256u * 1024u, .h2_conn_window_bytes = 4u * 1024u * 1024u,
+};
 
 int mesh_pools_init(struct mesh_ctx *m, uint32_t conns_max)
 {
@@ -85,6 +91,7 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 	mesh_config_get(w, p->cfg);
 	mesh_list_init(&p->opening);
 	mesh_list_init(&p->idle);
+	mesh_list_init(&p->shared);
 	mesh_list_init(&p->busy);
 	mesh_list_init(&p->waiters);
 	m->pool_by_host[h->index] = p;
@@ -168,6 +175,8 @@ static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
 
 	if (u->pool->is_doomed || w->mesh->is_closing)
 		return true;
+	if ((c->protocol == MESH_UPSTREAM_HTTP2) != (http_conn_version(u->conn) == HTTP_VERSION_2))
+		return true; /* the cluster speaks another protocol by now */
 	if (c->max_requests_per_connection && u->n_requests >= c->max_requests_per_connection)
 		return true;
 	return c->max_connection_duration_us && w->now_us - u->born_us >= c->max_connection_duration_us;
@@ -206,6 +215,24 @@ static void conn_timer(struct foil_worker *w, struct foil_timer *t)
 
 static void pool_grow(struct foil_worker *w, struct mesh_pool *p);
 
+/* No request comes to it any more; it closes after those it has. */
+static void conn_retire(struct foil_worker *w, struct mesh_upstream *u)
+{
+	conn_list(u, &u->pool->busy, UPSTREAM_BUSY);
+	http_conn_drain(w, u->conn);
+}
+
+/* After a change of what it serves. */
+static void conn_list_by_use(struct mesh_upstream *u)
+{
+	if (http_conn_is_idle(u->conn))
+		conn_list(u, &u->pool->idle, UPSTREAM_IDLE);
+	else if (http_conn_capacity(u->conn))
+		conn_list(u, &u->pool->shared, UPSTREAM_SHARED);
+	else
+		conn_list(u, &u->pool->busy, UPSTREAM_BUSY);
+}
+
 static struct http_stream *conn_start(struct foil_worker *w, struct mesh_upstream *u, struct mesh_pool_waiter *waiter)
 {
 	struct http_stream *hs = http_client_start(w, u->conn, waiter->arena, waiter->events, waiter->user_data);
@@ -213,7 +240,9 @@ static struct http_stream *conn_start(struct foil_worker *w, struct mesh_upstrea
 	if (!hs)
 		return NULL;
 	u->n_requests++;
-	conn_list(u, &u->pool->busy, UPSTREAM_BUSY);
+	conn_list_by_use(u);
+	if (u->state == UPSTREAM_SHARED && is_worn_out(w, u))
+		conn_retire(w, u);
 	mesh_breaker_add(w, u->pool->host->cluster, MESH_BREAKER_REQUESTS, 1);
 	mesh_host_active_add(w, u->pool->host, 1);
 	return hs;
@@ -234,14 +263,17 @@ static void conn_ready(struct foil_worker *w, struct http_conn *conn)
 		foil_timer_cancel(w, &u->timer);
 	}
 	u->idle_since_us = w->now_us;
-	conn_list(u, &p->idle, UPSTREAM_IDLE);
+	conn_list_by_use(u);
 	if (was_opening)
 		conn_timer(w, &u->timer);
 	if (is_worn_out(w, u) && !(was_opening && p->n_waiters)) {
-		conn_close(w, u);
+		if (u->state == UPSTREAM_IDLE)
+			conn_close(w, u);
+		else
+			conn_retire(w, u);
 		return;
 	}
-	while (p->n_waiters && u->state == UPSTREAM_IDLE) {
+	while (p->n_waiters && (u->state == UPSTREAM_IDLE || u->state == UPSTREAM_SHARED)) {
 		struct mesh_pool_waiter *waiter = FOIL_CONTAINER_OF(p->waiters.next, struct mesh_pool_waiter, node);
 		if (!mesh_breaker_has_room(waiter->cluster, p->host->cluster, MESH_BREAKER_REQUESTS)) {
 			waiter_unlink(w, waiter);
@@ -251,7 +283,10 @@ static void conn_ready(struct foil_worker *w, struct http_conn *conn)
 		}
 		struct http_stream *hs = conn_start(w, u, waiter);
 		if (!hs) { /* the peer has closed it meanwhile */
-			conn_close(w, u);
+			if (u->state == UPSTREAM_IDLE)
+				conn_close(w, u);
+			else
+				conn_list(u, &p->busy, UPSTREAM_BUSY);
 			return;
 		}
 		waiter_unlink(w, waiter);
@@ -299,7 +334,8 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 		return -ENOBUFS;
 	rc = m->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, &s);
 	if (rc == 0) {
-		rc = http_client_open(w, s, &client_events, &client_limits, u, &u->conn);
+		rc = http_client_open_as(w, s, pool_cluster(p)->protocol == MESH_UPSTREAM_HTTP2 ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1, &client_events,
+					 &client_limits, u, &u->conn);
 		if (rc != 0)
 			stream_abort(w, s);
 	}
@@ -338,7 +374,9 @@ static bool make_room(struct foil_worker *w, const struct mesh_pool *for_pool)
 /* Opens connections while fewer open than wait and the breaker has room. */
 static void pool_open_more(struct foil_worker *w, struct mesh_pool *p, const struct mesh_cluster *c)
 {
-	while (p->n_opening < p->n_waiters) {
+	uint64_t each = c->protocol == MESH_UPSTREAM_HTTP2 ? FOIL_MIN(c->max_requests_per_connection - 1u, STREAMS_EXPECTED - 1u) + 1u : 1u;
+
+	while (p->n_opening * each < p->n_waiters) {
 		if (!mesh_breaker_has_room(c, p->host->cluster, MESH_BREAKER_CONNECTIONS) && !make_room(w, p)) {
 			foil_count(w, MESH, UPSTREAM_CX_OVERFLOW, 1);
 			if (p->n_conns)
@@ -354,6 +392,22 @@ static void pool_grow(struct foil_worker *w, struct mesh_pool *p)
 	pool_open_more(w, p, pool_cluster(p));
 	if (!p->n_conns)
 		waiters_fail(w, p, HTTP_RESET_CONNECT_FAILURE, STREAM_END_UNREACHABLE);
+}
+
+/* A connection that serves others already takes the request; NULL: there is none that can. */
+static struct http_stream *shared_start(struct foil_worker *w, struct mesh_pool *p, struct mesh_pool_waiter *waiter, struct mesh_upstream **out)
+{
+	while (!mesh_list_is_empty(&p->shared)) {
+		struct mesh_upstream *u = FOIL_CONTAINER_OF(p->shared.next, struct mesh_upstream, node);
+		struct http_stream *hs = is_worn_out(w, u) ? NULL : conn_start(w, u, waiter);
+
+		if (hs) {
+			*out = u;
+			return hs;
+		}
+		conn_retire(w, u);
+	}
+	return NULL;
 }
 
 /* The last used idle connection takes the request; NULL: there is none that can. */
@@ -386,13 +440,15 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 	if (!p)
 		return MESH_POOL_FAILED;
 	waiter->cluster = c;
-	is_idle = !mesh_list_is_empty(&p->idle);
+	is_idle = !mesh_list_is_empty(&p->idle) || !mesh_list_is_empty(&p->shared);
 	if (is_idle && !mesh_breaker_has_room(c, e->host->cluster, MESH_BREAKER_REQUESTS)) {
 		foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
 		return MESH_POOL_OVERFLOW;
 	}
 	p->n_pins++;
-	*stream = is_idle ? idle_start(w, p, waiter, out) : NULL;
+	*stream = shared_start(w, p, waiter, out);
+	if (!*stream)
+		*stream = idle_start(w, p, waiter, out);
 	p->n_pins--;
 	if (*stream)
 		return MESH_POOL_READY;
@@ -427,6 +483,15 @@ static void close_list(struct foil_worker *w, struct mesh_list *l)
 	}
 }
 
+static void retire_list(struct foil_worker *w, struct mesh_list *l)
+{
+	struct mesh_list all;
+
+	mesh_list_take_all(&all, l);
+	while (!mesh_list_is_empty(&all))
+		conn_retire(w, FOIL_CONTAINER_OF(all.next, struct mesh_upstream, node));
+}
+
 static void pool_adopt(struct foil_worker *w, struct mesh_pool *p, const struct mesh_config *cfg)
 {
 	if (mesh_host_now(w->mesh, p->host) && p->slot < cfg->n_cluster_slots && cfg->clusters[p->slot]) {
@@ -439,6 +504,7 @@ static void pool_adopt(struct foil_worker *w, struct mesh_pool *p, const struct 
 	p->is_doomed = true;
 	p->n_pins++;
 	close_list(w, &p->idle);
+	retire_list(w, &p->shared);
 	if (!p->n_waiters)
 		close_list(w, &p->opening);
 	p->n_pins--;
@@ -465,6 +531,7 @@ void mesh_pools_close(struct foil_worker *w)
 		waiters_fail(w, p, HTTP_RESET_LOCAL, STREAM_END_LOCAL);
 		close_list(w, &p->opening);
 		close_list(w, &p->idle);
+		close_list(w, &p->shared);
 		close_list(w, &p->busy);
 		p->n_pins--;
 		FOIL_ASSERT(p->n_conns == 0);

@@ -250,20 +250,46 @@ void mesh_router_stop(struct foil_worker *w, struct mesh_exchange *x)
 		mesh_retry_fini(w, x);
 }
 
+/* Trailers can only follow over HTTP/2. */
+static bool has_trailers(const struct mesh_exchange *x)
+{
+	return x->request_trailers.n && http_conn_version(x->try.stream->conn) == HTTP_VERSION_2;
+}
+
+/* Body towards the upstream, and its end, with trailers where there are. */
+static void send_up(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end)
+{
+	struct http_stream *hs = x->try.stream;
+
+	x->try.request_ended = end;
+	if (!end || !has_trailers(x)) {
+		http_send_data(w, hs, own_data, end);
+		return;
+	}
+	if (own_data->n_bytes)
+		http_send_data(w, hs, own_data, false);
+	if (x->try.stream != hs)
+		return; /* it was reset in between */
+	if (http_send_trailers(w, hs, &x->request_trailers) != 0) {
+		foil_reason(w, MESH, OUT_OF_MEMORY);
+		mesh_router_stop(w, x);
+		mesh_router_failed(w, x, HTTP_RESET_LOCAL, STREAM_END_LOCAL);
+	}
+}
+
 /* Sends the body that waits. false: the try is gone, or memory is. */
 static bool send_kept(struct foil_worker *w, struct mesh_exchange *x)
 {
 	struct mesh_try *t = &x->try;
 	struct foil_chain data = {0};
 
-	if (foil_chain_is_empty(&x->kept))
+	if (foil_chain_is_empty(&x->kept) && (t->request_ended || !x->body_ended))
 		return true;
 	if (!x->keep)
 		foil_chain_move(&data, &x->kept);
 	else if (foil_chain_share(w, &x->kept, 0, x->kept.n_bytes, &data) != 0)
 		return false;
-	t->request_ended = x->body_ended;
-	http_send_data(w, t->stream, &data, x->body_ended);
+	send_up(w, x, &data, x->body_ended);
 	return true;
 }
 
@@ -271,10 +297,11 @@ static void try_connected(struct foil_worker *w, struct mesh_exchange *x, struct
 {
 	struct mesh_try *t = &x->try;
 	struct http_head head = *x->request;
-	bool end = x->body_ended && foil_chain_is_empty(&x->kept);
+	bool end;
 	uint32_t n = x->n_tries;
 
 	t->stream = hs;
+	end = x->body_ended && foil_chain_is_empty(&x->kept) && !has_trailers(x);
 	t->is_connected = true;
 	x->upstream_local = *mesh_upstream_local(u);
 	mesh_outlier_outcome(w, x->cluster, t->endpoint->host, MESH_OUTCOME_CONNECT_OK, 0);
@@ -380,8 +407,7 @@ void mesh_router_data(struct foil_worker *w, struct mesh_exchange *x, struct foi
 		if (x->keep && foil_chain_share(w, own_data, 0, own_data->n_bytes, &copy) != 0)
 			keep_no_more(x);
 		foil_chain_move(&x->kept, &copy);
-		t->request_ended = end;
-		http_send_data(w, t->stream, own_data, end);
+		send_up(w, x, own_data, end);
 	}
 	if (end)
 		request_complete(w, x);
@@ -446,9 +472,9 @@ static int decorate_answer(struct foil_worker *w, struct mesh_exchange *x, struc
 	return rc ? rc : mesh_router_response_ops(w, x, head);
 }
 
-static void note_grpc_status(struct mesh_exchange *x, const struct http_head *head)
+static void note_grpc_status(struct mesh_exchange *x, const struct http_headers *headers)
 {
-	const struct http_header *h = http_header_get(&head->headers, HTTP_HDR_GRPC_STATUS);
+	const struct http_header *h = http_header_get(headers, HTTP_HDR_GRPC_STATUS);
 	unsigned int n = 0;
 
 	if (!h || h->value.n_bytes == 0 || h->value.n_bytes > 2)
@@ -492,7 +518,7 @@ static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 		x->keep = false;
 		foil_chain_clear(&x->kept);
 	}
-	note_grpc_status(x, head);
+	note_grpc_status(x, &head->headers);
 	x->details = FOIL_SLICE("via_upstream");
 	if (decorate_answer(w, x, head) != 0) {
 		mesh_reply_no_memory(w, x);
@@ -513,6 +539,21 @@ static void up_data(struct foil_worker *w, struct http_stream *hs, struct foil_c
 	x->try.response_ended = end;
 	mesh_exchange_respond_data(w, x, own_data, end);
 	hold_back(w, x);
+}
+
+static void up_trailers(struct foil_worker *w, struct http_stream *hs, struct http_headers *trailers)
+{
+	struct mesh_exchange *x = hs->user_data;
+	struct foil_chain none = {0};
+
+	if (!x)
+		return;
+	x->try.response_ended = true;
+	note_grpc_status(x, trailers);
+	if (http_conn_version(hs->conn) == HTTP_VERSION_2)
+		mesh_exchange_respond_trailers(w, x, trailers);
+	else
+		mesh_exchange_respond_data(w, x, &none, true);
 }
 
 static void up_informational(struct foil_worker *w, struct http_stream *hs, struct http_head *head)
@@ -547,7 +588,7 @@ static void up_reset(struct foil_worker *w, struct http_stream *hs, const struct
 }
 
 static const struct http_stream_events up_events = {
-	.head = up_head, .data = up_data, .informational = up_informational, .writable = up_writable, .complete = up_complete, .reset = up_reset,
+	.head = up_head, .data = up_data, .trailers = up_trailers, .informational = up_informational, .writable = up_writable, .complete = up_complete, .reset = up_reset,
 };
 
 /* ---- a try that ends badly ---- */

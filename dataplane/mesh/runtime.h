@@ -181,6 +181,7 @@ struct mesh_exchange {
 	/* request body */
 	struct foil_chain kept; /* all of it so far, as long as it may be needed (keep), or what waits for a connection */
 	uint64_t n_body_bytes;
+	struct http_headers request_trailers; /* HTTP/2: they end the body */
 	bool keep;              /* retries or mirrors may want it again */
 	bool kept_overflow;     /* it was too large for that */
 	bool request_ended;     /* all of it has arrived */
@@ -220,8 +221,14 @@ void mesh_exchange_over(struct foil_worker *w, struct mesh_exchange *x);  /* the
 void mesh_exchange_respond(struct foil_worker *w, struct mesh_exchange *x, struct http_head *head, bool end);
 void mesh_exchange_respond_on(struct foil_worker *w, struct mesh_exchange *x); /* after the filters */
 void mesh_exchange_respond_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end);
+/* The answer ends with trailers; towards HTTP/1.1 it just ends. */
+void mesh_exchange_respond_trailers(struct foil_worker *w, struct mesh_exchange *x, const struct http_headers *trailers);
 /* Ends it at once: record, then reset of what is still open on either side. */
 void mesh_exchange_abort(struct foil_worker *w, struct mesh_exchange *x);
+static inline bool mesh_exchange_is_h2(const struct mesh_exchange *x)
+{
+	return http_conn_version(x->down->conn) == HTTP_VERSION_2;
+}
 void mesh_exchange_fill_ctx(struct foil_worker *w, const struct mesh_exchange *x, struct mesh_format_ctx *ctx);
 
 /* local_reply.c */
