@@ -7,7 +7,7 @@
 #include "nic/idle.h"
 #include "nic/nic.h"
 
-#define NIC_RING_SLOTS 1024u
+#define NIC_RING_SLOTS 4096u
 #define NIC_MARK_SHARED 0xfffeu /* mbuf->port of a copy that nic_share made: not shared again */
 #define NIC_NAME_MAX 64u
 

@@ -57,11 +57,10 @@ uint16_t nic_rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbu
 	struct nic_queue *q = p->driver;
 	struct nic_port *port = q->port;
 	struct rte_ring *ring = port->steer[q->worker];
-	uint16_t n_hw = q->has_hw ? rte_eth_rx_burst(p->dpdk_port, p->queue, pkts, n_pkts) : 0;
-	unsigned int n_ring = 0;
+	/* The ring first, and half of the burst for it at most while there is a queue: neither can starve the other. */
+	unsigned int n_ring = ring ? rte_ring_dequeue_burst(ring, (void **)pkts, q->has_hw ? n_pkts / 2u : n_pkts, NULL) : 0;
+	uint16_t n_hw = q->has_hw ? rte_eth_rx_burst(p->dpdk_port, p->queue, pkts + n_ring, (uint16_t)(n_pkts - n_ring)) : 0;
 
-	if (ring && n_hw < n_pkts)
-		n_ring = rte_ring_dequeue_burst(ring, (void **)(pkts + n_hw), n_pkts - n_hw, NULL);
 	if (q->worker == 0) {
 		if (port->tx_ring)
 			keeper_send(w, port);

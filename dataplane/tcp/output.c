@@ -74,6 +74,7 @@ bool tcp_output_retransmit(struct foil_worker *w, struct tcp_conn *c, struct tcp
 	if (!send_piece(w, c, r, &opt))
 		return false;
 	tcp_sent_resent(w, c, r);
+	tcp_undo_resent(w, c, n_bytes);
 	c->prr_out += r->end - r->seq;
 	foil_count(w, TCP, RETRANSMITTED_BYTES, n_bytes);
 	return true;

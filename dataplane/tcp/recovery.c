@@ -25,6 +25,7 @@ static void prr_update(struct tcp_conn *c, uint32_t acked_bytes, uint32_t delive
 
 void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c)
 {
+	tcp_undo_begin(c);
 	c->prr_flight = FOIL_MAX(c->snd_nxt - c->snd_una, 1u);
 	c->prr_delivered = c->prr_out = 0;
 	c->ssthresh = c->cc->on_loss(w, c, false);
@@ -42,6 +43,7 @@ static void recovery_leave(struct tcp_conn *c)
 		c->cwnd = c->ssthresh;
 	c->ca_state = TCP_CA_OPEN;
 	c->n_dup_acks = 0;
+	c->undo_ssthresh = 0;
 	if (c->rack_reo_persist && --c->rack_reo_persist == 0)
 		c->rack_reo_mult = 1;
 }
@@ -50,6 +52,8 @@ void tcp_recovery_on_rto(struct foil_worker *w, struct tcp_conn *c)
 {
 	struct tcp_sent *first = tcp_sent_of(tcp_list_first(&c->sent));
 
+	if (c->ca_state == TCP_CA_OPEN)
+		tcp_undo_begin(c);
 	if (c->ca_state != TCP_CA_LOSS) /* RFC 5681 3.1: once for a series of timeouts */
 		c->ssthresh = c->cc->on_loss(w, c, true);
 	if (first && (first->flags & TCP_SENT_SACKED))

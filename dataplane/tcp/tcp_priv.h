@@ -211,6 +211,9 @@ struct tcp_conn {
 	struct tcp_sack_block sack_seen[TCP_SACK_BLOCKS_MAX];
 	uint32_t recover_seq;    /* recovery ends when it is acknowledged */
 	uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
+	/* what a recovery that proves needless gives back (undo.c); undo_ssthresh 0: nothing to give back */
+	uint32_t undo_cwnd, undo_ssthresh, undo_una, undo_ts;
+	int32_t undo_bytes;      /* sent again in this recovery and not reported as duplicates */
 	uint64_t rack_xmit_us;
 	uint32_t rack_end_seq, rack_rtt_us, rack_fack;
 	uint32_t min_rtt_us;
@@ -433,6 +436,13 @@ void tcp_tlp_acked(struct foil_worker *w, struct tcp_conn *c, uint32_t ack, bool
 void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes, bool is_dup_ack);
 void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c);
 void tcp_recovery_on_rto(struct foil_worker *w, struct tcp_conn *c);
+
+/* undo.c */
+void tcp_undo_begin(struct tcp_conn *c);
+void tcp_undo_resent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes);
+void tcp_undo_dsack(struct tcp_conn *c, const struct tcp_sack_block *b);
+/* true: the recovery that goes on was needless; it is over, and the window is what it was. */
+bool tcp_undo_try(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg);
 
 /* timers.c */
 void tcp_rtx_arm(struct foil_worker *w, struct tcp_conn *c, enum tcp_rtx_mode mode, uint64_t at_us);

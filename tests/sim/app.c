@@ -122,7 +122,7 @@ static void on_timer(struct foil_worker *w, struct foil_timer *t)
 {
 	struct sim_end *e = FOIL_CONTAINER_OF(t, struct sim_end, timer);
 	uint64_t reads_from_us = e->flow->opened_us + e->pause_us;
-	uint32_t again_us = e->read_us ? e->read_us : 20000;
+	uint32_t again_us = e->read_us ? e->read_us : 50000;
 
 	foil_timer_arm(w, t, w->now_us + again_us, on_timer);
 	if (w->now_us >= reads_from_us)

@@ -301,6 +301,46 @@ static void test_a_probe_of_what_was_sacked_into_a_closed_window_forgets_the_sac
 	t_tcp_free(t);
 }
 
+static void test_a_timeout_that_proves_needless_by_timestamps_is_undone(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460, .has_ts = true, .ts_val = 7};
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_write_n(t, 5 * 1448);
+	uint32_t first_ts = t->out[0].opt.ts_val, cwnd = c->cwnd;
+	t_wait(t, c->rto_us + 1000);
+	assert_int_equal(c->ca_state, TCP_CA_LOSS);
+	t_forget(t);
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + 1448, .opt = {.has_ts = true, .ts_val = 9, .ts_ecr = first_ts}); /* RFC 4015 */
+	assert_int_equal(c->ca_state, TCP_CA_OPEN);
+	assert_true(c->cwnd >= cwnd);
+	assert_int_equal(c->n_lost_bytes, 0);
+	t_silent(t); /* the others are in flight, not lost */
+	assert_int_equal(t_counter(t->w, TCP, UNDONE_RECOVERIES), 1);
+	t_tcp_free(t);
+}
+
+static void test_a_recovery_is_undone_when_all_that_was_sent_again_is_reported_double(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_conn *c = t_accept(t);
+
+	t_wait(t, 50000);
+	t_write_n(t, 8 * MSS);
+	uint32_t cwnd = c->cwnd;
+	t_clock(t->w, 5000);
+	t_forget(t);
+	sack(t, 0, MSS, 5 * MSS); /* reordered: the first is late */
+	t_expect(t, T_ACK, US, PEER, MSS);
+	assert_int_equal(c->ca_state, TCP_CA_RECOVERY);
+	t_clock(t->w, 5000);
+	sack(t, 5 * MSS, 0, MSS); /* it came, and so did its copy: RFC 2883 */
+	assert_int_equal(c->ca_state, TCP_CA_OPEN);
+	assert_true(c->cwnd >= cwnd);
+	t_tcp_free(t);
+}
+
 static void test_writable_comes_when_half_of_a_full_queue_is_gone(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -410,6 +450,8 @@ int main(void)
 		cmocka_unit_test(test_a_silent_tail_is_probed_with_its_last_segment),
 		cmocka_unit_test(test_a_reneging_peer_gets_all_again_after_a_timeout),
 		cmocka_unit_test(test_a_probe_of_what_was_sacked_into_a_closed_window_forgets_the_sack),
+		cmocka_unit_test(test_a_timeout_that_proves_needless_by_timestamps_is_undone),
+		cmocka_unit_test(test_a_recovery_is_undone_when_all_that_was_sent_again_is_reported_double),
 		cmocka_unit_test(test_writable_comes_when_half_of_a_full_queue_is_gone),
 		cmocka_unit_test(test_without_mbufs_output_waits_and_goes_on),
 		cmocka_unit_test(test_many_small_writes_share_a_segment),

@@ -1,0 +1,66 @@
+/* Recoveries that prove needless: the segments that were sent again had arrived, only their ACKs were late, or the path had reordered
+ * them. Then the window goes back to what it was. Told by the peer's timestamps, an ACK that echoes the first transmission (Eifel,
+ * RFC 3522 and 4015), or by its duplicate reports for all that was sent again (RFC 2883, RFC 3708).
+ * Invariant: undo_ssthresh is not 0 only between the begin of a recovery and its end or undoing. */
+#include "dataplane/tcp/tcp_priv.h"
+
+void tcp_undo_begin(struct tcp_conn *c)
+{
+	c->undo_cwnd = c->cwnd;
+	c->undo_ssthresh = c->ssthresh;
+	c->undo_una = c->snd_una;
+	c->undo_bytes = c->tlp_pending && c->tlp_is_retrans ? (int32_t)c->mss_bytes : 0; /* a probe's duplicate may still be reported */
+	c->undo_ts = 0;
+}
+
+void tcp_undo_resent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
+{
+	if (!c->undo_ssthresh)
+		return;
+	if (!c->undo_ts && c->has_ts)
+		c->undo_ts = tcp_ts_now(w, c->ts_offset);
+	c->undo_bytes += (int32_t)n_bytes;
+}
+
+void tcp_undo_dsack(struct tcp_conn *c, const struct tcp_sack_block *b)
+{
+	if (!c->undo_ssthresh || c->undo_bytes <= 0 || !seq_lt(b->start, b->end) || seq_lt(b->start, c->undo_una) || seq_gt(b->end, c->snd_nxt))
+		return;
+	c->undo_bytes -= (int32_t)FOIL_MIN(b->end - b->start, (uint32_t)INT32_MAX);
+	if (c->undo_bytes <= 0)
+		c->undo_bytes = -1; /* all that was sent again had been there */
+}
+
+static bool is_needless(const struct tcp_conn *c, const struct tcp_seg *seg)
+{
+	if (c->undo_bytes < 0)
+		return true;
+	return c->undo_ts && seg->opt.has_ts && seg->opt.ts_ecr && seq_lt(seg->opt.ts_ecr, c->undo_ts) && seq_gt(seg->ack, c->undo_una);
+}
+
+/* What was thought lost is in flight after all. */
+static void unmark_lost(struct tcp_conn *c)
+{
+	for (struct tcp_node *n = c->sent.prev; n != &c->sent && c->n_lost_bytes; n = n->prev) {
+		struct tcp_sent *r = tcp_sent_of(n);
+		if (!(r->flags & TCP_SENT_LOST))
+			continue;
+		r->flags &= (uint8_t)~TCP_SENT_LOST;
+		c->n_lost_bytes -= r->end - r->seq;
+		tcp_list_push_front(&c->rack_order, &r->by_time); /* sent before all that is there; backwards, so the oldest comes to lie first */
+	}
+}
+
+bool tcp_undo_try(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg)
+{
+	if (!c->undo_ssthresh || c->ca_state == TCP_CA_OPEN || !is_needless(c, seg))
+		return false;
+	unmark_lost(c);
+	c->cwnd = FOIL_MAX(c->cwnd, c->undo_cwnd);
+	c->ssthresh = FOIL_MAX(c->ssthresh, c->undo_ssthresh);
+	c->undo_ssthresh = 0;
+	c->ca_state = TCP_CA_OPEN;
+	c->n_dup_acks = 0;
+	foil_count(w, TCP, UNDONE_RECOVERIES, 1);
+	return true;
+}
