@@ -219,7 +219,7 @@ static int take_file(void *arg, const char *path, const struct stat *st)
 	r->n_bytes += (uint64_t)st->st_size;
 	if (r->n_bytes > SRC_TOTAL_BYTES_MAX) {
 		if (f->stamp != src_stamp(st))
-			fail(f, "HF0003", "the directory's files are longer than 512 MiB together: this one is not read", "");
+			fail(f, "HF0003", "the directory's files are longer than 128 MiB together: this one is not read", "");
 		f->stamp = src_stamp(st);
 		f->is_stale = true;
 		return 0;

@@ -7,7 +7,7 @@
 #define SRC_DEPTH_MAX 8u
 #define SRC_FILES_MAX 100000u
 #define SRC_FILE_BYTES_MAX ISTIO_DOC_BYTES_MAX
-#define SRC_TOTAL_BYTES_MAX (512ull << 20)
+#define SRC_TOTAL_BYTES_MAX (128ull << 20) /* about 3 GiB of memory while it is read and compiled */
 #define SRC_SETTLE_MS 100u       /* after the last change */
 #define SRC_SETTLE_MS_MAX 2000u  /* after the first one */
 #define SRC_POLL_MS 1000u        /* between looks, where there is no inotify */
