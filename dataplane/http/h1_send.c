@@ -302,5 +302,7 @@ void h1_send_refusal(struct foil_worker *w, struct http_conn *c, uint16_t status
 		foil_chain_clear(&out);
 		return;
 	}
+	if (c->x->method != HTTP_METHOD_HEAD)
+		c->x->hs.tx_body_bytes = text.n_bytes; /* the record of the request counts it as any other body */
 	write_out(w, c->x, &out);
 }

@@ -90,6 +90,18 @@ static bool says_length(const struct h2_stream *x, const struct http_head *head)
 	return !x->hs.conn->is_server || head->status == 304 || !status_has_no_body(head->status);
 }
 
+/* A request that is answered whole needs no more of what it still sends: that is dropped, not waited for (RFC 9113 8.1). */
+static void answered(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x)
+{
+	uint32_t n = x->rx_held.n_bytes;
+
+	if (!h->c->is_server || x->rx == H2_RX_DONE)
+		return;
+	x->rx = x->rx == H2_RX_ENDED ? H2_RX_DONE : H2_RX_IGNORED;
+	foil_chain_clear(&x->rx_held);
+	h2_flow_credit(w, h, x, n);
+}
+
 /* Client side: the head goes out now, under the next id. */
 static int send_request(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct h2_encode_params *p)
 {
@@ -143,6 +155,8 @@ int h2_send_head(struct foil_worker *w, struct http_stream *hs, const struct htt
 		x->drops_body = p.ends;
 		x->has_tx_length = !p.ends && head->body == HTTP_BODY_LENGTH;
 		x->tx_left_bytes = head->content_length;
+		if (end)
+			answered(w, h, x);
 	}
 	if (!h->c->is_server && end) { /* out with the head already */
 		x->tx = H2_TX_DONE;
@@ -188,8 +202,10 @@ void h2_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_cha
 	foil_chain_move(&x->tx_body, own_data);
 	if (x->tx_body.n_bytes >= H2_STREAM_TX_HIGH_BYTES)
 		x->was_full = true;
-	if (end)
+	if (end) {
 		x->tx = H2_TX_ENDED;
+		answered(w, h, x);
+	}
 	h2_stream_may_send(h, x);
 }
 

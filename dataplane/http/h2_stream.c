@@ -192,7 +192,7 @@ static void deliver(struct foil_worker *w, struct h2_conn *h, struct h2_stream *
 		h2_flow_credit(w, h, x, data.n_bytes);
 		x->ev->data(w, &x->hs, &data, with_end);
 	}
-	tell_end(w, x);
+	tell_end(w, x); /* not when it was answered meanwhile */
 	if (!x->is_dead && x->rx == H2_RX_DONE)
 		h2_stream_maybe_finish(w, x);
 }
