@@ -112,6 +112,7 @@ bool door_wait(struct door *d, door_ready_fn ready, void *arg, uint64_t until_us
 	d->wait_until_us = until_us;
 	d->wait_thread = pthread_self();
 	d->wait_state = DOOR_WAITING;
+	pthread_cond_broadcast(&d->changed); /* a call that waits again: the clock may go on */
 	wait_in_second_thread(d);
 	return ready(d, arg); /* the state stays DOOR_READY until this thread looks at the clock: see p_gettimeofday */
 }
@@ -506,6 +507,7 @@ static void p_free(void *ud)
 
 void packetdrill_interface_init(const char *flags, struct packetdrill_interface *ifc)
 {
+	const char *mtu = flags ? strstr(flags, "mtu=") : NULL;
 	struct door *d = aligned_alloc(64, (sizeof(*d) + 63) / 64 * 64);
 
 	if (!d)
@@ -515,6 +517,8 @@ void packetdrill_interface_init(const char *flags, struct packetdrill_interface 
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->changed, NULL);
 	d->main_thread = pthread_self();
+	d->no_push = flags && strstr(flags, "nopush");
+	d->mtu = mtu ? (uint16_t)strtoul(mtu + 4, NULL, 10) : 1500;
 	d->main_tid = (int)syscall(SYS_gettid);
 	door_host_start(d);
 	the_door = d;

@@ -74,7 +74,8 @@ struct door {
 	struct net_port port;
 	struct rte_mbuf *answers[64]; /* of neighbours, which all exist */
 	uint32_t n_answers;
-	bool is_up;
+	bool is_up, no_push;     /* no_push: PSH is cleared in what leaves, so that nobody compares it */
+	uint16_t mtu;
 	struct door_packet *out_head, **out_tail;
 	struct door_sock *fds[DOOR_FDS_MAX];
 	struct tcp_params tcp;   /* what sysctl and socket options ask before the stack starts */

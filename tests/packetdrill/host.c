@@ -90,6 +90,21 @@ static void answer_solicitation(struct door *d, const uint8_t *q)
 	answer(d, f, sizeof(f));
 }
 
+/* Out of a TCP header, with the checksum mended (RFC 1624). */
+static void clear_push(uint8_t *ip, uint32_t n_bytes)
+{
+	uint32_t at = ip[0] >> 4 == 4 ? (ip[0] & 15u) * 4 : 40;
+	uint8_t proto = ip[0] >> 4 == 4 ? ip[9] : ip[6];
+
+	if (proto != IPPROTO_TCP || n_bytes < at + 20 || !(ip[at + 13] & 8))
+		return;
+	ip[at + 13] &= (uint8_t)~8;
+	uint32_t sum = ((uint32_t)ip[at + 16] << 8 | ip[at + 17]) + 8;
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip[at + 16] = (uint8_t)(sum >> 8);
+	ip[at + 17] = (uint8_t)sum;
+}
+
 static void put_out(struct door *d, const uint8_t *ip, uint32_t n_bytes)
 {
 	struct door_packet *p = malloc(sizeof(*p));
@@ -100,6 +115,8 @@ static void put_out(struct door *d, const uint8_t *ip, uint32_t n_bytes)
 	p->at_us = d->w.now_us;
 	p->n_bytes = n_bytes;
 	memcpy(p->data, ip, n_bytes);
+	if (d->no_push)
+		clear_push(p->data, n_bytes);
 	*d->out_tail = p;
 	d->out_tail = &p->next;
 }
@@ -174,7 +191,7 @@ static void net_up(struct door *d)
 	struct net_params np = {.ports = {&d->port}, .n_ports = 1, .locals = locals, .n_locals = 2, .services = services, .n_services = 2,
 				.routes = routes, .n_routes = 2, .neighbours_max = 64};
 
-	d->port = (struct net_port){.rx_burst = no_rx, .tx_burst = tx, .driver = d, .mtu = 1500, .tx_multi_seg = true, .mac = our_mac};
+	d->port = (struct net_port){.rx_burst = no_rx, .tx_burst = tx, .driver = d, .mtu = d->mtu, .tx_multi_seg = true, .mac = our_mac};
 	if (net_init(&d->w, &np, &err)) {
 		fprintf(stderr, "foil door: %s\n", err.text);
 		_exit(1);

@@ -93,7 +93,7 @@ static void count_sent(const struct tcp_conn *c, struct tcp_info *i)
 		const struct tcp_sent *r = FOIL_CONTAINER_OF(n, const struct tcp_sent, by_seq);
 		i->tcpi_unacked++;
 		i->tcpi_sacked += !!(r->flags & TCP_SENT_SACKED);
-		i->tcpi_lost += !!(r->flags & TCP_SENT_LOST);
+		i->tcpi_lost += !(r->flags & TCP_SENT_SACKED) && (r->flags & (TCP_SENT_LOST | TCP_SENT_RETRANS)); /* sent again: still lost */
 		i->tcpi_retrans += (r->flags & (TCP_SENT_RETRANS | TCP_SENT_LOST)) == TCP_SENT_RETRANS;
 	}
 }
@@ -109,8 +109,6 @@ static uint8_t linux_ca_state(const struct tcp_conn *c)
 
 static void fill_info(const struct door *d, const struct tcp_conn *c, struct tcp_info *i)
 {
-	uint32_t mss_bytes = c->mss_bytes - (c->has_ts ? TCP_OPT_TS_BYTES : 0);
-
 	i->tcpi_state = linux_states[c->state];
 	i->tcpi_ca_state = linux_ca_state(c);
 	i->tcpi_retransmits = c->n_rto;
@@ -120,15 +118,15 @@ static void fill_info(const struct door *d, const struct tcp_conn *c, struct tcp
 	i->tcpi_snd_wscale = c->snd_wscale & 15;
 	i->tcpi_rcv_wscale = c->rcv_wscale & 15;
 	i->tcpi_rto = c->rto_us;
-	i->tcpi_snd_mss = mss_bytes;
+	i->tcpi_snd_mss = c->mss_bytes ? c->mss_bytes - (c->has_ts ? TCP_OPT_TS_BYTES : 0) : 0;
 	i->tcpi_rcv_mss = c->rcv_mss_bytes;
 	i->tcpi_advmss = c->mss_bytes;
 	count_sent(c, i);
 	i->tcpi_rtt = c->srtt_us;
 	i->tcpi_rttvar = c->rttvar_us;
 	i->tcpi_min_rtt = c->min_rtt_us;
-	i->tcpi_snd_cwnd = c->cwnd / c->mss_bytes;
-	i->tcpi_snd_ssthresh = c->ssthresh >= UINT32_MAX / 4 ? INT32_MAX : c->ssthresh / c->mss_bytes;
+	i->tcpi_snd_cwnd = c->cwnd / FOIL_MAX(c->mss_bytes, 1u); /* no segment size before the peer's SYN */
+	i->tcpi_snd_ssthresh = c->ssthresh >= UINT32_MAX / 4 ? INT32_MAX : c->ssthresh / FOIL_MAX(c->mss_bytes, 1u);
 	i->tcpi_reordering = 3;
 	i->tcpi_bytes_acked = c->snd_una - c->iss - 1;
 	i->tcpi_bytes_received = c->rcv_nxt - c->irs - 1;
@@ -258,8 +256,8 @@ int door_setsockopt(struct door *d, int fd, int level, int name, const void *val
 		return -EFAULT;
 	if (n >= sizeof(v))
 		memcpy(&v, value, sizeof(v));
-	else if (!(level == IPPROTO_TCP && name == TCP_CONGESTION))
-		return -EINVAL;
+	else if (level != IPPROTO_IP && level != IPPROTO_IPV6 && !(level == IPPROTO_TCP && name == TCP_CONGESTION))
+		return -EINVAL; /* a traffic class may be one byte */
 	if (level == SOL_SOCKET)
 		return set_socket_level(d, k, name, v, value, n);
 	if (level == IPPROTO_TCP)
