@@ -71,7 +71,8 @@ int tls_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
 		if (memcmp(name, set->keys[i], NAME_BYTES) != 0)
 			continue;
 		int rc = begin(set->keys[i], iv, cipher, mac, 0);
-		return rc == 1 && i > 0 ? 2 : rc; /* 2: good, and make a fresh one */
+		bool is_renewed = i > 0 || SSL_version(ssl) == TLS1_3_VERSION; /* clients of 1.3 use each once (RFC 8446 C.4) */
+		return rc == 1 && is_renewed ? 2 : rc;                         /* 2: good, and make a fresh one */
 	}
 	foil_count(c->w, TLS, TICKETS_REFUSED, 1);
 	return 0;
