@@ -56,6 +56,7 @@ static bool choose_port(struct foil_worker *w, struct tcp_key *key, uint32_t *ha
 void tcp_send_syn(struct foil_worker *w, struct tcp_conn *c)
 {
 	bool is_answer = c->state == TCP_STATE_SYN_RCVD;
+	bool asks_ecn = w->tcp->p.ecn_request && c->n_rto < 2; /* a path that eats such SYNs gets plain ones (RFC 3168 6.1.1.1) */
 	struct tcp_options opt = {
 		.has_mss = true, .mss_bytes = tcp_own_mss(w, tcp_addr(&c->s.remote), &c->dst),
 		.has_wscale = !is_answer || c->has_wscale, .wscale = w->tcp->rcv_wscale,
@@ -65,7 +66,7 @@ void tcp_send_syn(struct foil_worker *w, struct tcp_conn *c)
 	struct tcp_segment_spec spec = {
 		.key = tcp_conn_key(c), .seq = c->iss, .ack = is_answer ? c->rcv_nxt : 0,
 		.wnd = FOIL_MIN(c->rcv_buf_bytes, (uint32_t)UINT16_MAX),
-		.flags = (uint8_t)(RTE_TCP_SYN_FLAG | (is_answer ? RTE_TCP_ACK_FLAG : 0)), .opt = &opt, .dst = &c->dst,
+		.flags = (uint8_t)(RTE_TCP_SYN_FLAG | (is_answer ? RTE_TCP_ACK_FLAG : asks_ecn ? TCP_FLAGS_ECN : 0)), .opt = &opt, .dst = &c->dst,
 	};
 
 	(void)tcp_segment_send(w, &spec); /* without an mbuf: when the timer fires */
@@ -127,6 +128,8 @@ static void take_syn(struct foil_worker *w, struct tcp_conn *c, const struct tcp
 	c->ts_recent_us = w->now_us;
 	c->has_sack = seg->opt.sack_permitted;
 	c->has_wscale = seg->opt.has_wscale;
+	c->has_ecn = w->tcp->p.ecn_request && (seg->flags & (RTE_TCP_ACK_FLAG | TCP_FLAGS_ECN)) == (RTE_TCP_ACK_FLAG | RTE_TCP_ECE_FLAG);
+	c->ecn_recover_seq = c->iss;
 	c->snd_wscale = seg->opt.has_wscale ? seg->opt.wscale : 0;
 	c->rcv_wscale = seg->opt.has_wscale ? w->tcp->rcv_wscale : 0;
 	c->snd_wnd = c->snd_wnd_max = seg->wnd; /* never scaled in a SYN */

@@ -37,6 +37,8 @@ int tcp_flow_init(struct tcp_flow *f, uint32_t n_entries_max)
 	void *base = mmap(NULL, table_bytes(f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (base == MAP_FAILED)
 		return -ENOMEM;
+	if (table_bytes(f) >= 8 * (size_t)TCP_HUGE_PAGE_BYTES) /* each look-up goes somewhere else: with small pages it would miss the TLB, too */
+		(void)madvise(base, table_bytes(f), MADV_HUGEPAGE); /* a kernel without them serves small pages */
 	f->buckets = base;
 	return 0;
 }

@@ -35,6 +35,7 @@ static enum tcp_reason decode(struct rte_mbuf *m, struct tcp_seg *seg)
 	(void)cur_be32(&cur); /* checksum: net has checked it; urgent pointer: URG is data like any other (RFC 6093) */
 	if (cur.short_read || seg->hdr_bytes < TCP_HDR_BYTES || seg->hdr_bytes > m->pkt_len)
 		return TCP_REASON_BAD_HEADER;
+	seg->ecn = meta->tos & 3;
 	memcpy(seg->key.local.ip, meta->dst.b, 16);
 	memcpy(seg->key.remote.ip, meta->src.b, 16);
 	seg->n_bytes = m->pkt_len - seg->hdr_bytes;
@@ -214,6 +215,8 @@ static void accept_segment(struct foil_worker *w, struct tcp_conn *c, struct tcp
 {
 	remember_timestamp(w, c, seg);
 	c->last_rx_us = w->now_us;
+	if (FOIL_UNLIKELY(c->has_ecn))
+		tcp_ecn_input(w, c, seg);
 	if (seq_geq(seg->ack, c->snd_una) || seg->opt.n_sack) /* an ACK that others overtook: its SACK blocks may be news */
 		tcp_ack_input(w, c, seg);
 	if (!advance_close(w, c)) {

@@ -95,6 +95,7 @@ static void syn_new(struct foil_worker *w, struct tcp_listener *l, const struct 
 	y->has_ts = seg->opt.has_ts;
 	y->has_sack = seg->opt.sack_permitted;
 	y->has_wscale = seg->opt.has_wscale;
+	y->has_ecn = (seg->flags & TCP_FLAGS_ECN) == TCP_FLAGS_ECN; /* RFC 3168 6.1.1 */
 	y->listener = l;
 	y->sent_us = w->now_us;
 	tcp_list_push_back(&l->syns, &y->node);

@@ -38,7 +38,7 @@ static void ack_was_sent(struct foil_worker *w, struct tcp_conn *c)
 	c->last_tx_us = w->now_us;
 }
 
-static bool send_piece(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, const struct tcp_options *opt)
+static bool send_piece(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, const struct tcp_options *opt, bool is_new)
 {
 	uint32_t n_bytes = r->end - r->seq - !!(r->flags & TCP_SENT_FIN);
 	struct tcp_segment_spec spec = {
@@ -48,8 +48,10 @@ static bool send_piece(struct foil_worker *w, struct tcp_conn *c, const struct t
 
 	if (r->flags & TCP_SENT_FIN)
 		spec.flags |= RTE_TCP_FIN_FLAG;
-	if (n_bytes && (r->end == c->snd_nxt || (r->flags & TCP_SENT_RETRANS)) && tcp_unsent_bytes(c) == 0)
+	if (n_bytes && (r->end == c->snd_nxt || !is_new) && tcp_unsent_bytes(c) == 0)
 		spec.flags |= RTE_TCP_PSH_FLAG; /* the last that we have: RFC 9293 3.9.1.2 */
+	if (FOIL_UNLIKELY(c->has_ecn))
+		tcp_ecn_output(c, &spec, is_new && n_bytes && c->snd_wnd);
 	if (!tcp_segment_send(w, &spec))
 		return false;
 	ack_was_sent(w, c);
@@ -71,7 +73,7 @@ bool tcp_output_retransmit(struct foil_worker *w, struct tcp_conn *c, struct tcp
 			return false;
 		n_bytes = room;
 	}
-	if (!send_piece(w, c, r, &opt))
+	if (!send_piece(w, c, r, &opt, false))
 		return false;
 	tcp_sent_resent(w, c, r);
 	tcp_undo_resent(w, c, n_bytes);
@@ -155,7 +157,7 @@ static bool send_new(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes
 	c->snd_nxt = r->end;
 	if (with_fin)
 		c->fin_sent = true;
-	if (!send_piece(w, c, r, opt)) {
+	if (!send_piece(w, c, r, opt, true)) {
 		c->snd_nxt = before;
 		if (with_fin)
 			c->fin_sent = false;
@@ -249,6 +251,8 @@ bool tcp_send_control(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, u
 	struct tcp_segment_spec spec = {
 		.key = tcp_conn_key(c), .seq = seq, .ack = c->rcv_nxt, .wnd = tcp_window_offer(w, c), .flags = flags, .opt = &opt, .dst = &c->dst,
 	};
+	if (FOIL_UNLIKELY(c->has_ecn) && !(flags & RTE_TCP_RST_FLAG))
+		tcp_ecn_output(c, &spec, false);
 	if (!tcp_segment_send(w, &spec))
 		return false;
 	ack_was_sent(w, c);

@@ -7,8 +7,6 @@
 
 #include "dataplane/tcp/tcp_priv.h"
 
-#define TCP_HUGE_PAGE_BYTES (2u * 1024u * 1024u)
-
 static size_t mapping_bytes(const struct tcp_pool *p)
 {
 	size_t n_bytes = (size_t)p->n_max * p->block_bytes;

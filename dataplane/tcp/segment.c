@@ -105,7 +105,7 @@ bool tcp_segment_send(struct foil_worker *w, const struct tcp_segment_spec *spec
 		return false;
 	}
 	foil_count(w, TCP, SEGMENTS_TX, 1);
-	net_ip_output(w, m, tcp_addr(&spec->key->local), tcp_addr(&spec->key->remote), TCP_PROTO, 0, spec->dst);
+	net_ip_output(w, m, tcp_addr(&spec->key->local), tcp_addr(&spec->key->remote), TCP_PROTO, spec->tos, spec->dst);
 	return true;
 }
 

@@ -39,7 +39,7 @@ void tcp_synack_send(struct foil_worker *w, const struct tcp_syn *y)
 	synack_options(w, y, &dst, &opt);
 	struct tcp_segment_spec spec = {
 		.key = &y->key, .seq = y->iss, .ack = y->irs + 1, .wnd = FOIL_MIN(w->tcp->p.rx_window_bytes, (uint32_t)UINT16_MAX),
-		.flags = RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG, .opt = &opt, .dst = &dst,
+		.flags = (uint8_t)(RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG | (y->has_ecn ? RTE_TCP_ECE_FLAG : 0)), .opt = &opt, .dst = &dst,
 	};
 	(void)tcp_segment_send(w, &spec); /* without an mbuf: when the timer fires */
 	if (y->listener) {
@@ -75,6 +75,8 @@ struct tcp_conn *tcp_syn_to_conn(struct foil_worker *w, const struct tcp_syn *y,
 	c->has_ts = y->has_ts;
 	c->has_sack = y->has_sack;
 	c->has_wscale = y->has_wscale;
+	c->has_ecn = y->has_ecn;
+	c->ecn_recover_seq = c->iss;
 	c->snd_wscale = y->has_wscale ? y->wscale_peer : 0;
 	c->rcv_wscale = y->has_wscale ? w->tcp->rcv_wscale : 0;
 	c->ts_recent = y->ts_recent;

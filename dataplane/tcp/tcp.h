@@ -37,6 +37,7 @@ struct tcp_params {
 	uint64_t connect_timeout_us; /* 127 s; mesh has its own, shorter */
 	uint64_t keepalive_idle_us;  /* 0 = off */
 	const char *congestion;      /* "cubic"; "newreno" */
+	bool ecn_request;            /* our SYNs ask for ECN (RFC 3168); who asks us always gets it */
 	bool has_fixed_isn;          /* replay and tests: every connection of ours starts at fixed_isn */
 	uint32_t fixed_isn;
 };

@@ -127,6 +127,7 @@ struct tcp_seg {
 	uint32_t hash;
 	uint16_t wnd;
 	uint8_t flags, hdr_bytes;
+	uint8_t ecn;    /* of the IP header: 3 is "congestion experienced" */
 	uint8_t reason; /* enum tcp_reason; not TCP_REASON_OK: drop */
 	struct tcp_key key;
 	struct tcp_options opt;
@@ -182,7 +183,9 @@ struct tcp_conn {
 	bool rack_reordering_seen : 1;
 	bool has_rtt : 1;
 	bool dsack_owed : 1;
-	bool probe_owed : 1;    /* persist timer fired */
+	bool has_ecn : 1;
+	bool ecn_echo : 1;      /* congestion was seen on the way to us: told until the peer says that it slowed down */
+	bool cwr_owed : 1;      /* we slowed down: told with the next new data */
 	uint8_t snd_wscale, rcv_wscale;
 	uint16_t mss_bytes;     /* of a segment with its options: what peer and path take (RFC 6691) */
 	uint8_t n_dup_acks, quickack_left, n_rto, n_persist, n_challenges, n_keepalive;
@@ -218,6 +221,7 @@ struct tcp_conn {
 	uint32_t rack_end_seq, rack_rtt_us, rack_fack;
 	uint32_t min_rtt_us;
 	uint32_t rack_dsack_seq;
+	uint32_t ecn_recover_seq; /* one reduction a window */
 	uint8_t rack_reo_mult, rack_reo_persist;
 	uint32_t tlp_end_seq;
 	struct tcp_cc_state cc_state;
@@ -242,7 +246,7 @@ struct tcp_syn {
 	uint32_t irs, iss, ts_recent, ts_offset;
 	uint16_t mss_peer_bytes, wnd_peer;
 	uint8_t wscale_peer, n_retries;
-	bool has_ts : 1, has_sack : 1, has_wscale : 1;
+	bool has_ts : 1, has_sack : 1, has_wscale : 1, has_ecn : 1;
 	struct tcp_listener *listener;
 	struct tcp_node node; /* of its listener */
 	uint64_t sent_us;
@@ -296,6 +300,7 @@ struct tcp_ctx {
 };
 
 /* pool.c */
+#define TCP_HUGE_PAGE_BYTES (2u * 1024u * 1024u)
 int tcp_pool_init(struct tcp_pool *p, uint32_t n_max, size_t block_bytes) FOIL_MUST_USE;
 void tcp_pool_fini(struct tcp_pool *p);
 void *tcp_pool_get(struct tcp_pool *p) FOIL_MUST_USE; /* zeroed; NULL when exhausted */
@@ -386,7 +391,7 @@ struct tcp_segment_spec { /* one segment to build */
 	const struct tcp_key *key;
 	uint32_t seq, ack;
 	uint32_t wnd; /* unscaled field value */
-	uint8_t flags;
+	uint8_t flags, tos;
 	const struct tcp_options *opt; /* NULL: none */
 	struct rte_mbuf *payload_m;    /* NULL: none */
 	uint32_t payload_at, payload_bytes; /* offset into payload_m's buffer */
@@ -436,6 +441,14 @@ void tcp_tlp_acked(struct foil_worker *w, struct tcp_conn *c, uint32_t ack, bool
 void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes, bool is_dup_ack);
 void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c);
 void tcp_recovery_on_rto(struct foil_worker *w, struct tcp_conn *c);
+
+/* ecn.c */
+struct tcp_segment_spec;
+#define TCP_FLAGS_ECN (RTE_TCP_ECE_FLAG | RTE_TCP_CWR_FLAG)
+#define TCP_TOS_ECT0 2u /* RFC 3168 5 */
+void tcp_ecn_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg);
+/* The bits of a segment of ours; new_data: never sent before (RFC 3168 6.1.5: nothing else is marked as capable). */
+void tcp_ecn_output(struct tcp_conn *c, struct tcp_segment_spec *spec, bool new_data);
 
 /* undo.c */
 void tcp_undo_begin(struct tcp_conn *c);

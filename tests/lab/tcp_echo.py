@@ -228,6 +228,19 @@ def test_relay():
         ok(True, "a refused backend becomes a reset")
 
 
+def test_ecn(host):
+    """Linux asks for ECN and uses it."""
+    with open("/proc/sys/net/ipv4/tcp_ecn") as f:
+        before = f.read()
+    with open("/proc/sys/net/ipv4/tcp_ecn", "w") as f:
+        f.write("1")
+    data = os.urandom(5 << 20)
+    got, _ = transfer(ECHO, data, host)
+    ok(got == sha(data), f"{host}: 5 MB echoed with ECN", got)
+    with open("/proc/sys/net/ipv4/tcp_ecn", "w") as f:
+        f.write(before)
+
+
 def test_parallel(n):
     data = os.urandom(200000)
     socks = [connect(ECHO) for _ in range(n)]
@@ -244,6 +257,7 @@ def test_parallel(n):
 def inside(only):
     tests = [(f"{t.__name__} {h}", t, (h, *a)) for h in (V4, V6) for t, *a in
              ((test_hello,), (test_close_orders,), (test_refused,), (test_bulk, 100), (test_many, 1000 if h == V4 else 200), (test_slow_reader,))]
+    tests += [(f"test_ecn {h}", test_ecn, (h,)) for h in (V4, V6)]
     tests += [("test_relay", test_relay, ()), ("test_parallel", test_parallel, (100,))]
     tests += [(f"test_resets {h}", test_resets, (h,)) for h in (V4, V6)]
     for name, test, args in tests:

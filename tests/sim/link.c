@@ -186,6 +186,18 @@ static uint64_t arrival(struct sim *s, struct sim_link *l, uint16_t n_bytes)
 	return at_us;
 }
 
+static void mark(uint8_t *f)
+{
+	if (f[12] == 0x08 && (f[15] & 3)) {
+		f[15] |= 3;
+		f[24] = f[25] = 0;
+		uint16_t sum = sim_checksum(0, f + 14, 20);
+		memcpy(f + 24, &sum, 2);
+	} else if (f[12] == 0x86 && (f[15] & 0x30)) {
+		f[15] |= 0x30;
+	}
+}
+
 void sim_send(struct sim *s, uint8_t from, const uint8_t *frame, uint16_t n_bytes)
 {
 	struct sim_link *l = &s->l[from];
@@ -210,6 +222,8 @@ void sim_send(struct sim *s, uint8_t from, const uint8_t *frame, uint16_t n_byte
 	if (!at_us)
 		return;
 	memcpy(copy, frame, n_bytes);
+	if (sim_chance(s, l->p.mark_ppm))
+		mark(copy);
 	if (copy[13] != 0x06 && sim_chance(s, l->p.corrupt_ppm)) { /* what a checksum must notice; ARP has none */
 		uint32_t bit = foil_prng_below(&s->prng, (n_bytes - 14u) * 8);
 		copy[14 + bit / 8] ^= (uint8_t)(1u << bit % 8);

@@ -207,6 +207,37 @@ static void setup_half_close(struct sim *s)
 	f->e[opener_first].shut_after_eof = true;
 }
 
+/* A path that marks instead of dropping: both ask for it, windows shrink, and nothing is sent twice. */
+static void setup_ecn(struct sim *s)
+{
+	struct sim_link_params p = path(s);
+
+	p.mark_ppm = sim_pick(s, 500, 50000);
+	p.rate_bps = 0;
+	both_links(s, &p);
+	some_params(s);
+	s->h[0].tcp.ecn_request = s->h[1].tcp.ecn_request = true;
+	bulk(s, (uint8_t)sim_pick(s, 0, 1), SIM_START_US, 2000000);
+}
+
+static void verdict_ecn(struct sim *s)
+{
+	uint64_t n_marks = 0, n_reductions = 0;
+
+	sim_verdict_all_done(s);
+	for (int i = 0; i < 2; i++) {
+		const uint64_t *ctr = s->h[i].w.ctr[FOIL_ROOM_TCP];
+		n_marks += ctr[TCP_CTR_ECN_MARKS_RX];
+		n_reductions += ctr[TCP_CTR_ECN_REDUCTIONS];
+		if (ctr[TCP_CTR_FAST_RETRANSMITS] || ctr[TCP_CTR_RTOS])
+			sim_fail(s, "host %d saw losses on a path without any", i);
+	}
+	if (n_marks && !n_reductions)
+		sim_fail(s, "%llu marks arrived and nobody slowed down", (unsigned long long)n_marks);
+	if (n_reductions > n_marks)
+		sim_fail(s, "%llu reductions for %llu marks", (unsigned long long)n_reductions, (unsigned long long)n_marks);
+}
+
 /* Readers that take little at a time, or nothing for a while: closed windows, probes, silly windows. */
 static void setup_slow_reader(struct sim *s)
 {
@@ -363,6 +394,7 @@ const struct sim_scenario sim_scenarios[] = {
 	{"reorder", "heavy reordering, jitter and duplication", setup_reorder, NULL, NULL},
 	{"corrupt", "bits turned on the way", setup_corrupt, NULL, NULL},
 	{"ack-loss", "up to 40 % of the bare ACKs lost", setup_ack_loss, NULL, NULL},
+	{"ecn", "a path that marks congestion and drops nothing", setup_ecn, verdict_ecn, NULL},
 	{"exchanges", "request and response, many times", setup_exchanges, NULL, NULL},
 	{"short", "many short connections", setup_short, NULL, NULL},
 	{"simultaneous", "both ends open, and close, at the same moment", setup_simultaneous, NULL, NULL},

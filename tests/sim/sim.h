@@ -27,6 +27,7 @@ struct sim_link_params {
 	uint32_t loss_ppm, ack_loss_ppm /* segments without payload */, burst_ppm /* enters a bad time, where half is lost */, burst_len;
 	uint32_t loss_every;            /* each n-th frame */
 	uint32_t reorder_ppm, reorder_us, dup_ppm, corrupt_ppm;
+	uint32_t mark_ppm;              /* congestion experienced, on what says that it can take it; others pass */
 	uint64_t down_every_us, down_for_us;
 	uint16_t mtu;                   /* IP; smaller than a packet: dropped, and told by ICMP unless is_blackhole */
 	bool is_blackhole;
