@@ -143,8 +143,10 @@ static bool rst_stream(struct foil_worker *w, struct h2_conn *h, const uint8_t *
 	if (id == 0 || h2_id_is_idle(h, id))
 		return h2_fail(w, h, H2_PROTOCOL_ERROR, HTTP_REASON_H2_BAD_STREAM_ID);
 	x = h2_stream_find(h, id);
-	if (!x)
+	if (!x) {
+		h2_stream_peer_reset(h, id);
 		return true;
+	}
 	if (!h->c->is_server && x->rx >= H2_RX_ENDED) { /* the answer is whole: of the request nothing more is wanted */
 		foil_chain_clear(&x->tx_body);
 		x->tx = H2_TX_DONE;

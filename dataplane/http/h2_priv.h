@@ -214,6 +214,7 @@ struct h2_conn {
 struct h2_stream *h2_stream_new(struct foil_worker *w, struct h2_conn *h, uint32_t id, struct foil_arena *arena) FOIL_MUST_USE;
 void h2_stream_put_in_bucket(struct h2_conn *h, struct h2_stream *x);
 struct h2_stream *h2_stream_find(const struct h2_conn *h, uint32_t id);
+void h2_stream_peer_reset(struct h2_conn *h, uint32_t id);
 enum h2_closed h2_stream_how_closed(const struct h2_conn *h, uint32_t id);
 /* id was never used: a frame for it has no business here. */
 bool h2_id_is_idle(const struct h2_conn *h, uint32_t id);

@@ -10,8 +10,12 @@ static bool data_for_nobody(struct foil_worker *w, struct h2_conn *h, struct h2_
 {
 	uint32_t id = h->frame.stream_id;
 
-	h->in = H2_IN_SKIP;
-	h2_flow_credit(w, h, NULL, h->frame.length_bytes);
+	if (h->frame.flags & H2_PADDED) { /* the padding is looked at whoever it is for */
+		h->in = H2_IN_PAD;
+	} else {
+		h->in = H2_IN_SKIP;
+		h2_flow_credit(w, h, NULL, h->frame.length_bytes);
+	}
 	if (x) {
 		h2_stream_fail(w, h, x, H2_STREAM_CLOSED, HTTP_RESET_PROTOCOL, HTTP_REASON_H2_STREAM_CLOSED);
 		return !h2_is_over(h);
@@ -57,6 +61,8 @@ static bool data_begin(struct foil_worker *w, struct h2_conn *h)
 
 	if (f->stream_id == 0)
 		return h2_fail(w, h, H2_PROTOCOL_ERROR, HTTP_REASON_H2_BAD_FRAME);
+	if ((f->flags & H2_PADDED) && f->length_bytes == 0)
+		return h2_fail(w, h, H2_FRAME_SIZE_ERROR, HTTP_REASON_H2_FRAME_SIZE);
 	if (!x && h2_id_is_idle(h, f->stream_id))
 		return h2_fail(w, h, H2_PROTOCOL_ERROR, HTTP_REASON_H2_BAD_STREAM_ID);
 	if (!h2_flow_arrived(w, h, f->length_bytes))
@@ -71,8 +77,6 @@ static bool data_begin(struct foil_worker *w, struct h2_conn *h)
 		return fail_data(w, h, x, H2_PROTOCOL_ERROR, HTTP_REASON_H2_BAD_MESSAGE);
 	if (!(f->flags & H2_PADDED))
 		return data_checked(w, h, f->length_bytes);
-	if (f->length_bytes == 0)
-		return h2_fail(w, h, H2_FRAME_SIZE_ERROR, HTTP_REASON_H2_FRAME_SIZE);
 	h->in = H2_IN_PAD;
 	return true;
 }

@@ -69,6 +69,14 @@ enum h2_closed h2_stream_how_closed(const struct h2_conn *h, uint32_t id)
 	return H2_CLOSED_UNKNOWN;
 }
 
+/* Its last word on a stream that we had ended already: what it sends after that was not under way. */
+void h2_stream_peer_reset(struct h2_conn *h, uint32_t id)
+{
+	for (uint32_t i = 0; i < H2_CLOSED_KEPT; i++)
+		if (h->closed_id[i] == id && h->closed_how[i] == H2_CLOSED_BY_US)
+			h->closed_how[i] = H2_CLOSED_BY_PEER;
+}
+
 bool h2_id_is_idle(const struct h2_conn *h, uint32_t id)
 {
 	if (h->c->is_server)
