@@ -164,6 +164,7 @@ int snap_load(struct snap *s, struct foil_error *err)
 
 int snap_turn(struct snap *s, uint64_t now_us, struct foil_error *err)
 {
+	mesh_shared_turn(s->p.shared);
 	for (struct snap_set **at = &s->old; *at;) {
 		struct snap_set *set = *at;
 		if (!mesh_config_is_quiet(s->p.shared, set->mesh)) {

@@ -120,6 +120,7 @@ int snap_decode_header_ops(struct snap_dec *d, const char *field, const Foil__Co
 	FOIL_MUST_USE; /* decode_headers.c; m may be NULL */
 int snap_decode_string_match(struct snap_dec *d, const char *field, const Foil__Conf__StringMatch *m, struct mesh_string_match *out)
 	FOIL_MUST_USE; /* decode_match.c */
+bool snap_is_pseudo_header(const char *name); /* NULL is none */
 int snap_decode_match(struct snap_dec *d, const Foil__Conf__RouteMatch *m, struct mesh_route_match *out) FOIL_MUST_USE;
 int snap_decode_hcm(struct snap_dec *d, const Foil__Conf__HttpConnectionManager *m, struct mesh_hcm *out) FOIL_MUST_USE; /* decode_hcm.c */
 int snap_decode_route_action(struct snap_dec *d, const Foil__Conf__RouteAction *m, struct mesh_route_action *out) FOIL_MUST_USE; /* decode_action.c */

@@ -47,6 +47,87 @@ static int decode_rewrites(struct snap_dec *d, const Foil__Conf__RouteAction *m,
 	return rc;
 }
 
+/* ---- hashing ---- */
+#define HASH_POLICIES_MAX 1024u /* one a destination */
+#define COOKIE_ATTRIBUTES_MAX 64u
+
+/* A cookie's name, path and attributes go into a header as they are: what could end them there is refused. */
+static int cookie_text(struct snap_dec *d, const char *field, const char *text, bool is_name, struct foil_slice *out)
+{
+	for (const char *p = text ? text : ""; *p; p++)
+		if (*p == ';' || (is_name && (*p == '=' || *p == ' ' || *p == ',' || *p == '"')))
+			return snap_fail(d, field, "has a character that a cookie cannot: \"%.100s\"", text);
+	if (is_name && (!text || !text[0]))
+		return snap_fail(d, field, "is empty");
+	return snap_text(d, field, text, SNAP_TEXT_ANY, out);
+}
+
+static int decode_cookie(struct snap_dec *d, const Foil__Conf__HashPolicy *m, struct mesh_hash_policy *out)
+{
+	struct mesh_cookie_attribute *list = NULL;
+	int rc = cookie_text(d, "cookie", m->cookie, true, &out->name);
+
+	out->kind = MESH_HASH_COOKIE;
+	out->has_ttl = m->has_cookie_ttl;
+	if (rc == 0)
+		rc = snap_range(d, "cookie_ttl_s", m->cookie_ttl_s, 0, SNAP_DURATION_US_MAX / 1000000u);
+	out->ttl_s = m->cookie_ttl_s;
+	if (rc == 0)
+		rc = cookie_text(d, "cookie_path", m->cookie_path, false, &out->path);
+	if (rc == 0)
+		rc = snap_list(d, "cookie_attributes", m->n_cookie_attributes, 0, COOKIE_ATTRIBUTES_MAX, sizeof(*list), (void **)&list);
+	for (size_t i = 0; rc == 0 && i < m->n_cookie_attributes; i++) {
+		uint16_t mark = snap_enter(d, "cookie_attributes", (long)i);
+		rc = cookie_text(d, "name", m->cookie_attributes[i]->name, true, &list[i].name);
+		if (rc == 0)
+			rc = cookie_text(d, "value", m->cookie_attributes[i]->value, false, &list[i].value);
+		if (rc == 0)
+			snap_leave(d, mark);
+	}
+	out->attributes = list;
+	out->n_attributes = (uint16_t)m->n_cookie_attributes;
+	return rc;
+}
+
+static int decode_hash_policy(struct snap_dec *d, const Foil__Conf__HashPolicy *m, struct mesh_hash_policy *out)
+{
+	int n = (m->header != NULL) + (m->cookie != NULL) + (m->has_source_ip && m->source_ip) + (m->query_parameter != NULL);
+
+	if (n != 1)
+		return snap_fail(d, "header", "%d of header, cookie, source_ip and query_parameter are there; exactly one must be", n);
+	out->terminal = m->terminal;
+	if (m->cookie)
+		return decode_cookie(d, m, out);
+	if (m->query_parameter) {
+		out->kind = MESH_HASH_QUERY;
+		return snap_text(d, "query_parameter", m->query_parameter, SNAP_TEXT_ANY, &out->name);
+	}
+	if (m->header) {
+		int rc = snap_text(d, "header", m->header, snap_is_pseudo_header(m->header) ? SNAP_TEXT_NAME : SNAP_TEXT_HEADER, &out->name);
+		out->kind = MESH_HASH_HEADER;
+		out->id = (uint16_t)http_header_intern(out->name);
+		return rc;
+	}
+	out->kind = MESH_HASH_SOURCE_IP;
+	return 0;
+}
+
+static int decode_hash_policies(struct snap_dec *d, const Foil__Conf__RouteAction *m, struct mesh_route_action *out)
+{
+	struct mesh_hash_policy *list = NULL;
+	int rc = snap_list(d, "hash_policies", m->n_hash_policies, 0, HASH_POLICIES_MAX, sizeof(*list), (void **)&list);
+
+	for (size_t i = 0; rc == 0 && i < m->n_hash_policies; i++) {
+		uint16_t mark = snap_enter(d, "hash_policies", (long)i);
+		rc = decode_hash_policy(d, m->hash_policies[i], &list[i]);
+		if (rc == 0)
+			snap_leave(d, mark);
+	}
+	out->hash_policies = list;
+	out->n_hash_policies = (uint16_t)m->n_hash_policies;
+	return rc;
+}
+
 int snap_decode_route_action(struct snap_dec *d, const Foil__Conf__RouteAction *m, struct mesh_route_action *out)
 {
 	uint32_t missing = m->has_cluster_not_found_status ? m->cluster_not_found_status : 503;
@@ -64,6 +145,8 @@ int snap_decode_route_action(struct snap_dec *d, const Foil__Conf__RouteAction *
 		rc = snap_range(d, "cluster_not_found_status", missing, 400, 599);
 	if (rc == 0)
 		rc = snap_decode_mirrors(d, m->mirrors, m->n_mirrors, &out->mirrors, &out->n_mirrors);
+	if (rc == 0)
+		rc = decode_hash_policies(d, m, out);
 	out->cluster_not_found_status = (uint16_t)missing;
 	if (rc == 0)
 		snap_leave(d, mark);

@@ -1,6 +1,8 @@
 /* Cluster: balancing, limits, outlier detection, connection settings (features.md DR). */
 #include "dataplane/config/config_priv.h"
 
+#include <math.h>
+
 #define CONNECT_TIMEOUT_US 10000000ull
 #define IDLE_US 3600000000ull
 #define OUTLIER_INTERVAL_US 10000000ull
@@ -94,11 +96,88 @@ static int decode_service(struct snap_dec *d, const Foil__Conf__Cluster *m, stru
 	return rc;
 }
 
+/* ---- balancing ---- */
+#define WARMUP_PERCENT 10u
+#define AGGRESSION_PERMILLE 1000u
+#define AGGRESSION_PERMILLE_MAX 1000000u
+#define OVERPROVISIONING_PERCENT_MAX 10000u
+#define MAGLEV_TABLE_SIZE_MAX 5000011u /* Envoy's bound */
+
+static bool is_prime(uint32_t n)
+{
+	if (n < 4)
+		return n > 1;
+	if (n % 2 == 0)
+		return false;
+	for (uint32_t i = 3; (uint64_t)i * i <= n; i += 2)
+		if (n % i == 0)
+			return false;
+	return true;
+}
+
+/* Envoy's formula, with the time in MESH_SLOW_START_STEPS steps. */
+static void fill_shares(struct mesh_slow_start *s, uint32_t aggression_permille, uint32_t min_percent)
+{
+	const uint32_t least = MESH_SLOW_START_FULL / 100 * min_percent;
+
+	for (uint32_t i = 0; i <= MESH_SLOW_START_STEPS; i++) {
+		uint32_t share = i * (MESH_SLOW_START_FULL / MESH_SLOW_START_STEPS);
+		if (aggression_permille != AGGRESSION_PERMILLE)
+			share = (uint32_t)(MESH_SLOW_START_FULL * pow((double)i / MESH_SLOW_START_STEPS, 1000.0 / aggression_permille));
+		s->share[i] = FOIL_MAX(FOIL_MAX(share, least), 1u);
+	}
+}
+
+static int decode_slow_start(struct snap_dec *d, const Foil__Conf__SlowStart *m, const struct mesh_slow_start **out)
+{
+	if (!m)
+		return 0;
+	uint16_t mark = snap_enter(d, "slow_start", -1);
+	uint32_t aggression = m->has_aggression_permille ? m->aggression_permille : AGGRESSION_PERMILLE;
+	uint32_t percent = m->has_min_weight_percent ? m->min_weight_percent : WARMUP_PERCENT;
+	struct mesh_slow_start *own = foil_blob_alloc(d->b, sizeof(*own));
+	if (!own)
+		return snap_no_memory(d);
+	int rc = snap_duration(d, "window_us", true, m->window_us, 0, &own->window_us);
+	if (rc == 0 && own->window_us == 0)
+		rc = snap_fail(d, "window_us", "is 0; must be at least 1");
+	if (rc == 0)
+		rc = snap_range(d, "aggression_permille", aggression, 1, AGGRESSION_PERMILLE_MAX);
+	if (rc == 0)
+		rc = snap_range(d, "min_weight_percent", percent, 0, 100);
+	if (rc < 0)
+		return rc;
+	fill_shares(own, aggression, percent);
+	*out = own;
+	snap_leave(d, mark);
+	return 0;
+}
+
+static int decode_balancing(struct snap_dec *d, const Foil__Conf__Cluster *m, struct mesh_cluster *c)
+{
+	c->ring_size_min = m->has_ring_size_min ? m->ring_size_min : MESH_RING_SIZE_MIN;
+	c->ring_size_max = m->has_ring_size_max ? m->ring_size_max : MESH_RING_SIZE_MAX;
+	c->maglev_table_size = m->has_maglev_table_size ? m->maglev_table_size : MESH_MAGLEV_TABLE_SIZE;
+	c->overprovisioning_percent = m->has_overprovisioning_percent ? m->overprovisioning_percent : MESH_OVERPROVISIONING_PERCENT;
+	int rc = snap_range(d, "ring_size_max", c->ring_size_max, 1, MESH_RING_SIZE_MAX);
+	if (rc == 0)
+		rc = snap_range(d, "ring_size_min", c->ring_size_min, 1, c->ring_size_max);
+	if (rc == 0)
+		rc = snap_range(d, "maglev_table_size", c->maglev_table_size, 2, MAGLEV_TABLE_SIZE_MAX);
+	if (rc == 0 && !is_prime(c->maglev_table_size))
+		rc = snap_fail(d, "maglev_table_size", "is %u; must be a prime number", c->maglev_table_size);
+	if (rc == 0)
+		rc = snap_range(d, "overprovisioning_percent", c->overprovisioning_percent, 100, OVERPROVISIONING_PERCENT_MAX);
+	return rc ? rc : decode_slow_start(d, m->slow_start, &c->slow_start);
+}
+
 static enum mesh_lb lb_of(Foil__Conf__LbPolicy lb)
 {
 	switch (lb) {
 	case FOIL__CONF__LB_POLICY__LB_ROUND_ROBIN: return MESH_LB_ROUND_ROBIN;
 	case FOIL__CONF__LB_POLICY__LB_RANDOM: return MESH_LB_RANDOM;
+	case FOIL__CONF__LB_POLICY__LB_RING_HASH: return MESH_LB_RING_HASH;
+	case FOIL__CONF__LB_POLICY__LB_MAGLEV: return MESH_LB_MAGLEV;
 	default: return MESH_LB_LEAST_REQUEST; /* the scan has refused every other number */
 	}
 }
@@ -126,6 +205,8 @@ int snap_decode_cluster(struct snap_dec *d, const ProtobufCMessage *message, voi
 		rc = decode_outlier(d, m->outlier, &c->outlier);
 	if (rc == 0)
 		rc = snap_range(d, "panic_threshold_percent", m->panic_threshold_percent, 0, 100);
+	if (rc == 0)
+		rc = decode_balancing(d, m, c);
 	if (rc == 0)
 		rc = decode_service(d, m, &c->service);
 	if (rc == 0)

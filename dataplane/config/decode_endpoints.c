@@ -1,4 +1,4 @@
-/* Endpoints of one cluster, in the order given. Weights add up within 32 bits, so that balancing can sum them. */
+/* Endpoints of one cluster, in the order given. Weights add up within 32 bits, so that balancing can sum them; so do those of localities. */
 #include "dataplane/config/config_priv.h"
 
 #define ENDPOINTS_MAX 65536u /* MESH_HOSTS_MAX lives at once over all clusters */
@@ -35,11 +35,61 @@ static int decode_endpoint(struct snap_dec *d, const Foil__Conf__Endpoint *m, st
 		rc = snap_port(d, "port", m->port, &out->port);
 	if (rc == 0)
 		rc = snap_range(d, "weight", out->weight, 1, WEIGHT_MAX);
+	if (rc == 0)
+		rc = snap_range(d, "priority", m->priority, 0, MESH_PRIORITIES_MAX - 1);
+	out->priority = (uint8_t)m->priority;
 	if (rc == 0 && m->locality)
 		rc = snap_text(d, "locality", m->locality, SNAP_TEXT_ANY, &out->locality);
 	if (rc == 0)
 		rc = decode_labels(d, m, &out->labels);
 	return rc;
+}
+
+/* ---- localities and priorities ---- */
+static int decode_localities(struct snap_dec *d, const Foil__Conf__Endpoints *m, struct mesh_endpoints *e)
+{
+	uint32_t *weights = NULL;
+	uint64_t sum = 0;
+	int rc = snap_list(d, "locality_weights", m->n_locality_weights, 0, MESH_LOCALITIES_MAX, sizeof(*weights), (void **)&weights);
+
+	for (size_t i = 0; rc == 0 && i < m->n_locality_weights; i++)
+		sum += weights[i] = m->locality_weights[i]->weight;
+	if (rc == 0 && sum > UINT32_MAX)
+		rc = snap_fail(d, "locality_weights", "add up to %llu; %u at most", (unsigned long long)sum, UINT32_MAX);
+	e->locality_weights = weights;
+	e->n_localities = (uint16_t)m->n_locality_weights;
+	return rc;
+}
+
+static int find_locality(struct snap_dec *d, const Foil__Conf__Endpoints *m, struct mesh_endpoint *e)
+{
+	if (m->n_locality_weights == 0)
+		return 0;
+	for (size_t i = 0; i < m->n_locality_weights; i++) {
+		const char *name = m->locality_weights[i]->locality;
+		if (foil_slice_eq(e->locality, foil_slice_str(name ? name : ""))) {
+			e->locality_index = (uint16_t)i;
+			return 0;
+		}
+	}
+	return snap_fail(d, "locality", "is not one of locality_weights");
+}
+
+/* Every priority below the last has an endpoint. */
+static int check_priorities(struct snap_dec *d, struct mesh_endpoints *e)
+{
+	bool is_there[MESH_PRIORITIES_MAX] = {false};
+	uint16_t n = 0;
+
+	for (uint32_t i = 0; i < e->n_endpoints; i++) {
+		is_there[e->endpoints[i].priority] = true;
+		n = FOIL_MAX(n, (uint16_t)(e->endpoints[i].priority + 1));
+	}
+	for (uint16_t p = 0; p < n; p++)
+		if (!is_there[p])
+			return snap_fail(d, "endpoints", "none has priority %u, and one has %u", p, n - 1u);
+	e->n_priorities = n;
+	return 0;
 }
 
 int snap_decode_endpoints(struct snap_dec *d, const ProtobufCMessage *message, void *own)
@@ -54,9 +104,13 @@ int snap_decode_endpoints(struct snap_dec *d, const ProtobufCMessage *message, v
 		rc = snap_cluster_ref(d, "cluster", m->cluster, &name, &e->cluster_slot);
 	if (rc == 0)
 		rc = snap_list(d, "endpoints", m->n_endpoints, 0, ENDPOINTS_MAX, sizeof(*list), (void **)&list);
+	if (rc == 0)
+		rc = decode_localities(d, m, e);
 	for (size_t i = 0; rc == 0 && i < m->n_endpoints; i++) {
 		uint16_t mark = snap_enter(d, "endpoints", (long)i);
 		rc = decode_endpoint(d, m->endpoints[i], &list[i]);
+		if (rc == 0)
+			rc = find_locality(d, m, &list[i]);
 		weights += list[i].weight;
 		if (rc == 0)
 			snap_leave(d, mark);
@@ -65,5 +119,5 @@ int snap_decode_endpoints(struct snap_dec *d, const ProtobufCMessage *message, v
 		rc = snap_fail(d, "endpoints", "weights add up to %llu; %u at most", (unsigned long long)weights, UINT32_MAX);
 	e->endpoints = list;
 	e->n_endpoints = (uint32_t)m->n_endpoints;
-	return rc;
+	return rc ? rc : check_priorities(d, e);
 }

@@ -35,6 +35,7 @@ static int decode_tcp(struct snap_dec *d, const Foil__Conf__TcpProxy *m, struct 
 {
 	uint16_t mark = snap_enter(d, "tcp", -1);
 	out->max_connect_attempts = m->has_max_connect_attempts ? m->max_connect_attempts : 1;
+	out->hash_source_ip = m->hash_source_ip;
 	int rc = snap_decode_weighted(d, m->clusters, m->n_clusters, &out->clusters, &out->n_clusters, &out->total_weight);
 	if (rc == 0)
 		rc = snap_duration(d, "idle_timeout_us", m->has_idle_timeout_us, m->idle_timeout_us, TCP_IDLE_US, &out->idle_timeout_us);

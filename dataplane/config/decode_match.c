@@ -43,7 +43,7 @@ int snap_decode_string_match(struct snap_dec *d, const char *field, const Foil__
 	return rc;
 }
 
-static bool is_pseudo(const char *name)
+bool snap_is_pseudo_header(const char *name)
 {
 	static const char *const names[] = {":method", ":authority", ":scheme", ":path"};
 	for (size_t i = 0; i < FOIL_COUNT_OF(names); i++)
@@ -54,7 +54,7 @@ static bool is_pseudo(const char *name)
 
 static int decode_header(struct snap_dec *d, const Foil__Conf__HeaderMatch *m, struct mesh_header_match *out)
 {
-	int rc = snap_text(d, "name", m->name, is_pseudo(m->name) ? SNAP_TEXT_NAME : SNAP_TEXT_HEADER, &out->name);
+	int rc = snap_text(d, "name", m->name, snap_is_pseudo_header(m->name) ? SNAP_TEXT_NAME : SNAP_TEXT_HEADER, &out->name);
 	if (rc == 0)
 		rc = snap_decode_string_match(d, "value", m->value, &out->value);
 	if (rc < 0)

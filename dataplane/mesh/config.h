@@ -141,6 +141,23 @@ struct mesh_cors {
 	bool allow_credentials, ignore_unmatched_preflights;
 };
 
+/* What of a request chooses its host in ring hash and Maglev clusters. */
+enum mesh_hash_kind { MESH_HASH_HEADER, MESH_HASH_COOKIE, MESH_HASH_SOURCE_IP, MESH_HASH_QUERY };
+struct mesh_cookie_attribute {
+	struct foil_slice name, value;
+};
+struct mesh_hash_policy {
+	enum mesh_hash_kind kind;
+	bool terminal;
+	bool has_ttl;           /* of a cookie: a request without it gets one */
+	uint16_t id;            /* of a header: enum http_header_id */
+	uint16_t n_attributes;
+	struct foil_slice name; /* of the header in lower case, the cookie or the parameter */
+	struct foil_slice path; /* of a cookie, as what follows */
+	uint64_t ttl_s;         /* 0: a session cookie */
+	const struct mesh_cookie_attribute *attributes;
+};
+
 struct mesh_route_action {
 	const struct mesh_weighted_cluster *clusters;
 	uint16_t n_clusters;
@@ -156,6 +173,8 @@ struct mesh_route_action {
 	uint16_t cluster_not_found_status;      /* 503 */
 	const struct mesh_mirror *mirrors;
 	uint16_t n_mirrors;
+	uint16_t n_hash_policies;
+	const struct mesh_hash_policy *hash_policies;
 };
 struct mesh_redirect {
 	uint16_t code, port;
@@ -229,6 +248,7 @@ struct mesh_tcp_proxy {
 	uint32_t total_weight;
 	uint64_t idle_timeout_us;        /* 1 h; 0 = off */
 	uint32_t max_connect_attempts;   /* 1 */
+	bool hash_source_ip;
 	struct foil_slice stat_prefix;
 };
 
@@ -292,7 +312,20 @@ struct mesh_listener {
 	struct mesh_source source;
 };
 
-enum mesh_lb { MESH_LB_LEAST_REQUEST, MESH_LB_ROUND_ROBIN, MESH_LB_RANDOM };
+enum mesh_lb { MESH_LB_LEAST_REQUEST, MESH_LB_ROUND_ROBIN, MESH_LB_RANDOM, MESH_LB_RING_HASH, MESH_LB_MAGLEV };
+#define MESH_RING_SIZE_MIN 1024u         /* Envoy's defaults */
+#define MESH_RING_SIZE_MAX 8388608u
+#define MESH_MAGLEV_TABLE_SIZE 65537u
+#define MESH_OVERPROVISIONING_PERCENT 140u
+#define MESH_PRIORITIES_MAX 128u
+#define MESH_LOCALITIES_MAX 256u
+/* The share of its weight that an endpoint has after i / MESH_SLOW_START_STEPS of the window, in 1/65536. */
+#define MESH_SLOW_START_STEPS 256u
+#define MESH_SLOW_START_FULL 65536u
+struct mesh_slow_start {
+	uint64_t window_us;
+	uint32_t share[MESH_SLOW_START_STEPS + 1];
+};
 enum mesh_upstream_protocol { MESH_UPSTREAM_HTTP1, MESH_UPSTREAM_HTTP2, MESH_UPSTREAM_TCP };
 #define MESH_UNLIMITED UINT32_MAX
 struct mesh_circuit_breaker {
@@ -319,6 +352,8 @@ struct mesh_cluster {
 	uint64_t tcp_keepalive_idle_us, tcp_keepalive_interval_us;
 	uint32_t tcp_keepalive_probes;
 	bool is_original_dst;
+	uint32_t ring_size_min, ring_size_max, maglev_table_size, overprovisioning_percent; /* 0: the defaults above */
+	const struct mesh_slow_start *slow_start; /* NULL: none */
 	const struct mesh_upstream_tls *tls; /* NULL: plaintext */
 	struct tele_service service;
 	struct mesh_source source;
@@ -329,6 +364,8 @@ struct mesh_endpoint {
 	uint16_t port;
 	uint32_t weight; /* 1.. */
 	struct foil_slice locality;
+	uint16_t locality_index; /* of locality_weights, when there are any */
+	uint8_t priority;        /* 0 first */
 	bool unhealthy, draining;
 	struct tele_peer labels;
 	struct mesh_host *host; /* what all workers know of this address in this cluster (mesh/host.h); set by mesh_config_prepare */
@@ -338,6 +375,9 @@ struct mesh_endpoints {
 	uint32_t cluster_slot;
 	const struct mesh_endpoint *endpoints; /* in the snapshot's order */
 	uint32_t n_endpoints;
+	uint16_t n_priorities;        /* none of 0..n-1 is without an endpoint; 0: as 1 */
+	uint16_t n_localities;        /* 0: localities do not matter */
+	const uint32_t *locality_weights; /* by locality_index */
 };
 
 struct mesh_settings {

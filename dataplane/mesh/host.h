@@ -45,6 +45,7 @@ struct mesh_host {
 	uint32_t consecutive_5xx, consecutive_gateway, consecutive_local; /* atomic */
 	uint32_t ejections;      /* back-off multiplier; atomic */
 	uint64_t ejected_us;     /* when; 0 = not ejected. Atomic */
+	uint64_t seen_us;        /* when a worker met it first; 0 = not yet. Atomic; lb.c: slow start */
 	struct mesh_host_cell by_worker[];
 };
 
@@ -52,6 +53,16 @@ static inline void mesh_host_active_add(struct foil_worker *w, struct mesh_host 
 {
 	uint32_t *p = &h->by_worker[w->id].n_active;
 	__atomic_store_n(p, *p + (uint32_t)n, __ATOMIC_RELAXED);
+}
+
+/* When a worker met the host first: now_us, if none has. */
+static inline uint64_t mesh_host_seen(struct mesh_host *h, uint64_t now_us)
+{
+	uint64_t seen_us = __atomic_load_n(&h->seen_us, __ATOMIC_RELAXED), now = FOIL_MAX(now_us, 1u);
+
+	if (FOIL_LIKELY(seen_us != 0))
+		return seen_us;
+	return __atomic_compare_exchange_n(&h->seen_us, &seen_us, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) ? now : seen_us;
 }
 
 static inline bool mesh_host_is_ejected(const struct mesh_host *h)
@@ -65,5 +76,7 @@ struct mesh_cluster_state *mesh_host_set_cluster(const struct mesh_host_set *set
 struct mesh_shared;
 /* The published configuration: workers read it once a turn. NULL before the first publish. */
 const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh);
+/* Once a turn of a worker, before it picks anything. */
+void mesh_shared_turned(struct mesh_shared *sh, struct foil_worker *w);
 /* Says that worker w works with c from now on (mesh_config_is_adopted, _is_quiet). */
 void mesh_shared_adopted(struct mesh_shared *sh, struct foil_worker *w, const struct mesh_config *c);

@@ -1,4 +1,4 @@
-/* The earliest-deadline-first schedule, see lb_priv.h: a binary heap of endpoints by deadline, then by order of adding.
+/* The earliest-deadline-first schedule, see lb_priv.h: a binary heap of items by deadline, then by order of adding.
  * Invariant: heap[0..n) is a heap under is_before, a strict total order, so that the sequence of picks depends on nothing but weights,
  * the random start and what steps_of says. */
 #include "dataplane/mesh/lb_priv.h"
@@ -34,27 +34,41 @@ static void sift_down(struct lb_edf *edf, uint32_t at)
 	edf->heap[at] = moving;
 }
 
-void lb_edf_build(struct foil_worker *w, const struct mesh_host_set *set, const struct lb_worker *lw, struct lb_edf *edf, lb_steps_fn steps_of)
+void lb_edf_clear(struct lb_edf *edf)
 {
-	edf->n = lw->n_usable;
-	edf->next_order = lw->n_usable;
-	for (uint32_t i = 0; i < lw->n_usable; i++) {
-		const struct mesh_endpoint *e = &set->endpoints[lw->usable[i]];
-		edf->heap[i] = (struct lb_edf_entry){.steps = steps_of(w, e), .order = i, .weight = e->weight, .endpoint = lw->usable[i]};
-	}
+	edf->n = 0;
+	edf->next_order = 0;
+}
+
+void lb_edf_add(struct foil_worker *w, const struct mesh_host_set *set, struct lb_edf *edf, uint32_t item, uint32_t weight, lb_steps_fn steps_of)
+{
+	FOIL_ASSERT(weight > 0);
+	edf->heap[edf->n++] = (struct lb_edf_entry){.steps = steps_of(w, set, item), .order = edf->next_order++, .weight = weight, .item = item};
+}
+
+void lb_edf_start(struct foil_worker *w, const struct mesh_host_set *set, struct lb_edf *edf, lb_steps_fn steps_of)
+{
 	for (uint32_t i = edf->n / 2; i-- > 0;)
 		sift_down(edf, i);
-	for (uint32_t picks = foil_prng_below(&w->prng, FOIL_MIN(edf->n, EDF_START_PICKS_MAX)); picks > 0; picks--)
+	for (uint32_t picks = edf->n ? foil_prng_below(&w->prng, FOIL_MIN(edf->n, EDF_START_PICKS_MAX)) : 0; picks > 0; picks--)
 		(void)lb_edf_pick(w, set, edf, steps_of);
+}
+
+void lb_edf_build(struct foil_worker *w, const struct mesh_host_set *set, const struct lb_group *g, struct lb_edf *edf, lb_steps_fn steps_of)
+{
+	lb_edf_clear(edf);
+	for (uint32_t i = 0; i < g->n_usable; i++)
+		lb_edf_add(w, set, edf, g->usable[i], set->endpoints[g->usable[i]].weight, steps_of);
+	lb_edf_start(w, set, edf, steps_of);
 }
 
 uint32_t lb_edf_pick(struct foil_worker *w, const struct mesh_host_set *set, struct lb_edf *edf, lb_steps_fn steps_of)
 {
 	struct lb_edf_entry *first = &edf->heap[0];
-	uint32_t endpoint = first->endpoint;
+	uint32_t item = first->item;
 
-	first->steps += steps_of(w, &set->endpoints[endpoint]);
+	first->steps += steps_of(w, set, item);
 	first->order = edf->next_order++;
 	sift_down(edf, 0);
-	return endpoint;
+	return item;
 }

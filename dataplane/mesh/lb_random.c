@@ -8,31 +8,31 @@ struct random {
 	uint64_t upto[]; /* of usable[i]: the weights of usable[0..i]; only when weights differ */
 };
 
-static size_t random_state_bytes(const struct mesh_host_set *set)
+static size_t random_state_bytes(const struct lb_shape *shape)
 {
-	return sizeof(struct random) + (set->has_equal_weights ? 0 : set->n_endpoints * sizeof(uint64_t));
+	return sizeof(struct random) + (shape->needs_edf ? shape->n * sizeof(uint64_t) : 0);
 }
 
-static void random_build(struct foil_worker *w, const struct mesh_host_set *set, struct lb_worker *lw)
+static void random_build(struct foil_worker *w, const struct mesh_host_set *set, struct lb_group *g)
 {
-	struct random *r = lw->state;
+	struct random *r = g->state;
 
 	r->total = 0;
-	if (lw->has_equal_weights)
+	if (g->has_equal_weights)
 		return;
-	for (uint32_t i = 0; i < lw->n_usable; i++) {
-		r->total += set->endpoints[lw->usable[i]].weight;
+	for (uint32_t i = 0; i < g->n_usable; i++) {
+		r->total += set->endpoints[g->usable[i]].weight;
 		r->upto[i] = r->total;
 	}
 }
 
-static uint32_t random_pick(struct foil_worker *w, const struct mesh_host_set *set, struct lb_worker *lw)
+static uint32_t random_pick(struct foil_worker *w, const struct mesh_host_set *set, struct lb_group *g)
 {
-	const struct random *r = lw->state;
-	uint32_t low = 0, high = lw->n_usable - 1;
+	const struct random *r = g->state;
+	uint32_t low = 0, high = g->n_usable - 1;
 
-	if (lw->has_equal_weights)
-		return lw->usable[foil_prng_below(&w->prng, lw->n_usable)];
+	if (g->has_equal_weights)
+		return g->usable[foil_prng_below(&w->prng, g->n_usable)];
 	uint64_t at = (uint64_t)((random_wide)foil_prng_u64(&w->prng) * r->total >> 64);
 	while (low < high) { /* the first whose sum is beyond at */
 		uint32_t middle = low + (high - low) / 2;
@@ -41,7 +41,7 @@ static uint32_t random_pick(struct foil_worker *w, const struct mesh_host_set *s
 		else
 			low = middle + 1;
 	}
-	return lw->usable[low];
+	return g->usable[low];
 }
 
 const struct lb_policy lb_random = {

@@ -187,13 +187,18 @@ static void listeners_adopt(struct foil_worker *w, const struct mesh_config *c)
 }
 
 /* ---- configuration ---- */
-static void hosts_adopt(struct mesh_ctx *m, const struct mesh_config *c)
+static void hosts_adopt(struct foil_worker *w, const struct mesh_config *c)
 {
+	struct mesh_ctx *m = w->mesh;
+
 	for (uint32_t slot = 0; slot < c->n_cluster_slots; slot++) {
 		const struct mesh_endpoints *e = c->clusters[slot] ? c->endpoints[slot] : NULL;
-		for (uint32_t i = 0; e && i < e->n_endpoints; i++)
-			if (e->endpoints[i].host)
-				m->by_host[e->endpoints[i].host->index] = (struct mesh_host_now){&e->endpoints[i], c->generation};
+		for (uint32_t i = 0; e && i < e->n_endpoints; i++) {
+			if (!e->endpoints[i].host)
+				continue;
+			m->by_host[e->endpoints[i].host->index] = (struct mesh_host_now){&e->endpoints[i], c->generation};
+			(void)mesh_host_seen(e->endpoints[i].host, w->now_us); /* its slow start begins now, if it is new */
+		}
 	}
 }
 
@@ -202,7 +207,7 @@ static void adopt(struct foil_worker *w, const struct mesh_config *c)
 	struct mesh_ctx *m = w->mesh;
 
 	m->cfg = c;
-	hosts_adopt(m, c);
+	hosts_adopt(w, c);
 	mesh_pools_adopt(w, c);
 	mesh_tcp_adopt(w, c);
 	listeners_adopt(w, c);
@@ -214,6 +219,7 @@ void mesh_turn(struct foil_worker *w)
 	struct mesh_ctx *m = w->mesh;
 	const struct mesh_config *c = mesh_shared_config(m->shared);
 
+	mesh_shared_turned(m->shared, w);
 	if (m->graves)
 		dig(w);
 	if (FOIL_UNLIKELY(c != m->cfg && c))

@@ -39,6 +39,8 @@ int mesh_config_prepare(struct mesh_shared *sh, struct mesh_config *c, struct fo
 void mesh_config_unprepare(struct mesh_shared *sh, struct mesh_config *c);
 /* Workers see c from their next turn on. The old one stays until mesh_config_is_quiet says so. */
 void mesh_config_publish(struct mesh_shared *sh, const struct mesh_config *c);
+/* Now and then: the tables of ring hash and Maglev clusters are made again after hosts were ejected or came back; at most one a call. */
+void mesh_shared_turn(struct mesh_shared *sh);
 /* No worker can see or hold c: every worker has adopted a later one and holds no reference. */
 bool mesh_config_is_quiet(const struct mesh_shared *sh, const struct mesh_config *c);
 /* Every worker has adopted the published one (the update is in force). */

@@ -196,6 +196,17 @@ static void request_complete(struct foil_worker *w, struct mesh_exchange *x)
 		mesh_mirror_send(w, x);
 }
 
+/* What chooses its host, before the route's operations change the request (Envoy). */
+static int hash_request(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct mesh_route_action *a = &x->route->route;
+	const struct mesh_hash_request r = {.head = x->request, .client = &x->from.client, .remote = &x->ds->remote, .local = &x->ds->local};
+
+	if (!a->n_hash_policies || !mesh_cluster_hashes(x->cluster))
+		return 0;
+	return mesh_hash_of_request(w, x->arena, a->hash_policies, a->n_hash_policies, &r, &x->hash);
+}
+
 void mesh_router_begin(struct foil_worker *w, struct mesh_exchange *x)
 {
 	switch (x->route->action) {
@@ -207,7 +218,7 @@ void mesh_router_begin(struct foil_worker *w, struct mesh_exchange *x)
 		cluster_not_found(w, x);
 		return;
 	}
-	if (finish_request(w, x) != 0) {
+	if (hash_request(w, x) != 0 || finish_request(w, x) != 0) {
 		mesh_reply_no_memory(w, x);
 		return;
 	}
@@ -342,7 +353,11 @@ static const struct mesh_endpoint *pick(struct foil_worker *w, struct mesh_excha
 
 	if (!e || !set || e->n_endpoints == 0)
 		return NULL;
-	return mesh_lb_pick(w, x->cluster, e, set, x->retry.avoid, x->retry.n_avoid, x->retry.host_attempts_max);
+	const struct mesh_lb_want want = {
+		.avoid = x->retry.avoid, .n_avoid = x->retry.n_avoid, .attempts_max = x->retry.host_attempts_max, .has_hash = x->hash.is_there,
+		.hash = x->hash.hash,
+	};
+	return mesh_lb_choose(w, e, set, &want);
 }
 
 void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
@@ -469,6 +484,8 @@ static int decorate_answer(struct foil_worker *w, struct mesh_exchange *x, struc
 	if (x->body_ended && !x->hcm->envoy_debug_headers_off)
 		rc = mesh_header_put_number(w, x->arena, &head->headers, HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
 					    (w->now_us - x->request_ended_us) / 1000u);
+	for (uint16_t i = 0; rc == 0 && i < x->hash.n_set_cookies; i++)
+		rc = http_header_add_id(w, x->arena, &head->headers, HTTP_HDR_SET_COOKIE, x->hash.set_cookies[i]);
 	return rc ? rc : mesh_router_response_ops(w, x, head);
 }
 

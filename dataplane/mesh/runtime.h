@@ -10,6 +10,7 @@
 #include "dataplane/mesh/breaker.h"
 #include "dataplane/mesh/filter.h"
 #include "dataplane/mesh/forwarding.h"
+#include "dataplane/mesh/hash_policy.h"
 #include "dataplane/mesh/header_ops.h"
 #include "dataplane/mesh/mesh.h"
 #include "dataplane/mesh/outlier.h"
@@ -170,6 +171,7 @@ struct mesh_exchange {
 	const struct mesh_route *route;
 	const struct mesh_weighted_cluster *weighted;
 	const struct mesh_cluster *cluster; /* of weighted; NULL: not in the snapshot */
+	struct mesh_hash hash;              /* of the request as it came, when the cluster asks for one */
 
 	/* filters */
 	struct mesh_filter_call *calls;

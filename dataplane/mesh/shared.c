@@ -18,6 +18,7 @@
 
 struct FOIL_CACHE_ALIGNED adopted_cell {
 	uint64_t generation; /* written by its worker; 0: none yet */
+	uint64_t n_turns;    /* so is this */
 };
 struct mesh_shared {
 	struct adopted_cell adopted[MESH_WORKERS_MAX];
@@ -26,6 +27,9 @@ struct mesh_shared {
 	uint32_t mark;               /* the current walk over hosts */
 	uint32_t n_free;
 	uint32_t free_index[MESH_HOSTS_MAX]; /* a stack */
+	struct lb_table_stock tables;
+	struct lb_tables *old_tables; /* replaced; a worker may still look at them */
+	uint32_t next_slot;           /* where renew_tables goes on */
 	struct mesh_cluster_state *clusters[BUCKETS];
 	struct mesh_host *hosts[BUCKETS];
 };
@@ -67,6 +71,10 @@ struct mesh_shared *mesh_shared_new(const struct mesh_shared_params *p)
 
 void mesh_shared_free(struct mesh_shared *sh)
 {
+	for (struct lb_tables *t = sh ? sh->old_tables : NULL, *next; t; t = next) {
+		next = t->next;
+		lb_tables_free(&sh->tables, t);
+	}
 	free(sh);
 }
 
@@ -188,38 +196,8 @@ static void set_put(struct mesh_shared *sh, struct mesh_host_set *set)
 		host_put(sh, set->hosts[i]);
 	if (set->cluster)
 		cluster_put(sh, set->cluster);
+	lb_tables_free(&sh->tables, set->tables);
 	free(set);
-}
-
-static bool have_equal_weights(const struct mesh_endpoints *e)
-{
-	for (uint32_t i = 1; e && i < e->n_endpoints; i++)
-		if (e->endpoints[i].weight != e->endpoints[0].weight)
-			return false;
-	return true;
-}
-
-/* One block: the set, each worker's usable[] and state on lines of their own, then hosts[]. */
-static struct mesh_host_set *set_alloc(struct mesh_shared *sh, const struct mesh_cluster *c, const struct mesh_endpoints *e)
-{
-	struct mesh_host_set shape = {
-		.endpoints = e ? e->endpoints : NULL, .n_endpoints = e ? e->n_endpoints : 0, .policy = lb_policy_of(c->lb),
-		.panic_threshold_percent = c->panic_threshold_percent, .n_refs = 1, .has_equal_weights = have_equal_weights(e), .n_workers = sh->n_workers,
-	};
-	size_t head = lines(sizeof(shape) + sh->n_workers * sizeof(struct lb_worker)), usable = lines(shape.n_endpoints * sizeof(uint32_t));
-	size_t state = lines(shape.policy->state_bytes(&shape)), each = usable + state;
-	char *block = zeroed(head + sh->n_workers * each + shape.n_endpoints * sizeof(struct mesh_host *));
-
-	if (!block)
-		return NULL;
-	struct mesh_host_set *set = (struct mesh_host_set *)(void *)block;
-	memcpy(set, &shape, sizeof(shape));
-	for (uint16_t i = 0; i < sh->n_workers; i++) {
-		set->by_worker[i].usable = (uint32_t *)(void *)(block + head + i * each);
-		set->by_worker[i].state = block + head + i * each + usable;
-	}
-	set->hosts = (struct mesh_host **)(void *)(block + head + sh->n_workers * each);
-	return set;
 }
 
 /* Takes the hosts of all endpoints, one reference for each distinct one. */
@@ -247,7 +225,7 @@ static int set_fill(struct mesh_shared *sh, struct mesh_host_set *set)
 
 static struct mesh_host_set *set_new(struct mesh_shared *sh, const struct mesh_cluster *c, const struct mesh_endpoints *e, struct foil_error *err)
 {
-	struct mesh_host_set *set = set_alloc(sh, c, e);
+	struct mesh_host_set *set = lb_set_alloc(sh->n_workers, c, e);
 
 	if (!set) {
 		(void)foil_error_set(err, -ENOMEM, "no memory for the %u endpoints of cluster %.*s", e ? e->n_endpoints : 0, (int)c->res.name.n_bytes,
@@ -255,10 +233,15 @@ static struct mesh_host_set *set_new(struct mesh_shared *sh, const struct mesh_c
 		return NULL;
 	}
 	set->cluster = cluster_get(sh, c->res.name);
-	if (set->cluster && set_fill(sh, set) == 0)
+	bool has_hosts = set->cluster && set_fill(sh, set) == 0;
+	if (has_hosts && (!set->policy->table_pick || (set->tables = lb_tables_new(&sh->tables, set)) != NULL))
 		return set;
-	(void)foil_error_set(err, -ENOMEM, "no memory for the hosts of cluster %.*s, or more than %u endpoints in all clusters", (int)c->res.name.n_bytes,
-			     c->res.name.data, MESH_HOSTS_MAX);
+	if (has_hosts)
+		(void)foil_error_set(err, -ENOMEM, "no memory for the %s table of cluster %.*s, or more than %u bytes of tables in all clusters",
+				     set->policy->name, (int)c->res.name.n_bytes, c->res.name.data, LB_TABLES_BYTES_MAX);
+	else
+		(void)foil_error_set(err, -ENOMEM, "no memory for the hosts of cluster %.*s, or more than %u endpoints in all clusters",
+				     (int)c->res.name.n_bytes, c->res.name.data, MESH_HOSTS_MAX);
 	set_put(sh, set);
 	return NULL;
 }
@@ -271,7 +254,7 @@ static struct mesh_host_set *set_of_published(const struct mesh_shared *sh, cons
 	if (!p || slot >= p->n_cluster_slots || !p->host_sets[slot] || p->endpoints[slot] != c->endpoints[slot])
 		return NULL;
 	const struct mesh_cluster *was = p->clusters[slot], *is = c->clusters[slot];
-	if (was != is && (was->lb != is->lb || was->panic_threshold_percent != is->panic_threshold_percent || !foil_slice_eq(was->res.name, is->res.name)))
+	if (was != is && !(lb_set_fits(p->host_sets[slot], is) && foil_slice_eq(was->res.name, is->res.name)))
 		return NULL;
 	return p->host_sets[slot];
 }
@@ -398,4 +381,68 @@ bool mesh_config_is_quiet(const struct mesh_shared *sh, const struct mesh_config
 bool mesh_config_is_adopted(const struct mesh_shared *sh)
 {
 	return !sh->published || least_adopted(sh) >= sh->published->generation;
+}
+
+/* ---- the tables of hashing policies follow health ---- */
+#define TABLE_SLOTS_A_TURN 4096u
+
+void mesh_shared_turned(struct mesh_shared *sh, struct foil_worker *w)
+{
+	struct adopted_cell *cell = &sh->adopted[w->id];
+
+	__atomic_store_n(&cell->n_turns, cell->n_turns + 1, __ATOMIC_RELEASE);
+}
+
+/* Workers look at tables within a turn only. The count may have been read before the beginning of the turn it was read in was to be seen: who has
+ * begun two more has left them. */
+static bool is_left(const struct mesh_shared *sh, const struct lb_tables *t)
+{
+	for (uint16_t i = 0; i < sh->n_workers; i++)
+		if (__atomic_load_n(&sh->adopted[i].n_turns, __ATOMIC_ACQUIRE) - t->turns[i] < 2)
+			return false;
+	return true;
+}
+
+static void free_left_tables(struct mesh_shared *sh)
+{
+	for (struct lb_tables **at = &sh->old_tables; *at;) {
+		struct lb_tables *t = *at;
+		if (!is_left(sh, t)) {
+			at = &t->next;
+			continue;
+		}
+		*at = t->next;
+		lb_tables_free(&sh->tables, t);
+	}
+}
+
+/* Without memory the old ones stay: workers pass over those who are not usable. */
+static void replace_tables(struct mesh_shared *sh, struct mesh_host_set *set)
+{
+	struct lb_tables *fresh = lb_tables_new(&sh->tables, set), *old = set->tables;
+
+	if (!fresh)
+		return;
+	__atomic_store_n(&set->tables, fresh, __ATOMIC_SEQ_CST); /* before we look at what turn each worker is in */
+	for (uint16_t i = 0; i < sh->n_workers; i++)
+		old->turns[i] = __atomic_load_n(&sh->adopted[i].n_turns, __ATOMIC_SEQ_CST);
+	old->next = sh->old_tables;
+	sh->old_tables = old;
+}
+
+void mesh_shared_turn(struct mesh_shared *sh)
+{
+	const struct mesh_config *c = sh->published;
+
+	if (sh->old_tables)
+		free_left_tables(sh);
+	if (!c || sh->tables.n_bytes == 0)
+		return;
+	for (uint32_t i = 0; i < FOIL_MIN(c->n_cluster_slots, TABLE_SLOTS_A_TURN); i++) {
+		struct mesh_host_set *set = set_at(c, sh->next_slot++ % c->n_cluster_slots);
+		if (set && lb_tables_are_stale(set)) {
+			replace_tables(sh, set);
+			return; /* one a turn: a large one takes its time */
+		}
+	}
 }

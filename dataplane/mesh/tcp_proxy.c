@@ -14,6 +14,7 @@ struct session {
 	struct mesh_port *port;
 	struct stream *down, *up; /* NULL: closed or let go */
 	uint32_t slot;
+	struct mesh_lb_want want;              /* the hash of the client's address, where the chain asks for it */
 	const struct mesh_cluster *cluster;    /* NULL: not in the snapshot */
 	const struct mesh_endpoint *endpoint;  /* of the try at hand, or the last */
 	struct foil_slice cluster_name;        /* in held */
@@ -271,7 +272,7 @@ static const struct mesh_endpoint *pick(struct foil_worker *w, const struct sess
 
 	if (!c->endpoints[s->slot] || !c->host_sets[s->slot] || c->endpoints[s->slot]->n_endpoints == 0)
 		return NULL;
-	return mesh_lb_pick(w, s->cluster, c->endpoints[s->slot], c->host_sets[s->slot], NULL, 0, 0);
+	return mesh_lb_choose(w, c->endpoints[s->slot], c->host_sets[s->slot], &s->want);
 }
 
 /* One more connect, or the end: each round of connect_failed counts one of connect_attempts_max. */
@@ -326,6 +327,8 @@ static void choose_cluster(struct foil_worker *w, struct session *s, const struc
 		s->cluster = s->grave.held->clusters[s->slot];
 	if (s->cluster)
 		s->cluster_name = c->cluster;
+	if (p->hash_source_ip && s->cluster && mesh_cluster_hashes(s->cluster))
+		s->want = (struct mesh_lb_want){.has_hash = true, .hash = mesh_hash_of_address(&s->remote)};
 }
 
 /* ---- the client ---- */
