@@ -16,7 +16,9 @@ static size_t mapping_bytes(const struct tcp_pool *p)
 
 int tcp_pool_init(struct tcp_pool *p, uint32_t n_max, size_t block_bytes)
 {
-	*p = (struct tcp_pool){.block_bytes = (uint32_t)((block_bytes + 63) & ~(size_t)63), .n_max = n_max};
+	size_t unit = block_bytes < 64 ? 4 : 64; /* small blocks lie tight, of the others each begins a cache line */
+
+	*p = (struct tcp_pool){.block_bytes = (uint32_t)((block_bytes + unit - 1) & ~(unit - 1)), .n_max = n_max};
 	void *base = mmap(NULL, mapping_bytes(p), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (base == MAP_FAILED)
 		return -ENOMEM;

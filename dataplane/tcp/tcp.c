@@ -116,7 +116,7 @@ int tcp_init(struct foil_worker *w, const struct tcp_params *p, struct foil_erro
 	tcp_list_init(&t->events);
 	tcp_list_init(&t->outs);
 	tcp_list_init(&t->listeners);
-	tcp_list_init(&t->tw_list);
+	tcp_tw_init(t);
 	t->flow_key = derive_key(w, "tcp flow table");
 	t->isn_key = derive_key(w, "tcp isn");
 	t->cookie_key = derive_key(w, "tcp syn cookie");
@@ -129,6 +129,7 @@ void tcp_fini(struct foil_worker *w)
 {
 	struct tcp_ctx *t = w->tcp;
 	struct tcp_node *n;
+	struct tcp_tw *tw;
 
 	if (!t)
 		return;
@@ -143,8 +144,8 @@ void tcp_fini(struct foil_worker *w)
 			tcp_syn_free(w, FOIL_CONTAINER_OF(n, struct tcp_syn, node));
 		tcp_unlisten(w, l);
 	}
-	while ((n = tcp_list_first(&t->tw_list)))
-		tcp_tw_free(w, FOIL_CONTAINER_OF(n, struct tcp_tw, node));
+	while ((tw = tcp_tw_first(t)))
+		tcp_tw_free(w, tw);
 	foil_timer_cancel(w, &t->tw_timer);
 	free_tables(t);
 	free(t);

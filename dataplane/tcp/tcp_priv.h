@@ -254,16 +254,15 @@ struct tcp_syn {
 	struct net_dst dst;
 };
 
+/* TIME-WAIT. Its hash and timestamp offset are made again from the key when needed, its route is looked up for each answer. */
 struct tcp_tw {
 	struct tcp_key key;
-	uint32_t hash;
-	uint32_t snd_nxt, rcv_nxt, ts_recent, ts_offset;
+	uint32_t snd_nxt, rcv_nxt, ts_recent;
+	uint32_t next, prev : 31, has_ts : 1; /* 1-based indices in ctx->tws, in order of expiry; 0: none */
+	uint16_t expires; /* in units of ctx->tw_unit_us, modulo 2^16 */
 	uint16_t wnd;
-	bool has_ts;
-	struct tcp_node node; /* of ctx->tws, the next to expire first */
-	uint64_t since_us, expires_us;
-	struct net_dst dst;
 };
+static_assert(sizeof(struct tcp_tw) == 60, "less than a cache line each; see docs/memory.md");
 
 struct tcp_listener {
 	struct tcp_listen_params p;
@@ -288,10 +287,12 @@ struct tcp_ctx {
 	const struct tcp_cc *cc;
 	struct tcp_flow flow;
 	struct tcp_pool conns, syns, tws, sents, ooos;
-	struct tcp_node events, outs, listeners, tw_list;
+	struct tcp_node events, outs, listeners;
 	struct tcp_conn *telling; /* whose callback runs; NULL again when the connection was freed in it */
 	struct foil_siphash_key flow_key, isn_key, cookie_key;
 	struct foil_timer tw_timer;
+	uint64_t tw_unit_us;
+	uint32_t tw_first, tw_last; /* 1-based index in tws of the next to expire and of the last; 0: none */
 	uint64_t answers_at_us, pressure_at_us;
 	uint64_t cookie_sent_us; /* the last one; 0: none */
 	uint32_t n_answers;
@@ -376,6 +377,8 @@ bool tcp_cookie_check(struct foil_worker *w, const struct tcp_seg *seg, struct t
 void tcp_tw_enter(struct foil_worker *w, struct tcp_conn *c);
 void tcp_tw_input(struct foil_worker *w, struct tcp_tw *tw, struct tcp_seg *seg);
 void tcp_tw_free(struct foil_worker *w, struct tcp_tw *tw);
+void tcp_tw_init(struct tcp_ctx *t);
+struct tcp_tw *tcp_tw_first(const struct tcp_ctx *t); /* the next to expire; NULL: none waits */
 bool tcp_tw_may_reuse(const struct foil_worker *w, const struct tcp_tw *tw);
 
 /* output.c, segment.c */
