@@ -1,6 +1,7 @@
 /* Clusters and endpoint sets of every destination that a route or listener names: DestinationRule policy by the order of features.md DR-3, the
  * defaults of DR-7..DR-42, endpoints by subset labels (DR-4). A destination that does not exist keeps its name and gets no cluster (503 NC). */
 #include "ctrl/istio/compile.h"
+#include "ctrl/istio/tls.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -71,15 +72,14 @@ static struct policy policy_of_ref(const struct cluster_ref *ref)
 
 /* ---- references ---- */
 
+/* So that nothing goes in plaintext where TLS was asked for: such a destination has no cluster. */
 static bool tls_is_refused(struct compile *c, const struct cluster_ref *ref)
 {
 	struct policy p = policy_of_ref(ref);
+	bool is_refused = false;
 
-	if (!p.tls || !p.tls->mode.is_set || p.tls->mode.value == CLIENT_TLS_DISABLE)
-		return false;
-	istio_compile_report(c, ISTIO_ERROR, "HF0005", ref->rule->source, istio_doc_at(p.tls->head.node, "mode"), "trafficPolicy.tls.mode",
-		       "not supported: TLS towards a destination; so that nothing goes there in plaintext, requests to %s get 503 (NC)", ref->service->host);
-	return true;
+	(void)istio_tls_of_client(c, ref->rule ? ref->rule->source : NULL, p.tls, true, &is_refused); /* the rules themselves: cluster_emit */
+	return is_refused;
 }
 
 /* service stays NULL when the destination does not exist, or must not be spoken to. */
@@ -380,6 +380,10 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	limits(&p, &breaker);
 	pool(c, &p, &out);
 	outlier(c, &p, &out);
+	bool is_refused;
+	out.tls = istio_tls_of_client(c, ref->rule ? ref->rule->source : NULL, p.tls, ref->is_for_http, &is_refused);
+	if (out.tls && out.protocol == FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP2)
+		istio_tls_alpn_h2(c, out.tls);
 	warn_ejection(c, ref, &p);
 	out.service_host = word(ref->service->host);
 	out.service_name = word(ref->service->name);

@@ -97,17 +97,16 @@ static const struct istio_table table_outlier = TABLE(outlier, "OutlierDetection
 /* ---- TLS towards the destination ---- */
 
 static const char *const client_tls_words[] = {"DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL", NULL};
-static const char tls_note[] = "of a mode other than DISABLE";
 static const struct istio_field client_tls_rows[] = {
 	ROW(client_tls, mode, "mode", F_ENUM, .words = client_tls_words),
-	ROW_IGNORED("clientCertificate", tls_note),
-	ROW_IGNORED("privateKey", tls_note),
-	ROW_IGNORED("caCertificates", tls_note),
-	ROW_IGNORED("credentialName", tls_note),
-	ROW_IGNORED("subjectAltNames", tls_note),
-	ROW_IGNORED("sni", tls_note),
-	ROW_IGNORED("insecureSkipVerify", tls_note),
-	ROW_IGNORED("caCrl", tls_note),
+	ROW(client_tls, client_certificate, "clientCertificate", F_STRING),
+	ROW(client_tls, private_key, "privateKey", F_STRING),
+	ROW(client_tls, ca_certificates, "caCertificates", F_STRING),
+	ROW(client_tls, credential_name, "credentialName", F_STRING),
+	ROW(client_tls, subject_alt_names, "subjectAltNames", F_STRINGS, .min = 0, .max = 1024),
+	ROW(client_tls, sni, "sni", F_STRING, .min = 0, .max = 255),
+	ROW(client_tls, skip_verify, "insecureSkipVerify", F_BOOL),
+	ROW(client_tls, ca_crl, "caCrl", F_STRING),
 };
 static const struct istio_table table_client_tls = TABLE(client_tls, "ClientTLSSettings", client_tls_rows);
 

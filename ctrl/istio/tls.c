@@ -231,3 +231,9 @@ Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct res
 	}
 	return *is_refused ? NULL : m;
 }
+
+void istio_tls_alpn_h2(struct compile *c, Foil__Conf__UpstreamTls *t)
+{
+	t->alpn = ARENA_ARRAY(c->arena, char *, 1);
+	t->alpn[t->n_alpn++] = word("h2");
+}

@@ -29,3 +29,4 @@ const char *istio_secret_ca_file(struct compile *c, const struct tls_user *u, co
 Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct resource *gateway, const struct gateway_tls *t, const char *field, bool is_http);
 /* What a client's settings ask for; NULL: plaintext. *is_refused: they cannot be honoured, and a plaintext connection must not be made instead. */
 Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct resource *rule, const struct client_tls *t, bool is_http, bool *is_refused);
+void istio_tls_alpn_h2(struct compile *c, Foil__Conf__UpstreamTls *t);

@@ -33,7 +33,7 @@ uint64_t mesh_reset_flag(enum http_reset kind)
 	FOIL_UNREACHABLE();
 }
 
-struct foil_slice mesh_transport_failure(enum http_reset kind, enum stream_end why)
+struct foil_slice mesh_transport_failure(const struct foil_worker *w, enum http_reset kind, enum stream_end why)
 {
 	if (kind != HTTP_RESET_CONNECT_FAILURE)
 		return (struct foil_slice){NULL, 0};
@@ -41,7 +41,7 @@ struct foil_slice mesh_transport_failure(enum http_reset kind, enum stream_end w
 	case STREAM_END_REFUSED:
 	case STREAM_END_RESET: return FOIL_SLICE("delayed_connect_error:_Connection_refused");
 	case STREAM_END_UNREACHABLE: return FOIL_SLICE("delayed_connect_error:_No_route_to_host");
-	case STREAM_END_TLS: return FOIL_SLICE("TLS_error");
+	case STREAM_END_TLS: return tls_failure(w);
 	case STREAM_END_NONE:
 	case STREAM_END_FIN:
 	case STREAM_END_CONNECT_TIMEOUT:

@@ -6,7 +6,7 @@
  *   - a connect that fails fails every request that waits at this host: their owners decide what to do next;
  *   - at maxConnections an idle connection of the same cluster is closed to make room; a host without any connection gets its
  *     first one all the same, or its requests would wait for ever.
- * Pools go by host (cluster name and address), so they survive configurations. A pool holds the configuration that names its host; when
+ * Pools go by host (cluster name and address), and by server name where TLS takes that from the request, so they survive configurations. A pool holds the configuration that names its host; when
  * the next one does not, the pool is doomed: its idle connections close, the others when their exchange is over.
  * Invariant: n_conns is the length of the three lists; breakers count exactly what is in them. */
 #include "dataplane/mesh/runtime.h"
@@ -23,6 +23,8 @@ struct mesh_pool {
 	struct mesh_host *host;
 	const struct mesh_config *cfg; /* held */
 	uint32_t slot;
+	struct mesh_pool *next_name; /* of the same host */
+	struct foil_slice name;      /* of the server; in a block of ctx->names, or empty */
 	struct mesh_list opening, idle, shared, busy; /* idle: last used first */
 	struct mesh_list waiters;
 	uint32_t n_conns, n_opening, n_waiters;
@@ -38,7 +40,7 @@ struct mesh_upstream {
 	enum upstream_state state;
 	bool is_timed_out, is_closing;
 	uint32_t n_requests;
-	uint64_t born_us, idle_since_us;
+	uint64_t born_us, idle_since_us, tls_key;
 	struct foil_timer timer; /* connect timeout while opening; then a lazy look at idle and duration limits */
 	struct stream_addr local;
 };
@@ -72,18 +74,38 @@ static const struct mesh_cluster *pool_cluster(const struct mesh_pool *p)
 }
 
 /* ---- pools ---- */
-static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, struct mesh_host *h)
+static bool pool_keep_name(struct mesh_ctx *m, struct mesh_pool *p, struct foil_slice name)
+{
+	char *block = name.n_bytes ? mesh_slab_take(&m->names) : NULL;
+
+	if (!name.n_bytes)
+		return true;
+	if (!block)
+		return false;
+	for (uint32_t i = 0; i < name.n_bytes; i++)
+		block[i] = foil_ascii_lower(name.data[i]);
+	p->name = foil_slice_of(block, name.n_bytes);
+	return true;
+}
+
+static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, struct mesh_host *h,
+				  struct foil_slice name)
 {
 	struct mesh_ctx *m = w->mesh;
 	struct mesh_pool *p = m->pool_by_host[h->index];
 
+	while (p && !foil_slice_eq_nocase(p->name, name))
+		p = p->next_name;
 	if (FOIL_LIKELY(p != NULL)) {
 		FOIL_ASSERT(p->host == h); /* the pool holds a configuration that holds its host, so the index is not anybody else's */
 		return p;
 	}
 	p = mesh_slab_take(&m->pools);
-	if (!p)
+	if (!p || !pool_keep_name(m, p, name)) {
+		if (p)
+			mesh_slab_give(&m->pools, p);
 		return NULL;
+	}
 	p->host = h;
 	p->slot = c->slot;
 	p->is_doomed = !mesh_host_now(m, h);
@@ -94,6 +116,7 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 	mesh_list_init(&p->shared);
 	mesh_list_init(&p->busy);
 	mesh_list_init(&p->waiters);
+	p->next_name = m->pool_by_host[h->index];
 	m->pool_by_host[h->index] = p;
 	mesh_list_add_tail(&m->pool_list, &p->node);
 	foil_count(w, MESH, POOLS, 1);
@@ -104,7 +127,12 @@ static void pool_free_if_empty(struct foil_worker *w, struct mesh_pool *p)
 {
 	if (p->n_conns || p->n_waiters || p->n_pins || !p->host)
 		return;
-	w->mesh->pool_by_host[p->host->index] = NULL;
+	struct mesh_pool **at = &w->mesh->pool_by_host[p->host->index];
+	while (*at != p)
+		at = &(*at)->next_name;
+	*at = p->next_name;
+	if (p->name.n_bytes)
+		mesh_slab_give(&w->mesh->names, (void *)(uintptr_t)p->name.data);
 	p->host = NULL;
 	mesh_list_del(&p->node);
 	foil_count(w, MESH, POOLS, -1);
@@ -177,6 +205,8 @@ static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
 		return true;
 	if ((c->protocol == MESH_UPSTREAM_HTTP2) != (http_conn_version(u->conn) == HTTP_VERSION_2))
 		return true; /* the cluster speaks another protocol by now */
+	if (u->tls_key != mesh_upstream_tls_key(w, c))
+		return true; /* it is protected in another way by now */
 	if (c->max_requests_per_connection && u->n_requests >= c->max_requests_per_connection)
 		return true;
 	return c->max_connection_duration_us && w->now_us - u->born_us >= c->max_connection_duration_us;
@@ -327,14 +357,21 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 {
 	struct mesh_ctx *m = w->mesh;
 	struct mesh_upstream *u = mesh_slab_take(&m->upstreams);
+	const struct mesh_cluster *c = pool_cluster(p);
 	struct stream *s = NULL;
 	int rc;
 
 	if (!u)
 		return -ENOBUFS;
-	rc = m->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, &s);
+	rc = mesh_upstream_tls_is_ready(p->cfg, c) ? m->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, &s) : -ENOKEY;
 	if (rc == 0) {
-		rc = http_client_open_as(w, s, pool_cluster(p)->protocol == MESH_UPSTREAM_HTTP2 ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1, &client_events,
+		const struct mesh_upstream_tls_params tp = {.user = &no_user, .name = p->name};
+		rc = c->tls ? mesh_upstream_tls_open(w, p->cfg, c, &tp, &s) : 0;
+		if (rc != 0)
+			stream_abort(w, s);
+	}
+	if (rc == 0) {
+		rc = http_client_open_as(w, s, c->protocol == MESH_UPSTREAM_HTTP2 ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1, &client_events,
 					 &client_limits, u, &u->conn);
 		if (rc != 0)
 			stream_abort(w, s);
@@ -345,6 +382,7 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 		return rc;
 	}
 	u->pool = p;
+	u->tls_key = mesh_upstream_tls_key(w, c);
 	u->born_us = w->now_us;
 	u->state = UPSTREAM_IDLE; /* conn_list counts the change to OPENING */
 	conn_list(u, &p->opening, UPSTREAM_OPENING);
@@ -434,7 +472,7 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 					const struct mesh_endpoint *e, struct mesh_pool_waiter *waiter, struct mesh_upstream **out,
 					struct http_stream **stream)
 {
-	struct mesh_pool *p = pool_get(w, cfg, c, e->host);
+	struct mesh_pool *p = pool_get(w, cfg, c, e->host, mesh_upstream_name(c, waiter->authority));
 	bool is_idle;
 
 	if (!p)

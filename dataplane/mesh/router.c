@@ -384,6 +384,7 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
 	x->upstream_remote.port = e->port;
 	t->waiter = (struct mesh_pool_waiter){
 		.arena = x->arena, .events = &up_events, .user_data = x, .ready = waiter_ready, .failed = waiter_failed,
+		.authority = x->request->authority,
 	};
 	switch (mesh_pool_acquire(w, x->cfg, x->cluster, e, &t->waiter, &u, &hs)) {
 	case MESH_POOL_READY: try_connected(w, x, u, hs); return;
@@ -662,7 +663,9 @@ void mesh_router_failed(struct foil_worker *w, struct mesh_exchange *x, enum htt
 		x->host = NULL;
 	else
 		mesh_outlier_outcome(w, x->cluster, x->try.endpoint->host, is_connect_failure(kind) ? MESH_OUTCOME_CONNECT_FAILED : MESH_OUTCOME_RESET, 0);
-	x->transport_failure = mesh_transport_failure(kind, why);
+	x->transport_failure = mesh_transport_failure(w, kind, why);
+	if (why == STREAM_END_TLS) /* without memory: no words */
+		x->transport_failure = foil_arena_copy(w, x->arena, x->transport_failure);
 	if (x->response_started) {
 		x->flags |= mesh_reset_flag(kind);
 		x->details = reset_details(w, x, "upstream_reset_after_response_started", kind, x->transport_failure);

@@ -99,6 +99,7 @@ struct mesh_pool_waiter {
 	struct mesh_list node;
 	struct mesh_pool *pool; /* while it waits */
 	const struct mesh_cluster *cluster;
+	struct foil_slice authority; /* of the request, as long as it waits: the server's name where TLS takes it from there */
 	struct foil_arena *arena;
 	const struct http_stream_events *events;
 	void *user_data;
@@ -297,7 +298,8 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x);
 /* Envoy's words for the end of a try. */
 struct foil_slice mesh_reset_text(enum http_reset kind);
 uint64_t mesh_reset_flag(enum http_reset kind);
-struct foil_slice mesh_transport_failure(enum http_reset kind, enum stream_end why);
+/* Static, or of the TLS failure that is being told. */
+struct foil_slice mesh_transport_failure(const struct foil_worker *w, enum http_reset kind, enum stream_end why);
 static inline struct tele_addr mesh_tele_addr(const struct stream_addr *a)
 {
 	struct tele_addr t = {.port = a->port};
@@ -353,6 +355,22 @@ void mesh_port_put(struct foil_worker *w, struct mesh_port *p); /* one connectio
 const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const uint8_t dst_ip[16], struct foil_slice sni);
 void mesh_downstream_drain(struct foil_worker *w, struct mesh_downstream *d);
 void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why);
+
+/* ---- upstream_tls.c ---- */
+/* The part of a request's authority that connections are told apart by; empty for most clusters. Borrowed from authority. */
+struct foil_slice mesh_upstream_name(const struct mesh_cluster *c, struct foil_slice authority);
+/* Changes when connections of before may not be used any more; 0 = plaintext. */
+uint64_t mesh_upstream_tls_key(const struct foil_worker *w, const struct mesh_cluster *c);
+/* False: a secret is missing; nothing may be connected. */
+bool mesh_upstream_tls_is_ready(const struct mesh_config *cfg, const struct mesh_cluster *c);
+struct mesh_upstream_tls_params {
+	const struct stream_user *user;
+	void *user_data;
+	struct foil_slice name; /* of mesh_upstream_name */
+};
+/* c->tls != NULL. *s becomes the TLS stream over what it was. 0, or negative with *s as it was. */
+int mesh_upstream_tls_open(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, const struct mesh_upstream_tls_params *p,
+			   struct stream **s) FOIL_MUST_USE;
 
 /* ---- hello.c: connections whose first bytes decide ---- */
 bool mesh_hello_accept(struct foil_worker *w, struct mesh_port *p, struct stream *s);

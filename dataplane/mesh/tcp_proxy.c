@@ -6,6 +6,8 @@
 #include "dataplane/mesh/lb.h"
 #include "dataplane/mesh/runtime.h"
 
+#include <errno.h>
+
 #define REPORT_US 5000000u /* TM-5 */
 
 struct session {
@@ -220,7 +222,7 @@ static void connect_failed(struct foil_worker *w, struct session *s, enum http_r
 	foil_count(w, MESH, UPSTREAM_CONNECT_FAILURES, 1);
 	mesh_outlier_outcome(w, s->cluster, s->endpoint->host, MESH_OUTCOME_CONNECT_FAILED, 0);
 	s->flags |= TELE_FLAG_UF;
-	s->transport_failure = mesh_transport_failure(kind, why);
+	s->transport_failure = why == STREAM_END_TLS ? FOIL_SLICE("TLS_error") : mesh_transport_failure(w, kind, why);
 	connect_next(w, s);
 }
 
@@ -275,6 +277,23 @@ static const struct mesh_endpoint *pick(struct foil_worker *w, const struct sess
 	return mesh_lb_choose(w, c->endpoints[s->slot], c->host_sets[s->slot], &s->want);
 }
 
+/* 0: s->up opens, TLS over it where the cluster asks for that. */
+static int begin_connect(struct foil_worker *w, struct session *s, const struct mesh_endpoint *e)
+{
+	const struct mesh_upstream_tls_params tp = {.user = &up_user, .user_data = s};
+	int rc;
+
+	if (!mesh_upstream_tls_is_ready(s->grave.held, s->cluster))
+		return -ENOKEY;
+	rc = w->mesh->transport->connect(w, e->ip, e->port, &up_user, s, &s->up);
+	if (rc == 0 && s->cluster->tls) {
+		rc = mesh_upstream_tls_open(w, s->grave.held, s->cluster, &tp, &s->up);
+		if (rc != 0)
+			stream_let_go(w, &s->up, false);
+	}
+	return rc;
+}
+
 /* One more connect, or the end: each round of connect_failed counts one of connect_attempts_max. */
 static void connect_next(struct foil_worker *w, struct session *s)
 {
@@ -303,7 +322,7 @@ static void connect_next(struct foil_worker *w, struct session *s)
 	mesh_breaker_add(w, e->host->cluster, MESH_BREAKER_CONNECTIONS, 1);
 	mesh_host_active_add(w, e->host, 1);
 	foil_count(w, MESH, UPSTREAM_CONNECTS, 1);
-	if (w->mesh->transport->connect(w, e->ip, e->port, &up_user, s, &s->up) != 0) {
+	if (begin_connect(w, s, e) != 0) {
 		s->up = NULL;
 		foil_timer_arm(w, &s->timer, w->now_us, connect_time_over); /* not from inside: a transport that refuses at once must not recurse */
 		return;

@@ -670,6 +670,11 @@ const struct tls_facts *tls_stream_facts(const struct stream *s)
 	return tls_is_stream(s) ? &FOIL_CONTAINER_OF((struct stream *)(uintptr_t)s, struct tls_conn, s)->facts : NULL; /* only read */
 }
 
+struct foil_slice tls_failure(const struct foil_worker *w)
+{
+	return w->tls && w->tls->failing ? foil_slice_str(w->tls->failure) : FOIL_SLICE("TLS_error");
+}
+
 struct foil_slice tls_stream_failure(const struct foil_worker *w, const struct stream *s)
 {
 	const struct tls_ctx *t = w->tls;

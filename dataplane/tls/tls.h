@@ -163,6 +163,9 @@ struct tls_client_params {
 /* below: opening or open. The connect timeout is its user's, over both. */
 int tls_client_open(struct foil_worker *w, struct stream *below, const struct tls_client_params *p, struct stream **out) FOIL_MUST_USE;
 
+/* The text of the failure that is being told, whatever stream it is of; "TLS_error" where there is none. Borrowed until the callback returns. */
+struct foil_slice tls_failure(const struct foil_worker *w);
+
 bool tls_is_stream(const struct stream *s);
 /* Of an open TLS stream, until it is closed; NULL for every other stream. */
 const struct tls_facts *tls_stream_facts(const struct stream *s);

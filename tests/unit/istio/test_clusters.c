@@ -231,16 +231,52 @@ static void test_the_most_specific_rule_of_the_right_namespace_is_used(void **st
 #undef DR
 }
 
-static void test_tls_towards_a_destination_is_refused_and_nothing_goes_there_in_plaintext(void **state)
+static void test_tls_that_cannot_be_made_is_refused_and_nothing_goes_there_in_plaintext(void **state)
 {
-	struct t_mesh *m = with_policy("trafficPolicy: {tls: {mode: SIMPLE, sni: x}}");
+	struct t_mesh *m = with_policy("trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}");
 
 	t_assert_at(t_diag(m, "HF0005", "nothing goes there in plaintext"), 30, 31, "trafficPolicy.tls.mode");
 	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ONE));
 	t_mesh_free(m);
+	m = with_policy("trafficPolicy: {tls: {mode: MUTUAL, caCertificates: /x}}");
+	(void)t_diag(m, "IST0106", "mode MUTUAL needs credentialName");
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ONE));
+	t_mesh_free(m);
 	m = with_policy("trafficPolicy: {tls: {mode: DISABLE}}");
-	assert_true(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ONE));
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+	assert_null(c->tls);
+	foil__conf__cluster__free_unpacked(c, NULL);
 	t_assert_no_diags(m);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_tls_towards_a_destination(void **state)
+{
+	struct t_mesh *m = with_policy("trafficPolicy: {tls: {mode: SIMPLE}}"); /* DR-49: the request's host */
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	assert_true(c->tls->auto_sni && c->tls->auto_san);
+	assert_null(c->tls->sni);
+	assert_null(c->tls->ca_secret);
+	assert_null(c->tls->secret);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = with_policy("trafficPolicy: {tls: {mode: MUTUAL, sni: X.test, credentialName: cred, subjectAltNames: [a, b]}}");
+	c = t_cluster(m, ONE);
+	assert_false(c->tls->auto_sni || c->tls->auto_san);
+	assert_string_equal(c->tls->sni, "x.test");
+	assert_int_equal(c->tls->n_subject_alt_names, 2);
+	assert_string_equal(c->tls->secret, "kubernetes://app/cred");
+	assert_string_equal(c->tls->ca_secret, "kubernetes://app/cred-cacert");
+	(void)t_diag(m, "IST0101", "the Secret \"cred\" is not there");
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = with_policy("trafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true}}");
+	c = t_cluster(m, ONE);
+	assert_true(c->tls->skip_verify && c->tls->auto_sni);
+	assert_false(c->tls->auto_san);
+	foil__conf__cluster__free_unpacked(c, NULL);
 	t_mesh_free(m);
 	(void)state;
 }
@@ -294,7 +330,8 @@ int main(void)
 		cmocka_unit_test(test_subsets_take_endpoints_by_label),
 		cmocka_unit_test(test_two_rules_of_one_host_are_merged),
 		cmocka_unit_test(test_the_most_specific_rule_of_the_right_namespace_is_used),
-		cmocka_unit_test(test_tls_towards_a_destination_is_refused_and_nothing_goes_there_in_plaintext),
+		cmocka_unit_test(test_tls_that_cannot_be_made_is_refused_and_nothing_goes_there_in_plaintext),
+		cmocka_unit_test(test_tls_towards_a_destination),
 		cmocka_unit_test(test_the_upstream_protocol_is_the_ports),
 		cmocka_unit_test(test_mesh_wide_connection_settings),
 	};

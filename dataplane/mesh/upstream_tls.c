@@ -1,0 +1,60 @@
+/* TLS towards upstreams (features.md DR-43..DR-50): which context, which server name, and which names the server must have. The stream that comes out is
+ * used as the transport's own would be. A cluster whose secret is missing connects nowhere: never in plaintext instead. */
+#include "dataplane/mesh/runtime.h"
+
+#include <errno.h>
+
+#include "dataplane/core/siphash.h"
+#include "dataplane/mesh/addr_priv.h"
+
+/* The host of an authority: without port and brackets. */
+static struct foil_slice host_of(struct foil_slice authority)
+{
+	const char *colon = authority.n_bytes ? memrchr(authority.data, ':', authority.n_bytes) : NULL;
+	const char *end = authority.n_bytes && authority.data[0] == '[' ? memchr(authority.data, ']', authority.n_bytes) : NULL;
+
+	if (end)
+		return foil_slice_of(authority.data + 1, (size_t)(end - authority.data) - 1);
+	return colon ? foil_slice_of(authority.data, (size_t)(colon - authority.data)) : authority;
+}
+
+struct foil_slice mesh_upstream_name(const struct mesh_cluster *c, struct foil_slice authority)
+{
+	struct foil_slice host = {NULL, 0};
+
+	if (FOIL_LIKELY(!c->tls) || c->tls->sni.n_bytes || (!c->tls->auto_sni && !c->tls->auto_san))
+		return host;
+	host = host_of(authority);
+	return host.n_bytes < MESH_SNI_BYTES ? host : (struct foil_slice){NULL, 0};
+}
+
+uint64_t mesh_upstream_tls_key(const struct foil_worker *w, const struct mesh_cluster *c)
+{
+	if (!c->tls)
+		return 0;
+	return (foil_siphash(&w->secret, c->tls->sni.data, c->tls->sni.n_bytes) ^ c->tls->rules.slot) | 1u;
+}
+
+int mesh_upstream_tls_open(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, const struct mesh_upstream_tls_params *p,
+			   struct stream **s)
+{
+	const struct mesh_upstream_tls *t = c->tls;
+	struct tls_client_params cp = {.user = p->user, .user_data = p->user_data, .sni = t->sni};
+	uint8_t ip[16];
+
+	cp.context = mesh_tls_context(cfg, &t->rules);
+	if (!cp.context)
+		return -ENOKEY;
+	if (p->name.n_bytes) {
+		if (t->auto_sni && !mesh_addr_parse(p->name, ip)) /* RFC 6066 3: no addresses */
+			cp.sni = p->name;
+		cp.sans = &p->name;
+		cp.n_sans = t->auto_san;
+	}
+	return tls_client_open(w, *s, &cp, s);
+}
+
+bool mesh_upstream_tls_is_ready(const struct mesh_config *cfg, const struct mesh_cluster *c)
+{
+	return !c->tls || mesh_tls_context(cfg, &c->tls->rules);
+}
