@@ -99,7 +99,7 @@ static void bad_request(struct foil_worker *w, struct http_stream *hs, struct ht
 		return;
 	}
 	r.details = foil_slice_str(http_room_desc.reasons[reason].name);
-	if (reason != HTTP_REASON_MISSING_HOST && reason != HTTP_REASON_LOW_VERSION) { /* the codec's own errors: nothing of the head is trusted */
+	if (reason != HTTP_REASON_MISSING_HOST) { /* the codec's own errors: nothing of the head is trusted */
 		x->is_bad_request = !x->request;
 		r.flags = TELE_FLAG_DPE;
 		r.body = foil_slice_str(http_status_reason(status));
@@ -148,8 +148,8 @@ static bool check_path(struct foil_worker *w, struct mesh_exchange *x)
 	struct http_head *q = x->request;
 
 	if (q->method == HTTP_METHOD_CONNECT) {
-		reply_plain(w, x, 403, FOIL_SLICE("upgrade_failed"), 0, MESH_REASON_UPGRADE_REFUSED);
-		return false;
+		q->path = (struct foil_slice){NULL, 0}; /* it has none; no route takes it (PR-7) */
+		return true;
 	}
 	if (q->path.n_bytes == 0 || q->path.data[0] != '/') {
 		reply_plain(w, x, 404, FOIL_SLICE("absolute_path_rejected"), 0, MESH_REASON_PATH_REFUSED);
@@ -176,7 +176,7 @@ static bool find_route(struct foil_worker *w, struct mesh_exchange *x)
 		mesh_reply_no_memory(w, x);
 		return false;
 	}
-	if (routes)
+	if (routes && x->request->method != HTTP_METHOD_CONNECT)
 		mesh_route_find(w, routes, x->request, &found);
 	x->vhost = found.vhost;
 	if (x->vhost && x->vhost->require_tls && !foil_slice_eq(x->request->scheme, FOIL_SLICE("https"))) {
@@ -188,11 +188,11 @@ static bool find_route(struct foil_worker *w, struct mesh_exchange *x)
 		mesh_router_choose(w, x);
 	if (x->request->is_upgrade) {
 		const struct http_header *token = http_header_get(&x->request->headers, HTTP_HDR_UPGRADE);
+		x->is_upgrade = true;
 		if (!token || !foil_slice_eq_nocase(token->value, FOIL_SLICE("websocket"))) {
 			reply_plain(w, x, 403, FOIL_SLICE("upgrade_failed"), 0, MESH_REASON_UPGRADE_REFUSED);
 			return false;
 		}
-		x->is_upgrade = true;
 	}
 	return true;
 }
@@ -276,7 +276,6 @@ void mesh_exchange_pause(struct foil_worker *w, struct mesh_exchange *x)
 static void set_server_and_date(struct foil_worker *w, struct mesh_exchange *x, struct http_headers *h)
 {
 	enum mesh_server_header mode = x->hcm->server_header;
-	struct http_header *server;
 	int rc = 0;
 
 	if (!http_header_get(h, HTTP_HDR_DATE)) {
@@ -284,11 +283,8 @@ static void set_server_and_date(struct foil_worker *w, struct mesh_exchange *x, 
 		rc = date.data ? http_header_add_id(w, x->arena, h, HTTP_HDR_DATE, date) : -1;
 	}
 	if (mode != MESH_SERVER_PASS_THROUGH) {
-		server = (struct http_header *)(uintptr_t)http_header_get(h, HTTP_HDR_SERVER); /* in the exchange's own list */
-		if (!server)
-			rc |= http_header_add_id(w, x->arena, h, HTTP_HDR_SERVER, x->hcm->server_name);
-		else if (mode == MESH_SERVER_OVERWRITE)
-			server->value = x->hcm->server_name;
+		if (mode == MESH_SERVER_OVERWRITE || !http_header_get(h, HTTP_HDR_SERVER))
+			rc |= mesh_header_put(w, x->arena, h, HTTP_HDR_SERVER, x->hcm->server_name);
 	}
 	if (rc != 0)
 		foil_reason(w, MESH, OUT_OF_MEMORY);
@@ -298,8 +294,8 @@ static void set_server_and_date(struct foil_worker *w, struct mesh_exchange *x, 
 static void drain_if_due(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct mesh_downstream *d = x->ds;
-	bool is_h1 = x->request->version != HTTP_VERSION_2;
-	bool due = (is_h1 && (!x->request_ended || x->is_upgrade)) || w->mesh->is_draining;
+	bool is_h1 = x->request->version != HTTP_VERSION_2, is_open = x->is_upgrade || x->request->method == HTTP_METHOD_CONNECT;
+	bool due = (is_h1 && (!x->request_ended || is_open)) || w->mesh->is_draining;
 
 	due |= x->hcm->max_requests_per_connection && d->n_requests >= x->hcm->max_requests_per_connection;
 	if (due)

@@ -36,7 +36,7 @@ static void preflight_reply(struct foil_worker *w, struct mesh_filter_call *f, c
 			    struct foil_slice origin)
 {
 	const struct foil_slice star = FOIL_SLICE("*");
-	struct http_header h[5];
+	struct http_header h[6];
 	struct mesh_reply r = {.status = 200, .details = FOIL_SLICE("cors_response"), .extra = h};
 	struct foil_slice methods = foil_slice_eq(cors->allow_methods, star) ? asked(head, FOIL_SLICE("access-control-request-method"))
 									     : cors->allow_methods;
@@ -51,6 +51,8 @@ static void preflight_reply(struct foil_worker *w, struct mesh_filter_call *f, c
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-allow-methods"), .value = methods};
 	if (headers.n_bytes)
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-allow-headers"), .value = headers};
+	if (cors->expose_headers.n_bytes) /* asked for or not: Envoy says it in both */
+		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-expose-headers"), .value = cors->expose_headers};
 	if (cors->max_age.n_bytes)
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-max-age"), .value = cors->max_age};
 	mesh_filter_reply(w, f, &r);

@@ -234,6 +234,7 @@ static bool shadow_start(struct foil_worker *w, struct shadow *s, const struct m
 	case MESH_POOL_READY: shadow_connected(w, s, hs); return true;
 	case MESH_POOL_WAITING: return true;
 	case MESH_POOL_OVERFLOW:
+	case MESH_POOL_QUEUE_OVERFLOW:
 	case MESH_POOL_FAILED: return false;
 	}
 	FOIL_UNREACHABLE();

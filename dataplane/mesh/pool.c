@@ -493,7 +493,7 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 	if (!mesh_breaker_has_room(c, e->host->cluster, MESH_BREAKER_PENDING)) {
 		foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
 		pool_free_if_empty(w, p);
-		return MESH_POOL_OVERFLOW;
+		return MESH_POOL_QUEUE_OVERFLOW;
 	}
 	waiter->pool = p;
 	mesh_list_add_tail(&p->waiters, &waiter->node);

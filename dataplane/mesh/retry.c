@@ -148,8 +148,6 @@ static bool answer_is_retriable(const struct mesh_retry *r, const struct http_he
 {
 	uint16_t s = head->status;
 
-	if (http_header_get(&head->headers, HTTP_HDR_X_ENVOY_OVERLOADED))
-		return false;
 	if (http_header_get(&head->headers, HTTP_HDR_X_ENVOY_RATELIMITED))
 		return r->on & MESH_RETRY_ENVOY_RATELIMITED;
 	if ((r->on & MESH_RETRY_5XX) && s >= 500 && s <= 599)

@@ -142,10 +142,19 @@ static int try_headers(struct foil_worker *w, struct mesh_exchange *x)
 /* ---- the action ---- */
 static void direct_response(struct foil_worker *w, struct mesh_exchange *x)
 {
-	const struct mesh_reply r = {
+	const struct http_head *q = x->request;
+	struct http_header location = {.name = http_header_name(HTTP_HDR_LOCATION), .id = HTTP_HDR_LOCATION};
+	struct mesh_reply r = {
 		.status = x->route->direct.status, .body = x->route->direct.body, .details = FOIL_SLICE("direct_response"), .with_route_ops = true,
 	};
 
+	if (r.status == 201 || (r.status >= 300 && r.status <= 399)) { /* Envoy says where the request itself went to */
+		location.value = foil_arena_printf(w, x->arena, "%.*s://%.*s%.*s", (int)q->scheme.n_bytes, q->scheme.data,
+						   (int)FOIL_MIN(q->authority.n_bytes, 300u), q->authority.data,
+						   (int)FOIL_MIN(q->path.n_bytes, 3500u), q->path.data);
+		r.extra = &location;
+		r.n_extra = location.value.data ? 1 : 0;
+	}
 	mesh_reply_send(w, x, &r);
 }
 
@@ -389,6 +398,7 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
 	switch (mesh_pool_acquire(w, x->cfg, x->cluster, e, &t->waiter, &u, &hs)) {
 	case MESH_POOL_READY: try_connected(w, x, u, hs); return;
 	case MESH_POOL_WAITING: return;
+	case MESH_POOL_QUEUE_OVERFLOW: x->host = NULL; /* fall through: the record names no host, as Envoy's */ __attribute__((fallthrough));
 	case MESH_POOL_OVERFLOW: mesh_router_failed(w, x, MESH_RESET_OVERFLOW, STREAM_END_NONE); return;
 	case MESH_POOL_FAILED: mesh_router_failed(w, x, HTTP_RESET_CONNECT_FAILURE, STREAM_END_UNREACHABLE); return;
 	}
@@ -485,6 +495,8 @@ static int decorate_answer(struct foil_worker *w, struct mesh_exchange *x, struc
 	if (x->body_ended && !x->hcm->envoy_debug_headers_off)
 		rc = mesh_header_put_number(w, x->arena, &head->headers, HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
 					    (w->now_us - x->request_ended_us) / 1000u);
+	if (x->route->decorator_operation.n_bytes) /* an upstream's own word on it is not for the client */
+		http_header_remove(&head->headers, http_header_name(HTTP_HDR_X_ENVOY_DECORATOR_OPERATION));
 	for (uint16_t i = 0; rc == 0 && i < x->hash.n_set_cookies; i++)
 		rc = http_header_add_id(w, x->arena, &head->headers, HTTP_HDR_SET_COOKIE, x->hash.set_cookies[i]);
 	return rc ? rc : mesh_router_response_ops(w, x, head);
@@ -594,6 +606,12 @@ static void up_complete(struct foil_worker *w, struct http_stream *hs)
 		(void)try_let_go(w, x);
 }
 
+/* A peer that finishes in order in the middle of a message breaks the protocol; one that resets only terminates the connection (Envoy's words). */
+static bool is_cut_short(const struct http_reset_info *info)
+{
+	return info->kind == HTTP_RESET_REMOTE && info->why == STREAM_END_FIN && info->rx_started;
+}
+
 static void up_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
 {
 	struct mesh_exchange *x = hs->user_data;
@@ -602,7 +620,7 @@ static void up_reset(struct foil_worker *w, struct http_stream *hs, const struct
 		return;
 	(void)try_let_go(w, x);
 	foil_count(w, MESH, UPSTREAM_RESETS, 1);
-	mesh_router_failed(w, x, info->kind, info->why);
+	mesh_router_failed(w, x, is_cut_short(info) ? HTTP_RESET_PROTOCOL : info->kind, info->why);
 }
 
 static const struct http_stream_events up_events = {
@@ -659,9 +677,7 @@ void mesh_router_failed(struct foil_worker *w, struct mesh_exchange *x, enum htt
 {
 	if (x->is_over || x->is_local_reply)
 		return;
-	if (kind == MESH_RESET_OVERFLOW)
-		x->host = NULL;
-	else
+	if (kind != MESH_RESET_OVERFLOW)
 		mesh_outlier_outcome(w, x->cluster, x->try.endpoint->host, is_connect_failure(kind) ? MESH_OUTCOME_CONNECT_FAILED : MESH_OUTCOME_RESET, 0);
 	x->transport_failure = mesh_transport_failure(w, kind, why);
 	if (why == STREAM_END_TLS) /* without memory: no words */

@@ -87,7 +87,8 @@ struct mesh_grave {
 enum mesh_pool_result {
 	MESH_POOL_READY,    /* the stream is there */
 	MESH_POOL_WAITING,  /* ready or failed of the waiter will be called */
-	MESH_POOL_OVERFLOW, /* a breaker is open */
+	MESH_POOL_OVERFLOW, /* maxRequests: the host was asked */
+	MESH_POOL_QUEUE_OVERFLOW, /* maxPendingRequests: it was not */
 	MESH_POOL_FAILED    /* no memory, or the transport refused to connect */
 };
 #define MESH_RESET_OVERFLOW ((enum http_reset)(HTTP_RESET_CONNECT_TIMEOUT + 1)) /* a breaker refused it */

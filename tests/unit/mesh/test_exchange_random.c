@@ -16,6 +16,7 @@ static const char *const requests[] = {
 	"PUT /f HTTP/1.1" HOST_A "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "HEAD /a HTTP/1.1" HOST_A "\r\n",
 	"POST /d HTTP/1.1" HOST_A "content-length: 4\r\n\r\nbody", "GET /none HTTP/1.1" HOST_A "connection: close\r\n\r\n",
 	"GET /a HTTP/1.1" HOST_A "upgrade: websocket\r\nconnection: upgrade\r\n\r\n", "BAD\r\n\r\n", "OPTIONS * HTTP/1.1" HOST_A "\r\n",
+	"GET /a HTTP/1.1" HOST_A "upgrade: other\r\nconnection: upgrade\r\n\r\n",
 	"GET / HTTP/1.0\r\n\r\n", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", "POST /a HTTP/1.1" HOST_A "transfer-encoding: chunked\r\n\r\nzz\r\n",
 };
 static const char *const answers[] = {

@@ -35,7 +35,7 @@ static void test_answers(void **state)
 		{MESH_RETRY_CONNECT_FAILURE | MESH_RETRY_UNAVAILABLE, ERR("503"), false},
 		{MESH_RETRY_UNAVAILABLE, "HTTP/1.1 200 OK\r\ngrpc-status: 14\r\ncontent-length: 0\r\n\r\n", true},
 		{MESH_RETRY_UNAVAILABLE, "HTTP/1.1 200 OK\r\ngrpc-status: 13\r\ncontent-length: 0\r\n\r\n", false},
-		{MESH_RETRY_5XX, "HTTP/1.1 503 E\r\nx-envoy-overloaded: true\r\ncontent-length: 0\r\n\r\n", false},
+		{MESH_RETRY_5XX, "HTTP/1.1 503 E\r\nx-envoy-overloaded: true\r\ncontent-length: 0\r\n\r\n", true},
 		{MESH_RETRY_5XX, "HTTP/1.1 503 E\r\nx-envoy-ratelimited: true\r\ncontent-length: 0\r\n\r\n", false},
 		{MESH_RETRY_ENVOY_RATELIMITED, "HTTP/1.1 429 E\r\nx-envoy-ratelimited: true\r\ncontent-length: 0\r\n\r\n", true},
 	};

@@ -67,6 +67,7 @@ static void test_max_requests(void **state)
 	fx_opened(f, f->up[1]);
 	assert_has(fx_heard(b), "reset reason: overflow");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UO);
+	assert_int_equal(fx_last(f, 1)->r.upstream_host.port, 8080); /* this one got as far as the host */
 	fx_say(f, b, GET("/b"));
 	assert_has(fx_heard(b), "x-envoy-overloaded: true");
 	fx_free(f);
