@@ -166,13 +166,13 @@ static bool request_has_body(const struct http_head *h)
 	return h->body == HTTP_BODY_CHUNKED || (h->body == HTTP_BODY_LENGTH && h->content_length);
 }
 
-/* A waiting client is told to go on by the server codec; the field stays where there is no body to wait for. */
+/* A waiting client is told to go on by the server codec. The field goes on to the origin too, as RFC 9110 10.1.1 asks of proxies and Envoy does
+ * it; an origin's own 100 is dropped by the client codec. */
 static void read_expect(const struct h1_facts *f, struct http_head *out)
 {
 	if (!f->has_expect_continue || out->version == HTTP_VERSION_10 || !request_has_body(out))
 		return;
 	out->expects_continue = true;
-	http_header_remove(&out->headers, http_header_name(HTTP_HDR_EXPECT));
 }
 
 /* Two Host lines: both, joined as Envoy joins them. No route matches a name with a comma, and the encoder refuses to send it. */
