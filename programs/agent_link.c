@@ -126,6 +126,7 @@ struct hello_text { /* what the messages point to */
 	char *keys[NODE_GATEWAYS_MAX][NODE_LABELS_MAX], *values[NODE_GATEWAYS_MAX][NODE_LABELS_MAX];
 	char cidrs[NODE_SERVICES_MAX][NET_ADDR_STRLEN + 4];
 	char *cidr_list[NODE_SERVICES_MAX];
+	char *label_keys[NODE_LABELS_MAX], *label_values[NODE_LABELS_MAX];
 	Foil__Conf__GatewayAddress gateways[NODE_GATEWAYS_MAX], *gateway_list[NODE_GATEWAYS_MAX];
 };
 
@@ -171,6 +172,10 @@ static bool send_hello(struct agent_link *l, struct ring_channel *ch)
 		format_cidr(&c->services[i], t->cidrs[i], sizeof(t->cidrs[i]));
 		t->cidr_list[i] = t->cidrs[i];
 	}
+	for (uint16_t i = 0; i < c->n_labels; i++) {
+		t->label_keys[i] = (char *)(uintptr_t)c->label_keys[i]; /* packed, not changed */
+		t->label_values[i] = (char *)(uintptr_t)c->label_values[i];
+	}
 	if (version.n_bytes)
 		memcpy(running, version.data, FOIL_MIN(version.n_bytes, sizeof(running) - 1));
 	Foil__Conf__NodeHello m = FOIL__CONF__NODE_HELLO__INIT;
@@ -184,6 +189,10 @@ static bool send_hello(struct agent_link *l, struct ring_channel *ch)
 	m.service_cidrs = t->cidr_list;
 	m.n_service_cidrs = c->n_services;
 	m.running_version = running;
+	m.locality = (char *)(uintptr_t)c->locality;
+	m.label_keys = t->label_keys;
+	m.label_values = t->label_values;
+	m.n_label_keys = m.n_label_values = c->n_labels;
 	bool sent = send(ch, RING_FRAME_NODE_HELLO, &m.base) == RING_OK;
 	free(t);
 	return sent;

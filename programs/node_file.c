@@ -372,22 +372,50 @@ static int key_services(struct reader *r, yaml_node_t *n, void *into)
 	return read_sequence(r, n, NODE_SERVICES_MAX, one_service, into);
 }
 
-static int key_labels(struct reader *r, yaml_node_t *n, void *into)
+typedef char label_text[128];
+
+static int read_labels(struct reader *r, yaml_node_t *n, label_text *keys, label_text *values, uint16_t *n_labels)
 {
-	struct node_gateway *g = into;
 	if (n->type != YAML_MAPPING_NODE)
 		return refuse(r, &n->start_mark, "expected a mapping, as istio: ingressgateway");
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
 		yaml_node_t *k = yaml_document_get_node(r->doc, p->key), *v = yaml_document_get_node(r->doc, p->value);
-		if (g->n_labels == NODE_LABELS_MAX)
+		if (*n_labels == NODE_LABELS_MAX)
 			return refuse(r, &k->start_mark, "more than %d labels", NODE_LABELS_MAX);
-		int rc = read_text(r, k, g->label_keys[g->n_labels], sizeof(g->label_keys[0]));
+		int rc = read_text(r, k, keys[*n_labels], sizeof(keys[0]));
 		if (rc == 0)
-			rc = read_text(r, v, g->label_values[g->n_labels], sizeof(g->label_values[0]));
+			rc = read_text(r, v, values[*n_labels], sizeof(values[0]));
 		if (rc < 0)
 			return rc;
-		g->n_labels++;
+		(*n_labels)++;
 	}
+	return 0;
+}
+
+static int key_labels(struct reader *r, yaml_node_t *n, void *into)
+{
+	struct node_gateway *g = into;
+	return read_labels(r, n, g->label_keys, g->label_values, &g->n_labels);
+}
+
+static int key_node_labels(struct reader *r, yaml_node_t *n, void *into)
+{
+	struct node_conf *c = into;
+	return read_labels(r, n, c->label_keys, c->label_values, &c->n_labels);
+}
+
+/* region, region/zone or region/zone/subzone. */
+static int key_locality(struct reader *r, yaml_node_t *n, void *into)
+{
+	struct node_conf *c = into;
+	unsigned int n_slashes = 0;
+	int rc = read_text(r, n, c->locality, sizeof(c->locality));
+	if (rc < 0)
+		return rc;
+	for (const char *p = c->locality; *p; p++)
+		n_slashes += *p == '/';
+	if (n_slashes > 2 || strchr(c->locality, '*') || c->locality[0] == '/' || strstr(c->locality, "//"))
+		return refuse(r, &n->start_mark, "expected region, region/zone or region/zone/subzone");
 	return 0;
 }
 
@@ -539,6 +567,8 @@ static const struct key top_keys[] = {
 	{"routes", key_routes, 0},
 	{"services", key_services, 0},
 	{"gateways", key_gateways, 0},
+	{"locality", key_locality, 0},
+	{"labels", key_node_labels, 0},
 	{"workers", key_workers, 0},
 	{"memory", key_memory, 0},
 	{"idle", key_idle, offsetof(struct node_conf, idle)},

@@ -48,6 +48,9 @@ struct node_conf {
 	uint16_t n_services;
 	struct node_gateway gateways[NODE_GATEWAYS_MAX];
 	uint16_t n_gateways;
+	char locality[256];       /* region/zone/subzone; "" = none */
+	char label_keys[NODE_LABELS_MAX][128], label_values[NODE_LABELS_MAX][128]; /* the node's own */
+	uint16_t n_labels;
 	uint16_t n_workers;       /* 1 */
 	uint16_t cores[NODE_WORKERS_MAX]; /* default: the last allowed cores of this process */
 	uint16_t housekeeping_core; /* default: the first allowed core */

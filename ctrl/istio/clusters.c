@@ -1,6 +1,8 @@
 /* Clusters and endpoint sets of every destination that a route or listener names: DestinationRule policy by the order of features.md DR-3, the
  * defaults of DR-7..DR-42, endpoints by subset labels (DR-4). A destination that does not exist keeps its name and gets no cluster (503 NC). */
 #include "ctrl/istio/compile.h"
+
+#include "ctrl/istio/balancing.h"
 #include "ctrl/istio/tls.h"
 
 #include <stdlib.h>
@@ -124,24 +126,16 @@ uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref)
 	return p.pool && p.pool->tcp && p.pool->tcp->idle_timeout.is_set ? (uint64_t)p.pool->tcp->idle_timeout.value : IDLE_US_DEFAULT;
 }
 
+const struct load_balancer *istio_clusters_load_balancer(const struct cluster_ref *ref)
+{
+	return ref->service ? policy_of_ref(ref).load_balancer : NULL;
+}
+
 /* ---- a cluster ---- */
 
 static bool is_original_dst(const struct cluster_ref *ref, const struct policy *p)
 {
 	return ref->service->resolution == RESOLUTION_NONE || (p->load_balancer && p->load_balancer->simple.value == SIMPLE_PASSTHROUGH);
-}
-
-static Foil__Conf__LbPolicy lb_of(const struct policy *p)
-{
-	switch ((enum simple_lb)(p->load_balancer ? p->load_balancer->simple.value : SIMPLE_UNSPECIFIED)) {
-	case SIMPLE_ROUND_ROBIN: return FOIL__CONF__LB_POLICY__LB_ROUND_ROBIN;
-	case SIMPLE_RANDOM: return FOIL__CONF__LB_POLICY__LB_RANDOM;
-	case SIMPLE_UNSPECIFIED:
-	case SIMPLE_LEAST_CONN:
-	case SIMPLE_LEAST_REQUEST:
-	case SIMPLE_PASSTHROUGH: break;
-	}
-	return FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST;
 }
 
 static Foil__Conf__UpstreamProtocol protocol_of(const struct cluster_ref *ref, const struct policy *p)
@@ -332,6 +326,7 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 
 	out.cluster = word(ref->name);
 	out.endpoints = ARENA_ARRAY(c->arena, Foil__Conf__Endpoint *, s->instances.n);
+	const struct instance **made_of = ARENA_ARRAY(c->arena, const struct instance *, s->instances.n);
 	uint64_t weights = 0;
 	for (uint32_t i = 0; i < s->instances.n; i++) {
 		const struct instance *in = s->instances.list[i];
@@ -344,6 +339,7 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 			break;
 		}
 		if (port) {
+			made_of[out.n_endpoints] = in;
 			out.endpoints[out.n_endpoints++] = endpoint(c, in, port);
 			weights += in->weight;
 		}
@@ -352,6 +348,8 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 		for (size_t i = 0; i < out.n_endpoints; i++)
 			if (out.endpoints[i]->has_weight)
 				out.endpoints[i]->weight = out.endpoints[i]->weight / 16 + 1;
+	struct policy p = policy_of_ref(ref);
+	istio_balancing_localities(c, p.load_balancer, p.outlier != NULL, made_of, &out);
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
 }
 
@@ -372,8 +370,8 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	Foil__Conf__CircuitBreaker breaker = FOIL__CONF__CIRCUIT_BREAKER__INIT;
 
 	out.name = word(ref->name);
-	out.has_lb = out.has_protocol = out.has_is_original_dst = true;
-	out.lb = lb_of(&p);
+	out.has_protocol = out.has_is_original_dst = true;
+	istio_balancing_cluster(c, p.load_balancer, &out);
 	out.protocol = protocol_of(ref, &p);
 	out.is_original_dst = is_original_dst(ref, &p);
 	out.circuit_breaker = &breaker;

@@ -110,6 +110,7 @@ struct compile {
 	struct istio_map services_by_host;   /* struct service: oldest first by next_same_host */
 	struct istio_map rules;              /* "namespace/host" -> struct merged_rule */
 	struct istio_map pods, pods_by_ip;   /* "namespace/name", address -> struct resource */
+	struct istio_map node_localities;    /* a Node's name -> "region/zone/subzone" */
 	struct vs_list virtual_services;     /* in order of age */
 	struct istio_map vs_by_gateway;      /* "namespace/name" -> struct vs_list */
 	struct istio_map mesh_vs;            /* host -> struct vs */
@@ -196,6 +197,7 @@ Foil__Conf__Route *istio_routes_default(struct compile *c, struct cluster_ref *r
 struct cluster_ref *istio_clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
 				 bool is_http);
 uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref);
+const struct load_balancer *istio_clusters_load_balancer(const struct cluster_ref *ref); /* in force, or NULL */
 void istio_clusters_emit(struct compile *c);
 
 void istio_gateways_compile(struct compile *c);

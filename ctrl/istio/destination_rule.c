@@ -4,30 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- load balancing ---- */
-
-static const char *const simple_words[] = {"UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST", NULL};
-static const char hash_note[] = "requests are balanced by LEAST_REQUEST; no affinity is kept";
-static const char locality_note[] = "localities are not weighed: the endpoints of all of them take equal part";
-static const char warmup_note[] = "a new endpoint takes its full share at once";
-static const struct istio_field load_balancer_rows[] = {
-	ROW(load_balancer, simple, "simple", F_ENUM, .words = simple_words),
-	ROW_NOTED(load_balancer, consistent_hash, "consistentHash", F_ANY, hash_note),
-	ROW_NOTED(load_balancer, locality, "localityLbSetting", F_ANY, locality_note),
-	ROW_NOTED(load_balancer, warmup, "warmup", F_ANY, warmup_note),
-	ROW_NOTED(load_balancer, warmup, "warmupDurationSecs", F_ANY, warmup_note),
-};
-
-static void check_load_balancer(struct istio_decode *d, void *object)
-{
-	struct load_balancer *l = object;
-
-	if (l->simple.is_set && l->consistent_hash)
-		istio_decode_error(d, "IST0106", &l->head, "consistentHash", "simple and consistentHash exclude each other");
-}
-
-static const struct istio_table table_load_balancer = TABLE(load_balancer, "LoadBalancerSettings", load_balancer_rows, .check = check_load_balancer);
-
 /* ---- pools ---- */
 
 static const struct istio_field keepalive_rows[] = {
@@ -115,7 +91,7 @@ static const struct istio_table table_client_tls = TABLE(client_tls, "ClientTLSS
 static const char budget_note[] = "use connectionPool.http.maxRetries";
 static const struct istio_field port_level_rows[] = {
 	ROW(traffic_policy, port, "port", F_OBJECT, .table = &istio_table_port_selector),
-	ROW(traffic_policy, load_balancer, "loadBalancer", F_OBJECT, .table = &table_load_balancer),
+	ROW(traffic_policy, load_balancer, "loadBalancer", F_OBJECT, .table = &istio_table_load_balancer),
 	ROW(traffic_policy, connection_pool, "connectionPool", F_OBJECT, .table = &table_connection_pool),
 	ROW(traffic_policy, outlier, "outlierDetection", F_OBJECT, .table = &table_outlier),
 	ROW(traffic_policy, tls, "tls", F_OBJECT, .table = &table_client_tls),
@@ -132,7 +108,7 @@ static void check_port_level(struct istio_decode *d, void *object)
 static const struct istio_table table_port_level = TABLE(traffic_policy, "PortTrafficPolicy", port_level_rows, .check = check_port_level);
 
 static const struct istio_field policy_rows[] = {
-	ROW(traffic_policy, load_balancer, "loadBalancer", F_OBJECT, .table = &table_load_balancer),
+	ROW(traffic_policy, load_balancer, "loadBalancer", F_OBJECT, .table = &istio_table_load_balancer),
 	ROW(traffic_policy, connection_pool, "connectionPool", F_OBJECT, .table = &table_connection_pool),
 	ROW(traffic_policy, outlier, "outlierDetection", F_OBJECT, .table = &table_outlier),
 	ROW(traffic_policy, tls, "tls", F_OBJECT, .table = &table_client_tls),

@@ -81,6 +81,9 @@ struct istio_node {
 	size_t n_gateways;
 	const char *const *service_cidrs;
 	size_t n_service_cidrs;
+	const char *locality; /* region/zone/subzone; NULL: none */
+	const char *const *label_keys, *const *label_values;
+	size_t n_labels;
 	bool is_any; /* every Gateway has the address 0.0.0.0, and every service address is served */
 };
 

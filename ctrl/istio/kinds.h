@@ -191,10 +191,59 @@ struct virtual_service {
 /* ---- DestinationRule ---- */
 
 enum simple_lb { SIMPLE_UNSPECIFIED, SIMPLE_LEAST_CONN, SIMPLE_RANDOM, SIMPLE_PASSTHROUGH, SIMPLE_ROUND_ROBIN, SIMPLE_LEAST_REQUEST };
+struct cookie_attribute {
+	struct istio_head head;
+	const char *name, *value;
+};
+struct http_cookie {
+	struct istio_head head;
+	const char *name, *path;
+	struct istio_int ttl;
+	struct istio_list attributes; /* struct cookie_attribute */
+};
+struct ring_hash {
+	struct istio_head head;
+	struct istio_int minimum_size;
+};
+struct maglev {
+	struct istio_head head;
+	struct istio_int table_size;
+};
+struct consistent_hash {
+	struct istio_head head;
+	const char *header, *query_parameter;
+	struct http_cookie *cookie;
+	struct istio_bool source_ip;
+	struct ring_hash *ring;
+	struct maglev *maglev;
+	struct istio_int minimum_ring_size;
+};
+struct locality_distribute {
+	struct istio_head head;
+	const char *from;
+	struct istio_string_map to; /* locality -> weight as text */
+};
+struct locality_failover {
+	struct istio_head head;
+	const char *from, *to;
+};
+struct locality_lb {
+	struct istio_head head;
+	struct istio_list distribute, failover; /* struct locality_distribute, locality_failover */
+	struct istio_strings failover_priority;
+	struct istio_bool enabled;
+};
+struct warmup {
+	struct istio_head head;
+	struct istio_int duration;
+	struct istio_double minimum_percent, aggression;
+};
 struct load_balancer {
 	struct istio_head head;
-	struct istio_int simple;
-	const struct doc_node *consistent_hash, *locality, *warmup;
+	struct istio_int simple, warmup_duration;
+	struct consistent_hash *consistent_hash;
+	struct locality_lb *locality;
+	struct warmup *warmup;
 };
 struct tcp_keepalive {
 	struct istio_head head;
@@ -422,6 +471,7 @@ struct mesh_config {
 	struct outbound_policy *outbound;
 	struct path_normalization *normalization;
 	struct retries *retry;
+	struct locality_lb *locality;
 	struct tcp_keepalive *keepalive;
 	struct proxy_config *proxy;
 	struct istio_strings service_export_to, virtual_service_export_to, destination_rule_export_to;
@@ -450,13 +500,14 @@ extern const struct istio_table istio_table_gateway, istio_table_virtual_service
 	istio_table_workload_entry, istio_table_sidecar,
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
 		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config,
-	istio_table_retries, istio_table_tcp_keepalive;
+	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb;
 
 /* The checks of a MeshConfig, which is used even when it has errors: what is wrong is taken out. */
 void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m);
 
 /* Shared checks. */
 bool istio_is_host(const char *host, bool wildcard_allowed); /* a DNS name, "*.x" or "*" where allowed */
+bool istio_is_header_name(const char *name); /* or a pseudo header's */
 bool istio_is_label(const char *text);
 bool istio_is_ip(const char *text);
 bool istio_is_cidr(const char *text); /* an address with or without /length */

@@ -115,6 +115,19 @@ static struct instance *instance_of_entry(struct compile *c, const struct worklo
 	return in;
 }
 
+/* Of the label istio-locality, in which dots may stand for slashes; else of the Node. NULL: not known. */
+static const char *locality_of_workload(struct compile *c, const struct istio_string_map *labels, const char *node_name)
+{
+	const char *label = istio_compile_label(labels, "istio-locality");
+
+	if (!label || !label[0])
+		return node_name ? istio_map_get(&c->node_localities, node_name) : NULL;
+	char *text = istio_arena_copy(c->arena, label, strlen(label));
+	for (char *p = text; *p && !strchr(label, '/'); p++)
+		*p = *p == '.' ? '/' : *p;
+	return text;
+}
+
 static struct instance *instance_of_pod(struct compile *c, const struct resource *r)
 {
 	const struct k8s_pod *pod = r->spec;
@@ -122,7 +135,7 @@ static struct instance *instance_of_pod(struct compile *c, const struct resource
 	struct instance *in = ARENA_NEW(c->arena, struct instance);
 
 	*in = (struct instance){.address = pod->status->pod_ip, .pod = pod, .labels = &r->labels, .namespace = r->namespace, .weight = 1,
-				.locality = istio_compile_label(&r->labels, "istio-locality"), .workload = r->name,
+				.locality = locality_of_workload(c, &r->labels, pod->spec ? pod->spec->node_name : NULL), .workload = r->name,
 				.is_ready = !pod->status->phase || strcmp(pod->status->phase, "Running") == 0};
 	if (owner && owner->type == DOC_LIST && owner->n_children) { /* the Deployment's name: a ReplicaSet's without its hash */
 		const char *name = istio_doc_text(owner->children[0], "name"), *kind = istio_doc_text(owner->children[0], "kind");
@@ -289,7 +302,9 @@ static struct service *k8s_service_of(struct compile *c, const struct resource *
 	return s;
 }
 
-static struct instance *k8s_instance(struct compile *c, const char *address, const struct k8s_target_ref *ref, const char *zone, const char *namespace)
+/* zone, node_name: as the slice or Endpoints has them, or NULL. */
+static struct instance *k8s_instance(struct compile *c, const char *address, const struct k8s_target_ref *ref, const char *zone, const char *node_name,
+				     const char *namespace)
 {
 	static const struct istio_string_map no_labels;
 	struct instance *in = ARENA_NEW(c->arena, struct instance);
@@ -305,6 +320,8 @@ static struct instance *k8s_instance(struct compile *c, const char *address, con
 		*in = (struct instance){.labels = &no_labels, .namespace = namespace, .weight = 1};
 	in->address = address;
 	in->is_ready = true;
+	if (node_name && !in->locality)
+		in->locality = istio_map_get(&c->node_localities, node_name);
 	if (zone && !in->locality)
 		in->locality = istio_arena_printf(c->arena, "/%s", zone);
 	return in;
@@ -327,7 +344,7 @@ static void add_slice(struct compile *c, struct service *s, const struct resourc
 					       e->addresses.list[j]);
 				continue;
 			}
-			struct instance *in = k8s_instance(c, e->addresses.list[j], e->target_ref, e->zone, r->namespace);
+			struct instance *in = k8s_instance(c, e->addresses.list[j], e->target_ref, e->zone, e->node_name, r->namespace);
 			in->slice_ports = &slice->ports;
 			in->is_ready = !e->conditions || !e->conditions->ready.is_set || e->conditions->ready.is_true;
 			ARENA_PUSH(c->arena, &s->instances, in);
@@ -345,7 +362,7 @@ static void add_addresses(struct compile *c, struct service *s, const struct res
 					     ? a->ip : "");
 			continue;
 		}
-		struct instance *in = k8s_instance(c, a->ip, a->target_ref, NULL, r->namespace);
+		struct instance *in = k8s_instance(c, a->ip, a->target_ref, NULL, a->node_name, r->namespace);
 		in->slice_ports = ports;
 		in->is_ready = is_ready;
 		ARENA_PUSH(c->arena, &s->instances, in);
@@ -416,6 +433,26 @@ static void add_k8s_services(struct compile *c, const struct label_index *pods)
 		if (!own && !endpoints && k->spec->selector.n) /* no controller made slices: the pods that it would find */
 			select_workloads(c, pods, r->namespace, &k->spec->selector, &s->instances);
 		add_service(c, s);
+	}
+}
+
+/* A Node's labels say where it stands, the older names too. */
+static void index_node_localities(struct compile *c)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_NODE];
+	bool is_new;
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct istio_string_map *labels = &list->list[i]->labels;
+		const char *region = istio_compile_label(labels, "topology.kubernetes.io/region");
+		const char *zone = istio_compile_label(labels, "topology.kubernetes.io/zone"), *subzone = istio_compile_label(labels, "topology.istio.io/subzone");
+		region = region ? region : istio_compile_label(labels, "failure-domain.beta.kubernetes.io/region");
+		zone = zone ? zone : istio_compile_label(labels, "failure-domain.beta.kubernetes.io/zone");
+		if (!region && !zone)
+			continue;
+		const char *locality = istio_arena_printf(c->arena, "%s%s%s%s%s", region ? region : "", zone ? "/" : "", zone ? zone : "",
+							  zone && subzone ? "/" : "", zone && subzone ? subzone : "");
+		*istio_map_put(c->arena, &c->node_localities, list->list[i]->name, &is_new) = (void *)(uintptr_t)locality; /* read only */
 	}
 }
 
@@ -548,6 +585,7 @@ void istio_registry_build(struct compile *c)
 {
 	struct label_index pods = {0}, entries = {0};
 
+	index_node_localities(c);
 	index_pods(c);
 	index_workloads(c, &pods, &entries);
 	add_k8s_services(c, &pods);

@@ -1,6 +1,8 @@
 /* The http rules of a VirtualService into routes (features.md VS-6..VS-53), as istiod's own translation was seen to do it (../shared/oracle). */
 #include "ctrl/istio/compile.h"
 
+#include "ctrl/istio/balancing.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -324,9 +326,10 @@ static void single_destination(struct rule *x, Foil__Conf__Route *out, Foil__Con
 		action->host_rewrite = word(authority);
 	action->clusters = ARENA_ARRAY(x->c->arena, Foil__Conf__WeightedCluster *, 1);
 	action->clusters[action->n_clusters++] = weighted(x->c, ref, 1);
+	istio_balancing_hash(x->c, istio_clusters_load_balancer(ref), action);
 }
 
-static Foil__Conf__WeightedCluster *one_of_many(struct rule *x, const struct route_destination *d, uint32_t i, bool has_authority)
+static Foil__Conf__WeightedCluster *one_of_many(struct rule *x, const struct route_destination *d, uint32_t i, Foil__Conf__RouteAction *action)
 {
 	char rest[64];
 	const char *authority = NULL;
@@ -336,7 +339,8 @@ static Foil__Conf__WeightedCluster *one_of_many(struct rule *x, const struct rou
 	Foil__Conf__WeightedCluster *w = weighted(x->c, ref, (uint32_t)d->weight.value);
 	w->request_headers = header_ops(x->c, d->headers ? d->headers->request : NULL, NULL, &authority);
 	w->response_headers = header_ops(x->c, d->headers ? d->headers->response : NULL, NULL, NULL);
-	if (authority && !has_authority) { /* the route's wins (VS-21) */
+	istio_balancing_hash(x->c, istio_clusters_load_balancer(ref), action);
+	if (authority && !action->host_rewrite) { /* the route's wins (VS-21) */
 		if (!w->request_headers) {
 			w->request_headers = ARENA_NEW(x->c->arena, Foil__Conf__HeaderOps);
 			foil__conf__header_ops__init(w->request_headers);
@@ -360,7 +364,7 @@ static void many_destinations(struct rule *x, Foil__Conf__Route *out, Foil__Conf
 	for (uint32_t i = 0; i < x->r->route.n; i++) {
 		const struct route_destination *d = ISTIO_ITEM(x->r->route, struct route_destination, i);
 		if (d->weight.value)
-			action->clusters[action->n_clusters++] = one_of_many(x, d, i, action->host_rewrite != NULL);
+			action->clusters[action->n_clusters++] = one_of_many(x, d, i, action);
 	}
 }
 
@@ -743,6 +747,7 @@ Foil__Conf__Route *istio_routes_default(struct compile *c, struct cluster_ref *r
 	out->route = action_new(c, 0, istio_routes_default_retry(c));
 	out->route->clusters = ARENA_ARRAY(c->arena, Foil__Conf__WeightedCluster *, 1);
 	out->route->clusters[out->route->n_clusters++] = weighted(c, ref, 1);
+	istio_balancing_hash(c, istio_clusters_load_balancer(ref), out->route);
 	if (s) {
 		out->decorator_operation = istio_arena_printf(c->arena, "%s:%u/*", s->host, port);
 		out->source = istio_compile_source(c, s->source, s->source->node->at);
@@ -778,6 +783,12 @@ static Foil__Conf__TcpProxy *tcp_proxy(struct compile *c, uint32_t n, const char
 	return t;
 }
 
+static void hash_source(Foil__Conf__TcpProxy *t, const struct cluster_ref *ref)
+{
+	if (istio_balancing_hashes_source(istio_clusters_load_balancer(ref)))
+		t->has_hash_source_ip = t->hash_source_ip = true;
+}
+
 static Foil__Conf__TcpProxy *l4_destinations(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope,
 					     const char *what, uint32_t index)
 {
@@ -791,6 +802,7 @@ static Foil__Conf__TcpProxy *l4_destinations(struct compile *c, const struct vs 
 		struct cluster_ref *ref = destination_cluster(c, v, v->source, d->destination, scope, field, false, NULL);
 		if (t->n_clusters == 0)
 			t->idle_timeout_us = istio_clusters_tcp_idle_us(ref);
+		hash_source(t, ref);
 		t->clusters[t->n_clusters++] = weighted(c, ref, r->route.n > 1 ? (uint32_t)d->weight.value : 1);
 	}
 	return t;
@@ -820,5 +832,6 @@ Foil__Conf__TcpProxy *istio_routes_tcp_to(struct compile *c, struct cluster_ref 
 
 	t->idle_timeout_us = istio_clusters_tcp_idle_us(ref);
 	t->clusters[t->n_clusters++] = weighted(c, ref, 1);
+	hash_source(t, ref);
 	return t;
 }

@@ -67,7 +67,7 @@ const struct istio_table istio_table_workload_selector = TABLE(workload_selector
 
 /* ---- match ---- */
 
-static bool is_header_name(const char *name)
+bool istio_is_header_name(const char *name)
 {
 	static const char marks[] = "!#$%&'*+-.^_`|~";
 
@@ -85,7 +85,7 @@ static void check_header_keys(struct istio_decode *d, const struct http_match *m
 	for (uint32_t i = 0; i < headers->n; i++) {
 		const char *name = ISTIO_ITEM(*headers, struct string_match, i)->head.name;
 		bool is_pseudo = strcmp(name, ":method") == 0 || strcmp(name, ":authority") == 0 || strcmp(name, ":scheme") == 0 || strcmp(name, ":path") == 0;
-		if (!is_pseudo && name[0] != '@' && (name[0] == ':' || !is_header_name(name)))
+		if (!is_pseudo && name[0] != '@' && (name[0] == ':' || !istio_is_header_name(name)))
 			istio_decode_error(d, "IST0106", &m->head, field, "\"%.80s\" is not a header name", name);
 	}
 }
@@ -151,7 +151,7 @@ static void check_header_map(struct istio_decode *d, const struct header_ops *o,
 	if (map->n > HEADER_OPS_MAX)
 		istio_decode_error(d, "IST0106", &o->head, field, "more than %d headers", HEADER_OPS_MAX);
 	for (uint32_t i = 0; i < map->n; i++) {
-		if (!is_header_name(map->keys[i]))
+		if (!istio_is_header_name(map->keys[i]))
 			istio_decode_error(d, "IST0106", &o->head, field, "\"%.80s\" is not a header name", map->keys[i]);
 		if (!is_header_value(map->values[i]))
 			istio_decode_error(d, "IST0106", &o->head, field, "the value of \"%.80s\" holds a control character or is too long", map->keys[i]);
@@ -172,7 +172,7 @@ static void check_header_ops(struct istio_decode *d, void *object)
 	if (o->remove.n > HEADER_OPS_MAX)
 		istio_decode_error(d, "IST0106", &o->head, "remove", "more than %d headers", HEADER_OPS_MAX);
 	for (uint32_t i = 0; i < o->remove.n; i++)
-		if (!is_header_name(o->remove.list[i]))
+		if (!istio_is_header_name(o->remove.list[i]))
 			istio_decode_error(d, "IST0106", &o->head, "remove", "\"%.80s\" is not a header name", o->remove.list[i]);
 }
 

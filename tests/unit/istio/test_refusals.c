@@ -216,8 +216,6 @@ static void test_what_differs_is_accepted_with_a_note(void **state)
 	static const struct {
 		const char *text, *part;
 	} notes[] = {
-		{DR "  trafficPolicy: {loadBalancer: {consistentHash: {httpHeaderName: x}}}\n", "no affinity is kept"},
-		{DR "  trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}\n", "localities are not weighed"},
 		{VS "  http: [{mirror: {host: b.test}, mirrorPercent: 50, " TO "}]\n", "write mirrorPercentage"},
 		{VS "  http: [{fault: {abort: {httpStatus: 500}}, " TO "}]\n", "no request is aborted"},
 		{VS "  http: [{retries: {retryOn: 5xx}, " TO "}]\n", "there will be no retries"},
