@@ -16,13 +16,6 @@
 #define SCHEME "kubernetes://"
 #define FILE_BYTES_MAX (1u << 20)
 
-static const struct istio_field secret_rows[] = {
-	ROW(k8s_secret, type, "type", F_STRING),
-	ROW(k8s_secret, data, "data", F_STRING_MAP, .is_free_text = true),
-	ROW(k8s_secret, string_data, "stringData", F_STRING_MAP, .is_free_text = true),
-};
-const struct istio_table istio_table_k8s_secret = TABLE(k8s_secret, "Secret", secret_rows, .is_open = true);
-
 static char *word(const char *text)
 {
 	return (char *)(uintptr_t)text; /* protobuf-c's structs want it writable; they are only packed */
@@ -108,6 +101,36 @@ static struct foil_slice slice(struct tls_bytes b)
 {
 	return foil_slice_of(b.data, b.n);
 }
+
+/* One of tls.crt and tls.key, wherever it stands. n 0: it is not there, or not base64. */
+static struct tls_bytes plain_value(struct istio_arena *a, const struct k8s_secret *s, const char *key)
+{
+	const char *plain = value_of(&s->string_data, key), *coded = value_of(&s->data, key);
+	struct tls_bytes out = {NULL, 0};
+
+	if (plain && plain[0])
+		return (struct tls_bytes){(const uint8_t *)plain, strlen(plain)};
+	return coded && istio_base64(a, coded, &out) ? out : (struct tls_bytes){NULL, 0};
+}
+
+/* A certificate that its key does not go with, or that cannot be read, is refused with its Secret: the last good one stays in force. */
+static void check_secret(struct istio_decode *d, void *object)
+{
+	const struct k8s_secret *s = object;
+	struct tls_bytes chain = plain_value(d->arena, s, "tls.crt"), key = plain_value(d->arena, s, "tls.key");
+	struct tls_identity id = {.name = foil_slice_str(d->resource), .chain = slice(chain), .key = slice(key)};
+	struct foil_error err = {0};
+
+	if (chain.n && key.n && tls_identity_check(&id, &err) != 0)
+		istio_decode_error(d, "HF0020", &s->head, "", "%s", err.text);
+}
+
+static const struct istio_field secret_rows[] = {
+	ROW(k8s_secret, type, "type", F_STRING),
+	ROW(k8s_secret, data, "data", F_STRING_MAP, .is_free_text = true),
+	ROW(k8s_secret, string_data, "stringData", F_STRING_MAP, .is_free_text = true),
+};
+const struct istio_table istio_table_k8s_secret = TABLE(k8s_secret, "Secret", secret_rows, .is_open = true, .check = check_secret);
 
 /* ---- the snapshot's resources ---- */
 
