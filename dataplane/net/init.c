@@ -51,6 +51,11 @@ int net_init(struct foil_worker *w, const struct net_params *p, struct foil_erro
 	n->steer = p->steer;
 	n->share = p->share;
 	w->net = n;
+	n->frags = calloc(NET_FRAG_PACKETS_MAX, sizeof(*n->frags));
+	if (!n->frags) {
+		net_fini(w);
+		return foil_error_set(err, -ENOMEM, "no memory for the network layer");
+	}
 	rc = neigh_init(w, n, p->neighbours_max);
 	if (rc)
 		(void)foil_error_set(err, rc, "no memory for %u neighbours", p->neighbours_max);
@@ -71,6 +76,8 @@ void net_fini(struct foil_worker *w)
 
 	if (!n)
 		return;
+	frag_fini(w, n);
+	free(n->frags);
 	neigh_fini(w, n);
 	route_fini(n);
 	for (uint16_t i = 0; i < n->n_ports; i++) {

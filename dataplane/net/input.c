@@ -18,7 +18,7 @@ void net_not_ours(struct foil_worker *w, struct net_port *p, struct rte_mbuf *ow
 	n->exception(w, p, own_m);
 }
 
-static void trim_to(struct rte_mbuf *m, uint32_t n_bytes)
+void net_trim(struct rte_mbuf *m, uint32_t n_bytes)
 {
 	struct rte_mbuf *s = m;
 
@@ -42,7 +42,7 @@ void net_rx_strip(struct rte_mbuf *m, struct net_port *p, const struct net_rx *r
 	struct net_rx_meta *meta = NET_RX_META(m);
 	uint16_t n_headers = (uint16_t)(rx->l2_len + rx->l3_len);
 
-	trim_to(m, n_headers + rx->l4_len);
+	net_trim(m, n_headers + rx->l4_len);
 	m->data_off = (uint16_t)(m->data_off + n_headers);
 	m->data_len = (uint16_t)(m->data_len - n_headers);
 	m->pkt_len -= n_headers;

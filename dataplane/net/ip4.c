@@ -1,5 +1,5 @@
 /* IPv4 (RFC 791, 1122 3.2.1, 7126): is it valid, is it ours, where does the upper protocol begin. No forwarding, so TTL is only noted;
- * fragments and source routes are refused. Output headers are made here too.
+ * source routes are refused, fragments go to frag.c. Output headers are made here too.
  * Invariant: what is handed on has its whole header in the first segment and total_length bytes in the packet. */
 #include "dataplane/net/checksum.h"
 #include "dataplane/net/net_priv.h"
@@ -75,13 +75,29 @@ static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *
 
 	if (rx->group)
 		return NET_REASON_NOT_OUR_MAC; /* RFC 1122 3.3.6: a group frame carries no packet for one host */
-	if (h->fragment_offset & RTE_BE16(RTE_IPV4_HDR_OFFSET_MASK | RTE_IPV4_HDR_MF_FLAG))
-		return NET_REASON_IP4_FRAGMENT;
 	if (!net_ip4_source_ok(h->src_addr) || net_is_local(w, &rx->src))
 		return NET_REASON_IP4_BAD_SOURCE;
 	if (rx->l3_len > sizeof(*h))
 		return options_check((const uint8_t *)(h + 1), rx->l3_len - sizeof(*h));
 	return NET_REASON_OK;
+}
+
+/* A fragment of a valid packet of ours goes into reassembly. NULL: it stays there; else a packet whose header is parsed into rx. */
+static struct rte_mbuf *whole(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, struct net_rx *rx)
+{
+	const struct rte_ipv4_hdr *h = rte_pktmbuf_mtod_offset(own_m, const struct rte_ipv4_hdr *, rx->l2_len);
+	uint16_t field = rte_be_to_cpu_16(h->fragment_offset);
+	struct net_frag_info info = {.id = rte_be_to_cpu_16(h->packet_id), .offset = (field & RTE_IPV4_HDR_OFFSET_MASK) * 8u,
+				     .more = field & RTE_IPV4_HDR_MF_FLAG};
+
+	if (FOIL_LIKELY(!info.offset && !info.more))
+		return own_m;
+	own_m = frag_input(w, own_m, rx, &info);
+	if (own_m && header_parse(w, p, own_m, rx) != NET_REASON_OK) { /* cannot happen: the header was made from a good one */
+		net_drop_id(w, own_m, NET_REASON_FRAG_MALFORMED);
+		return NULL;
+	}
+	return own_m;
 }
 
 void ip4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, struct net_rx *rx, struct net_batch *b)
@@ -99,6 +115,9 @@ void ip4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 		net_drop_id(w, own_m, why);
 		return;
 	}
+	own_m = whole(w, p, own_m, rx);
+	if (!own_m)
+		return;
 	foil_count(w, NET, IP4_RX, 1);
 	if (rx->proto == IPPROTO_ICMP)
 		icmp4_input(w, p, own_m, rx);

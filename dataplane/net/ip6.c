@@ -1,5 +1,5 @@
-/* IPv6 (RFC 8200): is it valid, is it ours, where does the upper protocol begin behind the extension headers. Fragments and routing
- * headers that still route are refused; the walk over extensions is bounded in number and bytes. Output headers are made here too.
+/* IPv6 (RFC 8200): is it valid, is it ours, where does the upper protocol begin behind the extension headers. Routing headers
+ * that still route are refused, fragments go to frag.c; the walk over extensions is bounded in number and bytes. Output headers are made here too.
  * Invariant: what is handed on has all headers in the first segment and payload_len bytes behind the fixed one. */
 #include "dataplane/net/net_priv.h"
 
@@ -10,6 +10,8 @@
 #define EXT_MAX 8u
 #define EXT_BYTES_MAX 160u /* with the other headers they stay within NET_HEADERS_BYTES */
 #define OPT_PAD1 0u
+#define ND_TYPE_FIRST 133u
+#define ND_TYPE_LAST 137u
 
 /* RFC 8200 4.2: the two high bits of an option that one does not know say whether to skip it. We know none but padding. */
 static enum net_reason options_check(const uint8_t *options, size_t n_bytes)
@@ -34,8 +36,6 @@ static enum net_reason extension(struct foil_cur *c, uint8_t kind, uint8_t *next
 {
 	const uint8_t *body;
 
-	if (kind == EXT_FRAGMENT)
-		return NET_REASON_IP6_FRAGMENT;
 	*next = cur_u8(c);
 	size_t n_bytes = (size_t)cur_u8(c) * 8 + 6;
 	body = cur_bytes(c, n_bytes);
@@ -46,17 +46,39 @@ static enum net_reason extension(struct foil_cur *c, uint8_t kind, uint8_t *next
 	return options_check(body, n_bytes);
 }
 
-/* Moves rx->proto and l3_len behind the extension headers. */
-static enum net_reason extensions_skip(struct foil_cur *c, struct net_rx *rx)
+/* RFC 8200 4.5. */
+static void fragment_header(struct foil_cur *c, struct net_rx *rx, struct net_frag_info *info)
+{
+	rx->proto = cur_u8(c);
+	(void)cur_u8(c); /* reserved */
+	uint16_t field = cur_be16(c);
+	info->id = cur_be32(c);
+	info->offset = field & 0xfff8u;
+	info->more = field & 1;
+	info->is_there = !c->short_read;
+}
+
+/* Moves rx->proto and l3_len behind the extension headers, or behind a fragment header, which ends the walk. */
+static enum net_reason extensions_skip(struct foil_cur *c, struct net_rx *rx, struct net_frag_info *info)
 {
 	const uint8_t *start = c->at;
 
+	info->next_at = (uint16_t)(rx->l2_len + 6); /* the fixed header's next-header byte */
 	for (unsigned int i = 0;; i++) {
 		uint8_t kind = rx->proto;
 		enum net_reason why;
 
 		if (kind != EXT_HOP_BY_HOP && kind != EXT_ROUTING && kind != EXT_FRAGMENT && kind != EXT_DESTINATION)
 			break;
+		uint16_t here = (uint16_t)(rx->l2_len + rx->l3_len + (c->at - start));
+		if (kind == EXT_FRAGMENT) {
+			info->head_at = here;
+			fragment_header(c, rx, info);
+			if (!info->is_there)
+				return NET_REASON_IP6_EXTENSIONS;
+			break;
+		}
+		info->next_at = here;
 		if (i == EXT_MAX || (kind == EXT_HOP_BY_HOP && i > 0))
 			return NET_REASON_IP6_EXTENSIONS;
 		why = extension(c, kind, &rx->proto);
@@ -103,7 +125,7 @@ static bool is_our_group(const struct net_addr *a)
 	return net_addr_eq(a, &all_nodes) || memcmp(a->b, solicited, sizeof(solicited)) == 0;
 }
 
-static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *m, struct net_rx *rx, bool group)
+static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *m, struct net_rx *rx, bool group, struct net_frag_info *info)
 {
 	size_t n_left = FOIL_MIN((size_t)m->data_len - rx->l2_len - rx->l3_len, rx->l4_len);
 	struct foil_cur c = cur_of(rte_pktmbuf_mtod_offset(m, const void *, rx->l2_len + rx->l3_len), n_left);
@@ -113,12 +135,39 @@ static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *
 	/* Unspecified is for duplicate address detection only: nd.c looks at it. */
 	if (net_is_local(w, &rx->src) || (!net_ip6_source_ok(&rx->src) && !(group && net_addr_is_zero(&rx->src))))
 		return NET_REASON_IP6_BAD_SOURCE;
-	return extensions_skip(&c, rx);
+	return extensions_skip(&c, rx, info);
+}
+
+/* As in ip4.c. Behind a reassembled packet's headers may stand more extensions, but no second fragment header. */
+static struct rte_mbuf *whole(struct foil_worker *w, struct rte_mbuf *own_m, struct net_rx *rx, const struct net_frag_info *info)
+{
+	struct net_frag_info again = {0};
+
+	own_m = frag_input(w, own_m, rx, info);
+	if (!own_m)
+		return NULL;
+	enum net_reason why = header_parse(own_m, rx);
+	if (why == NET_REASON_OK)
+		why = ours_check(w, own_m, rx, false, &again);
+	if (why == NET_REASON_OK && again.is_there)
+		why = NET_REASON_IP6_EXTENSIONS;
+	if (why == NET_REASON_OK && rx->proto == IPPROTO_ICMPV6) {
+		struct foil_cur c = net_l4_cursor(own_m, rx);
+		uint8_t type = cur_u8(&c);
+		if (type >= ND_TYPE_FIRST && type <= ND_TYPE_LAST) /* RFC 6980 5: nobody sends these in pieces but to deceive */
+			why = NET_REASON_ND_MALFORMED;
+	}
+	if (why != NET_REASON_OK) {
+		net_drop_id(w, own_m, why);
+		return NULL;
+	}
+	return own_m;
 }
 
 void ip6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, struct net_rx *rx, struct net_batch *b)
 {
 	enum net_reason why = header_parse(own_m, rx);
+	struct net_frag_info info = {0};
 	bool group = false;
 
 	if (FOIL_LIKELY(why == NET_REASON_OK)) {
@@ -129,11 +178,20 @@ void ip6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 				return;
 			}
 		}
-		why = ours_check(w, own_m, rx, group);
+		why = ours_check(w, own_m, rx, group, &info);
 	}
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
 		net_drop_id(w, own_m, why);
 		return;
+	}
+	if (FOIL_UNLIKELY(info.is_there)) {
+		if (group) {
+			net_drop_id(w, own_m, NET_REASON_FRAG_MALFORMED);
+			return;
+		}
+		own_m = whole(w, own_m, rx, &info);
+		if (!own_m)
+			return;
 	}
 	if (rx->proto != IPPROTO_ICMPV6 && group) {
 		net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);

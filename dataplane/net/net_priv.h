@@ -79,6 +79,30 @@ struct net_l4 {
 	net_l4_error_fn error;
 };
 
+/* A packet under way in pieces (frag.c). */
+#define NET_FRAG_PACKETS_MAX 32u
+#define NET_FRAG_PIECES_MAX 48u     /* 64 KiB in pieces of 1,480 are 45 */
+#define NET_FRAG_HEADER_BYTES 8u    /* of IPv6 */
+struct net_frag_piece {
+	struct rte_mbuf *m; /* offset 0: the whole frame; others: payload */
+	uint32_t offset, n_bytes;
+};
+struct net_frag {
+	bool is_used, is_refused;
+	uint8_t proto;
+	uint16_t l2_len, n_pieces;
+	uint16_t head_at, next_at; /* IPv6, in the first piece's frame: the fragment header, and the byte that announces it */
+	uint32_t id, n_bytes, total_bytes /* 0: the last piece is not there */;
+	struct net_addr src, dst;
+	uint64_t expires_us;
+	struct net_frag_piece pieces[NET_FRAG_PIECES_MAX];
+};
+struct net_frag_info {
+	uint32_t id, offset;
+	uint16_t head_at, next_at;
+	bool more, is_there; /* is_there: IPv6, there is a fragment header */
+};
+
 struct net_ctx {
 	/* rx hot */
 	struct net_match *ours;           /* locals first, then services */
@@ -101,6 +125,9 @@ struct net_ctx {
 	struct net_local *locals;
 	uint32_t icmp_tokens; /* errors that may be sent now */
 	uint64_t icmp_refill_us;
+	struct net_frag *frags;
+	uint32_t n_frags_held;
+	struct foil_timer frag_timer;
 };
 
 /* What IP input found out about a packet that still lies as the port gave it. */
@@ -168,6 +195,14 @@ static inline struct foil_cur net_l4_cursor(const struct rte_mbuf *m, const stru
 }
 /* True if the checksum over the pseudo header and the L4 part is right, or need not be looked at. */
 bool net_rx_checksum_ok(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, const struct net_rx *rx);
+
+/* Cuts what lies behind n_bytes: padding. */
+void net_trim(struct rte_mbuf *m, uint32_t n_bytes);
+
+/* frag.c: takes the piece, whose headers rx tells of (l4_len is the piece's). NULL: kept or dropped; else the whole packet, as if the
+ * port had given it in one. */
+struct rte_mbuf *frag_input(struct foil_worker *w, struct rte_mbuf *own_m, const struct net_rx *rx, const struct net_frag_info *info);
+void frag_fini(struct foil_worker *w, struct net_ctx *n);
 
 /* eth.c */
 void eth_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, struct net_batch *b);
