@@ -199,7 +199,6 @@ struct mesh_exchange {
 	struct mesh_retry retry;
 	uint32_t n_tries;
 	uint64_t timeout_us, request_ended_us, active_us, idle_us;
-	bool is_clients_deadline; /* timeout_us is what grpc-timeout said */
 	struct foil_timer timeout, idle, overall;
 	struct foil_slice original_authority;
 	struct foil_slice original_path; /* before a rewrite */

@@ -67,10 +67,8 @@ int mesh_timeouts_init(struct foil_worker *w, struct mesh_exchange *x)
 		x->retry.per_try_us = a->retry->per_try_timeout_us;
 	if (a->idle_timeout_us)
 		x->idle_us = a->idle_timeout_us;
-	if (grpc && parse_grpc_timeout(grpc->value, &us) && us && (x->timeout_us == 0 || us < x->timeout_us)) {
+	if (grpc && parse_grpc_timeout(grpc->value, &us) && us && (x->timeout_us == 0 || us < x->timeout_us))
 		x->timeout_us = us;
-		x->is_clients_deadline = true;
-	}
 	if (x->from.is_internal) {
 		take_ms(x, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, &x->timeout_us);
 		take_ms(x, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, &x->retry.per_try_us);
