@@ -96,7 +96,10 @@ bool h2_guard_out(struct h2_conn *h)
 	const struct stream *s = h->c->s;
 	uint64_t acked = h->written_bytes - FOIL_MIN(h->written_bytes, s ? s->tx_queued_bytes : 0);
 
-	if (acked >= g->out_mark_bytes) {
+	if (acked == h->written_bytes && foil_chain_is_empty(&h->out)) { /* all of it is read */
+		g->n_out[0] = g->n_out[1] = 0;
+		g->out_mark_bytes = acked;
+	} else if (acked >= g->out_mark_bytes) {
 		g->n_out[0] = g->n_out[1];
 		g->n_out[1] = 0;
 		g->out_mark_bytes = h->written_bytes + h->out.n_bytes;

@@ -12,10 +12,10 @@ void h2_put(struct foil_worker *w, struct h2_conn *h, const struct h2_frame *f, 
 	h->c->wants_flush = true;
 	if (h->owes_failure || !h->c->s)
 		return;
-	if (h2_frame_append(w, &h->out, f, payload) != 0)
-		h->owes_failure = HTTP_REASON_OUT_OF_MEMORY;
-	else if (!h2_guard_out(h))
+	if (!h2_guard_out(h))
 		h->owes_failure = HTTP_REASON_H2_OUTBOUND_FLOOD;
+	else if (h2_frame_append(w, &h->out, f, payload) != 0)
+		h->owes_failure = HTTP_REASON_OUT_OF_MEMORY;
 }
 
 static void put_be32(uint8_t p[4], uint32_t v)

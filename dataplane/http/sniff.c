@@ -33,6 +33,7 @@ static void sniff_run(struct foil_worker *w, struct http_conn *c)
 
 	if (c->is_closing)
 		return;
+	c->has_sniffed = c->has_sniffed || n;
 	foil_chain_copy_out(&c->s->rx, 0, bytes, n);
 	if (memcmp(bytes, h2_preface, n) != 0 || c->s->rx_eof)
 		become_h1(c);
@@ -49,8 +50,7 @@ static void sniff_timeout(struct foil_worker *w, struct http_conn *c)
 		c->ops->timeout(w, c);
 		return;
 	}
-	c->has_sniffed = true;
-	c->wants_run = true;
+	c->wants_run = true; /* what was there before the codec */
 	http_conn_timer(w, c, c->limits.idle_timeout_us);
 }
 
