@@ -5,6 +5,7 @@
  * key of this worker, so that no stranger can choose colliding ports. The key itself is compared in the block, which the
  * segment needs next anyway.
  * Invariant: an entry lies in the first bucket, from its home on, that had room when it was added; each bucket before it counts it. */
+#include <emmintrin.h>
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -90,17 +91,33 @@ static uint32_t handle_of(const struct tcp_ctx *t, enum tcp_kind kind, const voi
 	return (uint32_t)kind << TCP_FLOW_KIND_SHIFT | tcp_pool_index(pool_of(t, kind), block);
 }
 
+/* Bit i: place i has this hash. Without a branch for each: in a full table which place it is cannot be predicted. */
+static uint32_t matches(const struct tcp_flow_bucket *b, uint32_t hash)
+{
+	const __m128i wanted = _mm_set1_epi32((int)hash);
+	__m128i low = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(const void *)b->hash), wanted);
+	__m128i high = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(const void *)(b->hash + 3)), wanted); /* place 3 again, and 4 to 6 */
+
+	return (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(low)) | (uint32_t)(_mm_movemask_ps(_mm_castsi128_ps(high)) & 14) << 3;
+}
+
+static void *block_of(const struct tcp_ctx *t, uint32_t handle)
+{
+	return tcp_pool_at(pool_of(t, (enum tcp_kind)(handle >> TCP_FLOW_KIND_SHIFT)), handle & TCP_FLOW_INDEX_MASK);
+}
+
 enum tcp_kind tcp_flow_find(const struct tcp_ctx *t, const struct tcp_key *key, uint32_t hash, void **block)
 {
 	const struct tcp_flow *f = &t->flow;
 
 	for (uint32_t n = 0; n <= f->mask; n++) {
 		const struct tcp_flow_bucket *b = &f->buckets[(hash + n) & f->mask];
-		for (uint32_t i = 0; i < TCP_FLOW_ENTRIES_PER_BUCKET; i++) {
-			if (b->hash[i] != hash || !b->handle[i])
+		for (uint32_t left = matches(b, hash); left; left &= left - 1) {
+			uint32_t handle = b->handle[__builtin_ctz(left)];
+			if (FOIL_UNLIKELY(!handle)) /* free, with the hash of who was here */
 				continue;
-			enum tcp_kind kind = (enum tcp_kind)(b->handle[i] >> TCP_FLOW_KIND_SHIFT);
-			void *candidate = tcp_pool_at(pool_of(t, kind), b->handle[i] & TCP_FLOW_INDEX_MASK);
+			enum tcp_kind kind = (enum tcp_kind)(handle >> TCP_FLOW_KIND_SHIFT);
+			void *candidate = block_of(t, handle);
 			if (memcmp(key_of(kind, candidate), key, sizeof(*key)) == 0) {
 				*block = candidate;
 				return kind;
@@ -161,11 +178,11 @@ void tcp_flow_prefetch_block(const struct tcp_ctx *t, uint32_t hash)
 {
 	const struct tcp_flow_bucket *b = &t->flow.buckets[hash & t->flow.mask];
 
-	for (uint32_t i = 0; i < TCP_FLOW_ENTRIES_PER_BUCKET; i++) {
-		if (b->hash[i] != hash || !b->handle[i])
+	for (uint32_t left = matches(b, hash); left; left &= left - 1) {
+		uint32_t handle = b->handle[__builtin_ctz(left)];
+		if (FOIL_UNLIKELY(!handle))
 			continue;
-		const uint8_t *p = tcp_pool_at(pool_of(t, (enum tcp_kind)(b->handle[i] >> TCP_FLOW_KIND_SHIFT)),
-					       b->handle[i] & TCP_FLOW_INDEX_MASK);
+		const uint8_t *p = block_of(t, handle);
 		__builtin_prefetch(p);
 		__builtin_prefetch(p + 64);
 		__builtin_prefetch(p + 128);

@@ -152,6 +152,7 @@ struct tcp_ooo {
 	struct foil_chain chain;
 	uint32_t seq, end;
 };
+static_assert(sizeof(struct tcp_ooo) == 64, "one cache line a run; see docs/memory.md");
 
 enum tcp_rtx_mode { TCP_RTX_NONE, TCP_RTX_RTO, TCP_RTX_TLP, TCP_RTX_REO, TCP_RTX_PERSIST };
 enum tcp_ca_state { TCP_CA_OPEN, TCP_CA_RECOVERY, TCP_CA_LOSS };
@@ -238,7 +239,7 @@ struct tcp_conn {
 	struct tcp_listener *listener; /* until accept was called */
 	struct foil_timer slow_timer;  /* keepalive, linger, connect timeout */
 };
-static_assert(sizeof(struct tcp_conn) <= 14 * 64, "a connection at rest stays well under 1 KB");
+static_assert(sizeof(struct tcp_conn) <= 14 * 64, "a connection at rest stays well under 1 KB; see docs/memory.md");
 
 struct tcp_syn {
 	struct tcp_key key;
@@ -253,6 +254,7 @@ struct tcp_syn {
 	struct foil_timer timer;
 	struct net_dst dst;
 };
+static_assert(sizeof(struct tcp_syn) <= 192, "half-open: three cache lines; see docs/memory.md");
 
 /* TIME-WAIT. Its hash and timestamp offset are made again from the key when needed, its route is looked up for each answer. */
 struct tcp_tw {
@@ -476,7 +478,9 @@ static inline uint32_t tcp_ts_now(const struct foil_worker *w, uint32_t offset)
 	return (uint32_t)(w->now_us / 1000) + offset; /* 1 ms: within RFC 7323 5.4 */
 }
 
-/* icmp.c */
+/* icmp.c: what the path carries */
+/* Full segments time out again and again: a hop drops them without a word (RFC 2923 2.1). The segment size goes down a step. */
+void tcp_blackhole_check(struct foil_worker *w, struct tcp_conn *c);
 void tcp_icmp_input(struct foil_worker *w, const struct net_icmp_error *e);
 
 /* connect.c */
