@@ -127,7 +127,7 @@ static enum tls_hello_result scan_records(const struct foil_chain *rx, struct tl
 		if ((have >= 1 && head[0] != RECORD_HANDSHAKE) || (have >= 2 && head[1] != 3))
 			return scan->offset ? TLS_HELLO_BAD : TLS_HELLO_NOT_TLS;
 		if (have < RECORD_HEADER_BYTES) {
-			scan->wanted_bytes = scan->offset + (scan->offset || have >= 2 ? RECORD_HEADER_BYTES : have + 1u);
+			scan->wanted_bytes = scan->offset + have + 1u; /* each byte of a header can tell that it is none */
 			return TLS_HELLO_MORE;
 		}
 		uint32_t n = (uint32_t)head[3] << 8 | head[4];

@@ -252,6 +252,7 @@ struct rig *rig_new(struct rig_params p)
 	struct foil_error err = {0};
 	struct tls_params tp = {.conns_max = 64, .handshakes_max = 16};
 
+	r->is_lent = p.w != NULL;
 	r->w = p.w ? p.w : t_worker(.seed = 7, .n_mbufs = p.n_mbufs);
 	if (!r->w->tls)
 		assert_int_equal(tls_init(r->w, &tp, &err), 0);
@@ -283,8 +284,10 @@ void rig_free(struct rig *r)
 	foil_chain_clear(&r->got);
 	foil_chain_clear(&r->below.s.rx);
 	tls_turn(r->w);
-	tls_fini(r->w);
-	t_worker_free(r->w);
+	if (!r->is_lent) {
+		tls_fini(r->w);
+		t_worker_free(r->w);
+	}
 	free(r->below.out);
 	free(r);
 }

@@ -50,6 +50,7 @@ struct rig {
 	SSL *peer;
 	uint16_t seg_bytes; /* how bytes reach us: 0 = as they come */
 	bool drop_to_peer;
+	bool is_lent;       /* the worker is the caller's */
 	/* what our user saw */
 	unsigned int n_opened, n_readable, n_writable, n_closed;
 	enum stream_end why;
@@ -67,7 +68,7 @@ struct rig_params {
 	const struct foil_slice *sans;
 	uint16_t n_sans;
 	uint32_t n_mbufs;
-	struct foil_worker *w;       /* NULL: one of its own */
+	struct foil_worker *w;       /* NULL: one of its own; else it stays the caller's, with its tls */
 };
 struct rig *rig_new(struct rig_params p);
 #define rig(...) rig_new((struct rig_params){__VA_ARGS__})
