@@ -69,7 +69,7 @@ def meson_suite(tally, suite, kind):
         os.unlink(results)
     env = dict(os.environ, **SANITIZERS, MESON_TESTTHREADS=str(os.cpu_count() or 1))
     ui.step(f"{suite} tests, {kind} build",
-            ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite, "--timeout-multiplier", "4" if kind == "asan" else "2"],
+            ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite, "--timeout-multiplier", "10" if kind == "asan" else "5"],
             f"test-{suite}-{kind}", "", timeout_s=600, check=False, env=env)
     tests = []
     if os.path.exists(results):
