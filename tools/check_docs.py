@@ -26,7 +26,7 @@ def links(page):
         if not os.path.exists(os.path.join(checklib.ROOT, path)):
             yield f"{page}: links to {target}, which is not there"
     for name in (n for n in FILE.findall(text) if "NAME" not in n):
-        if not os.path.exists(os.path.join(checklib.ROOT, name.rstrip("/"))):
+        if not any(os.path.exists(os.path.join(checklib.ROOT, name.rstrip("/") + suffix)) for suffix in ("", ".c")):
             yield f"{page}: names {name}, which is not there"
 
 
