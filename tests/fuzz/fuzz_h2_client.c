@@ -49,7 +49,7 @@ static void compare(bool is_first)
 
 	for (uint32_t i = 0; i < N_REQUESTS; i++) {
 		if (is_first) {
-			memcpy(whole[i], side.rec[i].is_reset ? "" : side.rec[i].text, sizeof(whole[i]));
+			snprintf(whole[i], sizeof(whole[i]), "%s", side.rec[i].is_reset ? "" : side.rec[i].text);
 		} else if (is_alive && was_alive && whole[i][0] && !side.rec[i].is_reset && strcmp(whole[i], side.rec[i].text) != 0) {
 			fprintf(stderr, "whole: %s\ncut: %s\n", whole[i], side.rec[i].text);
 			abort();

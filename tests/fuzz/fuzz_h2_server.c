@@ -56,7 +56,7 @@ static void compare(bool is_first)
 	}
 	for (uint32_t i = 0; i < n_whole; i++) {
 		if (is_first) {
-			memcpy(whole[i], side.rec[i].is_reset ? "" : side.rec[i].text, sizeof(whole[i]));
+			snprintf(whole[i], sizeof(whole[i]), "%s", side.rec[i].is_reset ? "" : side.rec[i].text);
 			whole_sum[i] = side.rec[i].body_sum;
 		} else if (whole[i][0] && !side.rec[i].is_reset &&
 			   (strcmp(whole[i], side.rec[i].text) != 0 || whole_sum[i] != side.rec[i].body_sum)) {
