@@ -87,6 +87,7 @@ static void fire_rto(struct foil_worker *w, struct tcp_conn *c)
 		foil_count(w, TCP, SYN_RETRANSMITS, 1);
 		tcp_send_syn(w, c); /* last: it may end the connection, see tcp_connect */
 	} else {
+		tcp_blackhole_check(w, c);
 		tcp_recovery_on_rto(w, c);
 		tcp_output_want(w, c);
 	}

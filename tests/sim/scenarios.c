@@ -275,7 +275,7 @@ static void shrink_mtu(struct sim *s, uint64_t mtu)
 	s->l[0].p.mtu = s->l[1].p.mtu = (uint16_t)mtu;
 }
 
-/* The path's MTU falls under way; a router says so. */
+/* The path's MTU falls under way; a router says so, or drops without a word. */
 static void setup_mtu(struct sim *s)
 {
 	struct sim_link_params p = path(s);
@@ -284,6 +284,7 @@ static void setup_mtu(struct sim *s)
 	some_params(s);
 	if (s->v6)
 		s->h[0].tcp.mss_max = s->h[1].tcp.mss_max = 0;
+	s->l[0].p.is_blackhole = s->l[1].p.is_blackhole = sim_chance(s, 500000);
 	bulk(s, (uint8_t)sim_pick(s, 0, 1), SIM_START_US, 800000);
 	sim_at(s, SIM_START_US + sim_pick(s, 0, 500000), shrink_mtu, sim_pick(s, s->v6 ? 1280 : 600, 1400));
 }
