@@ -1,9 +1,9 @@
 /* Conditions on a request (features.md VS-8..VS-13), with Envoy's edges:
- * - several values of a header are one text, joined with ",";
+ * - of several lines of a header each is looked at by itself, and one that matches is enough (Envoy 1.40; VS-10 and older ones join them);
  * - a header that is absent matches no value, not even an inverted one, unless treat_missing_as_empty makes it the empty text;
  * - presence inverts plainly;
  * - a query parameter counts by its first occurrence, is not decoded, and "?key" alone is the empty text.
- * Nothing is allocated but where a header that a condition names comes several times: then from the worker's chunk pool, until the match is done. */
+ * Nothing is allocated. */
 #include "dataplane/mesh/match_priv.h"
 
 static bool contains(struct foil_slice text, struct foil_slice part, bool ignore_case)
@@ -70,42 +70,38 @@ static bool is_named(const struct http_header *h, const struct mesh_header_match
 	return m->id != HTTP_HDR_OTHER || foil_slice_eq(h->name, m->name);
 }
 
-/* How often the header is there (2 means "more than once"), and its first value. */
-static unsigned int find(const struct http_headers *headers, const struct mesh_header_match *m, struct foil_slice *first)
+/* Is there a line of that name, and does one of them match? */
+static bool find(struct foil_worker *w, const struct http_headers *headers, const struct mesh_header_match *m, bool *is_there)
 {
-	unsigned int n = 0;
-
-	for (uint16_t i = 0; i < headers->n && n < 2; i++) {
+	*is_there = false;
+	for (uint16_t i = 0; i < headers->n; i++) {
 		if (!is_named(&headers->list[i], m))
 			continue;
-		if (n++ == 0)
-			*first = headers->list[i].value;
+		*is_there = true;
+		if (m->value.kind == MESH_MATCH_PRESENT || mesh_string_match(w, &m->value, headers->list[i].value))
+			return true;
 	}
-	return n;
-}
-
-static bool match_joined(struct foil_worker *w, const struct mesh_header_match *m, const struct http_head *head)
-{
-	struct foil_arena scratch = {0};
-	struct foil_slice joined = http_header_joined(w, &scratch, &head->headers, m->name);
-	bool is = joined.data && mesh_string_match(w, &m->value, joined) != m->invert;
-
-	foil_arena_reset(w, &scratch);
-	return is; /* no memory: no match, whatever the condition says */
+	return false;
 }
 
 bool mesh_header_match(struct foil_worker *w, const struct mesh_header_match *m, const struct http_head *head)
 {
 	struct foil_slice value = {NULL, 0};
-	unsigned int n = pseudo_value(head, m, &value) ? value.data != NULL : find(&head->headers, m, &value);
+	bool is_there, is;
 
+	if (pseudo_value(head, m, &value)) {
+		is_there = value.data != NULL;
+		is = is_there && mesh_string_match(w, &m->value, value);
+	} else {
+		is = find(w, &head->headers, m, &is_there);
+	}
 	if (m->value.kind == MESH_MATCH_PRESENT)
-		return (n > 0 || m->treat_missing_as_empty) != m->invert;
-	if (n == 0 && !m->treat_missing_as_empty)
+		return (is_there || m->treat_missing_as_empty) != m->invert;
+	if (!is_there && !m->treat_missing_as_empty)
 		return false;
-	if (n > 1)
-		return match_joined(w, m, head);
-	return mesh_string_match(w, &m->value, value) != m->invert;
+	if (!is_there)
+		is = mesh_string_match(w, &m->value, value);
+	return is != m->invert;
 }
 
 bool mesh_query_value(struct foil_slice query, struct foil_slice name, struct foil_slice *value)

@@ -225,7 +225,7 @@ static bool header_condition(struct foil_worker *w, const struct mesh_header_mat
 	return is;
 }
 
-static void test_header_values_of_one_name_are_joined_with_a_comma(void **state)
+static void test_header_lines_of_one_name_match_each_by_itself(void **state)
 {
 	struct foil_worker *w = t_worker(0);
 	struct http_header list[] = {
@@ -234,17 +234,15 @@ static void test_header_values_of_one_name_are_joined_with_a_comma(void **state)
 	};
 	struct mesh_header_match m = {.name = TEXT("x-a"), .value = {.kind = MESH_MATCH_EXACT, .text = TEXT("1,2")}};
 
+	assert_false(header_condition(w, &m, list, 4));
+	m.value.text = FOIL_SLICE("2");
+	assert_true(header_condition(w, &m, list, 4));
+	m.value.text = FOIL_SLICE("3");
+	assert_false(header_condition(w, &m, list, 4));
+	m.invert = true; /* "is not": none of them is */
 	assert_true(header_condition(w, &m, list, 4));
 	m.value.text = FOIL_SLICE("1");
 	assert_false(header_condition(w, &m, list, 4));
-	m.value.kind = MESH_MATCH_SUFFIX;
-	m.value.text = FOIL_SLICE(",2");
-	assert_true(header_condition(w, &m, list, 4));
-	t_pool_drain(w->chunk_pool, 0); /* without memory nothing matches, not even "is not" */
-	assert_false(header_condition(w, &m, list, 4));
-	m.invert = true;
-	assert_false(header_condition(w, &m, list, 4));
-	t_pool_refill(w->chunk_pool);
 	t_worker_free(w);
 	(void)state;
 }
@@ -461,7 +459,7 @@ int main(void)
 		cmocka_unit_test(test_vhost_a_domain_that_is_none_is_refused),
 		cmocka_unit_test(test_routes_index_says_when_the_budget_is_spent),
 		cmocka_unit_test(test_route_matches_as_envoy_was_recorded),
-		cmocka_unit_test(test_header_values_of_one_name_are_joined_with_a_comma),
+		cmocka_unit_test(test_header_lines_of_one_name_match_each_by_itself),
 		cmocka_unit_test(test_header_that_is_missing_matches_no_value),
 		cmocka_unit_test(test_header_kinds_with_and_without_case),
 		cmocka_unit_test(test_header_host_is_the_authority),
