@@ -194,7 +194,7 @@ static void check_load_balancer(struct istio_decode *d, void *object)
 	if ((l->warmup || l->warmup_duration.is_set) && !knows_warmup(l))
 		istio_decode_error(d, "IST0106", &l->head, l->warmup ? "warmup" : "warmupDurationSecs", "is for ROUND_ROBIN and LEAST_REQUEST only");
 	if (l->consistent_hash && l->locality && (l->locality->distribute.n || l->locality->failover.n || l->locality->failover_priority.n))
-		istio_decode_warning(d, "HF0007", &l->head, "localityLbSetting", "what is hashed keeps its endpoint only as long as no other locality takes over");
+		istio_decode_warning(d, "HF0007", &l->head, "localityLbSetting", "what is hashed keeps its endpoint until another locality takes over");
 }
 
 const struct istio_table istio_table_load_balancer = TABLE(load_balancer, "LoadBalancerSettings", load_balancer_rows, .check = check_load_balancer);

@@ -445,7 +445,8 @@ static void index_node_localities(struct compile *c)
 	for (uint32_t i = 0; i < list->n; i++) {
 		const struct istio_string_map *labels = &list->list[i]->labels;
 		const char *region = istio_compile_label(labels, "topology.kubernetes.io/region");
-		const char *zone = istio_compile_label(labels, "topology.kubernetes.io/zone"), *subzone = istio_compile_label(labels, "topology.istio.io/subzone");
+		const char *zone = istio_compile_label(labels, "topology.kubernetes.io/zone");
+		const char *subzone = istio_compile_label(labels, "topology.istio.io/subzone");
 		region = region ? region : istio_compile_label(labels, "failure-domain.beta.kubernetes.io/region");
 		zone = zone ? zone : istio_compile_label(labels, "failure-domain.beta.kubernetes.io/zone");
 		if (!region && !zone)
