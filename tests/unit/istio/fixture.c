@@ -10,7 +10,7 @@ static const char *const addresses[] = {"198.18.0.1", "fd00:f011:0::1"}, *const 
 static const struct istio_gateway_address gateways[] = {{keys, ingress, 1, addresses, 2}, {keys, egress, 1, inner, 1}};
 const struct istio_node t_node = {.gateways = gateways, .n_gateways = 2, .service_cidrs = cidrs, .n_service_cidrs = 1};
 
-static struct t_mesh *compile(const struct istio_model *before, const char *text)
+static struct t_mesh *compile(const struct istio_model *before, const struct istio_node *node, const char *text)
 {
 	struct t_mesh *m = calloc(1, sizeof(*m));
 
@@ -22,30 +22,47 @@ static struct t_mesh *compile(const struct istio_model *before, const char *text
 	if (m->file)
 		assert_int_equal(istio_model_add(m->model, m->file, &m->diags), 0);
 	assert_int_equal(istio_model_finish(m->model, &m->diags), 0);
-	assert_int_equal(istio_compile(m->model, &t_node, "v1", &m->snapshot, &m->diags), 0);
+	assert_int_equal(istio_compile(m->model, node, "v1", &m->snapshot, &m->diags), 0);
+	return m;
+}
+
+static struct t_mesh *join(const struct istio_node *node, const char *first, va_list *ap)
+{
+	char *text = NULL;
+	size_t n;
+	FILE *f = open_memstream(&text, &n);
+
+	for (const char *part = first; part; part = va_arg(*ap, const char *))
+		fprintf(f, "%s%s", part == first ? "" : "---\n", part);
+	assert_int_equal(fclose(f), 0);
+	struct t_mesh *m = compile(NULL, node, text);
+	free(text);
 	return m;
 }
 
 struct t_mesh *t_mesh_new(const char *first, ...)
 {
-	char *text = NULL;
-	size_t n;
-	FILE *f = open_memstream(&text, &n);
 	va_list ap;
 
 	va_start(ap, first);
-	for (const char *part = first; part; part = va_arg(ap, const char *))
-		fprintf(f, "%s%s", part == first ? "" : "---\n", part);
+	struct t_mesh *m = join(&t_node, first, &ap);
 	va_end(ap);
-	assert_int_equal(fclose(f), 0);
-	struct t_mesh *m = compile(NULL, text);
-	free(text);
+	return m;
+}
+
+struct t_mesh *t_mesh_at(const struct istio_node *node, const char *first, ...)
+{
+	va_list ap;
+
+	va_start(ap, first);
+	struct t_mesh *m = join(node, first, &ap);
+	va_end(ap);
 	return m;
 }
 
 struct t_mesh *t_mesh_after(const struct t_mesh *before, const char *text)
 {
-	return compile(before->model, text);
+	return compile(before->model, &t_node, text);
 }
 
 void t_mesh_free(struct t_mesh *own_m)

@@ -22,6 +22,8 @@ struct t_mesh {
 extern const struct istio_node t_node;
 /* Compiles; the parts are put together with "---" between them. NULL ends. Fails the test when memory does. */
 struct t_mesh *t_mesh_new(const char *first, ...) __attribute__((sentinel));
+/* The same for another node. */
+struct t_mesh *t_mesh_at(const struct istio_node *node, const char *first, ...) __attribute__((sentinel));
 struct t_mesh *t_mesh_after(const struct t_mesh *before, const char *text);
 void t_mesh_free(struct t_mesh *own_m);
 
