@@ -12,6 +12,10 @@
 
 #define RX_HIGH_BYTES 65536u /* decrypted and not consumed: beyond it the peer waits */
 #define RX_LOW_BYTES 32768u
+#define SMALL_RECORD_BYTES 4096u
+#define SMALL_UNTIL_BYTES 65536u
+#define SMALL_AGAIN_US 1000000u
+#define UPDATE_AT_RECORDS (1ull << 24) /* RFC 8446 5.5: AES-GCM is good for 2^24.5 full records */
 
 static const struct stream_ops tls_ops;
 static const struct stream_user below_user;
@@ -65,7 +69,10 @@ void tls_conn_free(struct foil_worker *w, struct tls_conn *c)
 {
 	handshake_over(c);
 	not_later(c);
+	if (c->s.is_open && !c->rec.is_ours)
+		foil_count(w, TLS, OPENSSL_RECORDS, -1);
 	SSL_free(c->ssl);
+	tls_records_free(&c->rec);
 	tls_context_put(c->context);
 	foil_chain_clear(&c->out);
 	foil_chain_clear(&c->early);
@@ -168,6 +175,7 @@ static bool handshake_done(struct foil_worker *w, struct tls_conn *c)
 	handshake_over(c);
 	c->state = TLS_STATE_OPEN;
 	c->s.is_open = true;
+	foil_count(w, TLS, OPENSSL_RECORDS, 1);
 	c->s.opened_us = w->now_us;
 	c->s.rtt_us = c->below->rtt_us;
 	if (!tls_facts_fill(w, c)) {
@@ -186,6 +194,31 @@ static bool handshake_done(struct foil_worker *w, struct tls_conn *c)
 }
 
 static void seal(struct foil_worker *w, struct tls_conn *c, struct foil_chain *own_chain);
+static void say_close(struct foil_worker *w, struct tls_conn *c);
+
+/* Records in a chain of whole ones. */
+static uint32_t count_records(const struct foil_chain *c)
+{
+	uint32_t n = 0;
+
+	for (uint32_t at = 0; at + 5 <= c->n_bytes; n++) {
+		uint8_t head[5];
+		foil_chain_copy_out(c, at, head, sizeof(head));
+		at += 5u + ((uint32_t)head[3] << 8 | head[4]);
+	}
+	return n;
+}
+
+/* From here on the records are ours, where we can make them. What is in out now went out, in TLS 1.3 of a server, under the keys that we take over: the
+ * session tickets; a client's were its last handshake messages. */
+static void take_records(struct foil_worker *w, struct tls_conn *c)
+{
+	if (w->tls->keeps_openssl || !tls_records_take(&c->rec, c->ssl, c->rec.is_server ? count_records(&c->out) : 0))
+		return;
+	foil_count(w, TLS, OPENSSL_RECORDS, -1);
+	SSL_free(c->ssl);
+	c->ssl = NULL;
+}
 
 static bool handshake(struct foil_worker *w, struct tls_conn *c)
 {
@@ -207,6 +240,7 @@ static bool handshake(struct foil_worker *w, struct tls_conn *c)
 	}
 	if (!handshake_done(w, c))
 		return false;
+	take_records(w, c);
 	flush_down(w, c);
 	user = c->s.user;
 	if (user && user->opened)
@@ -220,7 +254,7 @@ static bool handshake(struct foil_worker *w, struct tls_conn *c)
 		seal(w, c, &early);
 	}
 	if (c->s.tx_shut && c->state == TLS_STATE_OPEN) {
-		(void)SSL_shutdown(c->ssl);
+		say_close(w, c);
 		flush_down(w, c);
 		stream_shutdown(w, c->below);
 	}
@@ -278,16 +312,58 @@ static void got_fin(struct foil_worker *w, struct tls_conn *c)
 	tell_closed(w, c, STREAM_END_TLS);
 }
 
+/* Without memory the connection ends without it. */
+static void say_alert(struct foil_worker *w, struct tls_conn *c, uint8_t level, uint8_t what)
+{
+	if (tls_records_alert(w, &c->rec, level, what, &c->out) != 0)
+		foil_reason(w, TLS, OUT_OF_MEMORY);
+}
+
+/* One record of ours. SSL_ERROR_NONE: go on; *reason: why not. */
+static int open_once(struct foil_worker *w, struct tls_conn *c, enum tls_reason *reason)
+{
+	struct foil_chain plain = {0};
+	uint32_t before = c->below->rx.n_bytes;
+	enum tls_heard heard = TLS_HEARD_BAD;
+	uint8_t type = 0;
+
+	*reason = TLS_REASON_BAD_RECORD;
+	switch (tls_records_open(w, &c->rec, &c->below->rx, &plain, &type, &c->rec.alert)) {
+	case TLS_OPEN_MORE: return SSL_ERROR_WANT_READ;
+	case TLS_OPEN_OK: heard = tls_records_hear(w, &c->rec, type, &plain, &c->out); break;
+	case TLS_OPEN_BAD: break;
+	case TLS_OPEN_NO_MEMORY: heard = TLS_HEARD_NO_MEMORY; break;
+	}
+	c->n_consumed += before - c->below->rx.n_bytes;
+	foil_count(w, TLS, RECORDS_OPENED, 1);
+	switch (heard) {
+	case TLS_HEARD_NOTHING: return SSL_ERROR_NONE;
+	case TLS_HEARD_DATA:
+		foil_count(w, TLS, BYTES_OPENED, plain.n_bytes);
+		foil_chain_move(&c->s.rx, &plain);
+		return SSL_ERROR_NONE;
+	case TLS_HEARD_CLOSE: return SSL_ERROR_ZERO_RETURN;
+	case TLS_HEARD_ALERT: *reason = TLS_REASON_PEER_ALERT; break;
+	case TLS_HEARD_BAD: say_alert(w, c, SSL3_AL_FATAL, c->rec.alert); break;
+	case TLS_HEARD_NO_MEMORY: *reason = TLS_REASON_OUT_OF_MEMORY; break;
+	}
+	foil_chain_clear(&plain);
+	(void)snprintf(w->tls->failure, sizeof(w->tls->failure), "TLS_error:|%s %s:TLS_error_end", heard == TLS_HEARD_ALERT ? "alert" : "bad record:",
+		       SSL_alert_desc_string_long(c->rec.alert)); /* fits */
+	return SSL_ERROR_SSL;
+}
+
 static void read_all(struct foil_worker *w, struct tls_conn *c)
 {
 	const struct stream_user *user = c->s.user;
 	uint32_t before = c->s.rx.n_bytes;
 	int error = SSL_ERROR_NONE;
+	enum tls_reason reason = TLS_REASON_OK; /* first what was read, then the failure */
 
 	ERR_clear_error();
 	c->is_stalled = false;
 	while (c->s.rx.n_bytes < RX_HIGH_BYTES && error == SSL_ERROR_NONE)
-		error = read_once(w, c);
+		error = c->rec.is_ours ? open_once(w, c, &reason) : read_once(w, c);
 	c->is_stalled = error == SSL_ERROR_NONE;
 	flush_down(w, c); /* a key update's answer, the window */
 	if (error == SSL_ERROR_ZERO_RETURN) {
@@ -296,8 +372,9 @@ static void read_all(struct foil_worker *w, struct tls_conn *c)
 		got_eof(w, c);
 		return;
 	}
-	enum tls_reason reason = TLS_REASON_OK; /* first what was read, then the failure: the text of it is made now */
-	if (error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ)
+	if (error == SSL_ERROR_NONE || error == SSL_ERROR_WANT_READ)
+		reason = TLS_REASON_OK;
+	else if (!c->rec.is_ours)
 		reason = tls_reason_of(w, c);
 	if (c->s.rx.n_bytes > before && user && user->readable)
 		user->readable(w, &c->s);
@@ -330,26 +407,60 @@ static void owe_writable(struct tls_conn *c)
 		later(c, TLS_EV_WRITABLE);
 }
 
-/* All of it becomes records at once: what may be outstanding is the stream below's business, whose marks are ours. */
-static void seal(struct foil_worker *w, struct tls_conn *c, struct foil_chain *own_chain)
+/* Small at first, so that a page can be shown before 16 KiB of it are there; large when much is on its way. */
+static uint32_t record_bytes(struct foil_worker *w, struct tls_conn *c)
+{
+	if (w->now_us - c->sealed_us > SMALL_AGAIN_US)
+		c->n_sealed_bytes = 0;
+	c->sealed_us = w->now_us;
+	return c->n_sealed_bytes < SMALL_UNTIL_BYTES ? SMALL_RECORD_BYTES : TLS_RECORD_BYTES_MAX;
+}
+
+static bool seal_ours(struct foil_worker *w, struct tls_conn *c, struct foil_chain *own_chain)
+{
+	while (own_chain->n_bytes) {
+		uint32_t n = FOIL_MIN(own_chain->n_bytes, record_bytes(w, c));
+		if (c->rec.is_tls13 && c->rec.tx.seq >= UPDATE_AT_RECORDS) {
+			if (tls_records_send_update(w, &c->rec, &c->out) != 0)
+				return false;
+			foil_count(w, TLS, KEY_UPDATES, 1);
+		}
+		if (tls_records_seal(w, &c->rec, TLS_TYPE_DATA, own_chain, 0, n, &c->out) != 0)
+			return false;
+		foil_count(w, TLS, RECORDS_SEALED, 1);
+		foil_count(w, TLS, BYTES_SEALED, n);
+		c->n_sealed_bytes = FOIL_MIN(c->n_sealed_bytes + n, SMALL_UNTIL_BYTES);
+		foil_chain_consume(own_chain, n);
+	}
+	return true;
+}
+
+static bool seal_openssl(struct foil_worker *w, struct tls_conn *c, struct foil_chain *own_chain)
 {
 	uint8_t *scratch = w->tls->record;
 
 	ERR_clear_error();
-	c->s.tx_queued_bytes += own_chain->n_bytes;
-	if (c->s.tx_queued_bytes >= c->s.tx_high_bytes)
-		c->s.was_full = true;
 	while (own_chain->n_bytes) {
 		uint32_t n = FOIL_MIN(own_chain->n_bytes, TLS_RECORD_BYTES_MAX);
 		size_t n_written = 0;
 		foil_chain_copy_out(own_chain, 0, scratch, n);
-		if (SSL_write_ex(c->ssl, scratch, n, &n_written) != 1) {
-			c->reason = tls_reason_of(w, c);
-			later(c, TLS_EV_FAIL);
-			break;
-		}
+		if (SSL_write_ex(c->ssl, scratch, n, &n_written) != 1)
+			return false;
 		foil_count(w, TLS, BYTES_SEALED, n_written);
 		foil_chain_consume(own_chain, (uint32_t)n_written);
+	}
+	return true;
+}
+
+/* All of it becomes records at once: what may be outstanding is the stream below's business, whose marks are ours. */
+static void seal(struct foil_worker *w, struct tls_conn *c, struct foil_chain *own_chain)
+{
+	c->s.tx_queued_bytes += own_chain->n_bytes;
+	if (c->s.tx_queued_bytes >= c->s.tx_high_bytes)
+		c->s.was_full = true;
+	if (!(c->rec.is_ours ? seal_ours(w, c, own_chain) : seal_openssl(w, c, own_chain))) {
+		c->reason = c->rec.is_ours ? TLS_REASON_OUT_OF_MEMORY : tls_reason_of(w, c);
+		later(c, TLS_EV_FAIL);
 	}
 	foil_chain_clear(own_chain);
 	c->below->tx_high_bytes = c->s.tx_high_bytes;
@@ -378,6 +489,16 @@ static void tls_stream_write(struct foil_worker *w, struct stream *s, struct foi
 	foil_chain_move(&c->early, own_chain);
 }
 
+static void say_close(struct foil_worker *w, struct tls_conn *c)
+{
+	ERR_clear_error();
+	if (c->rec.is_ours)
+		say_alert(w, c, SSL3_AL_WARNING, SSL_AD_CLOSE_NOTIFY);
+	else
+		(void)SSL_shutdown(c->ssl); /* whether the peer answers is read later */
+	ERR_clear_error();
+}
+
 static void tls_stream_shutdown(struct foil_worker *w, struct stream *s)
 {
 	struct tls_conn *c = conn_of(s);
@@ -387,9 +508,7 @@ static void tls_stream_shutdown(struct foil_worker *w, struct stream *s)
 	c->s.tx_shut = true;
 	if (c->state != TLS_STATE_OPEN || !c->below)
 		return;
-	ERR_clear_error();
-	(void)SSL_shutdown(c->ssl); /* sends close_notify; whether the peer answers is read later */
-	ERR_clear_error();
+	say_close(w, c);
 	flush_down(w, c);
 	stream_shutdown(w, c->below);
 }
@@ -606,6 +725,7 @@ int tls_server_open(struct foil_worker *w, struct stream *below, const struct tl
 		return why == TLS_REASON_OUT_OF_MEMORY ? -ENOMEM : -ENOBUFS;
 	}
 	SSL_set_accept_state(c->ssl);
+	c->rec.is_server = true;
 	c->state = TLS_STATE_HANDSHAKE;
 	c->s.user = p->user;
 	c->s.user_data = p->user_data;

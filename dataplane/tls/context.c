@@ -268,6 +268,7 @@ static int use_rules(struct tls_context *c, const struct tls_context_params *p, 
 	(void)SSL_CTX_set_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_max_cert_list(c->ssl, CERT_LIST_BYTES_MAX);
 	(void)SSL_CTX_set_max_early_data(c->ssl, 0); /* 0-RTT can be replayed */
+	SSL_CTX_set_keylog_callback(c->ssl, tls_keylog_callback); /* how the traffic secrets come to the connection; nothing is logged */
 	use_auth(c, p);
 	int rc = use_ciphers(c, p, err);
 	return rc ? rc : use_alpn(c, err);

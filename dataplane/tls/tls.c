@@ -51,6 +51,7 @@ int tls_init(struct foil_worker *w, const struct tls_params *p, struct foil_erro
 	(void)OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL); /* a failure shows at the next step */
 	t->handshakes_max = p->handshakes_max ? p->handshakes_max : HANDSHAKES_MAX;
 	t->pending_tail = &t->pending;
+	t->keeps_openssl = p->openssl_records;
 	t->bio = tls_bio_method_new();
 	if (!t->bio || tls_pool_init(&t->conns, sizeof(struct tls_conn), p->conns_max ? p->conns_max : CONNS_MAX) != 0) {
 		BIO_meth_free(t->bio);

@@ -175,6 +175,7 @@ struct foil_slice tls_stream_failure(const struct foil_worker *w, const struct s
 struct tls_params {
 	uint32_t conns_max;      /* 65536 */
 	uint32_t handshakes_max; /* 8192: in flight at once; beyond it new ones are refused */
+	bool openssl_records;    /* records stay with OpenSSL after the handshake: for comparison; CBC suites always do */
 };
 int tls_init(struct foil_worker *w, const struct tls_params *p, struct foil_error *err) FOIL_MUST_USE;
 void tls_fini(struct foil_worker *w); /* before tcp_fini; users get no callback */

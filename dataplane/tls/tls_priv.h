@@ -54,6 +54,51 @@ void tls_sans_each(X509 *cert, bool (*each)(void *data, const struct tls_san *sa
 /* The certificate has one of the names: URI exactly, DNS as RFC 6125 with one wildcard label, IP by value. */
 bool tls_cert_has_name(X509 *cert, const struct foil_slice *names, size_t n_names);
 
+/* ---- record.c: our records, after a handshake */
+#define TLS_RECORD_BYTES_MAX 16384u /* RFC 8446 5.1 */
+enum { TLS_TYPE_CCS = 20, TLS_TYPE_ALERT = 21, TLS_TYPE_HANDSHAKE = 22, TLS_TYPE_DATA = 23 };
+struct tls_half { /* one direction */
+	EVP_CIPHER_CTX *ctx;
+	uint64_t seq;
+	uint8_t iv[12];
+	uint8_t secret[48]; /* TLS 1.3 */
+};
+struct tls_records {
+	const EVP_MD *md;
+	const EVP_CIPHER *cipher;
+	uint32_t n_secret, n_key, n_skip, n_empty;
+	bool is_ours, is_server, is_tls13, has_explicit_nonce, has_rx_secret, has_tx_secret;
+	uint8_t message[4], n_message; /* a handshake message's header, as far as it came */
+	uint8_t alert;                 /* heard, or to be sent */
+	struct tls_half rx, tx;
+};
+/* Takes the keys of a finished handshake; n_sent records went out under ours already (TLS 1.3). False: OpenSSL keeps them. */
+bool tls_records_take(struct tls_records *r, const SSL *ssl, uint32_t n_sent) FOIL_MUST_USE;
+void tls_records_free(struct tls_records *r); /* wipes */
+void tls_keylog_callback(const SSL *ssl, const char *line);
+/* The next keys of a direction (RFC 8446 7.2). */
+bool tls_records_update(struct tls_records *r, bool is_tx) FOIL_MUST_USE;
+/* One record of n <= TLS_RECORD_BYTES_MAX bytes of plain at offset, to the end of out. 0, or -ENOBUFS with out as it was. */
+int tls_records_seal(struct foil_worker *w, struct tls_records *r, uint8_t type, const struct foil_chain *plain, uint32_t offset, uint32_t n,
+		     struct foil_chain *out) FOIL_MUST_USE;
+enum tls_open { TLS_OPEN_OK, TLS_OPEN_MORE, TLS_OPEN_BAD, TLS_OPEN_NO_MEMORY };
+/* Takes one record from rx. OK: out (empty before) has what is in it. BAD: *alert says what to answer. */
+enum tls_open tls_records_open(struct foil_worker *w, struct tls_records *r, struct foil_chain *rx, struct foil_chain *out, uint8_t *type, uint8_t *alert);
+
+/* ---- record_in.c: what they say */
+enum tls_heard {
+	TLS_HEARD_NOTHING, /* go on */
+	TLS_HEARD_DATA,    /* c holds it */
+	TLS_HEARD_CLOSE,
+	TLS_HEARD_ALERT,   /* a fatal one: r->alert */
+	TLS_HEARD_BAD,     /* answer with r->alert */
+	TLS_HEARD_NO_MEMORY
+};
+/* c: a record's content, taken unless DATA. out: gets answers. */
+enum tls_heard tls_records_hear(struct foil_worker *w, struct tls_records *r, uint8_t type, struct foil_chain *c, struct foil_chain *out);
+int tls_records_alert(struct foil_worker *w, struct tls_records *r, uint8_t level, uint8_t what, struct foil_chain *out) FOIL_MUST_USE;
+int tls_records_send_update(struct foil_worker *w, struct tls_records *r, struct foil_chain *out) FOIL_MUST_USE;
+
 /* ---- connections */
 enum tls_state {
 	TLS_STATE_OPENING,   /* client: the stream below is not open yet */
@@ -68,13 +113,16 @@ struct tls_conn {
 	struct stream s; /* what the user has */
 	struct foil_worker *w;
 	struct stream *below; /* NULL: closed or let go */
-	SSL *ssl;
+	SSL *ssl;            /* NULL: the records are ours */
+	struct tls_records rec;
 	struct tls_context *context;
 	struct foil_chain out;   /* records that this call made */
 	struct foil_chain early; /* written before the handshake was done */
 	struct tls_conn *next_pending, **pprev_pending;
 	struct tls_conn *next_all, **pprev_all;
 	uint32_t n_consumed;     /* of below's rx, not told yet */
+	uint32_t n_sealed_bytes; /* since the connection was idle: decides how large records are */
+	uint64_t sealed_us;      /* last time */
 	uint8_t state, events, n_pins;
 	bool is_dead, got_close_notify, is_stalled, no_memory, is_counted, below_ended;
 	enum stream_end end;     /* what closed will say */
@@ -95,7 +143,6 @@ struct tls_pool { /* as tcp's: reserved at init, touched when first used */
 	size_t n_bytes;
 };
 
-#define TLS_RECORD_BYTES_MAX 16384u /* RFC 8446 5.1 */
 int tls_pool_init(struct tls_pool *p, uint32_t bytes_each, uint32_t n_max) FOIL_MUST_USE; /* 0 or -ENOMEM */
 void *tls_pool_take(struct tls_pool *p); /* zeroed; NULL when all are in use */
 void tls_pool_give(struct tls_pool *p, void *block);
@@ -103,6 +150,7 @@ void tls_pool_give(struct tls_pool *p, void *block);
 struct tls_ctx {
 	struct tls_pool conns;
 	uint32_t n_handshakes, handshakes_max;
+	bool keeps_openssl;
 	struct tls_conn *pending, **pending_tail;
 	struct tls_conn *all; /* live ones, for fini */
 	BIO_METHOD *bio;

@@ -232,6 +232,8 @@ static void on_closed(struct foil_worker *w, struct stream *s, enum stream_end w
 static const struct stream_user user = {on_opened, on_readable, on_writable, on_closed};
 
 /* ---- life ---- */
+bool rig_openssl_records;
+
 static void open_ours(struct rig *r, const struct rig_params *p)
 {
 	struct foil_slice sni = p->sni ? foil_slice_str(p->sni) : (struct foil_slice){NULL, 0};
@@ -250,7 +252,7 @@ struct rig *rig_new(struct rig_params p)
 {
 	struct rig *r = calloc(1, sizeof(*r));
 	struct foil_error err = {0};
-	struct tls_params tp = {.conns_max = 64, .handshakes_max = 16};
+	struct tls_params tp = {.conns_max = 64, .handshakes_max = 16, .openssl_records = rig_openssl_records};
 
 	r->is_lent = p.w != NULL;
 	r->w = p.w ? p.w : t_worker(.seed = 7, .n_mbufs = p.n_mbufs);

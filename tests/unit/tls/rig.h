@@ -70,6 +70,7 @@ struct rig_params {
 	uint32_t n_mbufs;
 	struct foil_worker *w;       /* NULL: one of its own; else it stays the caller's, with its tls */
 };
+extern bool rig_openssl_records; /* of rigs made from now on */
 struct rig *rig_new(struct rig_params p);
 #define rig(...) rig_new((struct rig_params){__VA_ARGS__})
 void rig_free(struct rig *r);

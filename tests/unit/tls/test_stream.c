@@ -643,5 +643,8 @@ int main(void)
 		cmocka_unit_test(test_without_mbufs_it_fails_and_leaks_nothing),
 	};
 
-	return cmocka_run_group_tests(tests, make_certs, free_certs);
+	int n_failed = cmocka_run_group_tests_name("our records", tests, make_certs, free_certs);
+
+	rig_openssl_records = true;
+	return n_failed + cmocka_run_group_tests_name("OpenSSL's records", tests, make_certs, free_certs);
 }

@@ -1,0 +1,435 @@
+/* Our record layer (RFC 8446 5, RFC 5246 6 with the AEAD suites of RFC 5288 and RFC 7905): seals and opens records over chains with keys that a finished
+ * handshake left. OpenSSL's connection is not needed any more then; its ciphers (EVP) do the arithmetic. What a record says is record_in.c's.
+ * Invariants: no plaintext leaves before its tag was checked; a nonce is used once: seq only grows, and ends before it could wrap. */
+#include <openssl/hmac.h>
+
+#include <errno.h>
+
+#include "dataplane/tls/tls_priv.h"
+
+#define HEAD_BYTES 5u
+#define EXPLICIT_BYTES 8u
+#define TAG_BYTES 16u
+#define RX_BYTES_MAX_13 (TLS_RECORD_BYTES_MAX + 256u)  /* RFC 8446 5.2 */
+#define RX_BYTES_MAX_12 (TLS_RECORD_BYTES_MAX + 2048u) /* RFC 5246 6.2.3 */
+#define SEQ_MAX (1ull << 48)                           /* far above what keys are updated at */
+
+/* ---- keys ---- */
+/* HKDF-Expand-Label of RFC 8446 7.1 with an empty context; n_out <= the hash's size, so one block. */
+static bool expand(const struct tls_records *r, const uint8_t *secret, const char *label, uint8_t *out, uint32_t n_out)
+{
+	uint8_t info[64], block[EVP_MAX_MD_SIZE];
+	size_t n_label = strlen(label), n = 0;
+	unsigned int n_block = 0;
+
+	info[n++] = 0;
+	info[n++] = (uint8_t)n_out;
+	info[n++] = (uint8_t)(6 + n_label);
+	memcpy(info + n, "tls13 ", 6);
+	memcpy(info + n + 6, label, n_label);
+	n += 6 + n_label;
+	info[n++] = 0;
+	info[n++] = 1; /* T(1) */
+	bool ok = HMAC(r->md, secret, (int)r->n_secret, info, n, block, &n_block) && n_block >= n_out;
+	if (ok)
+		memcpy(out, block, n_out);
+	OPENSSL_cleanse(block, sizeof(block));
+	return ok;
+}
+
+static bool half_start(struct tls_half *h, const EVP_CIPHER *cipher, const uint8_t *key, bool is_tx)
+{
+	if (!h->ctx)
+		h->ctx = EVP_CIPHER_CTX_new();
+	h->seq = 0;
+	return h->ctx && EVP_CipherInit_ex(h->ctx, cipher, NULL, key, NULL, is_tx) == 1;
+}
+
+static bool half_keys_13(const struct tls_records *r, struct tls_half *h, bool is_tx)
+{
+	uint8_t key[EVP_MAX_KEY_LENGTH];
+	bool ok = expand(r, h->secret, "key", key, r->n_key) && expand(r, h->secret, "iv", h->iv, sizeof(h->iv)) && half_start(h, r->cipher, key, is_tx);
+
+	OPENSSL_cleanse(key, sizeof(key));
+	return ok;
+}
+
+bool tls_records_update(struct tls_records *r, bool is_tx)
+{
+	struct tls_half *h = is_tx ? &r->tx : &r->rx;
+	uint8_t next[EVP_MAX_MD_SIZE];
+	bool ok = expand(r, h->secret, "traffic upd", next, r->n_secret);
+
+	if (ok)
+		memcpy(h->secret, next, r->n_secret);
+	OPENSSL_cleanse(next, sizeof(next));
+	return ok && half_keys_13(r, h, is_tx);
+}
+
+/* P_hash of RFC 5246 5. */
+static bool prf(const EVP_MD *md, const uint8_t *secret, size_t n_secret, const uint8_t *seed, size_t n_seed, uint8_t *out, size_t n_out)
+{
+	uint8_t a[EVP_MAX_MD_SIZE + 96], block[EVP_MAX_MD_SIZE];
+	unsigned int n_a = 0, n_block = 0;
+	bool ok = n_seed <= 96 && HMAC(md, secret, (int)n_secret, seed, n_seed, a, &n_a);
+
+	for (size_t at = 0; ok && at < n_out; at += n_block) {
+		memcpy(a + n_a, seed, n_seed);
+		ok = HMAC(md, secret, (int)n_secret, a, n_a + n_seed, block, &n_block) != NULL;
+		if (ok)
+			memcpy(out + at, block, FOIL_MIN(n_block, n_out - at));
+		uint8_t next[EVP_MAX_MD_SIZE];
+		ok = ok && HMAC(md, secret, (int)n_secret, a, n_a, next, &n_a);
+		memcpy(a, next, n_a);
+	}
+	OPENSSL_cleanse(a, sizeof(a));
+	OPENSSL_cleanse(block, sizeof(block));
+	return ok;
+}
+
+/* The key block of RFC 5246 6.3: keys, then the implicit parts of the nonces. */
+static bool keys_12(struct tls_records *r, const SSL *ssl)
+{
+	uint8_t seed[13 + 64] = "key expansion", master[SSL_MAX_MASTER_KEY_LENGTH], block[2 * (EVP_MAX_KEY_LENGTH + 12)];
+	uint32_t n_iv = r->has_explicit_nonce ? 4 : 12;
+	size_t n_master = SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof(master));
+	struct tls_half *client = r->is_server ? &r->rx : &r->tx, *server = r->is_server ? &r->tx : &r->rx;
+	bool ok = SSL_get_server_random(ssl, seed + 13, 32) == 32 && SSL_get_client_random(ssl, seed + 45, 32) == 32 && n_master &&
+		  prf(r->md, master, n_master, seed, sizeof(seed), block, 2 * (r->n_key + n_iv));
+
+	if (ok) {
+		memcpy(client->iv, block + 2 * r->n_key, n_iv);
+		memcpy(server->iv, block + 2 * r->n_key + n_iv, n_iv);
+		ok = half_start(client, r->cipher, block, !r->is_server) && half_start(server, r->cipher, block + r->n_key, r->is_server);
+	}
+	r->rx.seq = r->tx.seq = 1; /* the Finished messages were 0 */
+	OPENSSL_cleanse(master, sizeof(master));
+	OPENSSL_cleanse(block, sizeof(block));
+	return ok;
+}
+
+static bool suite_of(struct tls_records *r, const SSL *ssl)
+{
+	const SSL_CIPHER *suite = SSL_get_current_cipher(ssl);
+	int nid = suite ? SSL_CIPHER_get_cipher_nid(suite) : NID_undef;
+
+	r->md = suite ? SSL_CIPHER_get_handshake_digest(suite) : NULL;
+	switch (nid) {
+	case NID_aes_128_gcm: r->cipher = EVP_aes_128_gcm(); break;
+	case NID_aes_256_gcm: r->cipher = EVP_aes_256_gcm(); break;
+	case NID_chacha20_poly1305: r->cipher = EVP_chacha20_poly1305(); break;
+	default: return false; /* CBC and others stay with OpenSSL */
+	}
+	r->n_key = nid == NID_aes_128_gcm ? 16 : 32;
+	r->has_explicit_nonce = !r->is_tls13 && nid != NID_chacha20_poly1305;
+	return r->md != NULL;
+}
+
+void tls_records_free(struct tls_records *r)
+{
+	EVP_CIPHER_CTX_free(r->rx.ctx);
+	EVP_CIPHER_CTX_free(r->tx.ctx);
+	OPENSSL_cleanse(r, sizeof(*r));
+}
+
+bool tls_records_take(struct tls_records *r, const SSL *ssl, uint32_t n_sent)
+{
+	int version = SSL_version(ssl);
+	bool ok;
+
+	r->is_tls13 = version == TLS1_3_VERSION;
+	if ((!r->is_tls13 && version != TLS1_2_VERSION) || SSL_has_pending(ssl) || !suite_of(r, ssl))
+		return false;
+	r->n_secret = (uint32_t)EVP_MD_get_size(r->md);
+	if (r->is_tls13)
+		ok = r->has_rx_secret && r->has_tx_secret && half_keys_13(r, &r->rx, false) && half_keys_13(r, &r->tx, true);
+	else
+		ok = keys_12(r, ssl);
+	if (r->is_tls13)
+		r->tx.seq = n_sent;
+	r->is_ours = ok;
+	return ok;
+}
+
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* A line of the form that SSLKEYLOGFILE has: label, client random, secret. */
+void tls_keylog_callback(const SSL *ssl, const char *line)
+{
+	struct tls_conn *c = tls_conn_of_ssl(ssl);
+	bool is_client = strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0, is_server = strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) == 0;
+	const char *hex = strrchr(line, ' ');
+
+	if ((!is_client && !is_server) || !hex)
+		return;
+	bool is_tx = is_server == c->rec.is_server;
+	struct tls_half *h = is_tx ? &c->rec.tx : &c->rec.rx;
+	size_t n = strlen(++hex);
+	if (n % 2 || n / 2 > sizeof(h->secret))
+		return;
+	for (size_t i = 0; i < n / 2; i++) {
+		int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
+		if (high < 0 || low < 0)
+			return;
+		h->secret[i] = (uint8_t)(high << 4 | low);
+	}
+	*(is_tx ? &c->rec.has_tx_secret : &c->rec.has_rx_secret) = true;
+}
+
+/* ---- where bytes go ---- */
+struct sink {
+	struct foil_worker *w;
+	struct foil_chain chain;
+	struct rte_mbuf *m; /* not in the chain yet */
+};
+
+static void sink_close(struct sink *k)
+{
+	if (k->m)
+		foil_chain_append_mbuf(&k->chain, k->m);
+	k->m = NULL;
+}
+
+/* Room for one byte at least; 0: no mbuf. */
+static uint32_t sink_room(struct sink *k, uint8_t **at)
+{
+	if (!k->m || !rte_pktmbuf_tailroom(k->m)) {
+		sink_close(k);
+		k->m = rte_pktmbuf_alloc(k->w->mbuf_pool);
+		if (!k->m)
+			return 0;
+	}
+	*at = rte_pktmbuf_mtod_offset(k->m, uint8_t *, k->m->data_len);
+	return rte_pktmbuf_tailroom(k->m);
+}
+
+static void sink_took(struct sink *k, uint32_t n)
+{
+	k->m->data_len = (uint16_t)(k->m->data_len + n);
+	k->m->pkt_len = k->m->data_len;
+}
+
+static bool sink_put(struct sink *k, const uint8_t *data, uint32_t n)
+{
+	while (n) {
+		uint8_t *at = NULL;
+		uint32_t room = FOIL_MIN(sink_room(k, &at), n);
+		if (!room)
+			return false;
+		memcpy(at, data, room);
+		sink_took(k, room);
+		data += room;
+		n -= room;
+	}
+	return true;
+}
+
+static void sink_drop(struct sink *k)
+{
+	sink_close(k);
+	foil_chain_clear(&k->chain);
+}
+
+static bool crypt_bytes(EVP_CIPHER_CTX *ctx, const uint8_t *from, uint32_t n, struct sink *to)
+{
+	while (n) {
+		uint8_t *at = NULL;
+		uint32_t room = FOIL_MIN(sink_room(to, &at), n);
+		int n_out = 0;
+		if (!room || EVP_CipherUpdate(ctx, at, &n_out, from, (int)room) != 1)
+			return false;
+		sink_took(to, room);
+		from += room;
+		n -= room;
+	}
+	return true;
+}
+
+/* n bytes of a chain from offset on. */
+static bool crypt_chain(EVP_CIPHER_CTX *ctx, const struct foil_chain *from, uint32_t offset, uint32_t n, struct sink *to)
+{
+	for (struct rte_mbuf *m = from->head; n; m = m->next) {
+		if (offset >= m->data_len) {
+			offset -= m->data_len;
+			continue;
+		}
+		uint32_t take = FOIL_MIN(n, m->data_len - offset);
+		if (!crypt_bytes(ctx, rte_pktmbuf_mtod_offset(m, const uint8_t *, offset), take, to))
+			return false;
+		n -= take;
+		offset = 0;
+	}
+	return true;
+}
+
+/* ---- nonces and what is authenticated beside ---- */
+static void put_be64(uint8_t *to, uint64_t v)
+{
+	for (int i = 0; i < 8; i++)
+		to[i] = (uint8_t)(v >> (56 - 8 * i));
+}
+
+static bool begin(const struct tls_records *r, struct tls_half *h, uint8_t type, uint32_t n_plain, const uint8_t head[HEAD_BYTES],
+		  const uint8_t *explicit_nonce)
+{
+	uint8_t nonce[12], aad[13], seq[8];
+	int n = 0, n_aad = HEAD_BYTES;
+
+	put_be64(seq, h->seq);
+	memcpy(nonce, h->iv, sizeof(nonce));
+	if (r->has_explicit_nonce)
+		memcpy(nonce + 4, explicit_nonce, EXPLICIT_BYTES);
+	else
+		for (int i = 0; i < 8; i++)
+			nonce[4 + i] ^= seq[i];
+	memcpy(aad, head, HEAD_BYTES);
+	if (!r->is_tls13) {
+		const uint8_t rest[5] = {type, 3, 3, (uint8_t)(n_plain >> 8), (uint8_t)n_plain};
+		memcpy(aad, seq, 8);
+		memcpy(aad + 8, rest, 5);
+		n_aad = 13;
+	}
+	return EVP_CipherInit_ex(h->ctx, NULL, NULL, NULL, nonce, -1) == 1 && EVP_CipherUpdate(h->ctx, NULL, &n, aad, n_aad) == 1;
+}
+
+/* ---- seal ---- */
+int tls_records_seal(struct foil_worker *w, struct tls_records *r, uint8_t type, const struct foil_chain *plain, uint32_t offset, uint32_t n,
+		     struct foil_chain *out)
+{
+	struct sink k = {.w = w};
+	uint32_t n_body = n + TAG_BYTES + (r->is_tls13 ? 1 : r->has_explicit_nonce ? EXPLICIT_BYTES : 0);
+	const uint8_t head[HEAD_BYTES] = {r->is_tls13 ? TLS_TYPE_DATA : type, 3, 3, (uint8_t)(n_body >> 8), (uint8_t)n_body};
+	uint8_t explicit_nonce[EXPLICIT_BYTES], tag[TAG_BYTES];
+	int n_final = 0;
+
+	put_be64(explicit_nonce, r->tx.seq);
+	bool ok = r->tx.seq < SEQ_MAX && sink_put(&k, head, sizeof(head)) && (!r->has_explicit_nonce || sink_put(&k, explicit_nonce, EXPLICIT_BYTES)) &&
+		  begin(r, &r->tx, type, n, head, explicit_nonce) && crypt_chain(r->tx.ctx, plain, offset, n, &k) &&
+		  (!r->is_tls13 || crypt_bytes(r->tx.ctx, &type, 1, &k)) && EVP_CipherFinal_ex(r->tx.ctx, tag, &n_final) == 1 &&
+		  EVP_CIPHER_CTX_ctrl(r->tx.ctx, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, tag) == 1 && sink_put(&k, tag, TAG_BYTES);
+	if (!ok) {
+		sink_drop(&k);
+		return -ENOBUFS;
+	}
+	r->tx.seq++;
+	sink_close(&k);
+	foil_chain_move(out, &k.chain);
+	return 0;
+}
+
+/* ---- open ---- */
+/* Cuts c to its first n bytes. */
+static void chain_cut(struct foil_chain *c, uint32_t n)
+{
+	struct rte_mbuf *m = c->head;
+	uint32_t left = n;
+
+	if (n == 0) {
+		foil_chain_clear(c);
+		return;
+	}
+	while (left > m->data_len) {
+		left -= m->data_len;
+		m = m->next;
+	}
+	struct foil_chain rest = {.head = m->next, .tail = c->tail};
+	for (struct rte_mbuf *x = m->next; x; x = x->next)
+		rest.n_bytes += x->data_len;
+	m->data_len = (uint16_t)left;
+	m->next = NULL;
+	c->tail = m;
+	c->n_bytes = n;
+	if (rest.head)
+		foil_chain_clear(&rest);
+}
+
+/* The type behind the data and before the padding (RFC 8446 5.4); 0: there is none. */
+static uint8_t strip_padding(struct foil_chain *c)
+{
+	uint32_t at = 0, end = 0;
+	uint8_t type = 0;
+
+	for (struct rte_mbuf *m = c->head; m; m = m->next) {
+		const uint8_t *bytes = rte_pktmbuf_mtod(m, const uint8_t *);
+		for (uint32_t i = m->data_len; i > 0; i--)
+			if (bytes[i - 1]) {
+				type = bytes[i - 1];
+				end = at + i;
+				break;
+			}
+		at += m->data_len;
+	}
+	chain_cut(c, type ? end - 1 : 0);
+	return type;
+}
+
+static enum tls_open check_head(const struct tls_records *r, const uint8_t head[HEAD_BYTES], uint32_t n, uint8_t *alert)
+{
+	uint32_t n_min = TAG_BYTES + (r->is_tls13 ? 1 : r->has_explicit_nonce ? EXPLICIT_BYTES : 0);
+
+	*alert = SSL_AD_UNEXPECTED_MESSAGE;
+	if (head[1] != 3 || (r->is_tls13 ? head[0] != TLS_TYPE_DATA : head[0] < TLS_TYPE_CCS || head[0] > TLS_TYPE_DATA))
+		return TLS_OPEN_BAD;
+	*alert = SSL_AD_RECORD_OVERFLOW;
+	if (n > (r->is_tls13 ? RX_BYTES_MAX_13 : RX_BYTES_MAX_12))
+		return TLS_OPEN_BAD;
+	*alert = SSL_AD_BAD_RECORD_MAC;
+	return n < n_min ? TLS_OPEN_BAD : TLS_OPEN_OK;
+}
+
+/* n: the body's bytes. The chain out is empty before. */
+static enum tls_open decrypt(struct foil_worker *w, struct tls_records *r, const struct foil_chain *rx, const uint8_t head[HEAD_BYTES], uint32_t n,
+			     struct foil_chain *out)
+{
+	struct sink k = {.w = w};
+	uint32_t n_explicit = r->has_explicit_nonce ? EXPLICIT_BYTES : 0, n_plain = n - TAG_BYTES - n_explicit;
+	uint8_t explicit_nonce[EXPLICIT_BYTES] = {0}, tag[TAG_BYTES], none[TAG_BYTES];
+	int n_final = 0;
+
+	foil_chain_copy_out(rx, HEAD_BYTES, explicit_nonce, n_explicit);
+	foil_chain_copy_out(rx, HEAD_BYTES + n - TAG_BYTES, tag, TAG_BYTES);
+	if (r->rx.seq >= SEQ_MAX || !begin(r, &r->rx, head[0], n_plain, head, explicit_nonce) ||
+	    !crypt_chain(r->rx.ctx, rx, HEAD_BYTES + n_explicit, n_plain, &k)) {
+		sink_drop(&k);
+		return TLS_OPEN_NO_MEMORY;
+	}
+	if (EVP_CIPHER_CTX_ctrl(r->rx.ctx, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, tag) != 1 || EVP_CipherFinal_ex(r->rx.ctx, none, &n_final) != 1) {
+		sink_drop(&k);
+		return TLS_OPEN_BAD;
+	}
+	r->rx.seq++;
+	sink_close(&k);
+	*out = k.chain;
+	return TLS_OPEN_OK;
+}
+
+enum tls_open tls_records_open(struct foil_worker *w, struct tls_records *r, struct foil_chain *rx, struct foil_chain *out, uint8_t *type, uint8_t *alert)
+{
+	uint8_t head[HEAD_BYTES];
+
+	if (rx->n_bytes < HEAD_BYTES)
+		return TLS_OPEN_MORE;
+	foil_chain_copy_out(rx, 0, head, HEAD_BYTES);
+	uint32_t n = (uint32_t)head[3] << 8 | head[4];
+	enum tls_open o = check_head(r, head, n, alert);
+	if (o != TLS_OPEN_OK)
+		return o;
+	if (rx->n_bytes - HEAD_BYTES < n)
+		return TLS_OPEN_MORE;
+	o = decrypt(w, r, rx, head, n, out);
+	if (o != TLS_OPEN_OK)
+		return o;
+	foil_chain_consume(rx, HEAD_BYTES + n);
+	*type = head[0];
+	if (out->n_bytes > TLS_RECORD_BYTES_MAX + (r->is_tls13 ? 1u : 0u)) {
+		*alert = SSL_AD_RECORD_OVERFLOW;
+		foil_chain_clear(out);
+		return TLS_OPEN_BAD;
+	}
+	if (r->is_tls13)
+		*type = strip_padding(out);
+	return TLS_OPEN_OK;
+}
