@@ -14,7 +14,7 @@ import time
 
 from foilrun import build, lab, ui
 
-USAGE = "usage: ./foil bench [--seconds N] [--rounds N] [--connections N] [--json FILE]"
+USAGE = "usage: ./foil bench [--seconds N] [--rounds N] [--connections N] [--json FILE], or ./foil bench micro"
 HOST, ORIGIN, FRONT, BACK = "bench.example.com", "198.19.0.10", "198.18.0.1", "198.19.0.1"
 NGINX = """daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; worker_processes 1;
 events {{ worker_connections 8192; }}
@@ -204,6 +204,9 @@ def measure(bench, chosen):
 
 
 def main(argv):
+    if argv[:1] == ["micro"]:
+        from foilrun import micro
+        return micro.main(argv[1:])
     chosen = options(argv)
     ui.need_root("bench")
     for sig in (signal.SIGTERM, signal.SIGHUP):
