@@ -53,6 +53,8 @@ void h2_flow_window_update(struct foil_worker *w, struct h2_conn *h, uint32_t id
 		return;
 	}
 	x = h2_stream_find(h, id);
+	if (!x && increment == 0)
+		h2_put_u32(w, h, H2_RST_STREAM, id, H2_PROTOCOL_ERROR); /* an error whenever it comes */
 	if (!x)
 		return; /* it ended while this was on its way */
 	if (increment == 0 || x->tx_window + increment > H2_WINDOW_MAX) {

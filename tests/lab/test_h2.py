@@ -55,7 +55,7 @@ spec:
     route: [{destination: {host: h2.bookinfo, port: {number: 7070}}}]
   - match: [{uri: {prefix: /bytes}}, {uri: {prefix: /echo}}, {uri: {prefix: /seen}}]
     route: [{destination: {host: h2.bookinfo, port: {number: 7070}}}]
-  - directResponse: {status: 200, body: {string: "hydrofoil is here\\n"}}
+  - route: [{destination: {host: reviews, port: {number: 8080}}}]
 """
 
 
