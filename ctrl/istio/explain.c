@@ -84,15 +84,28 @@ static void say_endpoints(struct explain *x, const char *cluster)
 			fprintf(x->out, " weight %u", one->weight);
 		if (one->workload)
 			fprintf(x->out, " (%s)", one->workload);
+		if (one->locality)
+			fprintf(x->out, " in %s", one->locality);
+		if (one->has_priority)
+			fprintf(x->out, ", priority %u: when those before are not there", one->priority);
 		fprintf(x->out, "\n");
 	}
+	for (size_t i = 0; e && i < e->n_locality_weights; i++)
+		fprintf(x->out, "      locality %s takes %u parts\n", e->locality_weights[i]->locality, e->locality_weights[i]->weight);
 	if (e)
 		foil__conf__endpoints__free_unpacked(e, NULL);
 }
 
+static void say_slow_start(struct explain *x, const Foil__Conf__SlowStart *s)
+{
+	char window[32];
+
+	fprintf(x->out, "      a new endpoint takes its share step by step over %s\n", seconds(s->window_us, window, sizeof(window)));
+}
+
 static void say_cluster(struct explain *x, const char *name)
 {
-	static const char *const lb[] = {"LEAST_REQUEST", "ROUND_ROBIN", "RANDOM"};
+	static const char *const lb[] = {"LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "ring hash", "Maglev"};
 	char connect[32];
 	const struct istio_resource *r = find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, name);
 	Foil__Conf__Cluster *c = r ? foil__conf__cluster__unpack(NULL, r->n_bytes, r->bytes) : NULL;
@@ -101,7 +114,7 @@ static void say_cluster(struct explain *x, const char *name)
 		fprintf(x->out, "      there is no such cluster: 503, NC (foilctl validate says why)\n");
 		return;
 	}
-	fprintf(x->out, "      %s, connect timeout %s", c->is_original_dst ? "to where the client went" : lb[(unsigned int)c->lb % 3],
+	fprintf(x->out, "      %s, connect timeout %s", c->is_original_dst ? "to where the client went" : lb[(unsigned int)c->lb % (sizeof(lb) / sizeof(lb[0]))],
 		seconds(c->connect_timeout_us, connect, sizeof(connect)));
 	say_source(x, c->source);
 	fprintf(x->out, "\n");
@@ -109,6 +122,8 @@ static void say_cluster(struct explain *x, const char *name)
 		say_limits(x, c->circuit_breaker);
 	if (c->outlier)
 		say_outlier(x, c->outlier);
+	if (c->slow_start)
+		say_slow_start(x, c->slow_start);
 	if (!c->is_original_dst)
 		say_endpoints(x, name);
 	foil__conf__cluster__free_unpacked(c, NULL);
@@ -149,6 +164,18 @@ static void say_retry(struct explain *x, const Foil__Conf__RetryPolicy *p)
 	fprintf(x->out, "\n");
 }
 
+static void say_hash(struct explain *x, const Foil__Conf__HashPolicy *p)
+{
+	if (p->header)
+		fprintf(x->out, "    header %s chooses the endpoint\n", p->header);
+	else if (p->query_parameter)
+		fprintf(x->out, "    query parameter %s chooses the endpoint\n", p->query_parameter);
+	else if (p->cookie)
+		fprintf(x->out, "    cookie %s chooses the endpoint%s\n", p->cookie, p->has_cookie_ttl ? "; who has none gets one" : "");
+	else
+		fprintf(x->out, "    the client's address chooses the endpoint\n");
+}
+
 static void say_forward(struct explain *x, const Foil__Conf__Route *route)
 {
 	const Foil__Conf__RouteAction *a = route->route;
@@ -169,6 +196,8 @@ static void say_forward(struct explain *x, const Foil__Conf__Route *route)
 	for (size_t i = 0; i < a->n_mirrors; i++)
 		fprintf(x->out, "    mirrored to %s, %g %%\n", a->mirrors[i]->cluster, a->mirrors[i]->has_per_million ? a->mirrors[i]->per_million / 1e4 :
 			100.0);
+	for (size_t i = 0; i < a->n_hash_policies; i++)
+		say_hash(x, a->hash_policies[i]);
 	say_weighted(x, a->clusters, a->n_clusters);
 }
 

@@ -118,7 +118,7 @@ static bool is_prime(uint32_t n)
 /* Envoy's formula, with the time in MESH_SLOW_START_STEPS steps. */
 static void fill_shares(struct mesh_slow_start *s, uint32_t aggression_permille, uint32_t min_percent)
 {
-	const uint32_t least = MESH_SLOW_START_FULL / 100 * min_percent;
+	const uint32_t least = MESH_SLOW_START_FULL * min_percent / 100;
 
 	for (uint32_t i = 0; i <= MESH_SLOW_START_STEPS; i++) {
 		uint32_t share = i * (MESH_SLOW_START_FULL / MESH_SLOW_START_STEPS);

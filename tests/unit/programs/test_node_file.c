@@ -72,6 +72,10 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 		{GOOD_PORTS "routes: [{to: 10.0.0.0/8, via: 10.9.9.9}]\n" GOOD_TAIL, "", "in no port's prefix", 1},
 		{GOOD_PORTS "routes: [{to: 10.0.0.1/8, via: 198.18.0.2}]\n" GOOD_TAIL, "routes[0]", "beyond its prefix length", 2},
 		{GOOD_PORTS "gateways: [{labels: {a: b}, addresses: [1.2.3.4]}]\n" GOOD_TAIL, "", "neither a port's address", 1},
+		{GOOD_PORTS "locality: r1/z1/a/b\n" GOOD_TAIL, "locality", "expected region", 2},
+		{GOOD_PORTS "locality: r1//a\n" GOOD_TAIL, "locality", "expected region", 2},
+		{GOOD_PORTS "locality: r1/*\n" GOOD_TAIL, "locality", "expected region", 2},
+		{GOOD_PORTS "labels: [a]\n" GOOD_TAIL, "labels", "expected a mapping", 2},
 		{GOOD_PORTS "workers: {count: 2, cores: [1]}\n" GOOD_TAIL, "", "must agree", 1},
 		{GOOD_PORTS "memory: {megabytes: 1e3}\n" GOOD_TAIL, "memory.megabytes", "not a number", 2},
 		{GOOD_PORTS "agent_socket: run/agent.sock\nstate_dir: /x\n", "agent_socket", "relative path", 2},
@@ -93,6 +97,22 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 	(void)state;
 }
 
+static void test_locality_and_labels_of_the_node(void **state)
+{
+	struct node_conf *c = calloc(1, sizeof(*c));
+	struct foil_error err;
+	assert_int_equal(parse(GOOD_PORTS "locality: r1/z1/a\nlabels: {rack: '7', tier: gold}\n" GOOD_TAIL, c, &err), 0);
+	assert_string_equal(c->locality, "r1/z1/a");
+	assert_int_equal(c->n_labels, 2);
+	assert_string_equal(c->label_keys[1], "tier");
+	assert_string_equal(c->label_values[1], "gold");
+	assert_int_equal(parse(GOOD_PORTS GOOD_TAIL, c, &err), 0);
+	assert_string_equal(c->locality, "");
+	assert_int_equal(c->n_labels, 0);
+	free(c);
+	(void)state;
+}
+
 static void test_missing_file_and_folder_are_told_apart(void **state)
 {
 	struct node_conf *c = calloc(1, sizeof(*c));
@@ -110,6 +130,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_example_of_the_lab_reads_as_written),
 		cmocka_unit_test(test_example_of_sriov_reads),
 		cmocka_unit_test(test_each_refusal_names_line_field_and_reason),
+		cmocka_unit_test(test_locality_and_labels_of_the_node),
 		cmocka_unit_test(test_missing_file_and_folder_are_told_apart),
 	};
 	source_root = argc > 1 ? argv[1] : ".";
