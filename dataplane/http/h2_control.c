@@ -145,7 +145,7 @@ static bool rst_stream(struct foil_worker *w, struct h2_conn *h, const uint8_t *
 	x = h2_stream_find(h, id);
 	if (!x) {
 		h2_stream_peer_reset(h, id);
-		return true;
+		return h2_guard_control(w, h);
 	}
 	if (!h->c->is_server && x->rx >= H2_RX_ENDED) { /* the answer is whole: of the request nothing more is wanted */
 		foil_chain_clear(&x->tx_body);

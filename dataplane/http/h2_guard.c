@@ -54,10 +54,15 @@ bool h2_guard_frame(struct foil_worker *w, struct h2_conn *h)
 			return true;
 		return calm(w, h, HTTP_REASON_H2_WINDOW_UPDATE_FLOOD);
 	case H2_RST_STREAM:
-		return true; /* h2_guard_closed counts them, and those for streams that are no more are control frames */
+		return true; /* h2_guard_closed counts them, those for streams that are no more h2_guard_control */
 	default:
 		return !control_is_too_much(w, g) || calm(w, h, HTTP_REASON_H2_CONTROL_FLOOD);
 	}
+}
+
+bool h2_guard_control(struct foil_worker *w, struct h2_conn *h)
+{
+	return !control_is_too_much(w, &h->guard) || calm(w, h, HTTP_REASON_H2_CONTROL_FLOOD);
 }
 
 /* Envoy's maybeDrainDueToPrematureResets: of enough streams half or more, or so many that it cannot become less any more. */

@@ -283,6 +283,7 @@ void h2_unblock(struct h2_conn *h);
 
 /* ---- h2_guard.c: false: it was too much, the connection has failed ---- */
 bool h2_guard_frame(struct foil_worker *w, struct h2_conn *h) FOIL_MUST_USE; /* any frame's header is in h->frame */
+bool h2_guard_control(struct foil_worker *w, struct h2_conn *h) FOIL_MUST_USE; /* one more frame that asks for nothing */
 bool h2_guard_closed(struct foil_worker *w, struct h2_conn *h, const struct h2_stream *x, bool by_peers_fault);
 bool h2_guard_refused(struct foil_worker *w, struct h2_conn *h);
 bool h2_guard_out(struct h2_conn *h) FOIL_MUST_USE; /* one more control frame is to be queued; false: too many (nothing has failed yet) */

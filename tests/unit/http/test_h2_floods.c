@@ -170,6 +170,22 @@ static void test_rapid_resets(void **state)
 	assert_calmed(HTTP_REASON_H2_PREMATURE_RESETS);
 }
 
+static void test_resets_of_what_is_over(void **state)
+{
+	begin_with(NULL);
+	side.reply = H2_REPLY_AT_END;
+	hb_get(&b, H2_END_STREAM, 1, "/");
+	for (uint32_t i = 0; i < 999; i++)
+		hb_u32(&b, H2_RST_STREAM, 1, 8);
+	feed(); /* the first of them ends the stream before its answer has left */
+	assert_true(fake_is_alive(&side.f));
+	hb_u32(&b, H2_RST_STREAM, 1, 8);
+	hb_u32(&b, H2_RST_STREAM, 1, 8);
+	hb_u32(&b, H2_RST_STREAM, 1, 8);
+	feed();
+	assert_calmed(HTTP_REASON_H2_CONTROL_FLOOD);
+}
+
 static void test_resets_that_we_are_made_to_send_count_too(void **state)
 {
 	begin_with(NULL);
@@ -241,7 +257,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_empty_frames), cmocka_unit_test(test_continuations), cmocka_unit_test(test_priorities),
 		cmocka_unit_test(test_window_updates), cmocka_unit_test(test_pings_and_settings), cmocka_unit_test(test_answers_that_nobody_reads),
-		cmocka_unit_test(test_rapid_resets), cmocka_unit_test(test_resets_that_we_are_made_to_send_count_too),
+		cmocka_unit_test(test_rapid_resets), cmocka_unit_test(test_resets_of_what_is_over),
+		cmocka_unit_test(test_resets_that_we_are_made_to_send_count_too),
 		cmocka_unit_test(test_resets_of_honest_clients_are_let_through), cmocka_unit_test(test_a_list_that_grows_when_it_is_decoded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
