@@ -31,12 +31,15 @@ uint32_t tcp_window_offer(struct foil_worker *w, struct tcp_conn *c)
 	return field;
 }
 
+/* Two segments more, and the window was less than half of what it can be: the sender may soon wait for it. More often would be an ACK a
+ * read for nothing, since the next segment's ACK tells it, too. */
 bool tcp_window_wants_update(const struct tcp_conn *c)
 {
 	uint32_t held = c->s.rx.n_bytes, room = c->rcv_buf_bytes > held ? c->rcv_buf_bytes - held : 0;
 	uint32_t offered = c->rcv_adv - c->rcv_nxt;
 
-	return room > offered && room - offered >= FOIL_MIN(c->rcv_buf_bytes / 2, 2u * c->mss_bytes);
+	room = FOIL_MIN(room, (uint32_t)UINT16_MAX << c->rcv_wscale); /* what the field can say */
+	return room > offered && room - offered >= FOIL_MIN(c->rcv_buf_bytes / 2, 2u * c->mss_bytes) && offered <= room / 2;
 }
 
 void tcp_ack_owe(struct foil_worker *w, struct tcp_conn *c)

@@ -50,6 +50,7 @@ void door_read_sysctls(struct door *d)
 	d->tcp.conns_max = d->tcp.time_wait_max = d->tcp.syn_backlog_max = 256;
 	d->tcp.rx_window_bytes_max = 15u << 20; /* scale 8, as the scripts expect */
 	d->tcp.congestion = sysctl_text("net.ipv4.tcp_congestion_control", text, sizeof(text)) && strcmp(text, "reno") == 0 ? "newreno" : "cubic";
+	d->tcp.ecn_request = sysctl_text("net.ipv4.tcp_ecn", text, sizeof(text)) && text[0] == '1';
 }
 
 static struct tcp_conn *conn_of(const struct door_sock *k)
@@ -114,7 +115,7 @@ static void fill_info(const struct door *d, const struct tcp_conn *c, struct tcp
 	i->tcpi_retransmits = c->n_rto;
 	i->tcpi_probes = c->n_persist;
 	i->tcpi_backoff = c->rtx_mode == TCP_RTX_PERSIST ? c->n_persist : c->n_rto;
-	i->tcpi_options = (uint8_t)(c->has_ts | c->has_sack << 1 | c->has_wscale << 2);
+	i->tcpi_options = (uint8_t)(c->has_ts | c->has_sack << 1 | c->has_wscale << 2 | c->has_ecn << 3);
 	i->tcpi_snd_wscale = c->snd_wscale & 15;
 	i->tcpi_rcv_wscale = c->rcv_wscale & 15;
 	i->tcpi_rto = c->rto_us;

@@ -67,6 +67,26 @@ static void test_an_unanswered_keepalive_is_repeated_at_its_interval(void **stat
 	t_tcp_free(t);
 }
 
+/* RFC 9293 3.8.6.2.2: an update that tells of little is an ACK for nothing; without scaling the field cannot tell of more than 65,535. */
+static void test_a_reader_who_keeps_up_sends_no_window_updates(void **state)
+{
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+	struct t_tcp *t = t_tcp_fixed();
+	static const char data[3000];
+
+	(void)t_accept_with(t, &opt, UINT16_MAX);
+	t->consume = false;
+	for (uint32_t i = 0; i < 4; i++) {
+		for (uint32_t k = 0; k < 2; k++)
+			t_in(t, .flags = T_ACK, .seq = PEER + i * 2920 + k * 1460, .ack = US, .data = data, .n_bytes = 1460);
+		t_forget(t); /* their ACKs */
+		stream_consume(t->w, t->s, t->s->rx.n_bytes);
+		t_turn(t);
+		t_silent(t);
+	}
+	t_tcp_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -74,6 +94,7 @@ int main(void)
 		cmocka_unit_test(test_the_sack_of_an_overtaken_ack_counts),
 		cmocka_unit_test(test_an_answered_keepalive_makes_the_next_due_after_the_idle_time),
 		cmocka_unit_test(test_an_unanswered_keepalive_is_repeated_at_its_interval),
+		cmocka_unit_test(test_a_reader_who_keeps_up_sends_no_window_updates),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
