@@ -1,4 +1,4 @@
-/* ctrl/istio/load_balancer.c, balancing.c: loadBalancer of DestinationRules and localityLbSetting of MeshConfig into the snapshot (features.md DR-10..DR-20). */
+/* ctrl/istio/load_balancer.c, balancing.c: loadBalancer of DestinationRules and localityLbSetting of MeshConfig in the snapshot (features.md DR-10..20). */
 #include "tests/unit/istio/fixture.h"
 
 #include <stdio.h>
@@ -16,7 +16,8 @@
 #define FAR_SERVICE \
 	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: far, namespace: app}\nspec:\n  hosts: [far.test]\n" \
 	"  resolution: STATIC\n  ports: [{number: 8080, name: http, protocol: HTTP}]\n  endpoints:\n" \
-	"  - {address: 198.19.0.10, locality: r1/z1/a, labels: {tier: gold}}\n  - {address: 198.19.0.11, locality: r1/z1/b, labels: {tier: gold, rack: '7'}}\n" \
+	"  - {address: 198.19.0.10, locality: r1/z1/a, labels: {tier: gold}}\n" \
+	"  - {address: 198.19.0.11, locality: r1/z1/b, labels: {tier: gold, rack: '7'}}\n" \
 	"  - {address: 198.19.0.12, locality: r1/z2}\n  - {address: 198.19.0.13, locality: r2/z1, weight: 3}\n" \
 	"  - {address: 198.19.0.14, locality: r3}\n  - {address: 198.19.0.15}\n"
 #define TO_FAR T_VS("  http: [{route: [{destination: {host: far.test, port: {number: 8080}}}]}]\n")
