@@ -148,6 +148,7 @@ static bool rst_stream(struct foil_worker *w, struct h2_conn *h, const uint8_t *
 		return h2_guard_control(w, h);
 	}
 	if (!h->c->is_server && x->rx >= H2_RX_ENDED) { /* the answer is whole: of the request nothing more is wanted */
+		h->tx_held_bytes -= x->tx_body.n_bytes;
 		foil_chain_clear(&x->tx_body);
 		x->tx = H2_TX_DONE;
 		h2_link_del(&x->sending);

@@ -28,6 +28,8 @@
 #define H2_WINDOW_MAX 0x7fffffffu
 #define H2_ID_MAX 0x7fffffffu
 #define H2_STREAM_TX_HIGH_BYTES (128u * 1024u) /* queued on one stream before its user should wait */
+#define H2_STREAM_TX_LEAN_BYTES (16u * 1024u)  /* the same while the connection holds more than this: */
+#define H2_CONN_TX_HELD_BYTES (1024u * 1024u)
 #define H2_COPY_BYTES_MAX 256u           /* a piece of DATA this small is copied: many of them must not pin an mbuf each */
 #define H2_INFORMATIONAL_MAX 16u
 #define H2_CONTINUATIONS_MAX 64u         /* of one block, besides the bound on its bytes */
@@ -197,6 +199,7 @@ struct h2_conn {
 	struct foil_chain out;
 	int64_t tx_window;
 	uint64_t written_bytes;      /* handed to the transport since the beginning */
+	uint64_t tx_held_bytes;      /* bodies that wait on streams */
 	uint32_t peer_window, peer_frame_max, peer_streams_max;
 	bool puts_size_update;       /* the peer's table is smaller than the default: every block says that ours is empty */
 	uint16_t owes_failure;       /* enum http_reason: an output that could not be; the connection fails at the end of the turn */
@@ -274,6 +277,11 @@ void h2_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_cha
 int h2_send_trailers(struct foil_worker *w, struct http_stream *hs, const struct http_headers *trailers);
 uint32_t h2_tx_room(const struct http_stream *hs);
 void h2_flush(struct foil_worker *w, struct http_conn *c);
+/* Bytes that x may queue before its user should wait: fewer when the whole connection holds much, never none for a stream without a queue. */
+static inline uint32_t h2_stream_tx_high(const struct h2_conn *h)
+{
+	return h->tx_held_bytes > H2_CONN_TX_HELD_BYTES ? H2_STREAM_TX_LEAN_BYTES : H2_STREAM_TX_HIGH_BYTES;
+}
 /* Control frames; without memory for one the connection fails at the end of the turn. */
 void h2_put(struct foil_worker *w, struct h2_conn *h, const struct h2_frame *f, const void *payload);
 void h2_put_u32(struct foil_worker *w, struct h2_conn *h, enum h2_type type, uint32_t stream_id, uint32_t value);

@@ -199,8 +199,9 @@ void h2_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_cha
 		return;
 	}
 	hs->tx_body_bytes += own_data->n_bytes;
+	h->tx_held_bytes += own_data->n_bytes;
 	foil_chain_move(&x->tx_body, own_data);
-	if (x->tx_body.n_bytes >= H2_STREAM_TX_HIGH_BYTES)
+	if (x->tx_body.n_bytes >= h2_stream_tx_high(h))
 		x->was_full = true;
 	if (end) {
 		x->tx = H2_TX_ENDED;
@@ -228,9 +229,13 @@ int h2_send_trailers(struct foil_worker *w, struct http_stream *hs, const struct
 
 uint32_t h2_tx_room(const struct http_stream *hs)
 {
-	const struct h2_stream *x = FOIL_CONTAINER_OF(hs, const struct h2_stream, hs);
+	struct h2_stream *x = FOIL_CONTAINER_OF(hs, struct h2_stream, hs);
+	uint32_t high = h2_stream_tx_high(hs->conn->h2);
 
-	return x->tx_body.n_bytes >= H2_STREAM_TX_HIGH_BYTES ? 0 : H2_STREAM_TX_HIGH_BYTES - x->tx_body.n_bytes;
+	if (x->tx_body.n_bytes < high)
+		return high - x->tx_body.n_bytes;
+	x->was_full = true; /* it was said so: writable is owed */
+	return 0;
 }
 
 /* ---- output ---- */
@@ -297,9 +302,10 @@ static int send_body(struct foil_worker *w, struct h2_conn *h, struct h2_stream 
 	if (put_data(w, x, n, ends, out) != 0)
 		return -ENOBUFS;
 	h->tx_window -= n;
+	h->tx_held_bytes -= n;
 	x->tx_window -= n;
 	h->guard.n_data_sent++;
-	if (x->was_full && x->tx_body.n_bytes <= H2_STREAM_TX_HIGH_BYTES / 2) {
+	if (x->was_full && x->tx_body.n_bytes <= h2_stream_tx_high(h) / 2) {
 		x->was_full = false;
 		x->owes_writable = true;
 		h2_stream_tell(h, x);

@@ -99,6 +99,7 @@ void h2_stream_end(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x
 	h2_link_del(&x->all);
 	h2_link_del(&x->sending);
 	h2_link_del(&x->telling);
+	h->tx_held_bytes -= x->tx_body.n_bytes;
 	foil_chain_clear(&x->rx_held);
 	foil_chain_clear(&x->tx_head);
 	foil_chain_clear(&x->tx_body);

@@ -694,6 +694,36 @@ static void test_room_is_the_streams_and_is_told_when_it_comes_back(void **state
 	end();
 }
 
+/* A client that asks for much and reads nothing: what waits for it is bounded for the connection, and still everybody comes to an end. */
+static void test_a_connection_that_holds_much_gives_its_streams_less_room(void **state)
+{
+	uint64_t n_held = 0;
+
+	begin();
+	side.reply = H2_REPLY_NONE;
+	for (uint32_t id = 1; id <= 199; id += 2)
+		hb_get(&b, H2_END_STREAM, id, "/");
+	feed();
+	for (uint32_t i = 0; i < 100; i++) {
+		assert_int_equal(h2side_reply(w, side.rec[i].hs, 200, HTTP_BODY_CHUNKED, 0, false), 0);
+		for (uint32_t room; (room = http_stream_tx_room(side.rec[i].hs)) != 0; n_held += FOIL_MIN(room, 8000u))
+			h2side_send(w, side.rec[i].hs, FOIL_MIN(room, 8000u), false);
+		assert_true(i > 0 || n_held >= H2_STREAM_TX_HIGH_BYTES);
+	}
+	assert_true(n_held < H2_CONN_TX_HELD_BYTES + 100 * (H2_STREAM_TX_LEAN_BYTES + 8000) + H2_STREAM_TX_HIGH_BYTES);
+	for (uint32_t i = 0; i < 100; i++)
+		hb_u32(&b, H2_WINDOW_UPDATE, 1 + 2 * i, 1000000);
+	hb_u32(&b, H2_WINDOW_UPDATE, 0, 100000000);
+	side.f.holds = true;
+	feed();
+	while (side.f.s.tx_queued_bytes)
+		fake_ack(w, &side.f, side.f.s.tx_queued_bytes);
+	assert_int_equal(side.n_writable, 100);
+	(void)h2side_sent(w, &side);
+	assert_int_equal(side.n_data_sent, n_held);
+	end();
+}
+
 static void test_the_connections_window_blocks_and_unblocks_everybody(void **state)
 {
 	begin();
@@ -969,6 +999,7 @@ int main(void)
 		cmocka_unit_test(test_windows_that_overflow),
 		cmocka_unit_test(test_streams_take_turns),
 		cmocka_unit_test(test_room_is_the_streams_and_is_told_when_it_comes_back),
+		cmocka_unit_test(test_a_connection_that_holds_much_gives_its_streams_less_room),
 		cmocka_unit_test(test_the_connections_window_blocks_and_unblocks_everybody),
 		cmocka_unit_test(test_draining_takes_two_steps),
 		cmocka_unit_test(test_time_limits),
