@@ -277,6 +277,33 @@ static void test_distribute_weighs_localities_and_leaves_out_the_rest(void **sta
 	(void)state;
 }
 
+#define NODE(name, labels) "apiVersion: v1\nkind: Node\nmetadata: {name: " name ", labels: {" labels "}}\n"
+static void test_endpoints_stand_where_their_nodes_stand(void **state)
+{
+	static const char *const wanted[] = {"r1/z1/a", "r2/z2", "r9/z9/s9", "/z3", "r3"};
+	struct t_mesh *m = t_mesh_new(
+		NODE("n1", "topology.kubernetes.io/region: r1, topology.kubernetes.io/zone: z1, topology.istio.io/subzone: a"),
+		NODE("n2", "failure-domain.beta.kubernetes.io/region: r2, failure-domain.beta.kubernetes.io/zone: z2"),
+		NODE("n3", "topology.kubernetes.io/region: r3"), NODE("n4", "rack: '4'"),
+		"apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\nspec: {clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]}\n",
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: p1, namespace: shop}\nspec: {nodeName: n1}\nstatus: {podIP: 10.0.0.1, phase: Running}\n",
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: p3, namespace: shop, labels: {istio-locality: r9.z9.s9}}\nspec: {nodeName: n1}\n"
+		"status: {podIP: 10.0.0.3, phase: Running}\n",
+		"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+		"metadata: {name: cart-1, namespace: shop, labels: {kubernetes.io/service-name: cart}}\nports: [{name: http, port: 8080}]\nendpoints:\n"
+		"- {addresses: [10.0.0.1], targetRef: {kind: Pod, name: p1}}\n- {addresses: [10.0.0.2], nodeName: n2, zone: other}\n"
+		"- {addresses: [10.0.0.3], targetRef: {kind: Pod, name: p3}}\n- {addresses: [10.0.0.4], nodeName: n4, zone: z3}\n"
+		"- {addresses: [10.0.0.5], nodeName: n3}\n", NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|80||cart.shop.svc.cluster.local");
+
+	assert_int_equal(e->n_endpoints, 5);
+	for (int i = 0; i < 5; i++)
+		assert_string_equal(e->endpoints[i]->locality, wanted[i]);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -290,6 +317,7 @@ int main(void)
 		cmocka_unit_test(test_failover_priority_compares_labels),
 		cmocka_unit_test(test_the_meshs_setting_holds_where_the_rule_has_none),
 		cmocka_unit_test(test_distribute_weighs_localities_and_leaves_out_the_rest),
+		cmocka_unit_test(test_endpoints_stand_where_their_nodes_stand),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
