@@ -61,7 +61,6 @@ bool h2_begin(struct foil_worker *w, struct http_conn *c)
 	if (!c->is_server && foil_chain_append(w, &h->out, h2_preface, sizeof(h2_preface)) != 0)
 		h->owes_failure = HTTP_REASON_OUT_OF_MEMORY;
 	put_settings(w, h);
-	h->settings_at_us = w->now_us + H2_SETTINGS_ACK_US;
 	foil_count(w, HTTP, H2_CONNS, 1);
 	return true;
 }
@@ -173,6 +172,11 @@ static void h2_drain(struct foil_worker *w, struct http_conn *c)
 
 	if (h2_is_over(h) || h->is_draining)
 		return;
+	if (h->in == H2_IN_PREFACE) { /* nobody is there yet */
+		foil_chain_clear(&h->out);
+		close_idle(w, h, STREAM_END_FIN);
+		return;
+	}
 	h->is_draining = true;
 	c->must_close = true;
 	c->wants_flush = true;

@@ -270,6 +270,8 @@ static bool preface_step(struct foil_worker *w, struct h2_conn *h)
 		return false;
 	stream_consume(w, h->c->s, n);
 	h->in = H2_IN_FRAME;
+	h->settings_at_us = w->now_us + H2_SETTINGS_ACK_US; /* ours go out now */
+	h2_timer_by(w, h, h->settings_at_us);
 	return true;
 }
 

@@ -22,8 +22,8 @@ static void become_h2(struct foil_worker *w, struct http_conn *c)
 	}
 	c->ops = &h2_server_ops;
 	c->wants_run = true;
-	http_conn_timer(w, c, 0);
-	h2_timer_by(w, c->h2, c->h2->settings_at_us);
+	http_conn_timer(w, c, c->limits.idle_timeout_us);
+	c->h2->timer_at_us = w->now_us + c->limits.idle_timeout_us;
 }
 
 static void sniff_run(struct foil_worker *w, struct http_conn *c)

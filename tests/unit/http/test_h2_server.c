@@ -769,6 +769,11 @@ static void test_draining_takes_two_steps(void **state)
 	assert_true(side.f.is_released);
 	assert_int_equal(side.closed_why, STREAM_END_FIN);
 	end();
+	begin_as(HTTP_PROTOCOL_H2, NULL); /* one that has not said anything */
+	http_conn_drain(w, side.c);
+	assert_sent("");
+	assert_true(side.f.is_released);
+	end();
 	begin(); /* one that does not answer the PING */
 	http_conn_drain(w, side.c);
 	t_advance(w, H2_DRAIN_STEP_US + 1000);
@@ -800,6 +805,8 @@ static void test_time_limits(void **state)
 	assert_int_equal(t_reason(w, HTTP, HEAD_TIMEOUT), 1);
 	end();
 	begin_as(HTTP_PROTOCOL_H2, NULL);
+	t_advance(w, H2_SETTINGS_ACK_US + 10000);
+	assert_true(fake_is_alive(&side.f)); /* it was not told them yet */
 	hb_hello(&b, true);
 	feed();
 	t_advance(w, H2_SETTINGS_ACK_US + 10000);
