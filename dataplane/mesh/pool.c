@@ -7,7 +7,8 @@
  *   - at maxConnections an idle connection of the same cluster is closed to make room; a host without any connection gets its
  *     first one all the same, or its requests would wait for ever.
  * Pools go by host (cluster name and address), and by server name where TLS takes that from the request, so they survive configurations.
- * A pool holds the configuration that names its host; when the next one does not, the pool is doomed: its idle connections close, the others when their exchange is over.
+ * A pool holds the configuration that names its host; when the next one does not, the pool is doomed: its idle connections close, the
+ * others when their exchange is over.
  * Invariant: n_conns is the length of the three lists; breakers count exactly what is in them. */
 #include "dataplane/mesh/runtime.h"
 

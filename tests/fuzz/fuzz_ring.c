@@ -1,6 +1,6 @@
 /* The segment as a hostile agent could write it: indices and bytes of a ring from the input, frames of it to the receiver of updates. The
- * consumer must stop at a broken frame, never read outside, never loop; whatever is a frame goes to the receiver. A second mode makes the frames valid, so that the receiver
- * sees more than the CRC lets through. */
+ * consumer must stop at a broken frame, never read outside, never loop; whatever is a frame goes to the receiver. A second
+ * mode makes the frames valid, so that the receiver sees more than the CRC lets through. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* ctrl/istio/load_balancer.c, balancing.c: loadBalancer of DestinationRules and localityLbSetting of MeshConfig in the snapshot (features.md DR-10..20). */
+/* ctrl/istio/load_balancer.c, balancing.c: loadBalancer of DestinationRules and localityLbSetting of MeshConfig in the snapshot
+ * (features.md DR-10..20). */
 #include "tests/unit/istio/fixture.h"
 
 #include <stdio.h>
