@@ -8,6 +8,7 @@ struct ack_tally {
 	uint32_t rtt_us;      /* of the segment sent last among those sent once and delivered now; 0: none */
 	uint64_t rtt_xmit_us, resent_us; /* resent_us: last transmission among those sent more than once; 0: none */
 	bool is_dsack;
+	struct tcp_rate rate;
 };
 
 /* The window opened while probes or timeouts backed off: what lay beyond its old edge was thrown away there, and goes again now. */
@@ -52,6 +53,7 @@ static void record_delivered(struct foil_worker *w, struct tcp_conn *c, const st
 			     struct ack_tally *tally)
 {
 	tally->delivered_bytes += r->end - r->seq;
+	tcp_rate_delivered(w, c, r, &tally->rate);
 	if (r->flags & TCP_SENT_RETRANS)
 		tally->resent_us = FOIL_MAX(tally->resent_us, r->xmit_us);
 	else if (r->xmit_us >= tally->rtt_xmit_us) { /* Karn: only what was sent once */
@@ -84,6 +86,15 @@ static void record_trim(struct foil_worker *w, struct tcp_conn *c, struct tcp_se
 	r->seq = ack;
 }
 
+/* A queue of twice the window keeps the path filled while the user catches up; a user who has made it smaller keeps it so. */
+static void grow_queue(const struct foil_worker *w, struct tcp_conn *c)
+{
+	uint32_t want = FOIL_MIN(2 * c->cwnd, TCP_TX_QUEUE_BYTES_MAX);
+
+	if (c->s.was_full && c->s.tx_high_bytes >= STREAM_TX_HIGH_BYTES && want > c->s.tx_high_bytes && !w->tcp->is_short_of_mbufs)
+		c->s.tx_high_bytes = want;
+}
+
 static void take_cumulative(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, struct ack_tally *tally)
 {
 	uint32_t ack = seg->ack, n_bytes = ack - c->snd_una;
@@ -111,6 +122,7 @@ static void take_cumulative(struct foil_worker *w, struct tcp_conn *c, const str
 	c->n_rto = 0;
 	c->n_persist = 0;
 	c->last_progress_us = w->now_us;
+	grow_queue(w, c);
 	if (c->s.was_full && c->s.tx_queued_bytes <= c->s.tx_high_bytes / 2) {
 		c->s.was_full = false;
 		if (c->is_owned)
@@ -223,7 +235,11 @@ void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_s
 		tcp_tlp_acked(w, c, seg->ack, tally.is_dsack);
 	if (tally.acked_bytes)
 		tcp_rtx_restart(w, c);
+	uint32_t lost_before = c->n_lost_bytes;
 	tcp_recovery_after_ack(w, c, tally.acked_bytes, tally.delivered_bytes, is_dup_ack);
+	tally.rate.lost_bytes = c->n_lost_bytes > lost_before ? c->n_lost_bytes - lost_before : 0;
+	tally.rate.rtt_us = tally.resent_us ? 0 : tally.rtt_us;
+	tcp_rate_finish(w, c, &tally.rate);
 	if (c->n_lost_bytes || c->tx.n_bytes || c->fin_queued)
 		tcp_output_want(w, c);
 }

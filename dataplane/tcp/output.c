@@ -77,6 +77,7 @@ bool tcp_output_retransmit(struct foil_worker *w, struct tcp_conn *c, struct tcp
 		return false;
 	tcp_sent_resent(w, c, r);
 	tcp_undo_resent(w, c, n_bytes);
+	tcp_pace_sent(w, c, n_bytes);
 	c->prr_out += r->end - r->seq;
 	foil_count(w, TCP, RETRANSMITTED_BYTES, n_bytes);
 	return true;
@@ -97,6 +98,8 @@ static bool send_lost(struct foil_worker *w, struct tcp_conn *c)
 		if (in_flight && in_flight + (r->end - r->seq) > c->cwnd)
 			break;
 		if (r->seq != c->snd_una && seq_geq(r->seq, c->snd_una + c->snd_wnd))
+			break;
+		if (!tcp_pace_may_send(w, c))
 			break;
 		if (!tcp_output_retransmit(w, c, r)) {
 			tcp_output_want(w, c);
@@ -169,6 +172,7 @@ static bool send_new(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes
 	if (with_fin)
 		fin_was_sent(w, c);
 	c->prr_out += n_bytes;
+	tcp_pace_sent(w, c, n_bytes);
 	foil_count(w, TCP, BYTES_TX, n_bytes);
 	return true;
 }
@@ -218,6 +222,8 @@ static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
 		uint32_t n_bytes = next_bytes(c, unsent, c->mss_bytes - tcp_options_bytes(&opt));
 		if (unsent && !n_bytes)
 			break;
+		if (!tcp_pace_may_send(w, c))
+			break;
 		bool with_fin = c->fin_queued && n_bytes == unsent;
 		if (!send_new(w, c, n_bytes, &opt, with_fin)) {
 			tcp_output_want(w, c);
@@ -227,6 +233,7 @@ static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
 		if (with_fin)
 			break;
 	}
+	tcp_rate_check_app_limited(c);
 	return is_sent;
 }
 

@@ -123,6 +123,6 @@ void tcp_tlp_acked(struct foil_worker *w, struct tcp_conn *c, uint32_t ack, bool
 		return;
 	if (c->ca_state == TCP_CA_OPEN) {
 		c->ssthresh = c->cc->on_loss(w, c, false);
-		c->cwnd = c->ssthresh;
+		c->cwnd = FOIL_MIN(c->cwnd, c->ssthresh);
 	}
 }

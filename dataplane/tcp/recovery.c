@@ -6,6 +6,8 @@
 /* RFC 6937 3.1: about ssthresh/prr_flight of what arrives is sent, down to ssthresh; below it, slow start back up. */
 static void prr_update(struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes)
 {
+	if (c->cc->on_rate)
+		return; /* the algorithm's own */
 	uint32_t pipe = tcp_in_flight(c);
 	uint64_t quota, floor_bytes = c->prr_out == 0 ? c->mss_bytes : 0; /* the fast retransmit itself always goes */
 
@@ -39,7 +41,7 @@ void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c)
 
 static void recovery_leave(struct tcp_conn *c)
 {
-	if (c->ca_state == TCP_CA_RECOVERY)
+	if (c->ca_state == TCP_CA_RECOVERY && !c->cc->on_rate)
 		c->cwnd = c->ssthresh;
 	c->ca_state = TCP_CA_OPEN;
 	c->n_dup_acks = 0;

@@ -21,6 +21,7 @@ struct tcp_sent *tcp_sent_add(struct foil_worker *w, struct tcp_conn *c, uint32_
 	r->xmit_us = w->now_us;
 	tcp_list_push_back(&c->sent, &r->by_seq);
 	tcp_list_push_back(&c->rack_order, &r->by_time);
+	tcp_rate_sent(w, c, r);
 	return r;
 }
 
@@ -32,6 +33,7 @@ void tcp_sent_resent(struct foil_worker *w, struct tcp_conn *c, struct tcp_sent 
 	r->xmit_us = w->now_us;
 	tcp_node_remove(&r->by_time);
 	tcp_list_push_back(&c->rack_order, &r->by_time);
+	tcp_rate_sent(w, c, r);
 }
 
 void tcp_sent_mark_lost(struct tcp_conn *c, struct tcp_sent *r)
@@ -122,6 +124,7 @@ bool tcp_sent_split(struct foil_worker *w, struct tcp_conn *c, struct tcp_sent *
 	rest->flags = r->flags;
 	rest->xmit_us = r->xmit_us;
 	position_after(r, n_bytes, &rest->m, &rest->at);
+	tcp_rate_split(w, c, r, rest);
 	r->end = rest->seq;
 	r->flags &= (uint8_t)~TCP_SENT_FIN;
 	tcp_list_push_front(&r->by_seq, &rest->by_seq);

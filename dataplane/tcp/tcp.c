@@ -42,7 +42,7 @@ static void take_defaults(struct tcp_params *p)
 static int check_params(const struct tcp_params *p, struct foil_error *err)
 {
 	if (!tcp_cc_find(p->congestion))
-		return foil_error_set(err, -EINVAL, "tcp.congestion is \"%s\"; say cubic or newreno", p->congestion);
+		return foil_error_set(err, -EINVAL, "tcp.congestion is \"%s\"; say cubic, bbr or newreno", p->congestion);
 	if (p->rx_window_bytes_max > 1u << 30 || p->rx_window_bytes > p->rx_window_bytes_max)
 		return foil_error_set(err, -EINVAL, "tcp.rx_window_bytes %u and tcp.rx_window_bytes_max %u: the first must not be above the "
 				      "second, nor that above 1 GiB (RFC 7323 2.3)",
@@ -72,6 +72,7 @@ static int make_tables(struct tcp_ctx *t)
 	    tcp_pool_init(&t->syns, p->syn_backlog_max, sizeof(struct tcp_syn)) ||
 	    tcp_pool_init(&t->tws, p->time_wait_max, sizeof(struct tcp_tw)) ||
 	    tcp_pool_init(&t->sents, FOIL_MAX(TCP_SENTS_MIN, 4 * p->conns_max), sizeof(struct tcp_sent)) ||
+	    tcp_pool_init(&t->rates, FOIL_MAX(TCP_SENTS_MIN, 4 * p->conns_max), TCP_SENT_RATE_BYTES) ||
 	    tcp_pool_init(&t->ooos, FOIL_MAX(TCP_OOOS_MIN, p->conns_max / 2), sizeof(struct tcp_ooo)))
 		return -ENOMEM;
 	return 0;
@@ -80,6 +81,7 @@ static int make_tables(struct tcp_ctx *t)
 static void free_tables(struct tcp_ctx *t)
 {
 	tcp_pool_fini(&t->ooos);
+	tcp_pool_fini(&t->rates);
 	tcp_pool_fini(&t->sents);
 	tcp_pool_fini(&t->tws);
 	tcp_pool_fini(&t->syns);

@@ -36,7 +36,7 @@ struct tcp_params {
 	uint64_t user_timeout_us;    /* 120 s without progress ends a connection */
 	uint64_t connect_timeout_us; /* 127 s; mesh has its own, shorter */
 	uint64_t keepalive_idle_us;  /* 0 = off */
-	const char *congestion;      /* "cubic"; "newreno" */
+	const char *congestion;      /* "cubic"; "newreno", "bbr" */
 	bool ecn_request;            /* our SYNs ask for ECN (RFC 3168); who asks us always gets it */
 	bool has_fixed_isn;          /* replay and tests: every connection of ours starts at fixed_isn */
 	uint32_t fixed_isn;

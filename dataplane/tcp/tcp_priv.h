@@ -34,6 +34,7 @@
  * a whole mbuf for each. */
 #define TCP_RX_COPY_BYTES_MAX 512u
 #define TCP_TX_MBUFS_PER_SEG_MAX 8u /* a segment of more pieces is copied whole: NICs bound their descriptors a packet */
+#define TCP_TX_QUEUE_BYTES_MAX (4u * 1024u * 1024u) /* how far a stream's write queue may grow with the window */
 #define TCP_OOO_RANGES_MAX 256u     /* holes a connection may have open in its reassembly queue */
 #define TCP_OOO_MBUF_BYTES_MIN 128u /* the queue may hold one mbuf for each so many bytes of receive buffer */
 
@@ -226,6 +227,11 @@ struct tcp_conn {
 	uint8_t rack_reo_mult, rack_reo_persist;
 	uint32_t tlp_end_seq;
 	struct tcp_cc_state cc_state;
+	struct { /* rate.c: bytes and microseconds modulo 2^32 */
+		uint32_t delivered, delivered_us, first_sent_us, app_limited_until;
+	} rate;
+	uint64_t pace_Bps, pace_at_ns; /* pace.c; 0: not paced */
+	struct foil_timer pace_timer;
 
 	/* reassembly, window and close */
 	struct tcp_node ooo, ooo_recent;
@@ -289,6 +295,7 @@ struct tcp_ctx {
 	const struct tcp_cc *cc;
 	struct tcp_flow flow;
 	struct tcp_pool conns, syns, tws, sents, ooos;
+	struct tcp_pool rates; /* rate.c's table, by the index of the record */
 	struct tcp_node events, outs, listeners;
 	struct tcp_conn *telling; /* whose callback runs; NULL again when the connection was freed in it */
 	struct foil_siphash_key flow_key, isn_key, cookie_key;
@@ -446,6 +453,17 @@ void tcp_tlp_acked(struct foil_worker *w, struct tcp_conn *c, uint32_t ack, bool
 void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes, bool is_dup_ack);
 void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c);
 void tcp_recovery_on_rto(struct foil_worker *w, struct tcp_conn *c);
+
+/* rate.c, pace.c */
+#define TCP_SENT_RATE_BYTES 16u
+void tcp_rate_sent(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r);
+void tcp_rate_split(struct foil_worker *w, const struct tcp_conn *c, const struct tcp_sent *from, const struct tcp_sent *to);
+void tcp_rate_delivered(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, struct tcp_rate *s);
+void tcp_rate_finish(struct foil_worker *w, struct tcp_conn *c, struct tcp_rate *s);
+void tcp_rate_check_app_limited(struct tcp_conn *c);
+/* false: not yet; the timer that says when is armed. */
+bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c);
+void tcp_pace_sent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes);
 
 /* ecn.c */
 struct tcp_segment_spec;

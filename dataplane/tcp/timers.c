@@ -232,5 +232,6 @@ void tcp_timers_cancel(struct foil_worker *w, struct tcp_conn *c)
 	foil_timer_cancel(w, &c->rtx_timer);
 	foil_timer_cancel(w, &c->delack_timer);
 	foil_timer_cancel(w, &c->slow_timer);
+	foil_timer_cancel(w, &c->pace_timer);
 	c->rtx_mode = TCP_RTX_NONE;
 }

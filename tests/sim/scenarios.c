@@ -26,7 +26,8 @@ static void some_params(struct sim *s)
 {
 	for (int i = 0; i < 2; i++) {
 		struct tcp_params *p = &s->h[i].tcp;
-		p->congestion = sim_chance(s, 300000) ? "newreno" : "cubic";
+		static const char *const algorithms[] = {"newreno", "cubic", "cubic", "bbr"};
+		p->congestion = algorithms[sim_pick(s, 0, 3)];
 		p->rx_window_bytes_max = sim_chance(s, 200000) ? sim_pick(s, 4, 60) << 10 : 4u << 20;
 		uint32_t window_bytes = sim_pick(s, 8, 256) << 10;
 		p->rx_window_bytes = FOIL_MIN(p->rx_window_bytes_max, window_bytes);

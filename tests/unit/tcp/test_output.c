@@ -384,6 +384,27 @@ static void test_writable_comes_when_half_of_a_full_queue_is_gone(void **state)
 	t_tcp_free(t);
 }
 
+static void test_the_write_queue_grows_with_the_window(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460, .has_wscale = true, .wscale = 14};
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+	uint32_t acked = 0;
+
+	for (int i = 0; i < 40 && c->s.tx_high_bytes == STREAM_TX_HIGH_BYTES; i++) {
+		while (stream_tx_room(t->s) > 0) {
+			t_write_n(t, FOIL_MIN(stream_tx_room(t->s), 60000u));
+			t_forget(t);
+		}
+		acked += c->snd_nxt - c->snd_una;
+		ack(t, acked, 65535);
+		t_forget(t);
+	}
+	assert_true(c->s.tx_high_bytes > STREAM_TX_HIGH_BYTES);
+	assert_true(c->s.tx_high_bytes <= FOIL_MIN(2 * c->cwnd, TCP_TX_QUEUE_BYTES_MAX));
+	t_tcp_free(t);
+}
+
 static void test_without_mbufs_output_waits_and_goes_on(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -483,6 +504,7 @@ int main(void)
 		cmocka_unit_test(test_full_segments_that_vanish_become_smaller),
 		cmocka_unit_test(test_small_segments_that_vanish_say_nothing_of_the_path),
 		cmocka_unit_test(test_writable_comes_when_half_of_a_full_queue_is_gone),
+		cmocka_unit_test(test_the_write_queue_grows_with_the_window),
 		cmocka_unit_test(test_without_mbufs_output_waits_and_goes_on),
 		cmocka_unit_test(test_many_small_writes_share_a_segment),
 		cmocka_unit_test(test_a_chain_of_crumbs_becomes_full_segments),

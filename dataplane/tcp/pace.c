@@ -1,0 +1,31 @@
+/* Pacing: the segments of a window leave spread over the round trip instead of in one burst, on the timing wheel. For algorithms that
+ * set pace_Bps. A segment may leave up to TCP_PACE_SLACK_US before its time, so that a tick's worth goes out together; one that finds
+ * nothing in flight leaves at once. */
+#include "dataplane/tcp/tcp_priv.h"
+
+#define TCP_PACE_SLACK_US 256u /* two ticks of the wheel */
+#define TCP_PACE_DEBT_US 1000u /* time that was not used is not saved up beyond this */
+
+static void pace_fire(struct foil_worker *w, struct foil_timer *timer)
+{
+	tcp_output_want(w, FOIL_CONTAINER_OF(timer, struct tcp_conn, pace_timer));
+}
+
+bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c)
+{
+	uint64_t at_us = c->pace_at_ns / 1000;
+
+	if (!c->pace_Bps || at_us <= w->now_us + TCP_PACE_SLACK_US || tcp_in_flight(c) == 0)
+		return true;
+	if (!foil_timer_is_armed(&c->pace_timer))
+		foil_timer_arm(w, &c->pace_timer, at_us - TCP_PACE_SLACK_US, pace_fire);
+	return false;
+}
+
+void tcp_pace_sent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
+{
+	if (!c->pace_Bps)
+		return;
+	uint64_t least_ns = (w->now_us - TCP_PACE_DEBT_US) * 1000;
+	c->pace_at_ns = FOIL_MAX(c->pace_at_ns, least_ns) + (uint64_t)n_bytes * 1000000000u / c->pace_Bps;
+}
