@@ -124,8 +124,8 @@ static void test_secrets_that_cannot_be_used_are_refused_by_name(void **state)
 
 static void test_rules_that_cannot_be_kept_are_refused_by_field(void **state)
 {
-	char *secrets[] = {t_text("s"), t_text("s"), t_text("s"), t_text("s"), t_text("s")}, *bad_cipher[] = {t_text("AES:ALL")}, *no_cipher[] = {t_text("NOT-ONE")},
-	     *empty[] = {t_text("")};
+	char *secrets[] = {t_text("s"), t_text("s"), t_text("s"), t_text("s"), t_text("s")};
+	char *bad_cipher[] = {t_text("AES:ALL")}, *no_cipher[] = {t_text("NOT-ONE")}, *empty[] = {t_text("")};
 	ProtobufCBinaryData short_hash = {.len = 5, .data = (uint8_t *)(uintptr_t)"hello"};
 
 	(void)state;
@@ -133,8 +133,8 @@ static void test_rules_that_cannot_be_kept_are_refused_by_field(void **state)
 		static const char *const fields[] = {"filter_chains[0].tls.secrets", "filter_chains[0].tls.ca_secret", "filter_chains[0].tls.min_version",
 			"filter_chains[0].tls.cipher_suites", "filter_chains[0].tls", "filter_chains[0].tls.alpn", "filter_chains[0].tls.certificate_hashes",
 			"filter_chains[0].tls.secrets", "filter_chains[0].tls.spki_hashes"};
-		static const char *const reasons[] = {"is empty", "is missing", "above max_version", "not the name of a cipher suite", "none of the cipher suites",
-			"0 bytes", "has 5 bytes", "", "has 5 bytes"};
+		static const char *const reasons[] = {"is empty", "is missing", "above max_version", "not the name of a cipher suite",
+			"none of the cipher suites", "0 bytes", "has 5 bytes", "", "has 5 bytes"};
 		struct t_conf *f = t_conf(.disk = false);
 		Foil__Conf__DownstreamTls m = rules_of(secrets, i == 0 ? 0 : i == 7 ? 5 : 1), *list[] = {&m};
 		m.has_client_certificate = i == 1;

@@ -385,6 +385,8 @@ void fx_free(struct fx *f)
 {
 	mesh_turn(f->w);
 	mesh_fini(f->w);
+	if (f->w->tls)
+		tls_fini(f->w);
 	assert_int_equal((int64_t)t_counter(f->w, MESH, REQUESTS_ACTIVE), 0);
 	assert_int_equal((int64_t)t_counter(f->w, MESH, UPSTREAM_CONNS), 0);
 	assert_int_equal((int64_t)t_counter(f->w, MESH, DOWNSTREAM_CONNS), 0);

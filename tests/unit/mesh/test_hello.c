@@ -1,0 +1,259 @@
+/* Connections whose first bytes choose the filter chain: by server name, passed on untouched or ended here, and what comes of those that fit nowhere. */
+#include "tests/unit/mesh/fake_transport.h"
+
+#include <openssl/err.h>
+
+#include "dataplane/core/error.h"
+#include "tests/unit/tls/rig.h"
+
+static struct t_cert *ca, *cert;
+static struct tls_context *context;
+
+static int make_certs(void **state)
+{
+	(void)state;
+	ca = t_cert(.cn = "ca", .is_ca = true);
+	cert = t_cert(.cn = "web", .sans = "DNS:web.test,URI:spiffe://td/ns/a/sa/b", .issuer = ca);
+	context = t_server(cert, ca, TLS_AUTH_OPTIONAL, NULL);
+	return 0;
+}
+
+static int free_certs(void **state)
+{
+	(void)state;
+	tls_context_put(context);
+	t_cert_free(cert);
+	t_cert_free(ca);
+	return 0;
+}
+
+struct front {
+	struct fx *f;
+	SSL_CTX *ctx;
+	SSL *ssl;
+	struct fx_stream *c;
+};
+
+/* Chain 0 as change leaves it; its names are web.test and *.wild.test. */
+static void begin(struct front *t, void (*change)(struct fx_config *c))
+{
+	static const struct foil_slice names[] = {{"web.test", 8}, {"*.wild.test", 11}};
+	static const struct mesh_downstream_tls tls = {.rules = {.is_server = true}};
+	struct fx_config *c = fx_config_new(1, 1);
+	struct tls_params p = {.conns_max = 16};
+	struct foil_error err = {0};
+	static struct tls_context *contexts[1];
+
+	contexts[0] = context;
+	c->chain.server_names = names;
+	c->chain.n_server_names = 2;
+	c->chain.tls = &tls;
+	c->listener.wants_hello = true;
+	c->c.tls = contexts;
+	c->c.n_tls_slots = 1;
+	if (change)
+		change(c);
+	*t = (struct front){.f = fx_new((struct t_worker_params){.seed = 7}, c, 64, 64)};
+	assert_int_equal(tls_init(t->f->w, &p, &err), 0);
+	t->ctx = t_peer_ctx(false, cert);
+	t->ssl = SSL_new(t->ctx);
+	SSL_set_bio(t->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+	SSL_set_connect_state(t->ssl);
+	t->c = fx_connect(t->f);
+	assert_non_null(t->c);
+}
+
+static void end(struct front *t)
+{
+	SSL_free(t->ssl);
+	SSL_CTX_free(t->ctx);
+	fx_free(t->f);
+}
+
+static void step(struct front *t)
+{
+	uint8_t buf[16384];
+	int n;
+
+	if (t->c->n_out) {
+		assert_int_equal(BIO_write(SSL_get_rbio(t->ssl), t->c->out, (int)t->c->n_out), (int)t->c->n_out);
+		(void)fx_heard(t->c);
+		t->c->n_out = 0;
+	}
+	if (!SSL_is_init_finished(t->ssl))
+		(void)SSL_do_handshake(t->ssl);
+	ERR_clear_error();
+	while (!t->c->is_dead && (n = BIO_read(SSL_get_wbio(t->ssl), buf, sizeof(buf))) > 0)
+		fx_say_bytes(t->f, t->c, buf, (uint32_t)n);
+	tls_turn(t->f->w);
+}
+
+static void shake(struct front *t, const char *name)
+{
+	if (name)
+		assert_int_equal(SSL_set_tlsext_host_name(t->ssl, name), 1);
+	for (int i = 0; i < 6; i++)
+		step(t);
+}
+
+static void test_a_request_over_tls(void **state)
+{
+	struct front t;
+	char buf[512] = "";
+
+	(void)state;
+	begin(&t, NULL);
+	shake(&t, "WEB.test");
+	assert_true(SSL_is_init_finished(t.ssl));
+	assert_int_equal((int64_t)t_counter(t.f->w, MESH, HELLOS), 0);
+	assert_int_equal((int64_t)t_counter(t.f->w, MESH, DOWNSTREAM_CONNS), 1);
+	(void)SSL_write(t.ssl, "GET /x HTTP/1.1\r\nhost: a\r\nx-forwarded-client-cert: forged\r\n\r\n", 62);
+	step(&t);
+	struct fx_stream *u = fx_up_open(t.f);
+	fx_assert_heard(u, "GET /x HTTP/1.1");
+	fx_assert_heard(u, "x-forwarded-client-cert: By=spiffe://td/ns/a/sa/b;Hash=");
+	fx_assert_heard(u, ";Subject=\"CN=web\";URI=spiffe://td/ns/a/sa/b;DNS=web.test\r\n");
+	assert_null(strstr(fx_peek(u), "forged"));
+	fx_say(t.f, u, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+	step(&t);
+	assert_true(SSL_read(t.ssl, buf, sizeof(buf) - 1) > 0);
+	assert_non_null(strstr(buf, "200 OK"));
+	assert_int_equal(fx_last(t.f, 1)->r.sni.n_bytes, 8);
+	end(&t);
+}
+
+static void pass_through(struct fx_config *c)
+{
+	c->chain.tls = NULL;
+	c->chain.is_tls_passthrough = true;
+	c->chain.network = MESH_NETWORK_TCP;
+	c->chain.tcp = (struct mesh_tcp_proxy){.clusters = c->weighted[0], .n_clusters = 1, .total_weight = 1, .max_connect_attempts = 1};
+	c->cluster[0].protocol = MESH_UPSTREAM_TCP;
+}
+
+static void test_bytes_are_passed_on_as_they_came(void **state)
+{
+	struct front t;
+	uint8_t hello[4096];
+
+	(void)state;
+	begin(&t, pass_through);
+	assert_int_equal(SSL_set_tlsext_host_name(t.ssl, "a.wild.test"), 1);
+	(void)SSL_do_handshake(t.ssl);
+	ERR_clear_error();
+	int n = BIO_read(SSL_get_wbio(t.ssl), hello, sizeof(hello));
+	for (int i = 0; i < n; i++)
+		fx_say_bytes(t.f, t.c, hello + i, 1);
+	t_advance(t.f->w, 2 * FOIL_TICK_US);
+	struct fx_stream *u = fx_up_open(t.f);
+	assert_int_equal(u->n_out, n);
+	assert_memory_equal(u->out, hello, n);
+	fx_eof(t.f, t.c);
+	fx_eof(t.f, u);
+	assert_int_equal(fx_last(t.f, 1)->r.sni.n_bytes, 11);
+	end(&t);
+}
+
+static void assert_no_chain(struct front *t, uint32_t n_sni)
+{
+	const struct fx_record *r = fx_last(t->f, 1);
+
+	assert_true(t->c->is_aborted);
+	assert_int_equal(r->r.flags, TELE_FLAG_NR);
+	assert_int_equal(r->r.sni.n_bytes, n_sni);
+	assert_string_equal(r->details, "filter_chain_not_found");
+	assert_int_equal(t_reason(t->f->w, MESH, NO_FILTER_CHAIN), 1);
+}
+
+static void test_names_that_no_chain_has(void **state)
+{
+	static const char *const names[] = {"other.test", "wild.test", NULL};
+	struct front t;
+
+	(void)state;
+	for (size_t i = 0; i < FOIL_COUNT_OF(names); i++) {
+		begin(&t, NULL);
+		shake(&t, names[i]);
+		assert_no_chain(&t, names[i] ? (uint32_t)strlen(names[i]) : 0);
+		end(&t);
+	}
+	begin(&t, NULL);
+	fx_say(t.f, t.c, "GET / HTTP/1.1\r\n\r\n");
+	assert_no_chain(&t, 0);
+	end(&t);
+}
+
+static void without_context(struct fx_config *c)
+{
+	c->c.tls[0] = NULL;
+}
+
+static void test_a_chain_whose_secret_is_missing_resets(void **state)
+{
+	struct front t;
+
+	(void)state;
+	begin(&t, without_context);
+	shake(&t, "web.test");
+	assert_true(t.c->is_aborted);
+	assert_int_equal(t_reason(t.f->w, MESH, TLS_SECRET_MISSING), 1);
+	assert_int_equal(t.f->n_records, 0);
+	end(&t);
+}
+
+static void test_who_says_nothing_is_cut(void **state)
+{
+	struct front t;
+
+	(void)state;
+	begin(&t, NULL);
+	t_advance(t.f->w, 14900000);
+	assert_false(t.c->is_aborted);
+	t_advance(t.f->w, 200000);
+	assert_true(t.c->is_aborted);
+	assert_int_equal(t_reason(t.f->w, MESH, HELLO_TIMEOUT), 1);
+	end(&t);
+	begin(&t, NULL); /* the handshake has the same deadline */
+	t_advance(t.f->w, 10000000);
+	assert_int_equal(SSL_set_tlsext_host_name(t.ssl, "web.test"), 1);
+	step(&t);
+	t_advance(t.f->w, 5200000);
+	assert_true(t.c->is_aborted);
+	assert_int_equal(t_reason(t.f->w, TLS, HANDSHAKE_TIMEOUT), 1);
+	end(&t);
+}
+
+static void test_clients_that_leave(void **state)
+{
+	struct front t;
+
+	(void)state;
+	begin(&t, NULL);
+	fx_eof(t.f, t.c);
+	assert_true(t.c->is_aborted);
+	end(&t);
+	begin(&t, NULL);
+	fx_closed(t.f, t.c, STREAM_END_RESET);
+	end(&t);
+	begin(&t, NULL);
+	assert_int_equal(SSL_set_tlsext_host_name(t.ssl, "web.test"), 1);
+	step(&t);
+	fx_closed(t.f, t.c, STREAM_END_RESET); /* in the handshake */
+	assert_int_equal((int64_t)t_counter(t.f->w, MESH, HELLOS), 0);
+	end(&t);
+	begin(&t, NULL); /* and at the end of the worker */
+	assert_int_equal(SSL_set_tlsext_host_name(t.ssl, "web.test"), 1);
+	step(&t);
+	end(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_request_over_tls), cmocka_unit_test(test_bytes_are_passed_on_as_they_came),
+		cmocka_unit_test(test_names_that_no_chain_has), cmocka_unit_test(test_a_chain_whose_secret_is_missing_resets),
+		cmocka_unit_test(test_who_says_nothing_is_cut), cmocka_unit_test(test_clients_that_leave),
+	};
+
+	return cmocka_run_group_tests(tests, make_certs, free_certs);
+}
