@@ -9,7 +9,7 @@
  * Pools go by host (cluster name and address), and by server name where TLS takes that from the request, so they survive configurations.
  * A pool holds the configuration that names its host; when the next one does not, the pool is doomed: its idle connections close, the
  * others when their exchange is over.
- * Invariant: n_conns is the length of the three lists; breakers count exactly what is in them. */
+ * Invariant: n_conns is the length of the four lists; breakers count exactly what is in them. */
 #include "dataplane/mesh/runtime.h"
 
 #include <errno.h>

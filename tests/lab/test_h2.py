@@ -183,6 +183,27 @@ def test_grpc_status_is_counted_and_retried_in_headers_only():
     client.close()
 
 
+def test_a_grpc_deadline_is_kept_and_told():
+    for o in origins().values():
+        o.delay_s = 1
+    client = h2peers.Client("x.example.com", port=8000)
+    answer = client.ask("/pkg.Svc/Slow", "POST", headers=[("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", "200m")],
+                        body=b"\0\0\0\0\0")
+    check(answer["status"] == 200 and answer["headers"].get("grpc-status") == "14", str(answer))  # as Envoy
+    told = dict(seen()[-1]["headers"])["grpc-timeout"]
+    check(told.endswith("m") and 1 <= int(told[:-1]) <= 200, told)
+    client.close()
+
+
+def test_local_replies_to_grpc_are_in_headers():
+    origins()
+    client = h2peers.Client("nowhere.invalid", port=80)
+    answer = client.ask("/pkg.Svc/Call", "POST", headers=[("content-type", "application/grpc"), ("te", "trailers")], body=b"\0\0\0\0\0")
+    check(answer["status"] == 200 and answer["headers"].get("grpc-status") == "12" and answer["trailers"] is None, str(answer))
+    check(client.ask("/plain")["status"] == 404, "not gRPC")
+    client.close()
+
+
 def test_a_refused_stream_is_tried_again():
     origins()
     for o in ORIGINS.values():
