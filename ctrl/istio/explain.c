@@ -114,8 +114,7 @@ static void say_cluster(struct explain *x, const char *name)
 		fprintf(x->out, "      there is no such cluster: 503, NC (foilctl validate says why)\n");
 		return;
 	}
-	const char *name = lb[(unsigned int)c->lb % (sizeof(lb) / sizeof(lb[0]))];
-	const char *policy = c->is_original_dst ? "to where the client went" : name;
+	const char *policy = c->is_original_dst ? "to where the client went" : lb[(unsigned int)c->lb % (sizeof(lb) / sizeof(lb[0]))];
 	fprintf(x->out, "      %s, connect timeout %s", policy, seconds(c->connect_timeout_us, connect, sizeof(connect)));
 	say_source(x, c->source);
 	fprintf(x->out, "\n");
