@@ -131,7 +131,7 @@ static double segment_cycles(uint32_t n_flows, uint32_t nth)
 static double memory_cycles(uint32_t n_flows, uint32_t n_lines)
 {
 	uint32_t state = 1;
-	volatile uint64_t sum = 0;
+	uint64_t sum = 0;
 
 	figures.n = 0;
 	for (uint32_t n_done = 0; n_done < N_SAMPLES; n_done += RIG_BURST) {
@@ -155,6 +155,7 @@ static double memory_cycles(uint32_t n_flows, uint32_t n_lines)
 		for (uint32_t i = 0; i < RIG_BURST; i++)
 			for (uint32_t k = 0; k < n_lines; k++)
 				sum += *(const uint64_t *)(const void *)(blocks[i] + (size_t)k * 64);
+		__asm__ volatile("" : : "r"(sum)); /* read, and not optimised away */
 		rig_note(&figures, rig_cycles() - before);
 	}
 	return rig_middle(&figures) / RIG_BURST;
