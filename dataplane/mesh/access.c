@@ -79,7 +79,8 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 	const struct http_stream *hs = x->down;
 	uint64_t duration = w->now_us - hs->started_us;
 	struct tele_request r = {
-		.protocol = TELE_PROTOCOL_HTTP, .version = HTTP_VERSION_11, .status = x->status, .flags = x->flags, .grpc_status = x->grpc_status,
+		.protocol = TELE_PROTOCOL_HTTP, .version = (uint8_t)http_conn_version(hs->conn), .status = x->status, .flags = x->flags,
+		.grpc_status = x->grpc_status,
 		.details = x->details, .transport_failure = x->transport_failure, .start_wall_us = w->wall_us - duration, .duration_us = duration,
 		.bytes_received = hs->rx_body_bytes, .bytes_sent = hs->tx_body_bytes, .request_wire_bytes = hs->rx_wire_bytes,
 		.response_wire_bytes = hs->tx_wire_bytes, .attempts = x->n_tries, .downstream_local = mesh_tele_addr(&x->ds->local),

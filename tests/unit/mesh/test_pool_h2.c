@@ -222,6 +222,26 @@ static void test_clients_speak_what_their_first_bytes_say(void **state)
 	fx_free(f);
 }
 
+static void test_a_malformed_request_leaves_one_line_and_its_connection(void **state)
+{
+	struct fx *f = begin(h2_config(1));
+	struct fx_stream *c = fx_connect(f);
+
+	hb_hello(&b, true);
+	hb_headers(&b, H2_END_STREAM, 1, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "web.example.com", "connection", "close", NULL);
+	say(f, c);
+	const struct fx_record *r = fx_last(f, 1);
+	assert_int_equal(r->r.version, HTTP_VERSION_2);
+	assert_int_equal(r->r.flags, TELE_FLAG_DPE);
+	assert_int_equal(r->r.status, 0);
+	assert_string_equal(r->details, "http2.connection_header");
+	assert_string_equal(r->path, "");
+	hb_get(&b, H2_END_STREAM, 3, "/next");
+	say(f, c);
+	assert_int_equal(f->n_connects, 1);
+	fx_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,6 +252,7 @@ int main(void)
 		cmocka_unit_test(test_a_cluster_that_changes_its_protocol_gets_other_connections),
 		cmocka_unit_test(test_a_connection_that_dies_takes_all_its_requests),
 		cmocka_unit_test(test_clients_speak_what_their_first_bytes_say),
+		cmocka_unit_test(test_a_malformed_request_leaves_one_line_and_its_connection),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
