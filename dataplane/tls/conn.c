@@ -75,7 +75,7 @@ void tls_conn_free(struct foil_worker *w, struct tls_conn *c)
 	tls_records_free(&c->rec);
 	tls_context_put(c->context);
 	foil_chain_clear(&c->out);
-	foil_chain_clear(&c->early);
+	foil_chain_clear(&c->plain);
 	foil_chain_clear(&c->s.rx);
 	foil_arena_reset(w, &c->arena);
 	*c->pprev_all = c->next_all;
@@ -193,7 +193,7 @@ static bool handshake_done(struct foil_worker *w, struct tls_conn *c)
 	return true;
 }
 
-static void seal(struct foil_worker *w, struct tls_conn *c, struct foil_chain *own_chain);
+static void seal(struct foil_worker *w, struct tls_conn *c);
 static void say_close(struct foil_worker *w, struct tls_conn *c);
 
 /* Records in a chain of whole ones. */
@@ -247,12 +247,7 @@ static bool handshake(struct foil_worker *w, struct tls_conn *c)
 		user->opened(w, &c->s);
 	if (c->state != TLS_STATE_OPEN)
 		return false;
-	if (c->early.n_bytes) {
-		struct foil_chain early = {0};
-		foil_chain_move(&early, &c->early);
-		c->s.tx_queued_bytes = 0;
-		seal(w, c, &early);
-	}
+	seal(w, c);
 	if (c->s.tx_shut && c->state == TLS_STATE_OPEN) {
 		say_close(w, c);
 		flush_down(w, c);
@@ -452,17 +447,17 @@ static bool seal_openssl(struct foil_worker *w, struct tls_conn *c, struct foil_
 	return true;
 }
 
-/* All of it becomes records at once: what may be outstanding is the stream below's business, whose marks are ours. */
-static void seal(struct foil_worker *w, struct tls_conn *c, struct foil_chain *own_chain)
+/* All that was written becomes records, once a turn, so that a head and its body share one. What may be outstanding is the stream below's business, whose
+ * marks are ours. */
+static void seal(struct foil_worker *w, struct tls_conn *c)
 {
-	c->s.tx_queued_bytes += own_chain->n_bytes;
-	if (c->s.tx_queued_bytes >= c->s.tx_high_bytes)
-		c->s.was_full = true;
-	if (!(c->rec.is_ours ? seal_ours(w, c, own_chain) : seal_openssl(w, c, own_chain))) {
+	if (!c->plain.n_bytes || !c->below || c->state != TLS_STATE_OPEN || c->events & TLS_EV_FAIL)
+		return;
+	if (!(c->rec.is_ours ? seal_ours(w, c, &c->plain) : seal_openssl(w, c, &c->plain))) {
 		c->reason = c->rec.is_ours ? TLS_REASON_OUT_OF_MEMORY : tls_reason_of(w, c);
 		later(c, TLS_EV_FAIL);
 	}
-	foil_chain_clear(own_chain);
+	foil_chain_clear(&c->plain);
 	c->below->tx_high_bytes = c->s.tx_high_bytes;
 	flush_down(w, c);
 	c->s.tx_queued_bytes = c->below->tx_queued_bytes;
@@ -479,14 +474,12 @@ static void tls_stream_write(struct foil_worker *w, struct stream *s, struct foi
 		foil_chain_clear(own_chain);
 		return;
 	}
-	if (c->state == TLS_STATE_OPEN) {
-		seal(w, c, own_chain);
-		return;
-	}
 	c->s.tx_queued_bytes += own_chain->n_bytes;
 	if (c->s.tx_queued_bytes >= c->s.tx_high_bytes)
 		c->s.was_full = true;
-	foil_chain_move(&c->early, own_chain);
+	foil_chain_move(&c->plain, own_chain);
+	if (c->state == TLS_STATE_OPEN)
+		later(c, TLS_EV_SEAL);
 }
 
 static void say_close(struct foil_worker *w, struct tls_conn *c)
@@ -505,6 +498,7 @@ static void tls_stream_shutdown(struct foil_worker *w, struct stream *s)
 
 	if (c->s.tx_shut)
 		return;
+	seal(w, c);
 	c->s.tx_shut = true;
 	if (c->state != TLS_STATE_OPEN || !c->below)
 		return;
@@ -573,7 +567,7 @@ static void below_writable(struct foil_worker *w, struct stream *below)
 	struct tls_conn *c = below->user_data;
 
 	(void)w;
-	c->s.tx_queued_bytes = below->tx_queued_bytes;
+	c->s.tx_queued_bytes = below->tx_queued_bytes + c->plain.n_bytes;
 	if (c->state == TLS_STATE_OPEN)
 		owe_writable(c);
 }
@@ -612,6 +606,10 @@ static void work(struct foil_worker *w, struct tls_conn *c)
 	uint8_t events = c->events;
 
 	c->n_pins++;
+	not_later(c);
+	if (events & TLS_EV_SEAL)
+		seal(w, c);
+	events |= c->events; /* what sealing has to say is told at once */
 	not_later(c);
 	if (events & TLS_EV_FAIL)
 		fail(w, c, c->reason, "a record could not be sealed");

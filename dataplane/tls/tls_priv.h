@@ -107,7 +107,7 @@ enum tls_state {
 	TLS_STATE_FINISHED,  /* both sides ended in order; rx may still hold bytes */
 	TLS_STATE_CLOSED     /* the user has been told, or has let go */
 };
-enum tls_event { TLS_EV_INPUT = 1, TLS_EV_WRITABLE = 2, TLS_EV_CLOSED = 4, TLS_EV_FAIL = 8 };
+enum tls_event { TLS_EV_INPUT = 1, TLS_EV_WRITABLE = 2, TLS_EV_CLOSED = 4, TLS_EV_FAIL = 8, TLS_EV_SEAL = 16 };
 
 struct tls_conn {
 	struct stream s; /* what the user has */
@@ -117,7 +117,7 @@ struct tls_conn {
 	struct tls_records rec;
 	struct tls_context *context;
 	struct foil_chain out;   /* records that this call made */
-	struct foil_chain early; /* written before the handshake was done */
+	struct foil_chain plain; /* written and not sealed yet: before the handshake is done, or until the turn's end */
 	struct tls_conn *next_pending, **pprev_pending;
 	struct tls_conn *next_all, **pprev_all;
 	uint32_t n_consumed;     /* of below's rx, not told yet */

@@ -115,6 +115,7 @@ static void test_a_request_over_tls(void **state)
 	fx_assert_heard(u, ";Subject=\"CN=web\";URI=spiffe://td/ns/a/sa/b;DNS=web.test\r\n");
 	assert_null(strstr(fx_peek(u), "forged"));
 	fx_say(t.f, u, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+	tls_turn(t.f->w);
 	step(&t);
 	assert_true(SSL_read(t.ssl, buf, sizeof(buf) - 1) > 0);
 	assert_non_null(strstr(buf, "200 OK"));

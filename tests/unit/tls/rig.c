@@ -367,6 +367,7 @@ void rig_write(struct rig *r, const void *data, uint32_t n)
 
 	t_chain(r->w, &c, data, n, 1000);
 	stream_write(r->w, r->s, &c);
+	tls_turn(r->w);
 }
 
 void rig_ack(struct rig *r)
