@@ -5,7 +5,7 @@
 #define TCP_PMTU_MIN_V4 552u  /* smaller claims are taken as this: an attack's, or a path not worth more */
 #define TCP_PMTU_MIN_V6 1280u /* RFC 8200 5 */
 
-#define TCP_BLACKHOLE_RTOS 3u          /* the first step after so many timeouts, the next after two more each */
+#define TCP_BLACKHOLE_RTOS 3u          /* in a row; each further one is a further step */
 #define TCP_BLACKHOLE_STEP_BYTES 1220u /* fits IPv6's least MTU and every tunnel that is met in practice */
 
 void tcp_blackhole_check(struct foil_worker *w, struct tcp_conn *c)
@@ -13,7 +13,7 @@ void tcp_blackhole_check(struct foil_worker *w, struct tcp_conn *c)
 	const struct tcp_sent *first = tcp_sent_of(tcp_list_first(&c->sent));
 	uint32_t floor = net_addr_is_v4(tcp_addr(&c->s.remote)) ? TCP_MSS_DEFAULT_V4 : TCP_MSS_DEFAULT_V6;
 
-	if (c->n_rto < TCP_BLACKHOLE_RTOS || (c->n_rto - TCP_BLACKHOLE_RTOS) % 2 || c->mss_bytes <= floor)
+	if (c->n_rto < TCP_BLACKHOLE_RTOS || c->mss_bytes <= floor)
 		return;
 	uint32_t next = FOIL_MAX(floor, c->mss_bytes > TCP_BLACKHOLE_STEP_BYTES ? TCP_BLACKHOLE_STEP_BYTES : c->mss_bytes / 2u);
 	if (!first || first->end - first->seq <= next - (c->has_ts ? TCP_OPT_TS_BYTES : 0))

@@ -189,6 +189,12 @@ static uint32_t window_left(const struct tcp_conn *c)
 	return seq_gt(edge, c->snd_nxt) ? edge - c->snd_nxt : 0;
 }
 
+/* RFC 3042: each of the first two duplicate ACKs lets one new segment go. With SACK what they tell of is no longer in flight. */
+static uint32_t limited_transmit_bytes(const struct tcp_conn *c)
+{
+	return c->has_sack || c->ca_state != TCP_CA_OPEN ? 0 : FOIL_MIN((uint32_t)c->n_dup_acks, TCP_DUP_THRESH - 1) * c->mss_bytes;
+}
+
 /* How much of unsent bytes goes into the next segment; 0: wait. */
 static uint32_t next_bytes(struct tcp_conn *c, uint32_t unsent, uint32_t room)
 {
@@ -199,7 +205,7 @@ static uint32_t next_bytes(struct tcp_conn *c, uint32_t unsent, uint32_t room)
 		if (n_bytes < c->snd_wnd_max / 2) /* silly window: a full segment, all there is, or half of the largest window */
 			return 0;
 	}
-	if (in_flight && in_flight + n_bytes > c->cwnd) {
+	if (in_flight && in_flight + n_bytes > c->cwnd + limited_transmit_bytes(c)) {
 		c->is_cwnd_limited = true;
 		return 0;
 	}
@@ -233,6 +239,8 @@ static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
 		if (with_fin)
 			break;
 	}
+	if (is_sent && c->ca_state == TCP_CA_OPEN)
+		c->prr_flight = c->snd_nxt - c->snd_una;
 	tcp_rate_check_app_limited(c);
 	return is_sent;
 }

@@ -96,6 +96,13 @@ static uint32_t count_dup_acks(struct tcp_conn *c, uint32_t acked_bytes, bool is
 	return c->mss_bytes;
 }
 
+/* May cwnd grow? All of it was used, or in slow start more than half (RFC 7661 4.2): else a sender that fills it by pieces never
+ * learns what the path takes. */
+static bool is_cwnd_validated(const struct tcp_conn *c)
+{
+	return c->is_cwnd_limited || (c->cwnd < c->ssthresh && c->cwnd / 2 < c->prr_flight);
+}
+
 void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes, bool is_dup_ack)
 {
 	uint32_t wait_us = 0;
@@ -115,7 +122,7 @@ void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t 
 	case TCP_CA_OPEN:
 		if (c->n_lost_bytes && c->rtx_mode != TCP_RTX_PERSIST)
 			tcp_recovery_enter(w, c);
-		else if (acked_bytes && c->is_cwnd_limited)
+		else if (acked_bytes && is_cwnd_validated(c))
 			c->cc->on_ack(w, c, acked_bytes);
 		return;
 	case TCP_CA_RECOVERY:

@@ -215,7 +215,7 @@ struct tcp_conn {
 	struct tcp_sent *sack_hint;
 	struct tcp_sack_block sack_seen[TCP_SACK_BLOCKS_MAX];
 	uint32_t recover_seq;    /* recovery ends when it is acknowledged */
-	uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
+	uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937; outside of recovery prr_flight: in flight when something was sent last */
 	/* what a recovery that proves needless gives back (undo.c); undo_ssthresh 0: nothing to give back */
 	uint32_t undo_cwnd, undo_ssthresh, undo_una, undo_ts;
 	int32_t undo_bytes;      /* sent again in this recovery and not reported as duplicates */

@@ -65,6 +65,7 @@ static bool run_seed(const struct sim_scenario *sc, uint64_t seed, bool with_has
 {
 	FILE *pcap = with_pcap ? pcap_open(sc, seed) : NULL;
 
+	sim.verbose = with_pcap && !with_hash;
 	sim_run(&sim, sc, seed, pcap);
 	if (pcap)
 		fclose(pcap);

@@ -143,6 +143,18 @@ static void reset(struct sim *s, const struct sim_scenario *scenario, uint64_t s
 	}
 }
 
+static void report(const struct sim_host *h, const struct foil_room_desc *d)
+{
+	fprintf(stderr, "# host %u:", h->index);
+	for (uint16_t i = 0; i < d->n_counters; i++)
+		if (h->w.ctr[d->room][i])
+			fprintf(stderr, " %s %llu", d->counters[i].name, (unsigned long long)h->w.ctr[d->room][i]);
+	for (uint16_t i = 0; i < d->n_reasons; i++)
+		if (h->w.why[d->room][i])
+			fprintf(stderr, " %s %llu", d->reasons[i].name, (unsigned long long)h->w.why[d->room][i]);
+	fprintf(stderr, "\n");
+}
+
 void sim_run(struct sim *s, const struct sim_scenario *scenario, uint64_t seed, FILE *pcap)
 {
 	reset(s, scenario, seed, pcap);
@@ -162,7 +174,10 @@ void sim_run(struct sim *s, const struct sim_scenario *scenario, uint64_t seed, 
 		(scenario->verdict ? scenario->verdict : sim_verdict_all_done)(s);
 	if (!s->failed)
 		check_quiet(s);
-	for (uint8_t i = 0; i < 2; i++)
+	for (uint8_t i = 0; i < 2; i++) {
+		if (s->verbose && s->h[i].up)
+			report(&s->h[i], &tcp_room_desc);
 		sim_host_down(&s->h[i]);
+	}
 	sim_frames_clear(s);
 }

@@ -132,6 +132,7 @@ struct sim {
 	uint16_t mtu;
 	uint64_t raw_state[64]; /* a liar's own */
 	FILE *pcap;
+	bool verbose; /* counters to stderr at the end of a run */
 };
 
 /* sim.c */

@@ -353,7 +353,7 @@ static void test_full_segments_that_vanish_become_smaller(void **state)
 	t_wait(t, c->rto_us * 4);
 	assert_int_equal(c->mss_bytes, 1220);
 	assert_int_equal(t->out[t->n_out - 1].n_bytes, 1220);
-	t_wait(t, c->rto_us * 30);
+	t_wait(t, c->rto_us * 8);
 	assert_int_equal(c->mss_bytes, 610);
 	t_tcp_free(t);
 }

@@ -87,6 +87,44 @@ static void test_a_reader_who_keeps_up_sends_no_window_updates(void **state)
 	t_tcp_free(t);
 }
 
+/* RFC 3042, for a peer without SACK: the first two duplicates let one new segment go each, the third brings the first again. */
+static void test_the_first_two_duplicates_let_new_segments_go(void **state)
+{
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept_with(t, &opt, UINT16_MAX);
+	t_write_n(t, 20 * 1460);
+	assert_int_equal(t->n_out, 10);
+	t_forget(t);
+	for (uint32_t i = 0; i < 2; i++) {
+		t_in(t, .flags = T_ACK, .seq = PEER, .ack = US);
+		t_expect(t, T_ACK, US + (10 + i) * 1460, PEER, 1460);
+		t_silent(t);
+	}
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US);
+	t_expect(t, T_ACK, US, PEER, 1460);
+	t_tcp_free(t);
+}
+
+/* RFC 7661 4.2: in slow start cwnd grows while more than half of it is in use, and not beyond. */
+static void test_cwnd_grows_while_more_than_half_of_it_is_used(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_conn *c = t_accept(t);
+
+	t_write_n(t, 7 * 1460);
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + 2 * 1460);
+	assert_int_equal(c->cwnd, 12 * 1460);
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + 7 * 1460);
+	uint32_t cwnd = c->cwnd;
+	t_forget(t);
+	t_write_n(t, 1460);
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + 8 * 1460);
+	assert_int_equal(c->cwnd, cwnd); /* a trickle proves nothing */
+	t_tcp_free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -95,6 +133,8 @@ int main(void)
 		cmocka_unit_test(test_an_answered_keepalive_makes_the_next_due_after_the_idle_time),
 		cmocka_unit_test(test_an_unanswered_keepalive_is_repeated_at_its_interval),
 		cmocka_unit_test(test_a_reader_who_keeps_up_sends_no_window_updates),
+		cmocka_unit_test(test_the_first_two_duplicates_let_new_segments_go),
+		cmocka_unit_test(test_cwnd_grows_while_more_than_half_of_it_is_used),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
