@@ -8,7 +8,7 @@
 
 #include "dataplane/tls/tls_priv.h"
 
-#define GROUPS "X25519:P-256:P-384:P-521"
+#define GROUPS "X25519:P-256:X448:P-384:P-521:ffdhe2048" /* the last for clients that have no other */
 #define CERT_LIST_BYTES_MAX (64l * 1024l) /* what a peer's chain may have */
 #define VERIFY_DEPTH_MAX 10
 #define TICKET_LIFE_S 7200l

@@ -34,7 +34,7 @@ static enum tls_heard hear_alert(struct tls_records *r, const struct foil_chain 
 	uint8_t alert[2];
 
 	if (c->n_bytes != sizeof(alert))
-		return bad(r, SSL_AD_DECODE_ERROR);
+		return bad(r, SSL_AD_UNEXPECTED_MESSAGE); /* as OpenSSL, and as tlsfuzzer reads RFC 8446 5.1 */
 	foil_chain_copy_out(c, 0, alert, sizeof(alert));
 	r->alert = alert[1];
 	if (alert[1] == SSL_AD_CLOSE_NOTIFY)

@@ -217,7 +217,7 @@ static void test_rules_that_a_peer_with_keys_breaks(void **state)
 		{0, false, 22, "", 0, 10},
 		{0, false, 20, "\x01", 1, 10},
 		{0, false, 0, "", 0, 10},                          /* padding alone */
-		{0, false, 21, "\x02", 1, 50},
+		{0, false, 21, "\x02", 1, 10},
 		{0, false, 24, "\x01", 1, 10},
 		{0, true, 22, "\x0d\x00\x00\x20", 4, 10},          /* CertificateRequest after the handshake */
 		{3, false, 20, "\x01", 1, 10},
