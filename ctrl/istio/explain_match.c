@@ -73,38 +73,46 @@ static const char *wanted(const Foil__Conf__StringMatch *m, char *out, size_t n)
 
 /* ---- headers ---- */
 
-/* All values of a name, joined by commas; false: there is none. */
-static bool header_value(const struct istio_request *r, const char *name, char *out, size_t n_out)
+static const char *pseudo_value(const struct istio_request *r, const char *name)
 {
 	const struct {
 		const char *name, *value;
 	} pseudo[] = {{":method", r->method ? r->method : "GET"}, {":scheme", r->scheme ? r->scheme : "http"},
 		      {":authority", r->authority ? r->authority : ""}, {":path", r->path ? r->path : "/"}};
-	size_t n = 0;
-	bool found = false;
 
-	for (size_t i = 0; i < sizeof(pseudo) / sizeof(pseudo[0]); i++) {
-		if (strcmp(name, pseudo[i].name) == 0) {
-			(void)snprintf(out, n_out, "%s", pseudo[i].value); /* cut */
-			return true;
-		}
-	}
-	out[0] = 0;
+	for (size_t i = 0; i < sizeof(pseudo) / sizeof(pseudo[0]); i++)
+		if (strcmp(name, pseudo[i].name) == 0)
+			return pseudo[i].value;
+	return NULL;
+}
+
+/* Does one of the lines of that name match, each by itself as in the data plane? shown: all of them, for the sentence; *found: there is one. */
+static bool line_matches(const Foil__Conf__HeaderMatch *m, const struct istio_request *r, char *shown, size_t n_shown, bool *found)
+{
+	const char *pseudo = pseudo_value(r, m->name);
+	bool matches = false;
+	size_t n = 0;
+
+	*found = pseudo != NULL;
+	(void)snprintf(shown, n_shown, "%s", pseudo ? pseudo : ""); /* cut, as below */
+	if (pseudo)
+		return string_matches(m->value, pseudo);
 	for (size_t i = 0; i < r->n_headers; i++) {
-		if (strcasecmp(r->header_names[i], name) != 0)
+		if (strcasecmp(r->header_names[i], m->name) != 0)
 			continue;
-		n += (size_t)snprintf(out + n, n_out - n, "%s%s", found ? "," : "", r->header_values[i]);
-		n = n < n_out ? n : n_out - 1;
-		found = true;
+		n += (size_t)snprintf(shown + n, n_shown - n, "%s%s", *found ? "\", \"" : "", r->header_values[i]);
+		n = n < n_shown ? n : n_shown - 1;
+		matches = matches || string_matches(m->value, r->header_values[i]);
+		*found = true;
 	}
-	return found;
+	return *found ? matches : string_matches(m->value, "");
 }
 
 static bool header_matches(const Foil__Conf__HeaderMatch *m, const struct istio_request *r, char *why, size_t n_why)
 {
-	char value[VALUE_MAX], want[256];
-	bool found = header_value(r, m->name, value, sizeof(value));
-	bool invert = m->invert, as_empty = m->treat_missing_as_empty;
+	char shown[VALUE_MAX], want[256];
+	bool found, invert = m->invert, as_empty = m->treat_missing_as_empty;
+	bool matches = line_matches(m, r, shown, sizeof(shown), &found);
 
 	if (!found && !as_empty) {
 		if (invert)
@@ -112,9 +120,9 @@ static bool header_matches(const Foil__Conf__HeaderMatch *m, const struct istio_
 		(void)snprintf(why, n_why, "header %s is absent, wanted %s", m->name, wanted(m->value, want, sizeof(want))); /* cut */
 		return false;
 	}
-	if (string_matches(m->value, value) != invert)
+	if (matches != invert)
 		return true;
-	(void)snprintf(why, n_why, "header %s is \"%.200s\", wanted %s%s", m->name, value, invert ? "not " : "", wanted(m->value, want, sizeof(want)));
+	(void)snprintf(why, n_why, "header %s is \"%.200s\", wanted %s%s", m->name, shown, invert ? "not " : "", wanted(m->value, want, sizeof(want)));
 		/* cut */
 	return false;
 }
