@@ -81,6 +81,31 @@ static void verdict_bulk(struct sim *s)
 			 (unsigned long long)fair_us / 1000);
 }
 
+/* Losses that are no congestion: BBR goes on at the path's rate, where a loss-based algorithm would creep. */
+static void setup_bbr(struct sim *s)
+{
+	struct sim_link_params p = {.rate_bps = sim_pick(s, 20, 200) * MBPS, .delay_us = sim_pick(s, 5000, 30000), .loss_ppm = sim_pick(s, 2000, 15000)};
+
+	p.queue_bytes = (uint32_t)(p.rate_bps * p.delay_us / 8000000 * 3);
+	both_links(s, &p);
+	for (int i = 0; i < 2; i++)
+		s->h[i].tcp.congestion = "bbr";
+	struct sim_flow *f = sim_flow_new(s, (uint8_t)sim_pick(s, 0, 1), SIM_START_US);
+	f->e[0].to_send = 10;
+	f->e[1].to_send = p.rate_bps / 8 * 3; /* three seconds' worth */
+	f->e[1].piece_bytes = 9000;
+}
+
+static void verdict_bbr(struct sim *s)
+{
+	const struct sim_flow *f = &s->flows[0];
+	uint64_t took_us = f->done_us - f->opened_us;
+
+	sim_verdict_all_done(s);
+	if (!s->failed && took_us > 6500000)
+		sim_fail(s, "three seconds' worth took %llu ms at %u ppm of loss", (unsigned long long)took_us / 1000, s->l[0].p.loss_ppm);
+}
+
 static void setup_lossy(struct sim *s)
 {
 	struct sim_link_params p = path(s);
@@ -393,6 +418,7 @@ static void setup_starve(struct sim *s)
 const struct sim_scenario sim_scenarios[] = {
 	{"bulk", "one flow, a clean path with a queue; throughput above a floor", setup_bulk, verdict_bulk, NULL},
 	{"lossy", "random, burst and periodic loss up to 15 %", setup_lossy, NULL, NULL},
+	{"bbr", "BBR keeps the path's rate at random loss up to 1.5 %", setup_bbr, verdict_bbr, NULL},
 	{"reorder", "heavy reordering, jitter and duplication", setup_reorder, NULL, NULL},
 	{"corrupt", "bits turned on the way", setup_corrupt, NULL, NULL},
 	{"ack-loss", "up to 40 % of the bare ACKs lost", setup_ack_loss, NULL, NULL},
