@@ -69,7 +69,9 @@ void h2_fini(struct foil_worker *w, struct http_conn *c)
 {
 	struct h2_conn *h = c->h2;
 
-	FOIL_ASSERT(h2_link_is_empty(&h->streams) && !h->dead && h->tx_held_bytes == 0);
+	FOIL_ASSERT(h2_link_is_empty(&h->streams));
+	FOIL_ASSERT(!h->dead);
+	FOIL_ASSERT(h->tx_held_bytes == 0);
 	foil_chain_clear(&h->out);
 	foil_arena_reset(w, &h->scratch);
 	c->h2 = NULL;

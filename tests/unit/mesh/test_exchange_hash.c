@@ -64,7 +64,7 @@ static void test_header_chooses_the_host_before_the_route_changes_it(void **stat
 	cfg->route[0].request_headers = (struct mesh_header_ops){.add = &add, .n_add = 1};
 	struct fx *f = begin(cfg);
 	for (int i = 0; i < 20; i++) {
-		char request[200], key[16];
+		char request[200], key[24];
 		(void)snprintf(key, sizeof(key), "user-%d", i);
 		(void)snprintf(request, sizeof(request), "GET / HTTP/1.1\r\nhost: a\r\nx-user: %s\r\n\r\n", key);
 		assert_int_equal(exchange(f, request, &answer), place_of(f, key));
