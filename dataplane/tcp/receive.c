@@ -129,6 +129,7 @@ static void take_fin(struct foil_worker *w, struct tcp_conn *c)
 {
 	c->rcv_nxt++;
 	c->rcv_adv = seq_max(c->rcv_adv, c->rcv_nxt);
+	tcp_reasm_clear(w, c); /* what a liar sent from behind its own end */
 	c->s.rx_eof = true;
 	tcp_ack_owe(w, c);
 	if (!c->is_released)

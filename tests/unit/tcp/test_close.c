@@ -105,6 +105,18 @@ static void test_a_fin_behind_a_hole_waits_for_it(void **state)
 	t_tcp_free(t);
 }
 
+static void test_bytes_that_came_from_behind_the_fin_are_let_go_with_it(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_conn *c = t_accept(t);
+
+	t_in(t, .flags = T_ACK, .seq = PEER + 3, .ack = US, .data = "liar", .n_bytes = 4);
+	t_in(t, .flags = T_FIN | T_ACK, .seq = PEER, .ack = US); /* an end before them */
+	assert_true(t->s->rx_eof);
+	assert_int_equal(c->n_ooo_ranges, 0);
+	t_tcp_free(t);
+}
+
 static void test_closed_waits_until_the_user_has_read_all(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -326,6 +338,7 @@ int main(void)
 		cmocka_unit_test(test_we_close_first_and_wait),
 		cmocka_unit_test(test_both_close_at_once),
 		cmocka_unit_test(test_a_fin_behind_a_hole_waits_for_it),
+		cmocka_unit_test(test_bytes_that_came_from_behind_the_fin_are_let_go_with_it),
 		cmocka_unit_test(test_closed_waits_until_the_user_has_read_all),
 		cmocka_unit_test(test_a_released_stream_closes_in_order_on_its_own),
 		cmocka_unit_test(test_a_released_stream_does_not_wait_for_ever),
