@@ -396,12 +396,6 @@ static void input(struct foil_worker *w, struct tls_conn *c)
 }
 
 /* ---- writing ---- */
-static void owe_writable(struct tls_conn *c)
-{
-	if (c->s.was_full && c->s.tx_queued_bytes <= c->s.tx_high_bytes / 2)
-		later(c, TLS_EV_WRITABLE);
-}
-
 /* Small at first, so that a page can be shown before 16 KiB of it are there; large when much is on its way. */
 static uint32_t record_bytes(struct foil_worker *w, struct tls_conn *c)
 {
@@ -461,7 +455,9 @@ static void seal(struct foil_worker *w, struct tls_conn *c)
 	c->below->tx_high_bytes = c->s.tx_high_bytes;
 	flush_down(w, c);
 	c->s.tx_queued_bytes = c->below->tx_queued_bytes;
-	owe_writable(c);
+	/* What was acknowledged between write and seal may have kept the stream below short of its mark: it will say nothing then. */
+	if (c->s.was_full && !c->below->was_full)
+		later(c, TLS_EV_WRITABLE);
 }
 
 static void tls_stream_write(struct foil_worker *w, struct stream *s, struct foil_chain *own_chain)
@@ -568,8 +564,9 @@ static void below_writable(struct foil_worker *w, struct stream *below)
 
 	(void)w;
 	c->s.tx_queued_bytes = below->tx_queued_bytes + c->plain.n_bytes;
-	if (c->state == TLS_STATE_OPEN)
-		owe_writable(c);
+	c->s.tx_high_bytes = below->tx_high_bytes; /* tcp raises its mark with the path; half of a raised one is no half of the old */
+	if (c->state == TLS_STATE_OPEN && c->s.was_full)
+		later(c, TLS_EV_WRITABLE);
 }
 
 static void below_closed(struct foil_worker *w, struct stream *below, enum stream_end why)
