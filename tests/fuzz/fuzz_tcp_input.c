@@ -147,7 +147,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 	uint8_t how = cur_u8(&c);
 	struct t_tcp *t = t_tcp_on(w, (struct tcp_params){
 		.has_fixed_isn = true, .fixed_isn = how & 1 ? T_ISN : UINT32_MAX - 2000, .conns_max = 4, .syn_backlog_max = 2, .time_wait_max = 2,
-		.congestion = how & 128 ? "bbr" : how & 2 ? "cubic" : "newreno", .rx_window_bytes = how & 4 ? 4096 : 0, .keepalive_idle_us = how & 8 ? 10000000 : 0});
+		.congestion = how & 128 ? "bbr" : how & 2 ? "cubic" : "newreno", .rx_window_bytes = how & 4 ? 4096 : 0,
+		.keepalive_idle_us = how & 8 ? 10000000 : 0});
 	t->consume = how & 16;
 	t->v6 = how & 32;
 	if (how & 64)
