@@ -1,5 +1,5 @@
 /* The worker's life, its pools and what it says when an assertion fails. The loop itself is the program's (programs/).
- * Invariant: ctr[r] and why[r] are valid arrays of FOIL_CELLS_PER_ROOM cells or more for every room, from init to fini. */
+ * Invariant: ctr[r], why[r] and probes[r] are valid arrays of FOIL_CELLS_PER_ROOM cells or more for every room, from init to fini. */
 #include "dataplane/core/worker.h"
 
 #include <errno.h>
@@ -42,14 +42,15 @@ void foil_assert_failed(const char *expr, const char *file, int line)
 
 int foil_worker_init(struct foil_worker *w, const struct foil_worker_params *p)
 {
-	size_t n_cells = (size_t)FOIL_ROOM_COUNT * 2 * FOIL_CELLS_PER_ROOM;
+	size_t n_cells = (size_t)FOIL_ROOM_COUNT * 3 * FOIL_CELLS_PER_ROOM;
 
 	w->private_cells = calloc(n_cells, sizeof(uint64_t));
 	if (!w->private_cells)
 		return -ENOMEM;
 	for (unsigned int r = 0; r < FOIL_ROOM_COUNT; r++) {
-		w->ctr[r] = w->private_cells + (size_t)r * 2 * FOIL_CELLS_PER_ROOM;
+		w->ctr[r] = w->private_cells + (size_t)r * 3 * FOIL_CELLS_PER_ROOM;
 		w->why[r] = w->ctr[r] + FOIL_CELLS_PER_ROOM;
+		w->probes[r] = w->why[r] + FOIL_CELLS_PER_ROOM;
 	}
 	w->id = p->id;
 	w->n_workers = p->n_workers;
@@ -57,6 +58,7 @@ int foil_worker_init(struct foil_worker *w, const struct foil_worker_params *p)
 	w->now_us = p->now_us;
 	w->wall_us = p->wall_us;
 	foil_prng_seed(&w->prng, p->seed);
+	foil_prng_seed(&w->fault_prng, ~p->seed);
 	w->secret.k0 = foil_prng_u64(&w->prng);
 	w->secret.k1 = foil_prng_u64(&w->prng);
 	w->mbuf_pool = p->mbuf_pool;

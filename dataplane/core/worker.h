@@ -9,6 +9,7 @@
 #include "dataplane/core/base.h"
 #include "dataplane/core/counters.h"
 #include "dataplane/core/prng.h"
+#include "dataplane/core/probe.h"
 #include "dataplane/core/siphash.h"
 #include "dataplane/core/wheel.h"
 
@@ -55,6 +56,9 @@ struct foil_worker {
 
 	struct foil_wheel wheel;
 	uint64_t *private_cells; /* backing of ctr and why before telemetry takes over */
+	uint64_t *probes[FOIL_ROOM_COUNT]; /* probe.h; with FOIL_CHECKS only, as the two below */
+	struct foil_prng fault_prng;
+	uint32_t fault_ppm;
 };
 
 /* Private area of every mbuf that our pools make; net keeps its receive facts there. */

@@ -84,6 +84,7 @@ static struct net_frag *queue_for(struct foil_worker *w, const struct net_rx *rx
 	}
 	if (place->is_used) {
 		foil_reason(w, NET, FRAG_LIMIT);
+		FOIL_PROBE(w, NET, FRAG_EVICTED);
 		queue_free(n, place);
 	}
 	*place = (struct net_frag){.is_used = true, .id = info->id, .proto = rx->proto, .src = rx->src, .dst = rx->dst,
@@ -174,6 +175,10 @@ static struct rte_mbuf *assemble(struct foil_worker *w, struct net_frag *q, bool
 	q->n_pieces = 0;
 	q->is_used = false;
 	foil_count(w, NET, REASSEMBLED, 1);
+	if (v4)
+		FOIL_PROBE(w, NET, REASSEMBLED4);
+	else
+		FOIL_PROBE(w, NET, REASSEMBLED6);
 	return m;
 }
 
@@ -217,6 +222,8 @@ struct rte_mbuf *frag_input(struct foil_worker *w, struct rte_mbuf *own_m, const
 		refuse(w, q, own_m, why);
 		return NULL;
 	}
+	if (at < q->n_pieces)
+		FOIL_PROBE(w, NET, FRAG_OUT_OF_ORDER);
 	piece_strip(own_m, rx, info);
 	memmove(&q->pieces[at + 1], &q->pieces[at], (size_t)(q->n_pieces - at) * sizeof(q->pieces[0]));
 	q->pieces[at] = (struct net_frag_piece){own_m, info->offset, rx->l4_len};

@@ -119,6 +119,8 @@ void ip4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 	if (!own_m)
 		return;
 	foil_count(w, NET, IP4_RX, 1);
+	if (rx->l3_len > sizeof(struct rte_ipv4_hdr))
+		FOIL_PROBE(w, NET, OPTIONS4_SKIPPED);
 	if (rx->proto == IPPROTO_ICMP)
 		icmp4_input(w, p, own_m, rx);
 	else

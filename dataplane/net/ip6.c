@@ -197,6 +197,8 @@ void ip6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 		net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);
 		return;
 	}
+	if (rx->l3_len > sizeof(struct rte_ipv6_hdr))
+		FOIL_PROBE(w, NET, EXTENSIONS_SKIPPED);
 	foil_count(w, NET, IP6_RX, 1);
 	if (rx->proto == IPPROTO_ICMPV6)
 		icmp6_input(w, p, own_m, rx);

@@ -197,6 +197,8 @@ static void neigh_fail(struct foil_worker *w, struct net_neigh *e)
 {
 	uint32_t at = queue_take(e);
 
+	if (e->state == NEIGH_PROBE)
+		FOIL_PROBE(w, NET, NEIGH_DIED);
 	e->state = NEIGH_NEW; /* the next packet asks again */
 	foil_count(w, NET, NEIGHBOUR_FAILURES, 1);
 	while (at != NET_NONE)
@@ -243,13 +245,17 @@ void neigh_learn(struct foil_worker *w, struct net_neigh *e, const struct rte_et
 
 	if (e->state >= NEIGH_REACHABLE && !neigh_mac_is(e, mac))
 		foil_count(w, NET, NEIGHBOUR_CHANGES, 1);
+	if (e->state == NEIGH_PROBE)
+		FOIL_PROBE(w, NET, NEIGH_CONFIRMED);
 	foil_timer_cancel(w, &e->timer);
 	e->l2_len = eth_header_make(w->net->ports[e->port], mac,
 				    net_addr_is_v4(&e->addr) ? RTE_ETHER_TYPE_IPV4 : RTE_ETHER_TYPE_IPV6, e->l2);
 	e->state = (uint8_t)state;
 	e->fresh_until_us = state == NEIGH_REACHABLE ? w->now_us + NET_NEIGH_REACHABLE_US : 0;
-	for (at = queue_take(e); at != NET_NONE;)
+	for (at = queue_take(e); at != NET_NONE;) {
+		FOIL_PROBE(w, NET, NEIGH_QUEUE_SENT);
 		neigh_send(w, e, pending_pop(w->net, &at));
+	}
 }
 
 static void neigh_queue(struct foil_worker *w, struct net_neigh *e, struct rte_mbuf *own_m)
@@ -283,6 +289,7 @@ void neigh_output(struct foil_worker *w, struct net_neigh *e, struct rte_mbuf *o
 	case NEIGH_REACHABLE:
 	case NEIGH_STALE:
 		neigh_send(w, e, own_m);
+		FOIL_PROBE(w, NET, NEIGH_PROBED);
 		neigh_begin(w, e, NEIGH_PROBE);
 		return;
 	case NEIGH_PROBE:

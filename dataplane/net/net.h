@@ -27,6 +27,12 @@ enum net_counter {
 	NET_CTR_COUNT
 };
 #undef X
+#define X(ID, help) NET_PROBE_##ID,
+enum net_probe { /* core/probe.h */
+#include "dataplane/net/probes.def"
+	NET_PROBE_COUNT
+};
+#undef X
 extern const struct foil_room_desc net_room_desc;
 
 struct net_addr {

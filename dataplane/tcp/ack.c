@@ -15,8 +15,10 @@ struct ack_tally {
 static void resend_beyond(struct foil_worker *w, struct tcp_conn *c, uint32_t edge)
 {
 	for (struct tcp_node *n = c->sent.next; n != &c->sent; n = n->next)
-		if (seq_gt(tcp_sent_of(n)->end, edge))
+		if (seq_gt(tcp_sent_of(n)->end, edge)) {
+			FOIL_PROBE(w, TCP, RESENT_BEYOND);
 			tcp_sent_mark_lost(c, tcp_sent_of(n));
+		}
 	c->n_persist = c->n_rto = 0;
 	tcp_rtx_restart(w, c);
 }
@@ -38,6 +40,8 @@ void tcp_ack_window(struct foil_worker *w, struct tcp_conn *c, const struct tcp_
 		return;
 	bool has_opened = wnd > c->snd_wnd;
 
+	if (seq_lt(seg->ack + wnd, edge) && edge - (seg->ack + wnd) > 1u << c->snd_wscale)
+		FOIL_PROBE(w, TCP, WINDOW_SHRUNK);
 	c->snd_wnd = wnd;
 	c->snd_wl1 = seg->seq;
 	if (wnd > c->snd_wnd_max)
@@ -73,6 +77,7 @@ static void record_trim(struct foil_worker *w, struct tcp_conn *c, struct tcp_se
 		return;
 	}
 	/* No record left for the split: the first mbuf of the rest is found without one. */
+	FOIL_PROBE(w, TCP, TRIM_WITHOUT_RECORD);
 	if (r->flags & TCP_SENT_LOST)
 		c->n_lost_bytes -= n_bytes;
 	if (r->flags & TCP_SENT_SACKED)
@@ -182,8 +187,10 @@ static void take_sack(struct foil_worker *w, struct tcp_conn *c, const struct tc
 	tally->is_dsack = is_dsack(seg);
 	for (uint32_t i = 0; i < seg->opt.n_sack; i++) {
 		const struct tcp_sack_block *b = &seg->opt.sack[i];
-		if (!seq_lt(b->start, b->end) || seq_lt(b->start, c->snd_una) || seq_gt(b->end, c->snd_nxt))
+		if (!seq_lt(b->start, b->end) || seq_lt(b->start, c->snd_una) || seq_gt(b->end, c->snd_nxt)) {
+			FOIL_PROBE(w, TCP, SACK_OUTSIDE);
 			continue;
+		}
 		seen[i] = *b;
 		if (!is_seen(c, b))
 			take_block(w, c, seg, b, tally);
@@ -227,7 +234,10 @@ void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_s
 		return;
 	take_rtt(w, c, seg, &tally);
 	if (tally.is_dsack) {
+		uint8_t mult_before = c->rack_reo_mult;
 		tcp_rack_dsack(c);
+		if (c->rack_reo_mult > mult_before)
+			FOIL_PROBE(w, TCP, RACK_WINDOW_GREW);
 		tcp_undo_dsack(c, &seg->opt.sack[0]);
 	}
 	(void)tcp_undo_try(w, c, seg); /* what it changed is all in c */

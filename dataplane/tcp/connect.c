@@ -22,6 +22,7 @@ static bool is_port_free(struct foil_worker *w, const struct tcp_key *key, uint3
 			return false;
 		*iss_above = ((struct tcp_tw *)block)->snd_nxt;
 		foil_reason(w, TCP, TW_REUSED);
+		FOIL_PROBE(w, TCP, TW_ACTIVE_REUSE);
 		tcp_tw_free(w, block);
 		return true;
 	case TCP_KIND_CONN:
@@ -69,6 +70,8 @@ void tcp_send_syn(struct foil_worker *w, struct tcp_conn *c)
 		.flags = (uint8_t)(RTE_TCP_SYN_FLAG | (is_answer ? RTE_TCP_ACK_FLAG : asks_ecn ? TCP_FLAGS_ECN : 0)), .opt = &opt, .dst = &c->dst,
 	};
 
+	if (w->tcp->p.ecn_request && !asks_ecn)
+		FOIL_PROBE(w, TCP, ECN_SYN_FALLBACK);
 	(void)tcp_segment_send(w, &spec); /* without an mbuf: when the timer fires */
 	if (is_answer)
 		c->rcv_adv = c->rcv_nxt + spec.wnd;
@@ -158,6 +161,7 @@ void tcp_syn_sent_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_se
 	}
 	take_syn(w, c, seg);
 	if (!has_ack) { /* simultaneous open, RFC 9293 figure 8 */
+		FOIL_PROBE(w, TCP, SIMULTANEOUS_OPEN);
 		tcp_conn_become(w, c, TCP_STATE_SYN_RCVD);
 		tcp_rtx_restart(w, c);
 		tcp_send_syn(w, c);

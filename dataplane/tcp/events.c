@@ -77,6 +77,8 @@ void tcp_events_run(struct foil_worker *w)
 		}
 		if (t->telling)
 			tcp_node_remove(&c->ev_node); /* put on again by its own callbacks, and told all already */
+		else
+			FOIL_PROBE(w, TCP, USER_FREED_ITSELF);
 		t->telling = NULL;
 	}
 }

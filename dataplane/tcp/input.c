@@ -155,6 +155,7 @@ static enum tcp_reason check(struct foil_worker *w, struct tcp_conn *c, struct t
 			tcp_challenge_ack(w, c);
 		if (seg->seq != c->rcv_nxt || c->rcv_adv != c->rcv_nxt || (seg->flags & RTE_TCP_SYN_FLAG))
 			return TCP_REASON_OUT_OF_WINDOW;
+		FOIL_PROBE(w, TCP, ZERO_WINDOW_ACK);
 	}
 	if (seg->flags & RTE_TCP_SYN_FLAG) { /* RFC 5961 4.2 */
 		tcp_challenge_ack(w, c);
@@ -179,6 +180,7 @@ static bool advance_close(struct foil_worker *w, struct tcp_conn *c)
 		tcp_conn_become(w, c, TCP_STATE_FIN_WAIT_2);
 		return true;
 	case TCP_STATE_CLOSING:
+		FOIL_PROBE(w, TCP, SIMULTANEOUS_CLOSE);
 		tcp_tw_enter(w, c);
 		return false;
 	case TCP_STATE_LAST_ACK:
@@ -217,6 +219,8 @@ static void accept_segment(struct foil_worker *w, struct tcp_conn *c, struct tcp
 	c->last_rx_us = w->now_us;
 	if (FOIL_UNLIKELY(c->has_ecn))
 		tcp_ecn_input(w, c, seg);
+	if (seq_lt(seg->ack, c->snd_una) && seg->opt.n_sack)
+		FOIL_PROBE(w, TCP, SACK_OVERTAKEN);
 	if (seq_geq(seg->ack, c->snd_una) || seg->opt.n_sack) /* an ACK that others overtook: its SACK blocks may be news */
 		tcp_ack_input(w, c, seg);
 	if (!advance_close(w, c)) {

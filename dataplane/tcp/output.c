@@ -69,12 +69,15 @@ bool tcp_output_retransmit(struct foil_worker *w, struct tcp_conn *c, struct tcp
 	if (seq_gt(edge, r->seq))
 		room = FOIL_MIN(room, edge - r->seq);
 	if (n_bytes > room) {
+		FOIL_PROBE(w, TCP, RETRANSMIT_CUT);
 		if (!tcp_sent_split(w, c, r, room))
 			return false;
 		n_bytes = room;
 	}
 	if (!send_piece(w, c, r, &opt, false))
 		return false;
+	if (r->flags & TCP_SENT_FIN)
+		FOIL_PROBE(w, TCP, FIN_RETRANSMITTED);
 	tcp_sent_resent(w, c, r);
 	tcp_undo_resent(w, c, n_bytes);
 	tcp_pace_sent(w, c, n_bytes);
@@ -196,19 +199,24 @@ static uint32_t limited_transmit_bytes(const struct tcp_conn *c)
 }
 
 /* How much of unsent bytes goes into the next segment; 0: wait. */
-static uint32_t next_bytes(struct tcp_conn *c, uint32_t unsent, uint32_t room)
+static uint32_t next_bytes(struct foil_worker *w, struct tcp_conn *c, uint32_t unsent, uint32_t room)
 {
 	uint32_t n_bytes = FOIL_MIN(unsent, room), window = window_left(c), in_flight = tcp_in_flight(c);
 
 	if (n_bytes > window) {
 		n_bytes = window;
-		if (n_bytes < c->snd_wnd_max / 2) /* silly window: a full segment, all there is, or half of the largest window */
+		if (n_bytes < c->snd_wnd_max / 2) { /* silly window: a full segment, all there is, or half of the largest window */
+			if (n_bytes)
+				FOIL_PROBE(w, TCP, SILLY_WINDOW_WAIT);
 			return 0;
+		}
 	}
 	if (in_flight && in_flight + n_bytes > c->cwnd + limited_transmit_bytes(c)) {
 		c->is_cwnd_limited = true;
 		return 0;
 	}
+	if (in_flight && in_flight + n_bytes > c->cwnd)
+		FOIL_PROBE(w, TCP, LIMITED_TRANSMIT);
 	return n_bytes;
 }
 
@@ -217,15 +225,17 @@ static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
 	struct tcp_options opt;
 	bool is_sent = false;
 
-	if (c->snd_una == c->snd_nxt && w->now_us - c->last_tx_us > c->rto_us)
+	if (c->snd_una == c->snd_nxt && w->now_us - c->last_tx_us > c->rto_us) {
+		FOIL_PROBE(w, TCP, IDLE_RESTART);
 		c->cc->on_idle(w, c, w->now_us - c->last_tx_us);
+	}
 	c->is_cwnd_limited = false;
 	for (;;) {
 		uint32_t unsent = tcp_unsent_bytes(c);
 		if (!unsent && !c->fin_queued)
 			break;
 		options_of(w, c, &opt);
-		uint32_t n_bytes = next_bytes(c, unsent, c->mss_bytes - tcp_options_bytes(&opt));
+		uint32_t n_bytes = next_bytes(w, c, unsent, c->mss_bytes - tcp_options_bytes(&opt));
 		if (unsent && !n_bytes)
 			break;
 		if (!tcp_pace_may_send(w, c))
@@ -288,6 +298,8 @@ static void send_owed_acks(struct foil_worker *w, struct tcp_conn *c)
 	/* A peer without SACK counts duplicate ACKs, so each out-of-order segment has its own (RFC 5681 4.2). */
 	uint32_t n = c->has_sack ? 1 : FOIL_MAX(c->n_dup_acks_owed, 1);
 
+	if (acceptable_seq(c) != c->snd_nxt)
+		FOIL_PROBE(w, TCP, ACK_AT_EDGE);
 	for (; n; n--) {
 		if (!tcp_send_control(w, c, acceptable_seq(c), RTE_TCP_ACK_FLAG)) {
 			c->ack_now = true;

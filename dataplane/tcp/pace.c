@@ -17,6 +17,7 @@ bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c)
 
 	if (!c->pace_Bps || at_us <= w->now_us + TCP_PACE_SLACK_US || tcp_in_flight(c) == 0)
 		return true;
+	FOIL_PROBE(w, TCP, PACED);
 	if (!foil_timer_is_armed(&c->pace_timer))
 		foil_timer_arm(w, &c->pace_timer, at_us - TCP_PACE_SLACK_US, pace_fire);
 	return false;

@@ -45,10 +45,26 @@ uint32_t tcp_pool_index(const struct tcp_pool *p, const void *block)
 	return (uint32_t)((size_t)((const uint8_t *)block - p->base) / p->block_bytes);
 }
 
+/* Made to seem empty by a scenario's chance or a test's count. */
+static bool tcp_pool_fails(struct tcp_pool *p)
+{
+#ifdef FOIL_CHECKS
+	if (p->fail_nth && --p->fail_nth == 0)
+		return true;
+	if (p->w && FOIL_SIM_FAULT(p->w)) {
+		FOIL_PROBE(p->w, TCP, POOL_FAULT);
+		return true;
+	}
+#endif
+	return false;
+}
+
 void *tcp_pool_get(struct tcp_pool *p)
 {
 	void *block;
 
+	if (tcp_pool_fails(p))
+		return NULL;
 	if (p->free_head) {
 		block = tcp_pool_at(p, p->free_head - 1);
 		memcpy(&p->free_head, block, sizeof(p->free_head));

@@ -19,12 +19,17 @@ void tcp_rack_delivered(struct foil_worker *w, struct tcp_conn *c, const struct 
 
 	if (seq_gt(r->end, c->rack_fack))
 		c->rack_fack = r->end;
-	else if (seq_lt(r->end, c->rack_fack) && !is_retrans)
+	else if (seq_lt(r->end, c->rack_fack) && !is_retrans) {
+		if (!c->rack_reordering_seen)
+			FOIL_PROBE(w, TCP, RACK_REORDERING);
 		c->rack_reordering_seen = true;
+	}
 	if (is_retrans) { /* an ACK of the first transmission says nothing of the second */
 		uint32_t xmit_ts = (uint32_t)(r->xmit_us / 1000) + c->ts_offset;
-		if (c->has_ts && has_ts_ecr && seq_lt(ts_ecr, xmit_ts))
+		if (c->has_ts && has_ts_ecr && seq_lt(ts_ecr, xmit_ts)) {
+			FOIL_PROBE(w, TCP, RACK_EARLY_ECHO);
 			return;
+		}
 		if (rtt_us < c->min_rtt_us)
 			return;
 	}
@@ -101,9 +106,11 @@ void tcp_tlp_fire(struct foil_worker *w, struct tcp_conn *c)
 
 	if (last && !c->tlp_pending) {
 		if (tcp_output_probe(w, c)) {
+			FOIL_PROBE(w, TCP, TLP_NEW_DATA);
 			c->tlp_is_retrans = false;
 			c->tlp_pending = true;
 		} else if (!(last->flags & (TCP_SENT_SACKED | TCP_SENT_LOST)) && tcp_output_retransmit(w, c, last)) {
+			FOIL_PROBE(w, TCP, TLP_RETRANSMIT);
 			c->tlp_is_retrans = true;
 			c->tlp_pending = true;
 		}
@@ -122,6 +129,7 @@ void tcp_tlp_acked(struct foil_worker *w, struct tcp_conn *c, uint32_t ack, bool
 	if (!c->tlp_is_retrans || is_dsack || ack == c->tlp_end_seq)
 		return;
 	if (c->ca_state == TCP_CA_OPEN) {
+		FOIL_PROBE(w, TCP, TLP_FOUND_LOSS);
 		c->ssthresh = c->cc->on_loss(w, c, false);
 		c->cwnd = FOIL_MIN(c->cwnd, c->ssthresh);
 	}

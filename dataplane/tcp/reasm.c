@@ -88,6 +88,8 @@ static struct tcp_ooo *range_new(struct foil_worker *w, struct tcp_conn *c, stru
 {
 	struct tcp_ooo *o = c->n_ooo_ranges < TCP_OOO_RANGES_MAX ? tcp_pool_get(&w->tcp->ooos) : NULL;
 
+	if (c->n_ooo_ranges >= TCP_OOO_RANGES_MAX)
+		FOIL_PROBE(w, TCP, OOO_RANGES_FULL);
 	if (!o)
 		return NULL;
 	o->seq = o->end = seq;
@@ -115,9 +117,11 @@ static void cut_by_followers(struct foil_worker *w, struct tcp_conn *c, struct t
 		if (seq_geq(o->seq, end))
 			return;
 		if (seq_gt(o->end, end)) {
+			FOIL_PROBE(w, TCP, OOO_CUT);
 			tcp_chain_cut_tail(chain, o->seq - seq);
 			return;
 		}
+		FOIL_PROBE(w, TCP, OOO_COVERED);
 		range_free(w, c, o);
 	}
 }
@@ -140,8 +144,10 @@ static void merge_with_next(struct foil_worker *w, struct tcp_conn *c, struct tc
 /* Where the new bytes go: an existing range that they extend, or a new one. NULL: full. */
 static struct tcp_ooo *range_for(struct foil_worker *w, struct tcp_conn *c, struct tcp_node *before, uint32_t seq)
 {
-	if (c->n_ooo_mbufs >= c->rcv_buf_bytes / TCP_OOO_MBUF_BYTES_MIN)
+	if (c->n_ooo_mbufs >= c->rcv_buf_bytes / TCP_OOO_MBUF_BYTES_MIN) {
+		FOIL_PROBE(w, TCP, OOO_MBUFS_FULL);
 		return NULL;
+	}
 	if (before != &c->ooo && range_of(before)->end == seq)
 		return range_of(before);
 	return range_new(w, c, before->next, seq);

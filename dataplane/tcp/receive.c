@@ -70,8 +70,10 @@ static void autotune(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes
 	c->drs_bytes += n_bytes;
 	if (w->now_us - c->drs_at_us < FOIL_MAX(c->srtt_us, 1000u))
 		return;
-	if (c->drs_bytes >= c->rcv_buf_bytes / 2 && c->s.rx.n_bytes < c->rcv_buf_bytes / 2 && !w->tcp->is_short_of_mbufs)
+	if (c->drs_bytes >= c->rcv_buf_bytes / 2 && c->s.rx.n_bytes < c->rcv_buf_bytes / 2 && !w->tcp->is_short_of_mbufs) {
+		FOIL_PROBE(w, TCP, AUTOTUNED);
 		c->rcv_buf_bytes = FOIL_MIN(2 * c->rcv_buf_bytes, w->tcp->p.rx_window_bytes_max);
+	}
 	c->drs_bytes = 0;
 	c->drs_at_us = w->now_us;
 }
@@ -205,6 +207,8 @@ void tcp_receive(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg)
 	}
 	if (FOIL_UNLIKELY(c->peer_fin_seen && !c->s.rx_eof && c->rcv_nxt == c->peer_fin_seq))
 		take_fin(w, c);
-	else if (FOIL_UNLIKELY(c->peer_fin_seen && !c->s.rx_eof))
+	else if (FOIL_UNLIKELY(c->peer_fin_seen && !c->s.rx_eof)) {
+		FOIL_PROBE(w, TCP, FIN_BEHIND_HOLE);
 		tcp_ack_owe(w, c);
+	}
 }

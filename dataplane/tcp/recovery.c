@@ -39,21 +39,27 @@ void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c)
 	tcp_output_want(w, c);
 }
 
-static void recovery_leave(struct tcp_conn *c)
+static void recovery_leave(struct foil_worker *w, struct tcp_conn *c)
 {
 	if (c->ca_state == TCP_CA_RECOVERY && !c->cc->on_rate)
 		c->cwnd = c->ssthresh;
 	c->ca_state = TCP_CA_OPEN;
 	c->n_dup_acks = 0;
 	c->undo_ssthresh = 0;
-	if (c->rack_reo_persist && --c->rack_reo_persist == 0)
+	if (c->rack_reo_persist && --c->rack_reo_persist == 0) {
+		FOIL_PROBE(w, TCP, RACK_WINDOW_SHRANK);
 		c->rack_reo_mult = 1;
+	}
 }
 
 void tcp_recovery_on_rto(struct foil_worker *w, struct tcp_conn *c)
 {
 	struct tcp_sent *first = tcp_sent_of(tcp_list_first(&c->sent));
 
+	if (c->ca_state == TCP_CA_RECOVERY)
+		FOIL_PROBE(w, TCP, RTO_IN_RECOVERY);
+	if (c->tlp_pending)
+		FOIL_PROBE(w, TCP, RTO_AFTER_TLP);
 	if (c->ca_state == TCP_CA_OPEN)
 		tcp_undo_begin(c);
 	if (c->ca_state != TCP_CA_LOSS) /* RFC 5681 3.1: once for a series of timeouts */
@@ -78,21 +84,25 @@ static void mark_first_lost(struct tcp_conn *c)
 }
 
 /* RFC 6582 3.2 without SACK: the third duplicate, and each partial ACK, tell of one lost segment. */
-static uint32_t count_dup_acks(struct tcp_conn *c, uint32_t acked_bytes, bool is_dup_ack)
+static uint32_t count_dup_acks(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, bool is_dup_ack)
 {
 	if (acked_bytes) {
 		uint32_t told = FOIL_MIN((uint32_t)c->n_dup_acks * c->mss_bytes, acked_bytes);
 		c->n_dup_acks = 0;
-		if (c->ca_state == TCP_CA_RECOVERY && seq_lt(c->snd_una, c->recover_seq))
+		if (c->ca_state == TCP_CA_RECOVERY && seq_lt(c->snd_una, c->recover_seq)) {
+			FOIL_PROBE(w, TCP, PARTIAL_ACK);
 			mark_first_lost(c);
+		}
 		return acked_bytes - told;
 	}
 	if (!is_dup_ack)
 		return 0;
 	if (c->n_dup_acks < UINT8_MAX)
 		c->n_dup_acks++;
-	if (c->n_dup_acks == TCP_DUP_THRESH && c->ca_state == TCP_CA_OPEN)
+	if (c->n_dup_acks == TCP_DUP_THRESH && c->ca_state == TCP_CA_OPEN) {
+		FOIL_PROBE(w, TCP, DUP_ACK_LOSS);
 		mark_first_lost(c);
+	}
 	return c->mss_bytes;
 }
 
@@ -108,11 +118,11 @@ void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t 
 	uint32_t wait_us = 0;
 
 	if (c->ca_state != TCP_CA_OPEN && seq_geq(c->snd_una, c->recover_seq))
-		recovery_leave(c);
+		recovery_leave(w, c);
 	if (c->has_sack)
 		(void)tcp_rack_detect(w, c, &wait_us); /* what it marked shows in n_lost_bytes */
 	else
-		delivered_bytes = count_dup_acks(c, acked_bytes, is_dup_ack);
+		delivered_bytes = count_dup_acks(w, c, acked_bytes, is_dup_ack);
 	if (wait_us)
 		tcp_rtx_arm(w, c, TCP_RTX_REO, w->now_us + wait_us);
 	else if (c->rtx_mode == TCP_RTX_REO)

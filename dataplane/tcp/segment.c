@@ -82,6 +82,8 @@ static bool add_payload(struct foil_worker *w, struct rte_mbuf *m, const struct 
 			 count_pieces(spec) > TCP_TX_MBUFS_PER_SEG_MAX;
 
 	if (want_copy && spec->payload_bytes <= rte_pktmbuf_tailroom(m)) {
+		if (spec->payload_bytes > TCP_TX_COPY_BYTES_MAX && spec->dst && !spec->dst->single_seg)
+			FOIL_PROBE(w, TCP, TX_COPIED_WHOLE);
 		copy_payload(m, spec);
 		return true;
 	}

@@ -104,8 +104,10 @@ static void tcp_stream_consumed(struct foil_worker *w, struct stream *s)
 			tcp_conn_notify(w, c, TCP_EV_CLOSED);
 		return;
 	}
-	if (c->state >= TCP_STATE_ESTABLISHED && !s->rx_eof && tcp_window_wants_update(c))
+	if (c->state >= TCP_STATE_ESTABLISHED && !s->rx_eof && tcp_window_wants_update(c)) {
+		FOIL_PROBE(w, TCP, WINDOW_UPDATE);
 		tcp_ack_owe(w, c);
+	}
 }
 
 const struct stream_ops tcp_stream_ops = {

@@ -112,17 +112,21 @@ void tcp_syn_input(struct foil_worker *w, struct tcp_syn *y, struct tcp_seg *seg
 	if (seg->flags & RTE_TCP_RST_FLAG) { /* RFC 9293 3.10.7.4: back to LISTEN; only the exact one (RFC 5961) */
 		bool is_exact = seg->seq == rcv_nxt;
 		tcp_seg_drop(w, seg, is_exact ? TCP_REASON_PEER_RESET : TCP_REASON_RST_OUT_OF_WINDOW);
-		if (is_exact)
-			tcp_syn_free(w, y);
+		if (!is_exact)
+			return;
+		FOIL_PROBE(w, TCP, SYN_RESET);
+		tcp_syn_free(w, y);
 		return;
 	}
 	if ((seg->flags & RTE_TCP_SYN_FLAG) && !(seg->flags & RTE_TCP_ACK_FLAG)) {
 		struct tcp_listener *l = y->listener;
 		if (seg->seq == y->irs) { /* the SYN again: our SYN-ACK was lost */
+			FOIL_PROBE(w, TCP, SYN_AGAIN);
 			tcp_synack_send(w, y);
 			tcp_seg_drop(w, seg, TCP_REASON_DUPLICATE);
 			return;
 		}
+		FOIL_PROBE(w, TCP, SYN_ANEW);
 		tcp_syn_free(w, y); /* the peer has started anew */
 		tcp_listener_input(w, l, seg, 0);
 		return;

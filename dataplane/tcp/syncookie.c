@@ -71,9 +71,15 @@ bool tcp_cookie_check(struct foil_worker *w, const struct tcp_seg *seg, struct t
 	for (age = 0; age < COOKIE_PERIODS_VALID; age++)
 		if (cookie_of(w, &seg->key, irs, period_now(w) - age, mss_class) == iss)
 			break;
-	if (age == COOKIE_PERIODS_VALID)
+	if (age == COOKIE_PERIODS_VALID) {
+		FOIL_PROBE(w, TCP, COOKIE_FORGED);
 		return false;
+	}
 	uint32_t bits = seg->opt.has_ts ? seg->opt.ts_ecr & ((1u << COOKIE_TS_BITS) - 1) : 15u;
+	if (seg->opt.has_ts)
+		FOIL_PROBE(w, TCP, COOKIE_WITH_OPTIONS);
+	else
+		FOIL_PROBE(w, TCP, COOKIE_WITHOUT_OPTIONS);
 	*y = (struct tcp_syn){
 		.key = seg->key, .hash = seg->hash, .irs = irs, .iss = iss, .mss_peer_bytes = mss_classes[mss_class],
 		.ts_recent = seg->opt.ts_val, .ts_offset = tcp_ts_offset(w, &seg->key), .wnd_peer = seg->wnd, .has_ts = seg->opt.has_ts,

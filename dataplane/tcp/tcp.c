@@ -113,6 +113,7 @@ int tcp_init(struct foil_worker *w, const struct tcp_params *p, struct foil_erro
 		free(t);
 		return rc;
 	}
+	t->conns.w = t->syns.w = t->tws.w = t->sents.w = t->ooos.w = w;
 	t->cc = tcp_cc_find(t->p.congestion);
 	t->rcv_wscale = wscale_for(t->p.rx_window_bytes_max);
 	tcp_list_init(&t->events);
@@ -161,7 +162,10 @@ void tcp_conn_check_pressure(struct foil_worker *w)
 	if (w->now_us - t->pressure_at_us < TCP_PRESSURE_CHECK_US)
 		return;
 	t->pressure_at_us = w->now_us;
-	t->is_short_of_mbufs = rte_mempool_avail_count(w->mbuf_pool) < w->mbuf_pool->size / TCP_PRESSURE_FREE_DIVISOR;
+	bool is_short = rte_mempool_avail_count(w->mbuf_pool) < w->mbuf_pool->size / TCP_PRESSURE_FREE_DIVISOR;
+	if (is_short && !t->is_short_of_mbufs)
+		FOIL_PROBE(w, TCP, MBUFS_SHORT);
+	t->is_short_of_mbufs = is_short;
 }
 
 void tcp_flush(struct foil_worker *w)

@@ -22,6 +22,12 @@ enum tcp_counter {
 	TCP_CTR_COUNT
 };
 #undef X
+#define X(ID, help) TCP_PROBE_##ID,
+enum tcp_probe { /* core/probe.h */
+#include "dataplane/tcp/probes.def"
+	TCP_PROBE_COUNT
+};
+#undef X
 extern const struct foil_room_desc tcp_room_desc;
 
 /* Defaults beside each field; 0 takes the default. */

@@ -282,6 +282,9 @@ struct tcp_listener {
 struct tcp_pool {
 	uint8_t *base;
 	uint32_t block_bytes, n_max, n_fresh /* never used from here on */, n_used, free_head /* 1-based index, 0 = none */;
+	/* with FOIL_CHECKS only: whose chance decides (probe.h), and a test's: from now, that one fails */
+	struct foil_worker *w;
+	uint32_t fail_nth;
 };
 
 struct tcp_flow_bucket; /* flow.c */

@@ -109,10 +109,14 @@ static void fire_persist(struct foil_worker *w, struct tcp_conn *c)
 		foil_reason(w, TCP, SACK_RENEGED);
 		tcp_sent_mark_all_lost(c);
 	}
-	if (first)
+	if (first) {
+		FOIL_PROBE(w, TCP, PERSIST_RETRANSMIT);
+		if (first->end - first->seq == 1 && first->flags & TCP_SENT_FIN)
+			FOIL_PROBE(w, TCP, PERSIST_FIN);
 		(void)tcp_output_retransmit(w, c, first); /* without an mbuf: at the next probe */
-	else
-		(void)tcp_output_probe(w, c);
+	} else if (tcp_output_probe(w, c)) {
+		FOIL_PROBE(w, TCP, PERSIST_NEW_DATA);
+	}
 	tcp_rtx_arm(w, c, TCP_RTX_PERSIST, w->now_us + tcp_rto_backed_off(c, c->n_persist));
 }
 
@@ -122,6 +126,8 @@ static void fire_reo(struct foil_worker *w, struct tcp_conn *c)
 	bool is_lost = tcp_rack_detect(w, c, &wait_us);
 
 	c->rtx_mode = TCP_RTX_NONE;
+	if (is_lost)
+		FOIL_PROBE(w, TCP, RACK_TIMER_LOSS);
 	if (is_lost && c->ca_state == TCP_CA_OPEN)
 		tcp_recovery_enter(w, c);
 	if (wait_us)
@@ -166,6 +172,7 @@ static void delack_fire(struct foil_worker *w, struct foil_timer *timer)
 
 	if (!c->ack_delayed)
 		return;
+	FOIL_PROBE(w, TCP, DELACK_FIRED);
 	c->ack_now = true;
 	tcp_output_want(w, c);
 }

@@ -167,6 +167,7 @@ void tcp_tw_input(struct foil_worker *w, struct tcp_tw *tw, struct tcp_seg *seg)
 		if (l) {
 			uint32_t snd_nxt = tw->snd_nxt;
 			foil_reason(w, TCP, TW_REUSED);
+			FOIL_PROBE(w, TCP, TW_PASSIVE_REUSE);
 			tcp_tw_free(w, tw);
 			tcp_listener_input(w, l, seg, snd_nxt);
 			return;
@@ -178,6 +179,7 @@ void tcp_tw_input(struct foil_worker *w, struct tcp_tw *tw, struct tcp_seg *seg)
 		return;
 	}
 	if (seg->flags & RTE_TCP_FIN_FLAG) { /* our ACK was lost */
+		FOIL_PROBE(w, TCP, TW_FIN_AGAIN);
 		send_ack(w, tw);
 		wait_anew(w, tw);
 	} else if (seg->n_bytes || (seg->flags & RTE_TCP_SYN_FLAG) || seg->seq != tw->rcv_nxt) {

@@ -55,6 +55,14 @@ bool tcp_undo_try(struct foil_worker *w, struct tcp_conn *c, const struct tcp_se
 {
 	if (!c->undo_ssthresh || c->ca_state == TCP_CA_OPEN || !is_needless(c, seg))
 		return false;
+	if (c->ca_state == TCP_CA_LOSS)
+		FOIL_PROBE(w, TCP, RTO_UNDONE);
+	else
+		FOIL_PROBE(w, TCP, RECOVERY_UNDONE);
+	if (c->undo_bytes < 0)
+		FOIL_PROBE(w, TCP, UNDONE_BY_DSACK);
+	else
+		FOIL_PROBE(w, TCP, UNDONE_BY_TIMESTAMP);
 	unmark_lost(c);
 	c->cwnd = FOIL_MAX(c->cwnd, c->undo_cwnd);
 	c->ssthresh = FOIL_MAX(c->ssthresh, c->undo_ssthresh);
