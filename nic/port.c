@@ -188,13 +188,23 @@ static int queues_setup(struct nic_port *port, const struct nic_port_params *p, 
 	return rc;
 }
 
+/* What the driver is told. af_packet says that it takes no more than 1518 bytes and takes what framesz holds, which was made to fit. */
+static uint16_t driver_mtu(const struct nic_port *port, const struct rte_eth_dev_info *info)
+{
+	uint16_t most = info->max_mtu ? info->max_mtu : UINT16_MAX;
+
+	if (port->uri.scheme == NIC_SCHEME_AF_PACKET && info->max_rx_pktlen <= RTE_ETHER_MAX_LEN)
+		most = FOIL_MIN(most, (uint16_t)RTE_ETHER_MTU);
+	return FOIL_MIN(port->mtu, most);
+}
+
 static int device_configure(struct nic_port *port, const struct nic_port_params *p, const struct rte_eth_dev_info *info, struct foil_error *err)
 {
 	struct rte_eth_conf conf = {0};
 	uint8_t key[RSS_KEY_MAX];
 	int rc;
 
-	conf.rxmode.mtu = FOIL_MIN(port->mtu, info->max_mtu ? info->max_mtu : UINT16_MAX);
+	conf.rxmode.mtu = driver_mtu(port, info);
 	offloads_choose(port, info, &conf);
 	rss_choose(port, info, key, &conf);
 	port->interrupts = p->interrupts && port->uri.scheme != NIC_SCHEME_AF_PACKET;

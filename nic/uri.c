@@ -175,6 +175,8 @@ static int af_packet_args(const struct nic_uri *u, uint16_t n_queues, uint16_t m
 
 	while (frame < mtu + AF_PACKET_OVERHEAD_BYTES)
 		frame += 1024;
+	if (block % frame)
+		block = 16 * frame; /* whole pages; the driver takes frames for contiguous, so they must fill their block */
 	n_frames = n_desc - n_desc % (block / frame); /* whole blocks only */
 	if (n_frames == 0)
 		n_frames = block / frame;

@@ -90,7 +90,8 @@ static void worker_make(const struct rig_params *p, uint16_t i)
 	char prefix[16];
 
 	snprintf(prefix, sizeof(prefix), "w%u", i);
-	struct foil_pools_params pp = {.prefix = prefix, .n_mbufs = p->n_mbufs, .n_indirect = p->n_mbufs, .n_chunks = 63, .n_large_chunks = 3};
+	struct foil_pools_params pp = {.prefix = prefix, .n_mbufs = p->n_mbufs, .mbuf_data_bytes = p->mbuf_data_bytes, .n_indirect = p->n_mbufs,
+				       .n_chunks = 63, .n_large_chunks = 3};
 	if (foil_pools_new(&runs[i].pools, &pp, &err))
 		die(&err);
 	wp.mbuf_pool = runs[i].pools.mbuf;

@@ -14,6 +14,7 @@ struct rig_params {
 	enum nic_idle_mode mode;
 	uint16_t n_workers;
 	uint32_t n_mbufs, memory_mb;    /* a worker's; of all */
+	uint32_t mbuf_data_bytes;       /* 0: for frames of 1500 bytes */
 	const char *const *addresses;   /* "198.18.77.1/24" */
 	int n_addresses;
 	bool exception_tap;

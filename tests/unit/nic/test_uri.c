@@ -76,7 +76,9 @@ static void test_af_packet_gets_rings_that_hold_whole_packets(void **state)
 	assert_int_equal(nic_uri_devargs(&u, 2, 1500, 4096, out, sizeof(out)), 0);
 	assert_string_equal(out, "iface=eth1,qpairs=2,blocksz=65536,framesz=2048,framecnt=4096,qdisc_bypass=1");
 	assert_int_equal(nic_uri_devargs(&u, 1, 9000, 1000, out, sizeof(out)), 0);
-	assert_non_null(strstr(out, "framesz=9216"));
+	assert_non_null(strstr(out, "blocksz=147456,framesz=9216")); /* a whole number of frames, of pages */
+	assert_int_equal(nic_uri_devargs(&u, 1, 2000, 1000, out, sizeof(out)), 0);
+	assert_non_null(strstr(out, "blocksz=49152,framesz=3072"));
 	u = parse("af_packet:iface=eth1,framecnt=64,qdisc_bypass=0");
 	assert_int_equal(nic_uri_devargs(&u, 1, 1500, 1024, out, sizeof(out)), 0);
 	assert_non_null(strstr(out, "framecnt=64,")); /* what the user says, stands */
