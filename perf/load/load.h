@@ -1,0 +1,152 @@
+/* foil-load: client and origin in one thread, over our own net/ and tcp/ (wire.c) or over kernel sockets (sockets.c). What is asked, when, and what
+ * counts as an answer is the same for both (engine.c, origin.c), so that figures of different wires differ by the wire alone.
+ *
+ * Times are nanoseconds of CLOCK_MONOTONIC. Everything belongs to the one thread that runs the loop. */
+#pragma once
+
+#include <stdio.h>
+
+#include "dataplane/net/net.h"
+#include "nic/idle.h"
+#include "perf/load/hist.h"
+
+#define LOAD_ADDRESSES_MAX 64
+#define LOAD_HEADERS_MAX 64
+#define LOAD_HEAD_BYTES_MAX 16384u /* of a request or response that came in pieces */
+#define LOAD_PIPELINE_MAX 16u
+#define LOAD_REQUEST_BYTES_MAX 65536u
+
+enum load_work {
+	LOAD_HTTP,    /* requests on connections that stay */
+	LOAD_NEWCONN, /* a connection a request */
+	LOAD_TCP,     /* tcp_bytes there and back, no HTTP */
+	LOAD_HOLD,    /* connections that stay, each after one request, and then nothing */
+};
+
+struct load_conf {
+	enum load_work work;
+	bool sockets;                        /* kernel sockets instead of ports */
+	const char *client_uri, *origin_uri; /* NULL: this side is somebody else */
+	const char *client_addresses[LOAD_ADDRESSES_MAX], *origin_addresses[LOAD_ADDRESSES_MAX];
+	int n_client_addresses, n_origin_addresses;
+	uint16_t origin_port;                /* 0: no origin */
+	struct net_addr target;
+	uint16_t target_port;
+	const char *host, *path;
+	const char *headers[LOAD_HEADERS_MAX];
+	int n_headers;
+	uint32_t pad_headers;                /* so many more, x-pad-N */
+	uint32_t connections, pipeline, body_bytes, request_body_bytes, tcp_bytes;
+	double rate;                         /* open loop: requests a second; 0: closed loop */
+	double seconds, warm_up_seconds;
+	const char *json, *label;
+	bool quiet;
+	int cpu;
+	uint32_t memory_mb;
+	uint16_t mtu;
+	enum nic_idle_mode idle;
+};
+
+/* 0; 1: help was asked for and given; -1: wrong, and a sentence is on stderr. */
+int load_options(int argc, char **argv, struct load_conf *out);
+
+enum load_state { LOAD_CLOSED, LOAD_OPENING, LOAD_IDLE, LOAD_WAITING };
+
+struct load_conn {
+	struct load_conn *next;       /* idle or closed list */
+	void *io;                     /* the wire's: a stream, a socket */
+	enum load_state state;
+	bool in_body;
+	uint8_t n_waiting, first;     /* requests in flight, the oldest's place in due_ns */
+	uint32_t n_partial;           /* bytes of a head that is not whole, in partial */
+	uint64_t body_left, opened_ns;
+	uint64_t due_ns[LOAD_PIPELINE_MAX]; /* when each should have been sent */
+	char *partial;                /* LOAD_HEAD_BYTES_MAX, taken at need */
+};
+
+struct load_list {
+	struct load_conn *head, *tail;
+};
+
+enum load_error { LOAD_ERR_CONNECT, LOAD_ERR_STATUS, LOAD_ERR_LENGTH, LOAD_ERR_PROTOCOL, LOAD_ERR_CLOSED, LOAD_ERR_TIMEOUT, LOAD_ERR_COUNT };
+extern const char *const load_error_names[LOAD_ERR_COUNT];
+
+struct load {
+	const struct load_conf *conf;
+	const struct load_io *io;
+	struct load_conn *conns;
+	struct load_list idle, closed;
+	char *request;
+	uint32_t n_request;
+	uint32_t n_open, n_opening;
+	uint64_t start_ns, measure_ns, end_ns, next_due_ns, progress_ns, now_ns;
+	double interval_ns;
+	double next_due_exact;
+	bool measuring, done;
+	/* of the measured time */
+	uint64_t n_done, n_bytes, n_connects, n_errors[LOAD_ERR_COUNT], n_overdue_max;
+	uint64_t busy_ns;
+	/* of the last second */
+	uint64_t last_done;
+	struct load_hist hist;
+	/* origin */
+	char *answer;                 /* the head, and the body when it is small */
+	uint32_t n_answer;
+	uint64_t n_origin_requests, n_origin_conns, n_origin_errors;
+};
+
+/* What a wire does for the engine. */
+struct load_io {
+	/* 0, or -errno: no connection was begun. load_opened or load_closed comes later. */
+	int (*connect)(struct load *l, struct load_conn *c);
+	void (*write)(struct load *l, struct load_conn *c, const void *data, uint32_t n_bytes);
+	/* Ends the connection; nothing is called for it any more. */
+	void (*close)(struct load *l, struct load_conn *c);
+};
+
+static inline uint64_t load_now_ns(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t); /* it cannot fail with a clock that exists */
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- engine.c: the client */
+int load_init(struct load *l, const struct load_conf *conf, const struct load_io *io) FOIL_MUST_USE;
+void load_fini(struct load *l);
+/* Once a turn of the loop: opens connections, sends what is due, says how it goes. False when the time is over. */
+bool load_turn(struct load *l);
+void load_opened(struct load *l, struct load_conn *c);
+/* data is the caller's. False: the connection was closed meanwhile, forget it. */
+bool load_bytes(struct load *l, struct load_conn *c, const char *data, uint32_t n_bytes);
+/* The peer or the network ended it. */
+void load_closed(struct load *l, struct load_conn *c);
+
+/* ---- head.c: a message's head, as far as a load generator needs to know it */
+struct load_head {
+	uint32_t n_bytes; /* the blank line included; 0: not whole */
+	int status;       /* of a response; 0: none */
+	uint64_t content_length;
+	bool has_length, close;
+};
+void load_head_scan(const char *data, uint32_t n_bytes, struct load_head *out);
+
+/* ---- origin.c: a server that answers from a template */
+struct load_served {
+	uint64_t body_left;
+	uint32_t n_partial;
+	char *partial;
+};
+int load_origin_init(struct load *l) FOIL_MUST_USE;
+/* Eats bytes of a client; returns how many answers it is owed now, -1 if it talks nonsense. In TCP mode: 0, the caller echoes. */
+int load_origin_bytes(struct load *l, struct load_served *s, const char *data, uint32_t n_bytes);
+void load_served_free(struct load_served *s);
+
+/* ---- the wires */
+int load_run_wire(struct load *l, const struct load_conf *conf);
+int load_run_sockets(struct load *l, const struct load_conf *conf);
+
+/* ---- report.c */
+void load_progress(struct load *l);
+int load_report(const struct load *l);
