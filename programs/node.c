@@ -122,7 +122,9 @@ static int init_net(struct node *n, struct node_worker *nw, struct foil_error *e
 static int init_tcp(struct node *n, struct node_worker *nw, struct foil_error *err)
 {
 	struct tcp_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1,
-			       .time_wait_max = n->conf->connections_max / n->conf->n_workers + 1};
+			       .time_wait_max = n->conf->connections_max / n->conf->n_workers + 1,
+			       .congestion = n->conf->tcp_congestion,
+			       .ecn_request = n->conf->tcp_ecn};
 	return tcp_init(nw->w, &p, err);
 }
 

@@ -549,6 +549,25 @@ static int key_idle(struct reader *r, yaml_node_t *n, void *into)
 	return rc;
 }
 
+static int key_congestion(struct reader *r, yaml_node_t *n, void *into)
+{
+	static const char *const words[] = {"cubic", "bbr", "newreno"};
+	unsigned int v;
+	int rc = read_choice(r, n, words, FOIL_COUNT_OF(words), &v);
+	if (rc == 0)
+		*(const char **)into = words[v];
+	return rc;
+}
+
+static int key_tcp(struct reader *r, yaml_node_t *n, void *into)
+{
+	static const struct key keys[] = {
+		{"congestion", key_congestion, offsetof(struct node_conf, tcp_congestion)},
+		{"ecn", read_bool, offsetof(struct node_conf, tcp_ecn)},
+	};
+	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
+}
+
 static int key_drain_s(struct reader *r, yaml_node_t *n, void *into)
 {
 	return read_u32_in(r, n, 0, 3600, into);
@@ -571,6 +590,7 @@ static const struct key top_keys[] = {
 	{"labels", key_node_labels, 0},
 	{"workers", key_workers, 0},
 	{"memory", key_memory, 0},
+	{"tcp", key_tcp, 0},
 	{"idle", key_idle, offsetof(struct node_conf, idle)},
 	{"agent_socket", key_socket, offsetof(struct node_conf, agent_socket)},
 	{"stats_socket", key_socket, offsetof(struct node_conf, stats_socket)},
@@ -735,7 +755,7 @@ int node_file_parse(const char *name, const void *text, size_t n_bytes, struct n
 	struct reader r = {.name = name, .err = err, .conf = c};
 	if (!c)
 		return foil_error_set(err, -ENOMEM, "%s: no memory", name);
-	*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 16384, .requests_max = 4096, .drain_s = 30, .log = "-"};
+	*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 16384, .requests_max = 4096, .drain_s = 30, .tcp_congestion = "cubic", .log = "-"};
 	yaml_parser_t parser;
 	int rc = check_tokens(&r, text, n_bytes);
 	if (rc == 0 && !yaml_parser_initialize(&parser))

@@ -60,6 +60,8 @@ struct node_conf {
 	uint32_t connections_max;   /* 16384: all workers, both sides */
 	uint32_t requests_max;      /* 4096: in flight, all workers */
 	enum node_hugepages hugepages;
+	const char *tcp_congestion; /* "cubic"; a word of dataplane/tcp/cc.def, static */
+	bool tcp_ecn;               /* off: our own SYNs ask for ECN */
 	enum node_idle idle;
 	char agent_socket[108];     /* required */
 	char stats_socket[108];     /* agent_socket + ".stats" */

@@ -80,6 +80,10 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 		{GOOD_PORTS "memory: {megabytes: 1e3}\n" GOOD_TAIL, "memory.megabytes", "not a number", 2},
 		{GOOD_PORTS "agent_socket: run/agent.sock\nstate_dir: /x\n", "agent_socket", "relative path", 2},
 		{GOOD_PORTS "state_dir: /x\n", "", "agent_socket and state_dir are required", 1},
+		{GOOD_PORTS "tcp: {congestion: vegas}\n" GOOD_TAIL, "tcp.congestion", "not one of", 2},
+		{GOOD_PORTS "tcp: {congestion: [bbr]}\n" GOOD_TAIL, "tcp.congestion", "one plain value", 2},
+		{GOOD_PORTS "tcp: {ecn: 1}\n" GOOD_TAIL, "tcp.ecn", "not true or false", 2},
+		{GOOD_PORTS "tcp: bbr\n" GOOD_TAIL, "tcp", "expected a mapping", 2},
 		{GOOD_PORTS "exception_path: yes\n" GOOD_TAIL, "exception_path", "not true or false", 2},
 		{"ports: &p [{uri: 'ring:', addresses: [198.18.0.1/24]}]\nservices: *p\n" GOOD_TAIL, "", "anchors and aliases", 1},
 		{GOOD_PORTS GOOD_TAIL "---\nidle: poll\n", "", "second document", 4},
@@ -113,6 +117,20 @@ static void test_locality_and_labels_of_the_node(void **state)
 	(void)state;
 }
 
+static void test_congestion_control_is_chosen_for_the_node(void **state)
+{
+	struct node_conf *c = calloc(1, sizeof(*c));
+	struct foil_error err;
+	assert_int_equal(parse(GOOD_PORTS "tcp: {congestion: bbr, ecn: true}\n" GOOD_TAIL, c, &err), 0);
+	assert_string_equal(c->tcp_congestion, "bbr");
+	assert_true(c->tcp_ecn);
+	assert_int_equal(parse(GOOD_PORTS GOOD_TAIL, c, &err), 0);
+	assert_string_equal(c->tcp_congestion, "cubic");
+	assert_false(c->tcp_ecn);
+	free(c);
+	(void)state;
+}
+
 static void test_missing_file_and_folder_are_told_apart(void **state)
 {
 	struct node_conf *c = calloc(1, sizeof(*c));
@@ -131,6 +149,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_example_of_sriov_reads),
 		cmocka_unit_test(test_each_refusal_names_line_field_and_reason),
 		cmocka_unit_test(test_locality_and_labels_of_the_node),
+		cmocka_unit_test(test_congestion_control_is_chosen_for_the_node),
 		cmocka_unit_test(test_missing_file_and_folder_are_told_apart),
 	};
 	source_root = argc > 1 ? argv[1] : ".";
