@@ -34,6 +34,8 @@ void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c)
 	c->recover_seq = c->snd_nxt;
 	c->ca_state = TCP_CA_RECOVERY;
 	c->tlp_pending = false;
+	if (c->rtx_mode == TCP_RTX_TLP) /* the tail is heard of; from here on it is the RTO that must not come late (RFC 8985 7.2) */
+		tcp_rtx_restart(w, c);
 	foil_count(w, TCP, FAST_RETRANSMITS, 1);
 	prr_update(c, 0, 0);
 	tcp_output_want(w, c);

@@ -4,21 +4,37 @@
  * Invariant: undo_ssthresh is not 0 only between the begin of a recovery and its end or undoing. */
 #include "dataplane/tcp/tcp_priv.h"
 
+/* Sent again before this recovery and not acknowledged: a probe, or the rest of the recovery before. A copy thought lost may yet arrive. */
+static uint32_t resent_before(const struct tcp_conn *c)
+{
+	uint32_t n_bytes = 0;
+
+	for (const struct tcp_node *n = c->sent.next; n != &c->sent; n = n->next) {
+		const struct tcp_sent *r = FOIL_CONTAINER_OF(n, const struct tcp_sent, by_seq);
+		if ((r->flags & (TCP_SENT_RETRANS | TCP_SENT_SACKED)) == TCP_SENT_RETRANS)
+			n_bytes += r->end - r->seq;
+	}
+	return n_bytes;
+}
+
 void tcp_undo_begin(struct tcp_conn *c)
 {
+	uint32_t resent = resent_before(c), probe = c->tlp_pending && c->tlp_is_retrans ? c->mss_bytes : 0;
+
 	c->undo_cwnd = c->cwnd;
 	c->undo_ssthresh = c->ssthresh;
 	c->undo_una = c->snd_una;
-	c->undo_bytes = c->tlp_pending && c->tlp_is_retrans ? (int32_t)c->mss_bytes : 0; /* a probe's duplicate may still be reported */
-	c->undo_ts = 0;
+	c->undo_bytes = (int32_t)FOIL_MAX(resent, probe); /* their duplicates may still be reported */
+	if (!resent) /* else the echo of one of them is no word of a first transmission */
+		c->undo_ts = 0;
 }
 
 void tcp_undo_resent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
 {
-	if (!c->undo_ssthresh)
-		return;
 	if (!c->undo_ts && c->has_ts)
 		c->undo_ts = tcp_ts_now(w, c->ts_offset);
+	if (!c->undo_ssthresh)
+		return;
 	c->undo_bytes += (int32_t)n_bytes;
 }
 

@@ -341,6 +341,55 @@ static void test_a_recovery_is_undone_when_all_that_was_sent_again_is_reported_d
 	t_tcp_free(t);
 }
 
+/* Segments are of 1448 bytes and counted from 0: up to n_acked acknowledged, [from, to) reported, ts_ecr echoed. */
+static void sack_segs(struct t_tcp *t, uint32_t n_acked, uint32_t from, uint32_t to, uint32_t ts_ecr)
+{
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + n_acked * 1448,
+	     .opt = {.has_ts = true, .ts_val = 9, .ts_ecr = ts_ecr, .n_sack = to > from, .sack = {{US + from * 1448, US + to * 1448}}});
+}
+
+static uint32_t last_ts(const struct t_tcp *t)
+{
+	return t->out[t->n_out - 1].opt.ts_val;
+}
+
+/* A loss while what an earlier recovery sent again is still under way: the echo of that is older than this recovery's first retransmission, and
+ * yet no word of an original that was late. On a path with steady losses it made every second recovery look needless. */
+static void test_the_echo_of_an_earlier_recoverys_retransmission_undoes_nothing(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460, .has_ts = true, .ts_val = 7, .sack_permitted = true};
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_wait(t, 50000);
+	t_write_n(t, 30 * 1448); /* ten go */
+	uint32_t first_ts = last_ts(t);
+	t_clock(t->w, 20000);
+	sack_segs(t, 0, 1, 6, first_ts);
+	assert_int_equal(c->ca_state, TCP_CA_RECOVERY);
+	t_clock(t->w, 2000);
+	sack_segs(t, 0, 1, 10, first_ts);
+	uint32_t n_sent = (c->snd_nxt - US) / 1448;
+	assert_true(n_sent > 12);
+	t_clock(t->w, 20000);
+	sack_segs(t, 0, 11, n_sent, first_ts); /* segment 10 is lost, too, and goes again */
+	uint32_t resent_ts = last_ts(t);
+	t_clock(t->w, 1000);
+	sack_segs(t, 10, 11, n_sent, first_ts + 20); /* the copy of 0 has arrived: the first recovery is over */
+	assert_int_equal(c->ca_state, TCP_CA_OPEN);
+	assert_int_equal(c->n_lost_bytes, 0);
+	uint32_t n_more = (c->snd_nxt - US) / 1448;
+	assert_true(n_more > n_sent + 1);
+	t_clock(t->w, 20000);
+	sack_segs(t, 10, n_sent + 1, n_more, resent_ts); /* segment n_sent is lost */
+	assert_int_equal(c->ca_state, TCP_CA_RECOVERY);
+	assert_true(seq_gt(last_ts(t), resent_ts));
+	sack_segs(t, n_sent, n_sent + 1, n_more, resent_ts); /* the copy of 10 has arrived */
+	assert_int_equal(c->ca_state, TCP_CA_RECOVERY);
+	assert_int_equal(t_counter(t->w, TCP, UNDONE_RECOVERIES), 0);
+	t_tcp_free(t);
+}
+
 static void test_full_segments_that_vanish_become_smaller(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -500,6 +549,7 @@ int main(void)
 		cmocka_unit_test(test_a_reneging_peer_gets_all_again_after_a_timeout),
 		cmocka_unit_test(test_a_probe_of_what_was_sacked_into_a_closed_window_forgets_the_sack),
 		cmocka_unit_test(test_a_timeout_that_proves_needless_by_timestamps_is_undone),
+		cmocka_unit_test(test_the_echo_of_an_earlier_recoverys_retransmission_undoes_nothing),
 		cmocka_unit_test(test_a_recovery_is_undone_when_all_that_was_sent_again_is_reported_double),
 		cmocka_unit_test(test_full_segments_that_vanish_become_smaller),
 		cmocka_unit_test(test_small_segments_that_vanish_say_nothing_of_the_path),
