@@ -48,6 +48,8 @@ struct service {
 	bool is_k8s, is_headless, is_external, publish_not_ready;
 	struct instance_list instances;
 	struct service *next_same_host; /* of another namespace, younger */
+	const char *alias_of;           /* ExternalName's target; such a service is in compile.aliases only */
+	struct service *aliases, *next_alias; /* of this one, in any order */
 };
 
 struct service_list {
@@ -108,6 +110,7 @@ struct compile {
 
 	struct service_list services;
 	struct istio_map services_by_host;   /* struct service: oldest first by next_same_host */
+	struct istio_map aliases;            /* host -> struct service that is another name (ExternalName) */
 	struct istio_map rules;              /* "namespace/host" -> struct merged_rule */
 	struct istio_map pods, pods_by_ip;   /* "namespace/name", address -> struct resource */
 	struct istio_map node_localities;    /* a Node's name -> "region/zone/subzone" */
@@ -151,6 +154,8 @@ void istio_compile_route_config(struct compile *c, const char *name, Foil__Conf_
 
 void istio_registry_build(struct compile *c);
 struct service *istio_registry_find(const struct compile *c, const char *host);
+/* The service that has host as its ExternalName's name, or NULL; its alias_of is the host that is meant. */
+const struct service *istio_registry_alias(const struct compile *c, const char *host);
 const struct service_port *istio_registry_port(const struct service *s, uint32_t number);
 bool istio_registry_is_http(enum port_protocol p);
 const struct merged_rule *istio_registry_rule(const struct compile *c, const struct service *s, const char *client_namespace);

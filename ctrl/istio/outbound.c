@@ -75,9 +75,8 @@ static void add_domain(struct compile *c, struct table *t, Foil__Conf__VirtualHo
 }
 
 /* VS-3. The short name only when it has one meaning: which namespace a client is in is not known here. */
-static void service_domains(struct compile *c, struct table *t, Foil__Conf__VirtualHost *v, const struct service *s)
+static uint32_t service_names(struct compile *c, const struct table *t, const struct service *s, const char *names[NAMES_MAX])
 {
-	const char *names[NAMES_MAX];
 	uint32_t n = 0;
 
 	names[n++] = s->host;
@@ -88,6 +87,20 @@ static void service_domains(struct compile *c, struct table *t, Foil__Conf__Virt
 		if (istio_map_get(&t->short_names, s->name) == s)
 			names[n++] = s->name;
 	}
+	return n;
+}
+
+static void service_domains(struct compile *c, struct table *t, Foil__Conf__VirtualHost *v, const struct service *s)
+{
+	const char *names[NAMES_MAX];
+	uint32_t n;
+
+	for (const struct service *alias = s->aliases; alias; alias = alias->next_alias) {
+		n = service_names(c, t, alias, names);
+		for (uint32_t i = 0; i < n; i++)
+			add_domain(c, t, v, names[i]);
+	}
+	n = service_names(c, t, s, names);
 	for (uint32_t i = 0; i < n; i++)
 		add_domain(c, t, v, names[i]);
 	for (uint32_t i = 0; s->is_headless && i < n; i++) /* its pods' names */
@@ -102,12 +115,21 @@ static void push_vhost(struct compile *c, struct table *t, Foil__Conf__VirtualHo
 		ARENA_PUSH(c->arena, &t->vhosts, v);
 }
 
+static uint32_t n_aliases(const struct service *s)
+{
+	uint32_t n = 0;
+
+	for (const struct service *alias = s->aliases; alias; alias = alias->next_alias)
+		n++;
+	return n;
+}
+
 static void service_vhost(struct compile *c, struct table *t, struct service *s)
 {
 	const struct vs *v = mesh_vs(c, s->host);
 	struct route_scope scope = scope_of(s, t->port);
 	struct route_list routes = {0};
-	Foil__Conf__VirtualHost *out = istio_compile_vhost(c, s->host, t->port, 2 * NAMES_MAX + s->n_vips);
+	Foil__Conf__VirtualHost *out = istio_compile_vhost(c, s->host, t->port, (2 + n_aliases(s)) * NAMES_MAX + s->n_vips);
 
 	if (v && is_visible(c, v, s->namespace)) {
 		bool is_new;
@@ -196,14 +218,21 @@ static struct table *table_of(struct compile *c, struct http_ports *all, uint32_
 	return *place;
 }
 
-static void fill_table(struct compile *c, struct table *t)
+static void note_short_name(struct compile *c, struct table *t, const struct service *s)
 {
 	bool is_new;
+	void **place = istio_map_put(c->arena, &t->short_names, s->name, &is_new);
 
+	*place = is_new ? (void *)(uintptr_t)s : NULL; /* compared only */
+}
+
+static void fill_table(struct compile *c, struct table *t)
+{
 	for (uint32_t i = 0; i < t->services.n; i++) {
 		const struct service *s = t->services.list[i];
-		void **place = istio_map_put(c->arena, &t->short_names, s->name, &is_new);
-		*place = is_new ? (void *)(uintptr_t)s : NULL; /* compared only */
+		note_short_name(c, t, s);
+		for (const struct service *alias = s->aliases; alias; alias = alias->next_alias)
+			note_short_name(c, t, alias);
 	}
 	for (uint32_t i = 0; i < t->services.n; i++)
 		service_vhost(c, t, (struct service *)(uintptr_t)t->services.list[i]); /* the registry's own */

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ALIAS_HOPS_MAX 8u /* names that stand for names */
+
 /* ---- protocols ---- */
 
 enum port_protocol istio_registry_protocol_word(const char *word, size_t n)
@@ -402,6 +404,44 @@ static void index_slices(struct compile *c, struct istio_map *slices)
 	}
 }
 
+/* ExternalName: another name for the service of that host (VS-3), with ports of its own only to choose one by. */
+static void add_alias(struct compile *c, const struct resource *r, const struct k8s_service *k)
+{
+	struct service *s = k8s_service_of(c, r, k);
+	bool is_new;
+
+	if (!k->spec->external_name || !k->spec->external_name[0]) {
+		istio_compile_report(c, ISTIO_ERROR, "HF0007", r, istio_doc_at(k->spec->head.node, "type"), "spec.externalName",
+				     "missing: a Service of type ExternalName says the host that it stands for");
+		return;
+	}
+	s->alias_of = istio_arena_lower(c->arena, k->spec->external_name);
+	*istio_map_put(c->arena, &c->aliases, s->host, &is_new) = s;
+}
+
+/* Aliases may point at aliases: each is given its last target, and that one its names. */
+static void resolve_aliases(struct compile *c)
+{
+	for (uint32_t i = 0; i < c->aliases.n; i++) {
+		struct service *s = c->aliases.entries[i].value;
+		for (uint32_t hops = 0; hops < ALIAS_HOPS_MAX; hops++) {
+			const struct service *next = istio_registry_alias(c, s->alias_of);
+			if (!next || next == s)
+				break;
+			s->alias_of = next->alias_of;
+		}
+		struct service *target = istio_registry_find(c, s->alias_of);
+		if (!target) {
+			istio_compile_report(c, ISTIO_WARNING, "IST0101", s->source, s->source->node->at, "spec.externalName",
+					     "no Service or ServiceEntry has the host %s: requests to this name get 503 (NC); write a ServiceEntry for it",
+					     s->alias_of);
+			continue;
+		}
+		s->next_alias = target->aliases;
+		target->aliases = s;
+	}
+}
+
 static void add_k8s_services(struct compile *c, const struct label_index *pods)
 {
 	const struct resource_list *list = &c->model->kinds[KIND_SERVICE];
@@ -419,8 +459,7 @@ static void add_k8s_services(struct compile *c, const struct label_index *pods)
 			continue;
 		}
 		if (k->spec->type && strcmp(k->spec->type, "ExternalName") == 0) {
-			istio_compile_report(c, ISTIO_ERROR, "HF0005", r, istio_doc_at(k->spec->head.node, "type"), "spec.type",
-				       "not supported: ExternalName; write a ServiceEntry with the addresses");
+			add_alias(c, r, k);
 			continue;
 		}
 		struct service *s = k8s_service_of(c, r, k);
@@ -574,6 +613,11 @@ struct service *istio_registry_find(const struct compile *c, const char *host)
 	return istio_map_get(&c->services_by_host, host);
 }
 
+const struct service *istio_registry_alias(const struct compile *c, const char *host)
+{
+	return istio_map_get(&c->aliases, host);
+}
+
 const struct service_port *istio_registry_port(const struct service *s, uint32_t number)
 {
 	for (uint32_t i = 0; i < s->n_ports; i++)
@@ -592,6 +636,7 @@ void istio_registry_build(struct compile *c)
 	add_k8s_services(c, &pods);
 	add_service_entries(c, &pods, &entries);
 	unite_instances(c);
+	resolve_aliases(c);
 	for (uint32_t i = 0; i < c->model->kinds[KIND_DESTINATION_RULE].n; i++)
 		add_rule(c, c->model->kinds[KIND_DESTINATION_RULE].list[i]);
 }

@@ -286,8 +286,11 @@ static struct cluster_ref *destination_cluster(struct compile *c, const struct v
 					       const struct route_scope *scope, const char *field, bool is_http, struct service **service)
 {
 	const char *host = istio_compile_fqdn(c, d->host, v->source->namespace);
+	const struct service *alias = istio_registry_alias(c, host);
+	if (alias)
+		host = alias->alias_of;
 	struct service *s = istio_registry_find(c, host);
-	uint32_t port = destination_port(d, s, scope->port);
+	uint32_t port = destination_port(d, alias ? alias : s, scope->port);
 	if (s && !service_is_visible(c, s, scope)) {
 		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "host"), istio_arena_printf(c->arena, "%s.host", field),
 				     "%s is not exported to %s: requests get 503 (NC)", s->source->id, scope->client_namespace);

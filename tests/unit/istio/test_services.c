@@ -246,16 +246,43 @@ static void test_tcp_rules_of_the_mesh_by_port_and_subnet(void **state)
 	(void)state;
 }
 
+/* Another name for a service, and one for that name: as a destination, and as a host on the service's own address. */
+static void test_an_external_name_stands_for_its_target(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}]"),
+				      SERVICE("a", "type: ExternalName, externalName: b.shop.svc.cluster.local"),
+				      SERVICE("b", "type: ExternalName, externalName: cart.shop.svc.cluster.local, ports: [{port: 80}]"),
+				      SERVICE("loop", "type: ExternalName, externalName: loop.shop.svc.cluster.local"),
+				      T_VS("  http:\n  - {match: [{uri: {prefix: /a}}],\n"
+				           "     route: [{destination: {host: a.shop.svc.cluster.local, port: {number: 80}}}]}\n"
+					   "  - {route: [{destination: {host: b.shop.svc.cluster.local}}]}\n"), NULL);
+	Foil__Conf__RouteConfig *r = t_routes(m, "http.80");
+
+	assert_string_equal(r->virtual_hosts[0]->routes[0]->route->clusters[0]->cluster, "outbound|80||cart.shop.svc.cluster.local");
+	assert_string_equal(r->virtual_hosts[0]->routes[1]->route->clusters[0]->cluster, "outbound|80||cart.shop.svc.cluster.local");
+	foil__conf__route_config__free_unpacked(r, NULL);
+	r = t_routes(m, "80");
+	uint32_t found = 0;
+	for (size_t i = 0; i < r->virtual_hosts[0]->n_domains; i++)
+		found += strcmp(r->virtual_hosts[0]->domains[i], "a.shop.svc.cluster.local") == 0 || strcmp(r->virtual_hosts[0]->domains[i], "b") == 0;
+	assert_int_equal(found, 2);
+	foil__conf__route_config__free_unpacked(r, NULL);
+	(void)t_diag(m, "IST0101", "has the host loop.shop.svc.cluster.local");
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_what_cannot_be_served_is_told(void **state)
 {
-	struct t_mesh *m = t_mesh_new(SERVICE("ext", "type: ExternalName, externalName: x.test"), SERVICE("auto",
+	struct t_mesh *m = t_mesh_new(SERVICE("ext", "type: ExternalName, externalName: x.test"), SERVICE("nameless", "type: ExternalName"), SERVICE("auto",
 			"clusterIP: 198.18.10.9, ports: [{name: web, port: 7000}]"),
 				      "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: lost, namespace: shop}\nendpoints: []\n",
 				      "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: shop}\nspec: {address: "
 					      "w.test}\n",
 				      SERVICE("twin", "clusterIP: 198.18.10.9, ports: [{name: tcp, port: 7000}]"), NULL);
 
-	t_assert_at(t_diag(m, "HF0005", "ExternalName"), 4, 14, "spec.type");
+	(void)t_diag(m, "IST0101", "has the host x.test");
+	t_assert_at(t_diag(m, "HF0007", "says the host that it stands for"), 9, 14, "spec.externalName");
 	(void)t_diag(m, "IST0118", "served as TCP");
 	(void)t_diag(m, "HF0012", "belongs to no Service");
 	(void)t_diag(m, "HF0005", "a name (w.test)");
@@ -317,6 +344,7 @@ int main(void)
 		cmocka_unit_test(test_registry_only_answers_502_to_unknown_hosts),
 		cmocka_unit_test(test_virtual_services_of_the_mesh_and_their_conflicts),
 		cmocka_unit_test(test_tcp_rules_of_the_mesh_by_port_and_subnet),
+		cmocka_unit_test(test_an_external_name_stands_for_its_target),
 		cmocka_unit_test(test_what_cannot_be_served_is_told),
 		cmocka_unit_test(test_a_service_that_is_not_exported_to_the_gateway_is_not_found),
 		cmocka_unit_test(test_rules_for_hosts_that_nobody_has_are_told),
