@@ -33,6 +33,12 @@ extern const struct foil_room_desc http_room_desc;
 
 struct http_conn;
 
+/* Upgrades (RFC 9110 7.8) and extended CONNECT (RFC 8441) are the same here, whatever a side speaks: a request with is_upgrade whose head does not
+ * end it, and an answer of status 101 with is_upgrade, after which data is bytes as they are, both ways; end is a half-close, and the exchange is
+ * complete when both halves are closed. Over HTTP/2 the request is CONNECT with :protocol and the answer 200; here they read GET and 101. HTTP/1.1's
+ * server side delivers nothing before 101 was sent; over HTTP/2 data may come early, and who passes it on waits for 101 by himself, so that
+ * nobody's bytes are taken for a next request by an origin that refuses. Any other final answer refuses: the client side then wants http_send_data
+ * with end, and HTTP/1.1 connections close on both sides. */
 struct http_stream {
 	struct http_conn *conn;
 	void *user_data;
@@ -141,7 +147,8 @@ struct http_stream *http_client_start(struct foil_worker *w, struct http_conn *c
 
 /* ---- both ---- */
 /* Sends the head. HTTP/1.1 framing follows from end and head->body: LENGTH keeps the length, else chunked (or until close towards HTTP/1.0).
- * head is read, not kept. Informational (1xx) heads may come before the final one. 0 or -ENOBUFS: reset the exchange then. */
+ * head is read, not kept. Informational (1xx) heads may come before the final one. 0, -ENOBUFS, or -EPROTONOSUPPORT for an upgrade that the peer
+ * has said it does not know: reset the exchange then. */
 int http_send_head(struct foil_worker *w, struct http_stream *hs, const struct http_head *head, bool end) FOIL_MUST_USE;
 void http_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_chain *own_data, bool end);
 int http_send_trailers(struct foil_worker *w, struct http_stream *hs, const struct http_headers *trailers) FOIL_MUST_USE;

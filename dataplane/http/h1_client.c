@@ -38,12 +38,27 @@ static void begin_body(struct h1_exchange *x, const struct http_head *head)
 }
 
 /* False: the exchange is over. */
+static bool take_switching(struct foil_worker *w, struct http_conn *c, struct http_head *head)
+{
+	struct h1_exchange *x = c->x;
+
+	if (!x->is_upgrade || !head->is_upgrade || x->tx != H1_TX_BODY)
+		return fail_protocol(w, c, HTTP_REASON_UNEXPECTED_UPGRADE);
+	foil_count(w, HTTP, RESPONSES_DECODED, 1);
+	x->is_tunnel = true;
+	x->rx = H1_RX_TUNNEL;
+	c->must_close = true;
+	x->ev->head(w, &x->hs, head, false);
+	return c->x == x && !c->is_gone;
+}
+
+/* False: the exchange is over. */
 static bool take_informational(struct foil_worker *w, struct http_conn *c, struct http_head *head)
 {
 	struct h1_exchange *x = c->x;
 
 	if (head->status == 101)
-		return fail_protocol(w, c, HTTP_REASON_UNEXPECTED_UPGRADE);
+		return take_switching(w, c, head);
 	if (++x->n_informational > H1_INFORMATIONAL_MAX)
 		return fail_protocol(w, c, HTTP_REASON_TOO_MANY_INFORMATIONAL);
 	foil_count(w, HTTP, INFORMATIONAL_DECODED, 1);
@@ -124,11 +139,13 @@ static void upstream_has_ended(struct foil_worker *w, struct http_conn *c)
 		return;
 	if (x->rx != H1_RX_DONE && !foil_chain_is_empty(&c->s->rx))
 		return; /* paused: there is more to read */
-	if (x->rx == H1_RX_UNTIL_CLOSE) {
+	if (x->rx == H1_RX_UNTIL_CLOSE || x->rx == H1_RX_TUNNEL) {
 		if (!x->is_paused)
 			h1_body_ends(w, c);
 		return;
 	}
+	if (x->is_tunnel)
+		return; /* half of it */
 	h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_REMOTE, .reason = x->hs.rx_wire_bytes ? HTTP_REASON_TRUNCATED : HTTP_REASON_OK,
 					.why = STREAM_END_FIN});
 }
@@ -177,6 +194,8 @@ static void client_closed(struct foil_worker *w, struct http_conn *c, enum strea
 {
 	struct h1_fail f = {.kind = HTTP_RESET_REMOTE, .why = why, .has_closed = true};
 
+	if (h1_tunnel_closed(w, c, why))
+		return;
 	if (!c->was_open)
 		f.kind = why == STREAM_END_CONNECT_TIMEOUT ? HTTP_RESET_CONNECT_TIMEOUT : HTTP_RESET_CONNECT_FAILURE;
 	h1_fail(w, c, &f);

@@ -140,14 +140,17 @@ static void put_fields(struct writer *o, const struct http_headers *h, bool is_r
 }
 
 /* Connection, framing and the empty line. */
-static void put_end(struct writer *o, const struct h1_encode_params *p, bool is_upgrade)
+static void put_end(struct writer *o, const struct h1_encode_params *p, const struct http_head *head, bool names_upgrade)
 {
-	if (is_upgrade)
-		put(o, FOIL_SLICE("connection: upgrade\r\n"));
-	else if (p->says_close)
+	if (names_upgrade) { /* Upgrade belongs to this hop (RFC 9110 7.8) */
+		put(o, FOIL_SLICE("connection: "));
+		put(o, head->upgrade_word.n_bytes ? head->upgrade_word : FOIL_SLICE("upgrade"));
+		put(o, p->says_close ? FOIL_SLICE(", close\r\n") : FOIL_SLICE("\r\n"));
+	} else if (p->says_close) {
 		put(o, FOIL_SLICE("connection: close\r\n"));
-	else if (p->says_keep_alive)
+	} else if (p->says_keep_alive) {
 		put(o, FOIL_SLICE("connection: keep-alive\r\n"));
+	}
 	if (p->framing == H1_FRAME_CHUNKED || p->says_chunked) {
 		put(o, FOIL_SLICE("transfer-encoding: chunked\r\n"));
 	} else if (p->framing == H1_FRAME_LENGTH || p->says_length) {
@@ -193,14 +196,14 @@ int h1_encode_request(struct foil_worker *w, const struct http_head *head, const
 	put_fields(&o, &head->headers, true, head->is_upgrade);
 	if (head->has_te_trailers)
 		put(&o, FOIL_SLICE("te: trailers\r\n"));
-	put_end(&o, p, head->is_upgrade);
+	put_end(&o, p, head, head->is_upgrade);
 	return finish(&o, out);
 }
 
 int h1_encode_response(struct foil_worker *w, const struct http_head *head, const struct h1_encode_params *p, struct foil_chain *out)
 {
 	struct writer o = {.w = w};
-	bool is_upgrade = head->status == 101;
+	bool names_upgrade = head->status == 101 || (head->status == 426 && http_header_get(&head->headers, HTTP_HDR_UPGRADE));
 
 	if (!writer_next_mbuf(&o))
 		return finish(&o, out);
@@ -211,8 +214,8 @@ int h1_encode_response(struct foil_worker *w, const struct http_head *head, cons
 	put(&o, FOIL_SLICE(" "));
 	put(&o, foil_slice_str(http_status_reason(head->status)));
 	put(&o, FOIL_SLICE("\r\n"));
-	put_fields(&o, &head->headers, false, is_upgrade);
-	put_end(&o, p, is_upgrade);
+	put_fields(&o, &head->headers, false, names_upgrade);
+	put_end(&o, p, head, names_upgrade);
 	return finish(&o, out);
 }
 

@@ -90,7 +90,8 @@ static void remove_named(struct http_headers *h, struct foil_slice name)
 }
 
 struct connection_says {
-	bool close, keep_alive, upgrade;
+	bool close, keep_alive;
+	struct foil_slice upgrade_word; /* empty: it does not say it */
 };
 
 static enum http_reason read_connection(const struct h1_facts *f, struct http_headers *h, struct connection_says *says)
@@ -108,7 +109,7 @@ static enum http_reason read_connection(const struct h1_facts *f, struct http_he
 			else if (foil_slice_eq_nocase(name, FOIL_SLICE("keep-alive")))
 				says->keep_alive = true;
 			else if (foil_slice_eq_nocase(name, FOIL_SLICE("upgrade")))
-				says->upgrade = true;
+				says->upgrade_word = name;
 			else if (++n_names > H1_CONNECTION_NAMES_MAX)
 				return HTTP_REASON_CONNECTION_HEADER;
 			else if (is_token(name))
@@ -127,15 +128,6 @@ static bool te_has_trailers(struct foil_slice te)
 		if (foil_slice_eq_nocase(element, FOIL_SLICE("trailers")))
 			return true;
 	return false;
-}
-
-/* h2c is ignored (features.md PR-4): the request goes on as HTTP/1.1. */
-static void read_upgrade(const struct h1_facts *f, bool connection_upgrade, struct http_head *out)
-{
-	out->is_upgrade = connection_upgrade && f->n_upgrade && f->upgrade.n_bytes && out->version == HTTP_VERSION_11 &&
-			  !foil_slice_eq_nocase(f->upgrade, FOIL_SLICE("h2c"));
-	if (!out->is_upgrade && f->n_upgrade)
-		http_header_remove(&out->headers, http_header_name(HTTP_HDR_UPGRADE));
 }
 
 /* Content-Length and Transfer-Encoding as far as they are the same for requests and responses. */
@@ -164,6 +156,19 @@ static enum http_reason read_framing(const struct h1_facts *f, struct http_head 
 static bool request_has_body(const struct http_head *h)
 {
 	return h->body == HTTP_BODY_CHUNKED || (h->body == HTTP_BODY_LENGTH && h->content_length);
+}
+
+/* h2c is ignored (features.md PR-4): the request goes on as HTTP/1.1. So does one with a body, which a server may choose (RFC 9110 7.8): no
+ * handshake has one, and what is body and what is already tunnel must not depend on who reads it. */
+static void read_upgrade(const struct h1_facts *f, const struct connection_says *says, struct http_head *out)
+{
+	bool keeps_field = out->status == 426 && says->upgrade_word.n_bytes; /* which protocols would do (RFC 9110 15.5.22) */
+
+	out->is_upgrade = says->upgrade_word.n_bytes && f->n_upgrade && f->upgrade.n_bytes && out->version == HTTP_VERSION_11 &&
+			  !foil_slice_eq_nocase(f->upgrade, FOIL_SLICE("h2c")) && (out->status == 0 ? !request_has_body(out) : out->status == 101);
+	out->upgrade_word = says->upgrade_word;
+	if (!out->is_upgrade && !keeps_field && f->n_upgrade)
+		http_header_remove(&out->headers, http_header_name(HTTP_HDR_UPGRADE));
 }
 
 /* A waiting client is told to go on by the server codec. The field goes on to the origin too, as RFC 9110 10.1.1 asks of proxies and Envoy does
@@ -226,7 +231,7 @@ enum http_reason h1_read_request(struct foil_worker *w, struct foil_arena *a, st
 		why = read_connection(&f, &out->headers, &says);
 	if (why != HTTP_REASON_OK)
 		return why;
-	read_upgrade(&f, says.upgrade, out);
+	read_upgrade(&f, &says, out);
 	read_expect(&f, out);
 	out->has_te_trailers = f.te.n_bytes && te_has_trailers(f.te);
 	out->wants_close = says.close || (out->version == HTTP_VERSION_10 && !says.keep_alive);
@@ -275,7 +280,7 @@ enum http_reason h1_read_response(struct foil_worker *w, struct foil_arena *a, s
 		why = read_connection(&f, &out->headers, &says);
 	if (why != HTTP_REASON_OK)
 		return why;
-	read_upgrade(&f, says.upgrade, out);
+	read_upgrade(&f, &says, out);
 	out->wants_close = says.close || (out->version == HTTP_VERSION_10 && !says.keep_alive) || out->body == HTTP_BODY_UNTIL_CLOSE;
 	return HTTP_REASON_OK;
 }

@@ -71,9 +71,10 @@ struct h1_chunked {
 enum http_reason h1_chunked_line(struct h1_chunked *ch, const char *p, uint32_t n_bytes, uint32_t *n_used) FOIL_MUST_USE;
 
 /* ---- the exchange ---- */
-enum h1_rx { H1_RX_HEAD, H1_RX_LENGTH, H1_RX_CHUNKED, H1_RX_TRAILERS, H1_RX_UNTIL_CLOSE, H1_RX_DONE, H1_RX_IGNORED };
+enum h1_rx { H1_RX_HEAD, H1_RX_LENGTH, H1_RX_CHUNKED, H1_RX_TRAILERS, H1_RX_UNTIL_CLOSE, H1_RX_WAITS /* for our 101 */, H1_RX_TUNNEL,
+	     H1_RX_DONE, H1_RX_IGNORED };
 enum h1_tx { H1_TX_HEAD, H1_TX_BODY, H1_TX_DONE };
-enum h1_framing { H1_FRAME_NONE, H1_FRAME_LENGTH, H1_FRAME_CHUNKED, H1_FRAME_CLOSE };
+enum h1_framing { H1_FRAME_NONE, H1_FRAME_LENGTH, H1_FRAME_CHUNKED, H1_FRAME_CLOSE, H1_FRAME_TUNNEL };
 
 struct h1_exchange {
 	struct http_stream hs; /* first */
@@ -101,7 +102,8 @@ struct h1_exchange {
 	uint8_t method;              /* enum http_method */
 	bool is_http10;
 	bool peer_keeps_alive;
-	bool is_upgrade;
+	bool is_upgrade;             /* the request asks for another protocol */
+	bool is_tunnel;              /* 101: bytes are bytes from here on */
 	bool is_dead;
 
 	struct foil_arena own_arena; /* server side */
@@ -121,6 +123,8 @@ void h1_block_reset(struct h1_exchange *x);
 bool h1_receive_body(struct foil_worker *w, struct http_conn *c) FOIL_MUST_USE;
 /* rx until close is over in order. */
 void h1_body_ends(struct foil_worker *w, struct http_conn *c);
+/* The stream has ended in order in both directions, and was a tunnel: what came is delivered, there is no later. False: it was none. */
+bool h1_tunnel_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why);
 struct h1_exchange *h1_exchange_new(struct foil_worker *w, struct http_conn *c, struct foil_arena *arena) FOIL_MUST_USE;
 /* The exchange leaves its connection; memory comes back with h1_reap. */
 void h1_exchange_end(struct http_conn *c);

@@ -79,7 +79,7 @@ void h1_maybe_finish(struct foil_worker *w, struct http_conn *c)
 	if (!x || !x->ev || x->tx != H1_TX_DONE)
 		return;
 	/* A server that has answered early does not wait for the rest of the request: it closes (RFC 9112 9.6), as Envoy does. */
-	if (x->rx != H1_RX_DONE && !(c->is_server && c->must_close))
+	if (x->rx != H1_RX_DONE && (x->is_tunnel || !c->is_server || !c->must_close))
 		return;
 	h1_exchange_end(c);
 	x->ev->complete(w, &x->hs);
@@ -368,11 +368,13 @@ bool h1_receive_body(struct foil_worker *w, struct http_conn *c)
 	switch ((enum h1_rx)x->rx) {
 	case H1_RX_LENGTH:
 	case H1_RX_UNTIL_CLOSE:
+	case H1_RX_TUNNEL:
 		return receive_counted(w, c);
 	case H1_RX_CHUNKED:
 	case H1_RX_TRAILERS:
 		return receive_chunked(w, c);
 	case H1_RX_HEAD:
+	case H1_RX_WAITS:
 	case H1_RX_DONE:
 	case H1_RX_IGNORED:
 		return true;
@@ -386,6 +388,22 @@ void h1_body_ends(struct foil_worker *w, struct http_conn *c)
 
 	if (deliver(w, c, &none, true))
 		h1_maybe_finish(w, c);
+}
+
+bool h1_tunnel_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why)
+{
+	struct h1_exchange *x = c->x;
+	struct foil_chain data = {0};
+
+	if (!x || !x->is_tunnel || why != STREAM_END_FIN || x->tx != H1_TX_DONE)
+		return false;
+	foil_chain_move(&data, &c->s->rx);
+	x->hs.rx_wire_bytes += data.n_bytes;
+	c->s = NULL;
+	c->must_close = true;
+	if (x->rx == H1_RX_DONE || deliver(w, c, &data, true))
+		h1_maybe_finish(w, c);
+	return true;
 }
 
 void h1_pause(struct foil_worker *w, struct http_stream *hs, bool paused)

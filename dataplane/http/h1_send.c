@@ -35,7 +35,9 @@ static struct h1_encode_params request_framing(const struct http_head *head, boo
 {
 	struct h1_encode_params p = {.framing = H1_FRAME_NONE};
 
-	if (end) {
+	if (head->is_upgrade) {
+		p.says_length = head->body == HTTP_BODY_LENGTH; /* of 0 */
+	} else if (end) {
 		if (method_expects_body(head->method) || head->body == HTTP_BODY_LENGTH)
 			p.framing = H1_FRAME_LENGTH; /* of 0: says that there is none (RFC 9110 8.6) */
 	} else if (head->body == HTTP_BODY_LENGTH) {
@@ -59,7 +61,7 @@ int h1_send_request_head(struct foil_worker *w, struct http_stream *hs, const st
 		return -ENOBUFS;
 	x->method = (uint8_t)head->method;
 	x->is_upgrade = head->is_upgrade;
-	x->framing = (uint8_t)p.framing;
+	x->framing = x->is_upgrade ? H1_FRAME_TUNNEL : (uint8_t)p.framing;
 	x->tx_left_bytes = p.content_length;
 	x->tx = H1_TX_BODY;
 	write_out(w, x, &out);
@@ -111,6 +113,25 @@ static int send_informational(struct foil_worker *w, struct h1_exchange *x, cons
 	return 0;
 }
 
+/* 101 to who asked for it: what follows in either direction is no HTTP any more. */
+static int send_switching(struct foil_worker *w, struct h1_exchange *x, const struct http_head *head)
+{
+	struct h1_encode_params p = {.framing = H1_FRAME_NONE};
+	struct http_conn *c = x->hs.conn;
+	struct foil_chain out = {0};
+
+	if (h1_encode_response(w, head, &p, &out) != 0)
+		return -ENOBUFS;
+	x->is_tunnel = true;
+	x->framing = H1_FRAME_TUNNEL;
+	x->tx = H1_TX_BODY;
+	x->rx = H1_RX_TUNNEL;
+	c->must_close = true;
+	c->wants_run = true; /* bytes may have come early */
+	write_out(w, x, &out);
+	return 0;
+}
+
 int h1_send_response_head(struct foil_worker *w, struct http_stream *hs, const struct http_head *head, bool end)
 {
 	struct h1_exchange *x = h1_of(hs);
@@ -119,6 +140,8 @@ int h1_send_response_head(struct foil_worker *w, struct http_stream *hs, const s
 
 	if (x->is_dead || x->tx != H1_TX_HEAD)
 		return -ENOBUFS;
+	if (head->status == 101)
+		return x->rx == H1_RX_WAITS ? send_switching(w, x, head) : -ENOBUFS;
 	if (head->status < 200)
 		return send_informational(w, x, head);
 	struct h1_encode_params p = response_framing(x, head, end);
@@ -214,6 +237,25 @@ static void send_counted(struct foil_worker *w, struct h1_exchange *x, struct fo
 		tx_ended(w, x);
 }
 
+/* Before 101 nothing goes out but the request's end, which says that there will be no tunnel. */
+static void send_tunnel(struct foil_worker *w, struct h1_exchange *x, struct foil_chain *own, bool end)
+{
+	struct http_conn *c = x->hs.conn;
+
+	if (!x->is_tunnel) {
+		foil_chain_clear(own);
+		c->must_close = true;
+	} else if (own->n_bytes) {
+		x->hs.tx_body_bytes += own->n_bytes;
+		write_out(w, x, own);
+	}
+	if (!end)
+		return;
+	if (x->is_tunnel)
+		stream_shutdown(w, c->s);
+	tx_ended(w, x);
+}
+
 void h1_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_chain *own_data, bool end)
 {
 	struct h1_exchange *x = h1_of(hs);
@@ -222,7 +264,7 @@ void h1_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_cha
 		foil_chain_clear(own_data);
 		return;
 	}
-	if (x->framing != H1_FRAME_NONE)
+	if (x->framing != H1_FRAME_NONE && x->framing != H1_FRAME_TUNNEL)
 		hs->tx_body_bytes += own_data->n_bytes;
 	switch ((enum h1_framing)x->framing) {
 	case H1_FRAME_NONE: /* the answer to HEAD, 204, 304: whatever the body is, it is not sent */
@@ -241,6 +283,9 @@ void h1_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_cha
 			write_out(w, x, own_data);
 		if (end)
 			tx_ended(w, x);
+		return;
+	case H1_FRAME_TUNNEL:
+		send_tunnel(w, x, own_data, end);
 		return;
 	}
 	FOIL_UNREACHABLE();

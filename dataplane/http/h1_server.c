@@ -51,7 +51,7 @@ static void begin_body(struct h1_exchange *x, const struct http_head *head)
 		x->rx = H1_RX_LENGTH;
 		x->rx_left_bytes = head->content_length;
 	} else {
-		x->rx = H1_RX_DONE;
+		x->rx = head->is_upgrade ? H1_RX_WAITS : H1_RX_DONE;
 	}
 }
 
@@ -166,6 +166,11 @@ static bool client_has_left(struct foil_worker *w, struct http_conn *c)
 
 	if (!c->s->rx_eof)
 		return false;
+	if (x->is_tunnel) { /* half of it */
+		if (x->rx == H1_RX_TUNNEL && !x->is_paused && foil_chain_is_empty(&c->s->rx))
+			h1_body_ends(w, c);
+		return true;
+	}
 	if (x->rx != H1_RX_DONE && x->rx != H1_RX_IGNORED && !foil_chain_is_empty(&c->s->rx))
 		return false; /* paused: what it sent is still to be read */
 	enum http_reason reason = x->rx == H1_RX_DONE || x->rx == H1_RX_IGNORED ? HTTP_REASON_OK : HTTP_REASON_TRUNCATED;
@@ -192,7 +197,8 @@ static void server_run(struct foil_worker *w, struct http_conn *c)
 
 static void server_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why)
 {
-	h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_REMOTE, .why = why, .has_closed = true});
+	if (!h1_tunnel_closed(w, c, why))
+		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_REMOTE, .why = why, .has_closed = true});
 }
 
 static void server_drain(struct foil_worker *w, struct http_conn *c)

@@ -122,6 +122,7 @@ static void take_request(struct foil_worker *w, struct h2_conn *h, struct h2_str
 	}
 	foil_count(w, HTTP, REQUESTS_DECODED, 1);
 	x->method = (uint8_t)head.method;
+	x->is_upgrade = head.is_upgrade;
 	x->rx = end ? H2_RX_DONE : H2_RX_BODY;
 	x->had_head = true;
 	expect_length(x, &head);
@@ -143,6 +144,16 @@ static void take_informational(struct foil_worker *w, struct h2_conn *h, struct 
 		x->ev->informational(w, &x->hs, head);
 }
 
+/* The server takes CONNECT with :protocol: for our side that is a 101 (codec.h). False: no memory. */
+static bool take_switching(struct foil_worker *w, struct h2_stream *x, struct http_head *head)
+{
+	x->is_tunnel = true;
+	head->status = 101;
+	head->is_upgrade = true;
+	head->body = HTTP_BODY_NONE; /* a length says nothing here (RFC 9110 9.3.6) */
+	return http_header_add_id(w, x->hs.arena, &head->headers, HTTP_HDR_UPGRADE, x->upgrade_token) == 0;
+}
+
 static void take_response(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct http_headers *list, bool is_too_large)
 {
 	bool end = h->block_flags & H2_END_STREAM;
@@ -156,6 +167,10 @@ static void take_response(struct foil_worker *w, struct h2_conn *h, struct h2_st
 	head.head_bytes = (uint32_t)x->hs.rx_wire_bytes;
 	if (head.status < 200) {
 		take_informational(w, h, x, &head);
+		return;
+	}
+	if (x->is_upgrade && head.status < 300 && !end && !take_switching(w, x, &head)) {
+		malformed(w, h, x, HTTP_REASON_OUT_OF_MEMORY);
 		return;
 	}
 	foil_count(w, HTTP, RESPONSES_DECODED, 1);

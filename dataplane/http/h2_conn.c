@@ -21,7 +21,7 @@ static void put_settings(struct foil_worker *w, struct h2_conn *h)
 {
 	const struct http_limits *l = &h->c->limits;
 	struct h2_frame f = {.type = H2_SETTINGS};
-	uint8_t payload[24];
+	uint8_t payload[30];
 	uint32_t n = 0;
 
 	if (h->c->is_server)
@@ -30,6 +30,8 @@ static void put_settings(struct foil_worker *w, struct h2_conn *h)
 		n = put_setting(payload, n, H2_SET_ENABLE_PUSH, 0);
 	n = put_setting(payload, n, H2_SET_INITIAL_WINDOW_SIZE, l->h2_stream_window_bytes);
 	n = put_setting(payload, n, H2_SET_MAX_HEADER_LIST_SIZE, l->head_bytes_max);
+	if (h->c->is_server)
+		n = put_setting(payload, n, H2_SET_ENABLE_CONNECT_PROTOCOL, 1);
 	f.length_bytes = n;
 	h2_put(w, h, &f, payload);
 	h2_put_u32(w, h, H2_WINDOW_UPDATE, 0, l->h2_conn_window_bytes - H2_WINDOW_DEFAULT);
@@ -221,7 +223,7 @@ static void h2_reset(struct foil_worker *w, struct http_stream *hs)
 	if (x->is_dead)
 		return;
 	if (x->id)
-		h2_put_u32(w, h, H2_RST_STREAM, x->id, h->c->is_server ? H2_INTERNAL_ERROR : H2_CANCEL);
+		h2_put_u32(w, h, H2_RST_STREAM, x->id, h->c->is_server && !x->is_tunnel ? H2_INTERNAL_ERROR : H2_CANCEL);
 	h2_stream_end(w, h, x, H2_CLOSED_BY_US);
 }
 

@@ -37,6 +37,11 @@ static bool apply_setting(struct foil_worker *w, struct h2_conn *h, uint16_t id,
 			return bad_setting(w, h, H2_PROTOCOL_ERROR);
 		h->peer_frame_max = value;
 		return true;
+	case H2_SET_ENABLE_CONNECT_PROTOCOL:
+		if (value > 1 || (h->peer_takes_connect && !value)) /* RFC 8441 3: it is not taken back */
+			return bad_setting(w, h, H2_PROTOCOL_ERROR);
+		h->peer_takes_connect = value;
+		return true;
 	default: /* one that we do not use, or do not know */
 		return true;
 	}

@@ -59,13 +59,18 @@ static uint32_t block_bytes_max(const struct h2_encode_params *p)
 
 static bool put_request(struct hpack_out *o, const struct http_head *head)
 {
-	bool is_connect = head->method == HTTP_METHOD_CONNECT;
+	bool is_connect = head->method == HTTP_METHOD_CONNECT && !head->is_upgrade;
+	const struct http_header *token = head->is_upgrade ? http_header_get(&head->headers, HTTP_HDR_UPGRADE) : NULL;
 
 	if (head->has_several_hosts || !h1_authority_is_valid(head->authority) || !span_is(head->method_text, H1_TOKEN))
 		return false;
 	if (!is_connect && !span_is(head->path, H1_TARGET))
 		return false;
-	hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":method"), head->method_text);
+	if (token && !span_is(token->value, H1_TOKEN))
+		return false;
+	hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":method"), token ? FOIL_SLICE("CONNECT") : head->method_text);
+	if (token)
+		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":protocol"), token->value);
 	if (!is_connect) {
 		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":path"), head->path);
 		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":scheme"), span_is(head->scheme, H1_TOKEN) ? head->scheme : FOIL_SLICE("http"));

@@ -6,7 +6,8 @@
 #include "dataplane/http/h1_scan.h"
 #include "dataplane/http/h2_priv.h"
 
-enum pseudo { PSEUDO_METHOD = 1, PSEUDO_SCHEME = 2, PSEUDO_AUTHORITY = 4, PSEUDO_PATH = 8, PSEUDO_STATUS = 16 };
+enum pseudo { PSEUDO_METHOD = 1, PSEUDO_SCHEME = 2, PSEUDO_AUTHORITY = 4, PSEUDO_PATH = 8, PSEUDO_STATUS = 16,
+	      PSEUDO_PROTOCOL = 32 };
 
 static bool is_span(struct foil_slice s, uint8_t cls)
 {
@@ -39,7 +40,7 @@ static bool value_is_valid(struct foil_slice v)
 
 struct reading {
 	struct http_head *out;
-	struct foil_slice host, cookie;
+	struct foil_slice host, cookie, protocol;
 	uint32_t seen;         /* enum pseudo */
 	uint16_t n_host, n_cookies;
 	uint32_t cookie_bytes;
@@ -59,6 +60,8 @@ static uint32_t pseudo_of(struct foil_slice name, bool is_request)
 		return PSEUDO_SCHEME;
 	if (foil_slice_eq(name, FOIL_SLICE(":authority")))
 		return PSEUDO_AUTHORITY;
+	if (foil_slice_eq(name, FOIL_SLICE(":protocol")))
+		return PSEUDO_PROTOCOL;
 	return 0;
 }
 
@@ -100,6 +103,10 @@ static enum http_reason read_pseudo(struct reading *r, const struct http_header 
 	if (which == PSEUDO_AUTHORITY) {
 		out->authority = f->value;
 		return HTTP_REASON_OK;
+	}
+	if (which == PSEUDO_PROTOCOL) {
+		r->protocol = f->value;
+		return is_span(f->value, H1_TOKEN) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
 	}
 	return read_status(f->value, &out->status) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
 }
@@ -249,6 +256,14 @@ static enum http_reason read_authority(const struct reading *r, struct http_head
 	return h1_authority_is_valid(out->authority) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_AUTHORITY;
 }
 
+/* Extended CONNECT (RFC 8441 4): what HTTP/1.1 asks for by GET and Upgrade. Ours is to read as that. */
+static void read_upgrade(struct http_head *out)
+{
+	out->is_upgrade = true;
+	out->method = HTTP_METHOD_GET;
+	out->method_text = FOIL_SLICE("GET");
+}
+
 static enum http_reason check_target(const struct reading *r, struct http_head *out)
 {
 	const uint32_t most = PSEUDO_METHOD | PSEUDO_SCHEME | PSEUDO_PATH;
@@ -256,7 +271,13 @@ static enum http_reason check_target(const struct reading *r, struct http_head *
 	if (!(r->seen & PSEUDO_METHOD))
 		return HTTP_REASON_H2_BAD_PSEUDO;
 	out->method = http_method_of(out->method_text);
-	if (out->method == HTTP_METHOD_CONNECT) { /* section 8.5 */
+	if (r->seen & PSEUDO_PROTOCOL) {
+		if (out->method != HTTP_METHOD_CONNECT || !(r->seen & PSEUDO_AUTHORITY))
+			return HTTP_REASON_H2_BAD_PSEUDO;
+		if (out->body == HTTP_BODY_LENGTH)
+			return HTTP_REASON_H2_BAD_LENGTH; /* bytes of a tunnel have no number */
+		read_upgrade(out);
+	} else if (out->method == HTTP_METHOD_CONNECT) { /* section 8.5 */
 		if ((r->seen & (PSEUDO_SCHEME | PSEUDO_PATH)) || !(r->seen & PSEUDO_AUTHORITY))
 			return HTTP_REASON_H2_BAD_PSEUDO;
 		out->path = FOIL_SLICE("/");
@@ -284,9 +305,14 @@ enum http_reason h2_read_request(struct foil_worker *w, struct foil_arena *a, st
 		why = check_target(&r, out);
 	if (why == HTTP_REASON_OK)
 		why = join_cookies(w, a, &r, list);
+	if (why == HTTP_REASON_OK && out->is_upgrade)
+		why = end ? HTTP_REASON_H2_BAD_MESSAGE
+			  : http_header_add_id(w, a, list, HTTP_HDR_UPGRADE, r.protocol) == 0 ? HTTP_REASON_OK : HTTP_REASON_OUT_OF_MEMORY;
 	if (why != HTTP_REASON_OK)
 		return why;
-	if (out->body == HTTP_BODY_NONE && !end)
+	if (out->is_upgrade)
+		out->body = HTTP_BODY_NONE;
+	else if (out->body == HTTP_BODY_NONE && !end)
 		out->body = HTTP_BODY_CHUNKED; /* of a length that is not known yet */
 	else if (end && out->body == HTTP_BODY_LENGTH && out->content_length)
 		return HTTP_REASON_H2_BAD_LENGTH;

@@ -53,7 +53,7 @@ enum h2_code {
 };
 enum h2_setting {
 	H2_SET_HEADER_TABLE_SIZE = 1, H2_SET_ENABLE_PUSH, H2_SET_MAX_CONCURRENT_STREAMS, H2_SET_INITIAL_WINDOW_SIZE, H2_SET_MAX_FRAME_SIZE,
-	H2_SET_MAX_HEADER_LIST_SIZE,
+	H2_SET_MAX_HEADER_LIST_SIZE, H2_SET_ENABLE_CONNECT_PROTOCOL = 8,
 };
 
 /* ---- lists: circular; a head and its nodes are the same; an unlinked node points at itself or is zero ---- */
@@ -143,6 +143,8 @@ struct h2_stream {
 	bool ends_in_head, has_tx_length, drops_body, was_full, owes_writable;
 
 	uint8_t method;            /* enum http_method */
+	bool is_upgrade, is_tunnel; /* CONNECT with :protocol was asked for, was accepted */
+	struct foil_slice upgrade_token; /* client side: what :protocol was */
 	bool is_dead;
 	struct foil_arena own_arena; /* server side */
 };
@@ -174,6 +176,7 @@ struct h2_conn {
 	uint32_t frame_left_bytes, pad_left_bytes;
 	uint8_t in;                  /* enum h2_in */
 	bool had_settings;           /* the peer's first, which comes before all else */
+	bool peer_takes_connect;     /* it knows :protocol (RFC 8441 3) */
 	int64_t rx_window;
 	uint32_t rx_credit;
 	/* a header block being put together */

@@ -95,7 +95,7 @@ static void answered(struct foil_worker *w, struct h2_conn *h, struct h2_stream 
 {
 	uint32_t n = x->rx_held.n_bytes;
 
-	if (!h->c->is_server || x->rx == H2_RX_DONE)
+	if (!h->c->is_server || x->rx == H2_RX_DONE || x->is_tunnel)
 		return;
 	x->rx = x->rx == H2_RX_ENDED ? H2_RX_DONE : H2_RX_IGNORED;
 	foil_chain_clear(&x->rx_held);
@@ -106,7 +106,10 @@ static void answered(struct foil_worker *w, struct h2_conn *h, struct h2_stream 
 static int send_request(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct h2_encode_params *p)
 {
 	uint64_t before = h->out.n_bytes;
+	const struct http_header *token = p->head->is_upgrade ? http_header_get(&p->head->headers, HTTP_HDR_UPGRADE) : NULL;
 
+	if (token && h->had_settings && !h->peer_takes_connect)
+		return -EPROTONOSUPPORT;
 	p->kind = H2_HEAD_REQUEST;
 	p->stream_id = h->next_id;
 	if (h2_encode(w, p, &h->out) != 0)
@@ -115,6 +118,10 @@ static int send_request(struct foil_worker *w, struct h2_conn *h, struct h2_stre
 	h->next_id += 2;
 	h2_stream_put_in_bucket(h, x);
 	x->method = (uint8_t)p->head->method;
+	if (token) {
+		x->is_upgrade = true;
+		x->upgrade_token = token->value;
+	}
 	x->tx_from_bytes = h->written_bytes + before;
 	x->hs.tx_wire_bytes += h->out.n_bytes - before;
 	h->c->wants_flush = true;
@@ -137,9 +144,20 @@ int h2_send_head(struct foil_worker *w, struct http_stream *hs, const struct htt
 	struct h2_conn *h = hs->conn->h2;
 	struct h2_encode_params p = {.head = head, .ends = end, .puts_size_update = h->puts_size_update};
 	bool is_informational = h->c->is_server && head->status < 200;
+	struct http_head accepted;
 
 	if (x->is_dead || x->tx != H2_TX_HEAD || h2_is_over(h))
 		return -ENOBUFS;
+	if (h->c->is_server && head->status == 101) { /* CONNECT is answered with 200 (RFC 8441 5) */
+		if (!x->is_upgrade)
+			return -ENOBUFS;
+		accepted = *head;
+		accepted.status = 200;
+		accepted.body = HTTP_BODY_NONE;
+		p.head = head = &accepted;
+		x->is_tunnel = true;
+		is_informational = false;
+	}
 	if (is_informational) {
 		p.ends = false;
 	} else if (h->c->is_server && (x->method == HTTP_METHOD_HEAD || status_has_no_body(head->status))) {

@@ -53,7 +53,8 @@ struct http_head {
 	uint64_t content_length; /* HTTP_BODY_LENGTH */
 	bool expects_continue;   /* Expect: 100-continue: the server codec has answered it, or will when the body is read */
 	bool wants_close;        /* Connection: close, or HTTP/1.0 without keep-alive */
-	bool is_upgrade;         /* Connection: upgrade with an Upgrade header, kept in headers */
+	bool is_upgrade;         /* asks for another protocol, or (101) takes it up: Upgrade is among the headers; codec.h says what follows */
+	struct foil_slice upgrade_word; /* "upgrade" in Connection as the peer spelt it, which goes on so */
 	bool is_grpc;            /* content-type application/grpc or application/grpc+… */
 	bool has_te_trailers;    /* TE: trailers was named */
 	bool was_absolute_form;  /* request target was scheme://authority/path */

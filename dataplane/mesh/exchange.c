@@ -187,9 +187,8 @@ static bool find_route(struct foil_worker *w, struct mesh_exchange *x)
 	if (x->route)
 		mesh_router_choose(w, x);
 	if (x->request->is_upgrade) {
-		const struct http_header *token = http_header_get(&x->request->headers, HTTP_HDR_UPGRADE);
 		x->is_upgrade = true;
-		if (!token || !foil_slice_eq_nocase(token->value, FOIL_SLICE("websocket"))) {
+		if (!mesh_upgrade_is_allowed(x->request)) {
 			reply_plain(w, x, 403, FOIL_SLICE("upgrade_failed"), 0, MESH_REASON_UPGRADE_REFUSED);
 			return false;
 		}
@@ -229,10 +228,12 @@ static void on_data(struct foil_worker *w, struct http_stream *hs, struct foil_c
 {
 	struct mesh_exchange *x = hs->user_data;
 
-	if (!x || x->is_over || x->response_ended) {
+	if (!x || x->is_over || (x->response_ended && !x->is_tunnel)) {
 		foil_chain_clear(own_data);
 		return;
 	}
+	if (end && x->is_tunnel)
+		mesh_tunnel_half_closed(w, x, true);
 	x->n_body_bytes += own_data->n_bytes;
 	mesh_timeouts_activity(w, x);
 	x->request_ended = end;
@@ -261,7 +262,7 @@ void mesh_exchange_pause(struct foil_worker *w, struct mesh_exchange *x)
 
 	if (x->is_over || x->request_ended)
 		return;
-	if (x->try.stream)
+	if (x->try.stream && (!x->is_upgrade || x->is_tunnel))
 		want |= http_stream_tx_room(x->try.stream) == 0;
 	else if (x->router != MESH_ROUTER_DONE)
 		want |= x->kept.n_bytes >= MESH_BODY_WAITING_BYTES;
@@ -294,8 +295,8 @@ static void set_server_and_date(struct foil_worker *w, struct mesh_exchange *x, 
 static void drain_if_due(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct mesh_downstream *d = x->ds;
-	bool is_h1 = x->request->version != HTTP_VERSION_2, is_open = x->is_upgrade || x->request->method == HTTP_METHOD_CONNECT;
-	bool due = (is_h1 && (!x->request_ended || is_open)) || w->mesh->is_draining;
+	bool is_h1 = x->request->version != HTTP_VERSION_2, is_open = (x->is_upgrade && !x->is_tunnel) || x->request->method == HTTP_METHOD_CONNECT;
+	bool due = (is_h1 && !x->is_tunnel && (!x->request_ended || is_open)) || w->mesh->is_draining;
 
 	due |= x->hcm->max_requests_per_connection && d->n_requests >= x->hcm->max_requests_per_connection;
 	if (due)
@@ -346,7 +347,7 @@ void mesh_exchange_respond_data(struct foil_worker *w, struct mesh_exchange *x, 
 	x->response_ended = end;
 	mesh_timeouts_activity(w, x);
 	http_send_data(w, x->down, own_data, end);
-	if (end && !x->is_over)
+	if (end && !x->is_over && (!x->is_tunnel || x->request_ended))
 		mesh_router_stop(w, x);
 }
 
@@ -354,7 +355,7 @@ void mesh_exchange_respond_trailers(struct foil_worker *w, struct mesh_exchange 
 {
 	struct foil_chain none = {0};
 
-	if (!mesh_exchange_is_h2(x)) {
+	if (!mesh_exchange_is_h2(x) || x->is_tunnel) {
 		mesh_exchange_respond_data(w, x, &none, true);
 		return;
 	}
@@ -389,6 +390,8 @@ void mesh_exchange_over(struct foil_worker *w, struct mesh_exchange *x)
 		return;
 	x->is_over = true;
 	mesh_access_record(w, x);
+	if (x->is_tunnel)
+		foil_count(w, MESH, TUNNELS_ACTIVE, -1);
 	mesh_filters_done(w, x);
 	mesh_router_stop(w, x);
 	mesh_timeouts_fini(w, x);

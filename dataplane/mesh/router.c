@@ -2,10 +2,13 @@
  * is over timeouts.c's, which connection pool.c's; this file drives one try from the choice of a host to the end of its answer.
  * Rules: features.md VS-17..VS-28, VS-62; Envoy's router filter where those are silent (order of header operations, what is counted when).
  * Invariant: at most one try is alive. A stream whose user_data is NULL was let go: its answer is complete and nobody cares for the rest. */
+#include <errno.h>
+
 #include "dataplane/mesh/lb.h"
 #include "dataplane/mesh/runtime.h"
 
 static const struct http_stream_events up_events;
+static void reset_reply(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind);
 
 void mesh_router_choose(struct foil_worker *w, struct mesh_exchange *x)
 {
@@ -195,7 +198,7 @@ static void no_healthy_upstream(struct foil_worker *w, struct mesh_exchange *x)
 
 static void request_complete(struct foil_worker *w, struct mesh_exchange *x)
 {
-	if (x->is_over || x->router == MESH_ROUTER_DONE)
+	if (x->is_over || x->router == MESH_ROUTER_DONE || x->is_tunnel)
 		return;
 	x->request_ended_us = w->now_us;
 	mesh_timeouts_request_ended(w, x);
@@ -232,7 +235,7 @@ void mesh_router_begin(struct foil_worker *w, struct mesh_exchange *x)
 		return;
 	}
 	x->body_ended = x->request_ended && !x->held_end && foil_chain_is_empty(&x->held);
-	x->keep = x->retry.n_left > 0 || x->route->route.n_mirrors > 0;
+	x->keep = !x->is_upgrade && (x->retry.n_left > 0 || x->route->route.n_mirrors > 0);
 	mesh_router_try(w, x);
 	if (x->body_ended)
 		request_complete(w, x);
@@ -319,6 +322,7 @@ static void try_connected(struct foil_worker *w, struct mesh_exchange *x, struct
 	struct http_head head = *x->request;
 	bool end;
 	uint32_t n = x->n_tries;
+	int rc;
 
 	t->stream = hs;
 	end = x->body_ended && foil_chain_is_empty(&x->kept) && !has_trailers(x);
@@ -331,7 +335,15 @@ static void try_connected(struct foil_worker *w, struct mesh_exchange *x, struct
 	if (end && head.body != HTTP_BODY_LENGTH)
 		head.body = HTTP_BODY_NONE;
 	t->request_ended = end;
-	if (http_send_head(w, hs, &head, end) != 0 || !send_kept(w, x)) {
+	rc = x->is_upgrade ? mesh_tunnel_request(w, x, http_conn_version(hs->conn) == HTTP_VERSION_2) : 0;
+	head.headers = x->request->headers;
+	rc = rc ? rc : http_send_head(w, hs, &head, end);
+	if (rc == -EPROTONOSUPPORT) {
+		mesh_router_stop(w, x);
+		mesh_router_failed(w, x, HTTP_RESET_PROTOCOL, STREAM_END_NONE);
+		return;
+	}
+	if (rc != 0 || (!x->is_upgrade && !send_kept(w, x))) {
 		foil_reason(w, MESH, OUT_OF_MEMORY);
 		mesh_router_stop(w, x);
 		mesh_router_failed(w, x, HTTP_RESET_LOCAL, STREAM_END_LOCAL);
@@ -426,7 +438,7 @@ void mesh_router_data(struct foil_worker *w, struct mesh_exchange *x, struct foi
 	x->body_ended = end;
 	if (x->keep && x->kept.n_bytes + own_data->n_bytes > MESH_BODY_KEPT_BYTES_MAX)
 		keep_no_more(x);
-	if (!t->stream) {
+	if (!t->stream || (x->is_upgrade && !x->is_tunnel)) {
 		foil_chain_move(&x->kept, own_data);
 	} else {
 		struct foil_chain copy = {0};
@@ -517,6 +529,45 @@ static void note_grpc_status(struct mesh_exchange *x, const struct http_headers 
 	x->grpc_status = (int16_t)n;
 }
 
+/* The final answer to an upgrade. false: the exchange goes another way. */
+static bool upgrade_answered(struct foil_worker *w, struct mesh_exchange *x, struct http_head *head)
+{
+	struct http_stream *hs = x->try.stream;
+	struct foil_chain none = {0};
+
+	if (head->status != 101) {
+		x->try.request_ended = true; /* there will be no bytes */
+		http_send_data(w, hs, &none, true);
+		if (head->status >= 400)
+			return true;
+		upgrade_failed(w, x, head);
+		return false;
+	}
+	switch (mesh_tunnel_begin(w, x, http_conn_version(hs->conn) == HTTP_VERSION_2, head)) {
+	case MESH_TUNNEL_TAKEN: return true;
+	case MESH_TUNNEL_WRONG_ANSWER:
+		mesh_router_stop(w, x);
+		reset_reply(w, x, HTTP_RESET_PROTOCOL);
+		return false;
+	case MESH_TUNNEL_NO_MEMORY: mesh_reply_no_memory(w, x); return false;
+	}
+	FOIL_UNREACHABLE();
+}
+
+/* What the client sent before it knew. */
+static void tunnel_opens(struct foil_worker *w, struct mesh_exchange *x)
+{
+	if (x->is_over || !x->try.stream)
+		return;
+	if (!send_kept(w, x)) {
+		foil_reason(w, MESH, OUT_OF_MEMORY);
+		mesh_exchange_abort(w, x);
+		return;
+	}
+	if (!x->is_over)
+		mesh_exchange_pause(w, x);
+}
+
 static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_head *head, bool end)
 {
 	struct mesh_exchange *x = hs->user_data;
@@ -539,10 +590,8 @@ static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	case MESH_RETRY_OVERFLOW: x->flags |= TELE_FLAG_UO; break;
 	case MESH_RETRY_NO: break;
 	}
-	if (x->is_upgrade) {
-		upgrade_failed(w, x, head);
+	if (x->is_upgrade && !upgrade_answered(w, x, head))
 		return;
-	}
 	mesh_retry_fini(w, x); /* what follows is the answer */
 	if (!x->route->route.n_mirrors || x->body_ended) {
 		x->keep = false;
@@ -555,6 +604,8 @@ static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 		return;
 	}
 	mesh_exchange_respond(w, x, head, end);
+	if (x->is_tunnel)
+		tunnel_opens(w, x);
 	hold_back(w, x);
 }
 
@@ -567,6 +618,8 @@ static void up_data(struct foil_worker *w, struct http_stream *hs, struct foil_c
 		return;
 	}
 	x->try.response_ended = end;
+	if (end && x->is_tunnel)
+		mesh_tunnel_half_closed(w, x, false);
 	mesh_exchange_respond_data(w, x, own_data, end);
 	hold_back(w, x);
 }

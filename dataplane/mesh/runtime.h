@@ -191,7 +191,9 @@ struct mesh_exchange {
 	bool request_ended;     /* all of it has arrived */
 	bool body_ended;        /* and has passed the filters */
 	bool is_down_paused;
-	bool is_upgrade;
+	bool is_upgrade;        /* asks for another protocol: nothing of its bytes goes up before the upstream said 101 */
+	bool is_tunnel;         /* it did */
+	bool owns_websocket_key; /* the client, over HTTP/2, sent none */
 
 	/* router */
 	enum mesh_router_state router;
@@ -278,7 +280,20 @@ void mesh_timeouts_request_ended(struct foil_worker *w, struct mesh_exchange *x)
 void mesh_timeouts_try_connected(struct foil_worker *w, struct mesh_exchange *x);
 void mesh_timeouts_arrived(struct foil_worker *w, struct mesh_exchange *x); /* the head is there: idle and overall timers begin */
 void mesh_timeouts_activity(struct foil_worker *w, struct mesh_exchange *x);
+/* The answer is a tunnel, for which the request's and the route's time say nothing; and one half of it is closed. */
+void mesh_timeouts_tunnel(struct foil_worker *w, struct mesh_exchange *x);
+void mesh_timeouts_half_closed(struct foil_worker *w, struct mesh_exchange *x);
 void mesh_timeouts_fini(struct foil_worker *w, struct mesh_exchange *x);
+
+/* tunnel.c */
+bool mesh_upgrade_is_allowed(const struct http_head *request);
+/* What the upstream's version of HTTP wants in the handshake. 0 or -ENOBUFS. */
+int mesh_tunnel_request(struct foil_worker *w, struct mesh_exchange *x, bool up_is_h2) FOIL_MUST_USE;
+enum mesh_tunnel_answer { MESH_TUNNEL_TAKEN, MESH_TUNNEL_WRONG_ANSWER, MESH_TUNNEL_NO_MEMORY };
+/* head is the upstream's 101: it becomes what the client's version wants. */
+enum mesh_tunnel_answer mesh_tunnel_begin(struct foil_worker *w, struct mesh_exchange *x, bool up_is_h2, struct http_head *head) FOIL_MUST_USE;
+/* One side has sent all; the first to do so is who ended it, for the record. */
+void mesh_tunnel_half_closed(struct foil_worker *w, struct mesh_exchange *x, bool by_client);
 
 /* mirror.c */
 void mesh_mirror_send(struct foil_worker *w, struct mesh_exchange *x); /* the request is complete */

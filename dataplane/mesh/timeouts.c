@@ -4,6 +4,8 @@
  * whichever is later, to the answer's head. */
 #include "dataplane/mesh/runtime.h"
 
+#define HALF_CLOSED_US 60000000u /* without a byte */
+
 static bool parse_u64(struct foil_slice s, uint64_t *out)
 {
 	uint64_t n = 0;
@@ -169,6 +171,19 @@ void mesh_timeouts_activity(struct foil_worker *w, struct mesh_exchange *x)
 	x->active_us = w->now_us;
 	if (x->idle_us && !foil_timer_is_armed(&x->idle)) /* a route's own, found after the head */
 		foil_timer_arm(w, &x->idle, w->now_us + x->idle_us, idle_look);
+}
+
+void mesh_timeouts_tunnel(struct foil_worker *w, struct mesh_exchange *x)
+{
+	foil_timer_cancel(w, &x->timeout);
+	foil_timer_cancel(w, &x->overall);
+}
+
+/* A half that stays open for nothing must not stay for ever, even where idle tunnels may (OM-3). */
+void mesh_timeouts_half_closed(struct foil_worker *w, struct mesh_exchange *x)
+{
+	x->idle_us = x->idle_us ? FOIL_MIN(x->idle_us, HALF_CLOSED_US) : HALF_CLOSED_US;
+	foil_timer_arm(w, &x->idle, w->now_us + x->idle_us, idle_look);
 }
 
 void mesh_timeouts_fini(struct foil_worker *w, struct mesh_exchange *x)

@@ -372,6 +372,18 @@ void h2side_feed(struct foil_worker *w, struct h2_side *side, struct h2_bytes *b
 	b->n = 0;
 }
 
+int h2side_upgrade(struct foil_worker *w, struct h2_side *side, struct h2_rec **out)
+{
+	struct http_header token = {FOIL_SLICE("upgrade"), FOIL_SLICE("websocket"), HTTP_HDR_UPGRADE, false};
+	const struct http_head head = {.method_text = FOIL_SLICE("GET"), .method = HTTP_METHOD_GET, .path = FOIL_SLICE("/chat"), .scheme = FOIL_SLICE("http"),
+				       .authority = FOIL_SLICE("a.example"), .is_upgrade = true, .headers = {&token, 1, 1}};
+
+	*out = rec_new(side, NULL);
+	(*out)->hs = http_client_start(w, side->c, &side->arena, &stream_events, *out);
+	assert_non_null((*out)->hs);
+	return http_send_head(w, (*out)->hs, &head, false);
+}
+
 struct h2_rec *h2side_request(struct foil_worker *w, struct h2_side *side, const char *method, const char *path, bool end)
 {
 	struct h2_rec *r = rec_new(side, NULL);

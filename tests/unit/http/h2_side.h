@@ -75,5 +75,7 @@ const char *h2side_sent(struct foil_worker *w, struct h2_side *side);
 const char *h2side_told(struct h2_side *side);
 /* Client side: begins a stream with a head; NULL when the connection does not take one. */
 struct h2_rec *h2side_request(struct foil_worker *w, struct h2_side *side, const char *method, const char *path, bool end);
+/* Client side: begins a stream that asks for websocket. What http_send_head returned. */
+int h2side_upgrade(struct foil_worker *w, struct h2_side *side, struct h2_rec **out);
 int h2side_reply(struct foil_worker *w, struct http_stream *hs, uint16_t status, enum http_body_kind body, uint64_t length, bool end);
 void h2side_send(struct foil_worker *w, struct http_stream *hs, uint32_t n_bytes, bool end);

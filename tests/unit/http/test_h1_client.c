@@ -79,15 +79,6 @@ static void test_requests_keep_what_belongs_to_this_hop(void **state)
 	assert_string_equal(side_tx(&side), "PUT / HTTP/1.1\r\nhost: h:1\r\naccept: */*\r\nte: trailers\r\ncontent-length: 3\r\n\r\nabc");
 	side_feed(w, &side, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 	assert_int_equal(side.n_complete, 1);
-	head.is_upgrade = true;
-	head.body = HTTP_BODY_CHUNKED;
-	side.hs = http_client_start(w, side.c, &side.arena, &side_stream_events, &side);
-	assert_int_equal(http_send_head(w, side.hs, &head, false), 0);
-	side_send_text(w, side.hs, "x", true);
-	assert_string_equal(side_tx(&side), "PUT / HTTP/1.1\r\nhost: h:1\r\nupgrade: websocket\r\naccept: */*\r\nte: trailers\r\nconnection: upgrade\r\n"
-					    "transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
-	side_feed(w, &side, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
-	assert_int_equal(side.last_reset.reason, HTTP_REASON_UNEXPECTED_UPGRADE);
 	end();
 }
 

@@ -92,10 +92,6 @@ static void test_hop_by_hop_fields_stay_here(void **state)
 	assert_string_equal(side_text(&side), "GET / host=a.example x-kept=1|0:\ncomplete\n");
 	assert_true(side.head.has_te_trailers);
 	assert_false(side.head.is_upgrade);
-	side_feed(w, &side, "GET / HTTP/1.1\r\n" HOST "Connection: Upgrade\r\nUpgrade: websocket\r\nTE: gzip\r\n\r\n");
-	assert_string_equal(side_text(&side), "GET / host=a.example upgrade=websocket|0:\ncomplete\n");
-	assert_true(side.head.is_upgrade);
-	assert_false(side.head.has_te_trailers);
 	side_feed(w, &side, "GET / HTTP/1.1\r\n" HOST "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n");
 	assert_string_equal(side_text(&side), "GET / host=a.example|0:\ncomplete\n");
 	assert_false(side.head.is_upgrade);

@@ -10,7 +10,7 @@ static struct foil_worker *w;
 static struct h2_side side;
 static struct h2_bytes b;
 
-#define HELLO "SETTINGS 3\nWINDOW_UPDATE 0 +983041\n"
+#define HELLO "SETTINGS 4\nWINDOW_UPDATE 0 +983041\n"
 #define OK_HEAD " :status=200 x-a=1 content-length=2\n"
 
 static void begin_as(enum http_protocol protocol, const struct http_limits *limits)
