@@ -14,6 +14,7 @@ static int decode_labels(struct snap_dec *d, const Foil__Conf__Endpoint *m, stru
 		{"canonical_service", m->canonical_service, &out->canonical_service},
 		{"canonical_revision", m->canonical_revision, &out->canonical_revision}, {"app", m->app, &out->app},
 		{"version", m->version, &out->version}, {"cluster_id", m->cluster_id, &out->cluster_id},
+		{"principal", m->principal, &out->principal},
 	};
 	for (size_t i = 0; i < FOIL_COUNT_OF(labels); i++) {
 		if (!labels[i].text)
@@ -30,6 +31,7 @@ static int decode_endpoint(struct snap_dec *d, const Foil__Conf__Endpoint *m, st
 	out->weight = m->has_weight ? m->weight : 1;
 	out->unhealthy = m->unhealthy;
 	out->draining = m->draining;
+	out->tls = m->tls;
 	int rc = snap_ip(d, "address", m->address, out->ip);
 	if (rc == 0)
 		rc = snap_port(d, "port", m->port, &out->port);

@@ -71,6 +71,24 @@ static int decode_names(struct snap_dec *d, const Foil__Conf__HttpConnectionMana
 	return out->server_name.data ? 0 : snap_no_memory(d);
 }
 
+static enum mesh_client_cert client_cert_of(Foil__Conf__ClientCertForward f)
+{
+	switch (f) {
+	case FOIL__CONF__CLIENT_CERT_FORWARD__CERT_SANITIZE: return MESH_CERT_SANITIZE;
+	case FOIL__CONF__CLIENT_CERT_FORWARD__CERT_FORWARD_ONLY: return MESH_CERT_FORWARD_ONLY;
+	case FOIL__CONF__CLIENT_CERT_FORWARD__CERT_APPEND_FORWARD: return MESH_CERT_APPEND_FORWARD;
+	case FOIL__CONF__CLIENT_CERT_FORWARD__CERT_ALWAYS_FORWARD_ONLY: return MESH_CERT_ALWAYS_FORWARD_ONLY;
+	default: return MESH_CERT_SANITIZE_SET; /* the scan has refused every other number */
+	}
+}
+
+static void decode_client_cert(const Foil__Conf__ClientCertHeader *m, struct mesh_client_cert_header *out)
+{
+	if (m)
+		*out = (struct mesh_client_cert_header){.forward = client_cert_of(m->forward), .hide_subject = !m->subject, .hide_cert = !m->cert,
+							.hide_dns = !m->dns, .hide_uri = !m->uri};
+}
+
 int snap_decode_hcm(struct snap_dec *d, const Foil__Conf__HttpConnectionManager *m, struct mesh_hcm *out)
 {
 	uint16_t mark = snap_enter(d, "http", -1);
@@ -92,6 +110,7 @@ int snap_decode_hcm(struct snap_dec *d, const Foil__Conf__HttpConnectionManager 
 	out->add_forwarded_host = m->add_forwarded_host;
 	out->add_forwarded_port = m->add_forwarded_port;
 	out->preserve_header_case = m->preserve_header_case;
+	decode_client_cert(m->client_cert, &out->client_cert);
 	snap_leave(d, mark);
 	return 0;
 }

@@ -4,6 +4,8 @@
 #define CHAINS_MAX 4096u
 #define TCP_IDLE_US 3600000000ull
 #define CONNECT_ATTEMPTS_MAX 100u
+#define PROTOCOLS_MAX 32u
+#define HELLO_US_MAX 15000000u /* the time that hello and handshake have together */
 
 /* SNI: a host, or "*." and a host. */
 static int decode_server_names(struct snap_dec *d, const Foil__Conf__FilterChain *m, struct mesh_chain *out)
@@ -62,6 +64,26 @@ static int decode_network(struct snap_dec *d, const Foil__Conf__FilterChain *m, 
 	}
 }
 
+static enum mesh_chain_transport transport_of(Foil__Conf__Transport t)
+{
+	switch (t) {
+	case FOIL__CONF__TRANSPORT__TRANSPORT_PLAINTEXT: return MESH_TRANSPORT_PLAINTEXT;
+	case FOIL__CONF__TRANSPORT__TRANSPORT_TLS: return MESH_TRANSPORT_TLS;
+	default: return MESH_TRANSPORT_ANY; /* the scan has refused every other number */
+	}
+}
+
+static int decode_first_bytes(struct snap_dec *d, const Foil__Conf__FilterChain *m, struct mesh_chain *out)
+{
+	out->transport = transport_of(m->transport);
+	if (out->transport == MESH_TRANSPORT_PLAINTEXT && (m->tls || m->is_tls_passthrough || m->n_application_protocols || m->n_server_names))
+		return snap_fail(d, "transport", "is plaintext where TLS is ended, passed on or asked for its names");
+	if (m->n_application_protocols > PROTOCOLS_MAX)
+		return snap_fail(d, "application_protocols", "has %zu entries; %u at most", m->n_application_protocols, PROTOCOLS_MAX);
+	return snap_texts(d, "application_protocols", m->application_protocols, m->n_application_protocols, SNAP_TEXT_NAME, &out->application_protocols,
+			  &out->n_application_protocols);
+}
+
 static int decode_chain(struct snap_dec *d, const Foil__Conf__FilterChain *m, struct mesh_chain *out)
 {
 	int rc = snap_text(d, "name", m->name, SNAP_TEXT_ANY, &out->name);
@@ -70,6 +92,8 @@ static int decode_chain(struct snap_dec *d, const Foil__Conf__FilterChain *m, st
 	if (rc == 0)
 		rc = snap_cidrs(d, "destination_cidrs", m->destination_cidrs, m->n_destination_cidrs, &out->destination_cidrs,
 				&out->n_destination_cidrs);
+	if (rc == 0)
+		rc = decode_first_bytes(d, m, out);
 	if (rc == 0)
 		rc = decode_network(d, m, out);
 	if (rc == 0)
@@ -99,8 +123,13 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, vo
 		rc = decode_chain(d, m->filter_chains[i], &chains[i]);
 		if (rc == 0)
 			snap_leave(d, mark);
-		l->wants_hello |= chains[i].tls || chains[i].is_tls_passthrough || chains[i].n_server_names;
+		l->wants_hello |= chains[i].tls || chains[i].is_tls_passthrough || chains[i].n_server_names || chains[i].transport != MESH_TRANSPORT_ANY ||
+				  chains[i].n_application_protocols;
+		l->takes_plaintext |= chains[i].transport == MESH_TRANSPORT_PLAINTEXT;
 	}
+	if (rc == 0)
+		rc = snap_range(d, "hello_timeout_us", m->hello_timeout_us, 0, HELLO_US_MAX);
+	l->hello_timeout_us = m->hello_timeout_us;
 	if (rc == 0)
 		rc = snap_source(d, m->source, &l->source);
 	l->direction = m->direction == FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND ? MESH_DIRECTION_OUTBOUND : MESH_DIRECTION_GATEWAY;

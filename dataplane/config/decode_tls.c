@@ -199,6 +199,7 @@ int snap_decode_upstream_tls(struct snap_dec *d, const Foil__Conf__UpstreamTls *
 	r->skip_verify = m->skip_verify;
 	own->auto_sni = m->auto_sni;
 	own->auto_san = m->auto_san;
+	own->only_marked_endpoints = m->only_marked_endpoints;
 	if (rc == 0)
 		rc = decode_ca(d, m->ca_secret, r);
 	if (rc == 0)
@@ -214,7 +215,7 @@ int snap_decode_upstream_tls(struct snap_dec *d, const Foil__Conf__UpstreamTls *
 	if (rc == 0)
 		rc = snap_texts(d, "subject_alt_names", m->subject_alt_names, FOIL_MIN(m->n_subject_alt_names, SANS_MAX), SNAP_TEXT_NAME, &r->sans, &r->n_sans);
 	same.sni = NULL;
-	same.has_auto_sni = same.has_auto_san = false;
+	same.has_auto_sni = same.has_auto_san = same.has_only_marked_endpoints = false;
 	if (rc == 0)
 		rc = give_slot(d, 'c', &same.base, r);
 	if (rc < 0)

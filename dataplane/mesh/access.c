@@ -78,6 +78,8 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct http_stream *hs = x->down;
 	uint64_t duration = w->now_us - hs->started_us;
+	bool is_gateway = !x->ds->port || !x->ds->port->listener || x->ds->port->listener->direction == MESH_DIRECTION_GATEWAY;
+	const struct tele_peer source = {.principal = mesh_source_principal(x->cfg, x->cluster, x->host, x->ds->tls, is_gateway)};
 	struct tele_request r = {
 		.protocol = TELE_PROTOCOL_HTTP, .version = (uint8_t)http_conn_version(hs->conn), .status = x->status, .flags = x->flags,
 		.grpc_status = x->grpc_status,
@@ -103,5 +105,8 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 		r.upstream_local = mesh_tele_addr(&x->upstream_local);
 		r.destination = &x->host->labels;
 	}
+	if (source.principal.n_bytes)
+		r.source = &source;
+	r.is_mutual_tls = !is_gateway && x->ds->tls && x->ds->tls->peer;
 	tele_request_done(w, &r);
 }

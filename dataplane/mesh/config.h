@@ -224,6 +224,13 @@ struct mesh_routes {
 enum mesh_path_normalization { MESH_PATHNORM_BASE, MESH_PATHNORM_NONE, MESH_PATHNORM_MERGE_SLASHES, MESH_PATHNORM_DECODE_AND_MERGE_SLASHES };
 enum mesh_server_header { MESH_SERVER_OVERWRITE, MESH_SERVER_PASS_THROUGH, MESH_SERVER_APPEND_IF_ABSENT };
 
+/* x-forwarded-client-cert: what becomes of the client's own, and what is told of a certificate that was verified. */
+enum mesh_client_cert { MESH_CERT_SANITIZE_SET, MESH_CERT_SANITIZE, MESH_CERT_FORWARD_ONLY, MESH_CERT_APPEND_FORWARD, MESH_CERT_ALWAYS_FORWARD_ONLY };
+struct mesh_client_cert_header {
+	enum mesh_client_cert forward;
+	bool hide_subject, hide_cert, hide_dns, hide_uri; /* zeroed: all is told */
+};
+
 struct mesh_hcm {
 	uint32_t routes_slot;
 	struct foil_slice routes;
@@ -241,6 +248,7 @@ struct mesh_hcm {
 	struct foil_slice scheme;            /* "http" */
 	struct foil_slice server_name;       /* the final value: settings.server_name unless overridden; filled at decode from either */
 	bool envoy_debug_headers_off, request_id_off, attempt_count_off, add_forwarded_host, add_forwarded_port, preserve_header_case;
+	struct mesh_client_cert_header client_cert;
 };
 struct mesh_tcp_proxy {
 	const struct mesh_weighted_cluster *clusters;
@@ -273,6 +281,7 @@ struct mesh_upstream_tls {
 	struct mesh_tls_rules rules;
 	struct foil_slice sni;    /* empty: none, or the request's host with auto_sni */
 	bool auto_sni, auto_san;
+	bool only_marked_endpoints; /* those without mesh_endpoint.tls get plaintext */
 };
 struct mesh_secret {
 	struct mesh_res res;
@@ -282,6 +291,7 @@ struct mesh_secret {
 };
 
 enum mesh_network { MESH_NETWORK_HTTP, MESH_NETWORK_TCP };
+enum mesh_chain_transport { MESH_TRANSPORT_ANY, MESH_TRANSPORT_PLAINTEXT, MESH_TRANSPORT_TLS }; /* what first bytes a chain takes */
 struct mesh_cidr {
 	uint8_t ip[16];
 	uint8_t len; /* 0..128 in the 16-byte form */
@@ -290,7 +300,9 @@ struct mesh_chain {
 	struct foil_slice name;
 	const struct foil_slice *server_names;
 	const struct mesh_cidr *destination_cidrs;
-	uint16_t n_server_names, n_destination_cidrs;
+	const struct foil_slice *application_protocols; /* the ClientHello offers one of them; none: any */
+	uint16_t n_server_names, n_destination_cidrs, n_application_protocols;
+	enum mesh_chain_transport transport;
 	enum mesh_network network;
 	bool is_tls_passthrough;
 	const struct mesh_downstream_tls *tls; /* NULL: bytes as they come */
@@ -309,6 +321,8 @@ struct mesh_listener {
 	const struct mesh_chain *chains;
 	uint16_t n_chains;
 	bool wants_hello; /* a chain asks for a name, or ends TLS, or passes it on: the first bytes decide */
+	bool takes_plaintext; /* a chain is for that alone */
+	uint64_t hello_timeout_us; /* without a first byte until then it counts as plaintext; 0: it is closed after 15 s */
 	struct mesh_source source;
 };
 
@@ -367,6 +381,7 @@ struct mesh_endpoint {
 	uint16_t locality_index; /* of locality_weights, when there are any */
 	uint8_t priority;        /* 0 first */
 	bool unhealthy, draining;
+	bool tls;                /* speaks the mesh's mTLS */
 	struct tele_peer labels;
 	struct mesh_host *host; /* what all workers know of this address in this cluster (mesh/host.h); set by mesh_config_prepare */
 };

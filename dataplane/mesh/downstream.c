@@ -41,19 +41,48 @@ static unsigned int cidr_rank(const struct mesh_chain *c, const uint8_t ip[16])
 	return best;
 }
 
-/* Envoy's order of criteria: destination address, then server name. */
-const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const uint8_t dst_ip[16], struct foil_slice sni)
+static unsigned int transport_rank(const struct mesh_chain *c, bool is_tls)
+{
+	if (c->transport == MESH_TRANSPORT_ANY)
+		return 1;
+	return (c->transport == MESH_TRANSPORT_TLS) == is_tls ? 2 : 0;
+}
+
+static unsigned int protocols_rank(const struct mesh_chain *c, const struct mesh_first *f)
+{
+	if (c->n_application_protocols == 0)
+		return 1;
+	if (f->is_any_alpn)
+		return 2;
+	for (uint32_t at = 0; at < f->alpn.n_bytes; at += 1u + (uint8_t)f->alpn.data[at]) {
+		struct foil_slice name = foil_slice_of(f->alpn.data + at + 1, (uint8_t)f->alpn.data[at]);
+		if (name.n_bytes > f->alpn.n_bytes - at - 1u)
+			return 0;
+		for (uint16_t i = 0; i < c->n_application_protocols; i++)
+			if (foil_slice_eq(name, c->application_protocols[i]))
+				return 2;
+	}
+	return 0;
+}
+
+/* Envoy's order of criteria: destination address, server name, transport, application protocols. */
+const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const uint8_t dst_ip[16], const struct mesh_first *first)
 {
 	const struct mesh_chain *best = NULL;
-	unsigned int best_cidr = 0, best_name = 0;
+	unsigned int best_rank[4] = {0, 0, 0, 0};
 
 	for (uint16_t i = 0; i < l->n_chains; i++) {
-		unsigned int cidr = cidr_rank(&l->chains[i], dst_ip), name = name_rank(&l->chains[i], sni);
-		if (!cidr || !name || cidr < best_cidr || (cidr == best_cidr && name <= best_name))
+		const struct mesh_chain *c = &l->chains[i];
+		unsigned int rank[4] = {cidr_rank(c, dst_ip), name_rank(c, first->sni), transport_rank(c, first->is_tls), protocols_rank(c, first)};
+		unsigned int k = 0;
+		if (!rank[0] || !rank[1] || !rank[2] || !rank[3])
 			continue;
-		best = &l->chains[i];
-		best_cidr = cidr;
-		best_name = name;
+		while (k < 4 && rank[k] == best_rank[k])
+			k++;
+		if (k == 4 || rank[k] < best_rank[k])
+			continue;
+		best = c;
+		memcpy(best_rank, rank, sizeof(rank));
 	}
 	return best;
 }
@@ -152,7 +181,7 @@ bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
 		return false;
 	if (a.port->listener->wants_hello)
 		return mesh_hello_accept(w, a.port, s);
-	a.chain = mesh_chain_choose(a.port->listener, s->local.ip, a.sni);
+	a.chain = mesh_chain_choose(a.port->listener, s->local.ip, &(struct mesh_first){.is_tls = false});
 	if (a.chain)
 		return mesh_chain_accept(w, &a, s);
 	mesh_log_no_chain(w, s, a.sni);

@@ -13,7 +13,8 @@ static struct mesh_exchange *exchange_new(struct foil_worker *w, struct mesh_dow
 {
 	struct mesh_ctx *m = w->mesh;
 	const struct mesh_listener *l = d->port->listener;
-	const struct mesh_chain *chain = l ? mesh_chain_choose(l, d->local.ip, mesh_downstream_sni(d)) : NULL;
+	const struct mesh_first first = mesh_downstream_first(d);
+	const struct mesh_chain *chain = l ? mesh_chain_choose(l, d->local.ip, &first) : NULL;
 	struct mesh_exchange *x;
 
 	if (!chain || chain->network != MESH_NETWORK_HTTP)

@@ -197,8 +197,7 @@ static void remove_strangers_headers(struct http_headers *h, bool at_edge)
 
 static int put_origin(const struct forwarding *f, const struct mesh_forwarding_result *r)
 {
-	/* HD-10: without a client certificate of its own, what a client says of one is nobody's (judge: plain) */
-	static const uint16_t never[] = {HTTP_HDR_X_ENVOY_INTERNAL, HTTP_HDR_X_FORWARDED_CLIENT_CERT};
+	static const uint16_t never[] = {HTTP_HDR_X_ENVOY_INTERNAL};
 	char text[ADDR_TEXT_BYTES];
 
 	remove_ids(&f->head->headers, never, FOIL_COUNT_OF(never));
@@ -253,7 +252,7 @@ int mesh_forwarding_apply(struct foil_worker *w, struct foil_arena *a, const str
 		return -ENOBUFS;
 	r.is_internal = f.came_straight && is_internal_address(p->settings, r.client.ip);
 	if (put_proto(&f) != 0 || put_port(&f) != 0 || put_origin(&f, &r) != 0 || put_request_id(&f, &r) != 0 ||
-	    mesh_xfcc_put(w, a, &head->headers, p->tls) != 0)
+	    mesh_xfcc_put(w, a, &head->headers, &p->hcm->client_cert, p->tls) != 0)
 		return -ENOBUFS;
 	*out = r;
 	return 0;

@@ -44,10 +44,24 @@ static void hello_abort(struct foil_worker *w, struct hello *h)
 	stream_abort(w, s);
 }
 
+static void choose(struct foil_worker *w, struct hello *h, const struct mesh_first *first);
+
+/* features.md PA-9: who says nothing at all may wait for the server's first word. */
 static void took_too_long(struct foil_worker *w, struct foil_timer *t)
 {
+	struct hello *h = FOIL_CONTAINER_OF(t, struct hello, timer);
+
+	if (h->port->listener && h->port->listener->hello_timeout_us && h->s->rx.n_bytes == 0) {
+		foil_count(w, MESH, HELLOS_SILENT, 1);
+		choose(w, h, &(struct mesh_first){.is_tls = false});
+		return;
+	}
+	if (w->now_us < h->deadline_us) { /* a hello has begun */
+		foil_timer_arm(w, &h->timer, h->deadline_us, took_too_long);
+		return;
+	}
 	foil_reason(w, MESH, HELLO_TIMEOUT);
-	hello_abort(w, FOIL_CONTAINER_OF(t, struct hello, timer));
+	hello_abort(w, h);
 }
 
 static void hello_closed(struct foil_worker *w, struct stream *s, enum stream_end why)
@@ -97,14 +111,13 @@ static void begin_tls(struct foil_worker *w, struct hello *h)
 		foil_timer_cancel(w, &h->timer); /* the handshake has the same deadline */
 }
 
-static void choose(struct foil_worker *w, struct hello *h)
+static void choose(struct foil_worker *w, struct hello *h, const struct mesh_first *first)
 {
 	struct mesh_ctx *m = w->mesh;
-	struct foil_slice sni = foil_slice_of(h->sni, h->n_sni);
 
-	h->chain = h->port->listener ? mesh_chain_choose(h->port->listener, h->s->local.ip, sni) : NULL;
+	h->chain = h->port->listener ? mesh_chain_choose(h->port->listener, h->s->local.ip, first) : NULL;
 	if (!h->chain) {
-		mesh_log_no_chain(w, h->s, sni);
+		mesh_log_no_chain(w, h->s, first->sni);
 		hello_abort(w, h);
 		return;
 	}
@@ -127,6 +140,7 @@ static void keep_name(struct hello *h, const struct tls_hello *found)
 static void hello_readable(struct foil_worker *w, struct stream *s)
 {
 	struct hello *h = s->user_data;
+	struct mesh_first first = {.is_tls = true};
 	struct tls_hello found;
 
 	switch (tls_hello_peek(w, &s->rx, &h->scan, &found)) {
@@ -134,11 +148,19 @@ static void hello_readable(struct foil_worker *w, struct stream *s)
 		if (s->rx_eof)
 			hello_abort(w, h);
 		return;
-	case TLS_HELLO_READY: keep_name(h, &found); break;
-	case TLS_HELLO_NOT_TLS: foil_reason(w, TLS, HELLO_NOT_TLS); break;
+	case TLS_HELLO_READY:
+		keep_name(h, &found);
+		first.sni = foil_slice_of(h->sni, h->n_sni);
+		first.alpn = found.alpn;
+		break;
+	case TLS_HELLO_NOT_TLS:
+		first.is_tls = false;
+		if (!h->port->listener || !h->port->listener->takes_plaintext)
+			foil_reason(w, TLS, HELLO_NOT_TLS);
+		break;
 	case TLS_HELLO_BAD: foil_reason(w, TLS, HELLO_BAD); break;
 	}
-	choose(w, h);
+	choose(w, h, &first);
 }
 
 static const struct stream_user peek_user = {.readable = hello_readable, .closed = hello_closed};
@@ -159,7 +181,7 @@ bool mesh_hello_accept(struct foil_worker *w, struct mesh_port *p, struct stream
 	s->user_data = h;
 	mesh_list_add_tail(&w->mesh->hello_list, &h->node);
 	foil_count(w, MESH, HELLOS, 1);
-	foil_timer_arm(w, &h->timer, h->deadline_us, took_too_long);
+	foil_timer_arm(w, &h->timer, p->listener->hello_timeout_us ? w->now_us + p->listener->hello_timeout_us : h->deadline_us, took_too_long);
 	return true;
 }
 

@@ -157,7 +157,8 @@ static void port_renew(struct foil_worker *w, struct mesh_port *p, const struct 
 	p->listener = l;
 	for (struct mesh_list *n = p->downstreams.next, *next; !is_same && n != &p->downstreams; n = next) {
 		struct mesh_downstream *d = FOIL_CONTAINER_OF(n, struct mesh_downstream, node);
-		const struct mesh_chain *chain = mesh_chain_choose(l, d->local.ip, mesh_downstream_sni(d));
+		const struct mesh_first first = mesh_downstream_first(d);
+		const struct mesh_chain *chain = mesh_chain_choose(l, d->local.ip, &first);
 		next = n->next;
 		if (!chain || chain->network != MESH_NETWORK_HTTP)
 			mesh_downstream_drain(w, d);

@@ -31,6 +31,7 @@ struct mesh_pool {
 	uint32_t n_conns, n_opening, n_waiters;
 	uint32_t n_pins; /* calls that are at work on it */
 	bool is_doomed;
+	bool is_marked; /* its endpoint speaks the mesh's mTLS, as the newest request saw it */
 };
 
 struct mesh_upstream {
@@ -206,7 +207,7 @@ static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
 		return true;
 	if ((c->protocol == MESH_UPSTREAM_HTTP2) != (http_conn_version(u->conn) == HTTP_VERSION_2))
 		return true; /* the cluster speaks another protocol by now */
-	if (u->tls_key != mesh_upstream_tls_key(w, c))
+	if (u->tls_key != mesh_upstream_tls_key(w, c, u->pool->is_marked))
 		return true; /* it is protected in another way by now */
 	if (c->max_requests_per_connection && u->n_requests >= c->max_requests_per_connection)
 		return true;
@@ -364,10 +365,10 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 
 	if (!u)
 		return -ENOBUFS;
-	rc = mesh_upstream_tls_is_ready(p->cfg, c) ? m->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, &s) : -ENOKEY;
+	rc = mesh_upstream_tls_is_ready(p->cfg, c, p->is_marked) ? m->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, &s) : -ENOKEY;
 	if (rc == 0) {
 		const struct mesh_upstream_tls_params tp = {.user = &no_user, .name = p->name};
-		rc = c->tls ? mesh_upstream_tls_open(w, p->cfg, c, &tp, &s) : 0;
+		rc = mesh_upstream_is_tls(c, p->is_marked) ? mesh_upstream_tls_open(w, p->cfg, c, &tp, &s) : 0;
 		if (rc != 0)
 			stream_abort(w, s);
 	}
@@ -383,7 +384,7 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 		return rc;
 	}
 	u->pool = p;
-	u->tls_key = mesh_upstream_tls_key(w, c);
+	u->tls_key = mesh_upstream_tls_key(w, c, p->is_marked);
 	u->born_us = w->now_us;
 	u->state = UPSTREAM_IDLE; /* conn_list counts the change to OPENING */
 	conn_list(u, &p->opening, UPSTREAM_OPENING);
@@ -478,6 +479,7 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 
 	if (!p)
 		return MESH_POOL_FAILED;
+	p->is_marked = e->tls;
 	waiter->cluster = c;
 	is_idle = !mesh_list_is_empty(&p->idle) || !mesh_list_is_empty(&p->shared);
 	if (is_idle && !mesh_breaker_has_room(c, e->host->cluster, MESH_BREAKER_REQUESTS)) {

@@ -366,8 +366,20 @@ bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struc
 void mesh_log_no_chain(struct foil_worker *w, const struct stream *s, struct foil_slice sni);
 bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s);
 void mesh_port_put(struct foil_worker *w, struct mesh_port *p); /* one connection less; buries it when it was the last of a removed port */
-/* The chain that takes a connection: server name first (exact, wildcard, none), then destination address, first in order. sni empty: none. */
-const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const uint8_t dst_ip[16], struct foil_slice sni);
+/* What is known of a connection's first bytes. */
+struct mesh_first {
+	struct foil_slice sni;  /* empty: none */
+	struct foil_slice alpn; /* as the ClientHello has the list */
+	bool is_tls;
+	bool is_any_alpn;       /* the hello is gone: what it offered fitted once */
+};
+static inline struct mesh_first mesh_downstream_first(const struct mesh_downstream *d)
+{
+	return (struct mesh_first){.sni = mesh_downstream_sni(d), .is_tls = d->tls != NULL, .is_any_alpn = d->tls != NULL};
+}
+/* The chain that takes a connection: of those whose conditions all hold, by destination address, then server name (exact, wildcard, none), then transport,
+ * then offered protocols; first in order. */
+const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const uint8_t dst_ip[16], const struct mesh_first *first);
 void mesh_downstream_drain(struct foil_worker *w, struct mesh_downstream *d);
 void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why);
 
@@ -375,9 +387,17 @@ void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum str
 /* The part of a request's authority that connections are told apart by; empty for most clusters. Borrowed from authority. */
 struct foil_slice mesh_upstream_name(const struct mesh_cluster *c, struct foil_slice authority);
 /* Changes when connections of before may not be used any more; 0 = plaintext. */
-uint64_t mesh_upstream_tls_key(const struct foil_worker *w, const struct mesh_cluster *c);
+uint64_t mesh_upstream_tls_key(const struct foil_worker *w, const struct mesh_cluster *c, bool is_marked);
+/* Connections of the cluster to an endpoint are TLS. is_marked: mesh_endpoint.tls. */
+static inline bool mesh_upstream_is_tls(const struct mesh_cluster *c, bool is_marked)
+{
+	return FOIL_UNLIKELY(c->tls != NULL) && (is_marked || !c->tls->only_marked_endpoints);
+}
+/* Labels of metrics (TM-3, TM-4): at a gateway whose identity spoke to the endpoint; at a service's address who the client proved to be. Empty: unknown. */
+struct foil_slice mesh_source_principal(const struct mesh_config *cfg, const struct mesh_cluster *c, const struct mesh_endpoint *e,
+					const struct tls_facts *down, bool is_gateway);
 /* False: a secret is missing; nothing may be connected. */
-bool mesh_upstream_tls_is_ready(const struct mesh_config *cfg, const struct mesh_cluster *c);
+bool mesh_upstream_tls_is_ready(const struct mesh_config *cfg, const struct mesh_cluster *c, bool is_marked);
 struct mesh_upstream_tls_params {
 	const struct stream_user *user;
 	void *user_data;

@@ -29,7 +29,7 @@ struct session {
 	uint64_t n_received, n_sent;
 	uint64_t flags;
 	struct foil_slice transport_failure;
-	struct foil_slice sni; /* in a block of ctx->names */
+	struct foil_slice sni, principal; /* each in a block of ctx->names; principal: the client's, where it proved one */
 	bool is_connected, is_counted, is_opened_told, is_over, down_ended, up_ended;
 };
 
@@ -46,7 +46,7 @@ uint32_t mesh_tcp_count(const struct foil_worker *w)
 }
 
 /* ---- the record ---- */
-static void fill_record(struct foil_worker *w, const struct session *s, struct tele_request *r)
+static void fill_record(struct foil_worker *w, const struct session *s, struct tele_request *r, struct tele_peer *source)
 {
 	*r = (struct tele_request){
 		.protocol = TELE_PROTOCOL_TCP, .is_tcp = true, .version = 255, .flags = s->flags, .grpc_status = -1,
@@ -63,16 +63,22 @@ static void fill_record(struct foil_worker *w, const struct session *s, struct t
 		r->upstream_local = mesh_tele_addr(&s->up_local);
 		r->destination = &s->endpoint->labels;
 	}
+	*source = (struct tele_peer){.principal = s->principal};
+	if (!s->principal.n_bytes && s->cluster)
+		source->principal = mesh_source_principal(s->grave.held, s->cluster, s->endpoint, NULL, true);
+	r->source = source->principal.n_bytes ? source : NULL;
+	r->is_mutual_tls = s->principal.n_bytes > 0;
 }
 
 static void tell_opened(struct foil_worker *w, struct session *s)
 {
 	struct tele_request r;
+	struct tele_peer source;
 
 	if (s->is_opened_told)
 		return;
 	s->is_opened_told = true;
-	fill_record(w, s, &r);
+	fill_record(w, s, &r, &source);
 	tele_tcp_opened(w, &r);
 }
 
@@ -80,8 +86,9 @@ static void report(struct foil_worker *w, struct foil_timer *t)
 {
 	struct session *s = FOIL_CONTAINER_OF(t, struct session, report);
 	struct tele_request r;
+	struct tele_peer source;
 
-	fill_record(w, s, &r);
+	fill_record(w, s, &r, &source);
 	tele_tcp_bytes(w, &r, s->n_received - s->n_received_told, s->n_sent - s->n_sent_told);
 	s->n_received_told = s->n_received;
 	s->n_sent_told = s->n_sent;
@@ -111,9 +118,17 @@ static void stream_let_go(struct foil_worker *w, struct stream **at, bool in_ord
 		stream_abort(w, s);
 }
 
+static void drop_text(struct foil_worker *w, struct foil_slice *text)
+{
+	if (text->n_bytes)
+		mesh_slab_give(&w->mesh->names, (void *)(uintptr_t)text->data);
+	*text = (struct foil_slice){NULL, 0};
+}
+
 static void session_end(struct foil_worker *w, struct session *s, bool in_order)
 {
 	struct tele_request r;
+	struct tele_peer source;
 
 	if (s->is_over)
 		return;
@@ -124,11 +139,10 @@ static void session_end(struct foil_worker *w, struct session *s, bool in_order)
 	stream_let_go(w, &s->down, in_order);
 	up_count_off(w, s);
 	tell_opened(w, s);
-	fill_record(w, s, &r);
+	fill_record(w, s, &r, &source);
 	tele_request_done(w, &r);
-	if (s->sni.n_bytes)
-		mesh_slab_give(&w->mesh->names, (void *)(uintptr_t)s->sni.data);
-	s->sni = (struct foil_slice){NULL, 0};
+	drop_text(w, &s->sni);
+	drop_text(w, &s->principal);
 	mesh_list_del(&s->node);
 	foil_count(w, MESH, TCP_SESSIONS, -1);
 	mesh_port_put(w, s->port);
@@ -283,10 +297,10 @@ static int begin_connect(struct foil_worker *w, struct session *s, const struct 
 	const struct mesh_upstream_tls_params tp = {.user = &up_user, .user_data = s};
 	int rc;
 
-	if (!mesh_upstream_tls_is_ready(s->grave.held, s->cluster))
+	if (!mesh_upstream_tls_is_ready(s->grave.held, s->cluster, e->tls))
 		return -ENOKEY;
 	rc = w->mesh->transport->connect(w, e->ip, e->port, &up_user, s, &s->up);
-	if (rc == 0 && s->cluster->tls) {
+	if (rc == 0 && mesh_upstream_is_tls(s->cluster, e->tls)) {
 		rc = mesh_upstream_tls_open(w, s->grave.held, s->cluster, &tp, &s->up);
 		if (rc != 0)
 			stream_let_go(w, &s->up, false);
@@ -363,19 +377,30 @@ static void begin(struct foil_worker *w, struct foil_timer *t)
 	connect_next(w, s);
 }
 
-/* False: no block for the name. */
-static bool keep_sni(struct foil_worker *w, struct session *s, struct foil_slice sni)
+/* False: no block for it. */
+static bool keep_text(struct foil_worker *w, struct foil_slice text, struct foil_slice *out)
 {
-	char *block = sni.n_bytes ? mesh_slab_take(&w->mesh->names) : NULL;
+	char *block = text.n_bytes ? mesh_slab_take(&w->mesh->names) : NULL;
 
-	if (!sni.n_bytes)
+	if (!text.n_bytes)
 		return true;
 	if (!block)
 		return false;
-	FOIL_ASSERT(sni.n_bytes <= MESH_SNI_BYTES);
-	memcpy(block, sni.data, sni.n_bytes);
-	s->sni = foil_slice_of(block, sni.n_bytes);
+	FOIL_ASSERT(text.n_bytes <= MESH_SNI_BYTES);
+	memcpy(block, text.data, text.n_bytes);
+	*out = foil_slice_of(block, text.n_bytes);
 	return true;
+}
+
+/* For metrics alone: one that is too long, or has no block, stays unknown. */
+static void keep_principal(struct foil_worker *w, struct session *s, const struct stream *st)
+{
+	const struct tls_facts *tls = tls_stream_facts(st);
+	bool is_gateway = !s->port->listener || s->port->listener->direction == MESH_DIRECTION_GATEWAY;
+	struct foil_slice uri = is_gateway ? (struct foil_slice){NULL, 0} : mesh_source_principal(s->grave.held, NULL, NULL, tls, false);
+
+	if (uri.n_bytes <= MESH_SNI_BYTES)
+		(void)keep_text(w, uri, &s->principal);
 }
 
 bool mesh_tcp_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *st)
@@ -387,7 +412,7 @@ bool mesh_tcp_accept(struct foil_worker *w, const struct mesh_accept *a, struct 
 		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
 		return false;
 	}
-	if (!keep_sni(w, s, a->sni)) {
+	if (!keep_text(w, a->sni, &s->sni)) {
 		mesh_slab_give(&w->mesh->sessions, s);
 		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
 		return false;
@@ -403,6 +428,7 @@ bool mesh_tcp_accept(struct foil_worker *w, const struct mesh_accept *a, struct 
 	s->started_wall_us = w->wall_us;
 	s->idle_timeout_us = chain->tcp.idle_timeout_us;
 	s->connect_attempts_max = chain->tcp.max_connect_attempts ? chain->tcp.max_connect_attempts : 1;
+	keep_principal(w, s, st);
 	st->user = &down_user;
 	st->user_data = s;
 	mesh_list_add_tail(&w->mesh->session_list, &s->node);

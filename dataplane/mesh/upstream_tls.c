@@ -1,5 +1,5 @@
-/* TLS towards upstreams (features.md DR-43..DR-50): which context, which server name, and which names the server must have. The stream that comes out is
- * used as the transport's own would be. A cluster whose secret is missing connects nowhere: never in plaintext instead. */
+/* TLS towards upstreams (features.md DR-43..DR-50): to which endpoints, which context, which server name, and which names the server must have.
+ * The stream that comes out is used as the transport's own would be. A cluster whose secret is missing connects nowhere: never in plaintext instead. */
 #include "dataplane/mesh/runtime.h"
 
 #include <errno.h>
@@ -28,9 +28,9 @@ struct foil_slice mesh_upstream_name(const struct mesh_cluster *c, struct foil_s
 	return host.n_bytes < MESH_SNI_BYTES ? host : (struct foil_slice){NULL, 0};
 }
 
-uint64_t mesh_upstream_tls_key(const struct foil_worker *w, const struct mesh_cluster *c)
+uint64_t mesh_upstream_tls_key(const struct foil_worker *w, const struct mesh_cluster *c, bool is_marked)
 {
-	if (!c->tls)
+	if (!mesh_upstream_is_tls(c, is_marked))
 		return 0;
 	return (foil_siphash(&w->secret, c->tls->sni.data, c->tls->sni.n_bytes) ^ c->tls->rules.slot) | 1u;
 }
@@ -54,7 +54,19 @@ int mesh_upstream_tls_open(struct foil_worker *w, const struct mesh_config *cfg,
 	return tls_client_open(w, *s, &cp, s);
 }
 
-bool mesh_upstream_tls_is_ready(const struct mesh_config *cfg, const struct mesh_cluster *c)
+struct foil_slice mesh_source_principal(const struct mesh_config *cfg, const struct mesh_cluster *c, const struct mesh_endpoint *e,
+					const struct tls_facts *down, bool is_gateway)
 {
-	return !c->tls || mesh_tls_context(cfg, &c->tls->rules);
+	const struct tls_context *own = NULL;
+
+	if (!is_gateway && down)
+		return down->peer && down->peer->n_uri_sans ? down->peer->uri_sans[0] : (struct foil_slice){NULL, 0};
+	if (c && e && mesh_upstream_is_tls(c, e->tls))
+		own = mesh_tls_context(cfg, &c->tls->rules);
+	return own ? tls_context_uri_san(own) : (struct foil_slice){NULL, 0};
+}
+
+bool mesh_upstream_tls_is_ready(const struct mesh_config *cfg, const struct mesh_cluster *c, bool is_marked)
+{
+	return !mesh_upstream_is_tls(c, is_marked) || mesh_tls_context(cfg, &c->tls->rules);
 }

@@ -84,9 +84,9 @@ static struct foil_slice protocol_word(const struct tele_request *r)
 
 static struct foil_slice security_policy(const struct tele_request *r)
 {
-	if (!r->reporter_is_destination)
-		return FOIL_SLICE("unknown"); /* TM-4 */
-	return r->is_mutual_tls ? FOIL_SLICE("mutual_tls") : FOIL_SLICE("none");
+	if (r->is_mutual_tls)
+		return FOIL_SLICE("mutual_tls");
+	return r->reporter_is_destination ? FOIL_SLICE("none") : FOIL_SLICE("unknown"); /* TM-4 */
 }
 
 struct label_room {

@@ -347,6 +347,11 @@ void tls_context_put(struct tls_context *c)
 	foil_blob_free(&b);
 }
 
+struct foil_slice tls_context_uri_san(const struct tls_context *c)
+{
+	return c->local_uri_san;
+}
+
 void tls_context_validity(const struct tls_context *c, int64_t *not_before_s, int64_t *not_after_s)
 {
 	*not_before_s = c->not_before_s;

@@ -73,6 +73,14 @@ static bool ip_is(struct foil_slice bytes, struct foil_slice wanted)
 	return inet_pton(bytes.n_bytes == 4 ? AF_INET : AF_INET6, text, ip) == 1 && memcmp(ip, bytes.data, bytes.n_bytes) == 0;
 }
 
+/* SPIFFE ids never end in '/': a wanted name that does stands for every URI under it. */
+static bool uri_is(struct foil_slice uri, struct foil_slice wanted)
+{
+	if (wanted.data[wanted.n_bytes - 1] != '/')
+		return foil_slice_eq(uri, wanted);
+	return uri.n_bytes > wanted.n_bytes && memcmp(uri.data, wanted.data, wanted.n_bytes) == 0;
+}
+
 struct wanted {
 	const struct foil_slice *names;
 	size_t n_names;
@@ -88,7 +96,7 @@ static bool compare(void *data, const struct tls_san *san)
 		if (!name.n_bytes)
 			continue;
 		switch (san->kind) {
-		case TLS_SAN_URI: w->found = foil_slice_eq(san->text, name); break;
+		case TLS_SAN_URI: w->found = uri_is(san->text, name); break;
 		case TLS_SAN_DNS: w->found = dns_has(san->text, name); break;
 		case TLS_SAN_IP: w->found = ip_is(san->text, name); break;
 		}

@@ -84,7 +84,7 @@ struct tls_context_params {
 	enum tls_version min, max;             /* AUTO: 1.2, 1.3 */
 	struct foil_slice ciphers;             /* TLS 1.2 names with ':' between; empty = TLS_CIPHERS_DEFAULT */
 	struct foil_slice alpn;                /* length-prefixed names in order of preference; empty = none */
-	const struct foil_slice *sans;         /* names of which the peer must have one (URI, DNS, IP); none = not looked at */
+	const struct foil_slice *sans;         /* of which the peer must have one (URI, DNS, IP; "spiffe://td/": any URI under it); none = not looked at */
 	uint16_t n_sans;
 	const uint8_t (*cert_hashes)[32];      /* SHA-256 of the peer's certificate, or of its public key: one of both lists suffices */
 	const uint8_t (*spki_hashes)[32];
@@ -105,6 +105,9 @@ struct tls_context *tls_context_get(struct tls_context *c);
 void tls_context_put(struct tls_context *own_c); /* NULL is fine; any thread */
 /* Unix seconds between which all of the context's own certificates are valid; 0, 0 without any. */
 void tls_context_validity(const struct tls_context *c, int64_t *not_before_s, int64_t *not_after_s);
+
+/* The first URI SAN of its certificate; empty: none. */
+struct foil_slice tls_context_uri_san(const struct tls_context *c);
 
 /* Checks one identity or a bundle without keeping it. 0 or -EINVAL with a sentence. */
 int tls_identity_check(const struct tls_identity *id, struct foil_error *err) FOIL_MUST_USE;

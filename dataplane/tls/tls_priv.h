@@ -51,7 +51,7 @@ struct tls_san {
 };
 /* Calls each for every name without an embedded NUL until it returns false. */
 void tls_sans_each(X509 *cert, bool (*each)(void *data, const struct tls_san *san), void *data);
-/* The certificate has one of the names: URI exactly, DNS as RFC 6125 with one wildcard label, IP by value. */
+/* The certificate has one of the names: URI exactly, or under the name where that ends in '/'; DNS as RFC 6125 with one wildcard label, IP by value. */
 bool tls_cert_has_name(X509 *cert, const struct foil_slice *names, size_t n_names);
 
 /* ---- record.c: our records, after a handshake */

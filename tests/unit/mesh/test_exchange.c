@@ -670,18 +670,41 @@ static void test_chain_choice(void **state)
 	};
 	const struct mesh_listener l = {.chains = chains, .n_chains = 4}, by_address = {.chains = chains, .n_chains = 5};
 	const uint8_t here[16] = {[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 19, [15] = 1}, there[16] = {[10] = 0xff, [11] = 0xff, [12] = 10};
-	assert_ptr_equal(mesh_chain_choose(&l, here, FOIL_SLICE("A.example.com")), &chains[2]);
-	assert_ptr_equal(mesh_chain_choose(&l, here, FOIL_SLICE("b.example.com")), &chains[1]);
-	assert_ptr_equal(mesh_chain_choose(&l, here, FOIL_SLICE("example.com")), &chains[0]);
-	assert_ptr_equal(mesh_chain_choose(&l, here, FOIL_SLICE("example.org")), &chains[3]);
-	assert_ptr_equal(mesh_chain_choose(&l, here, (struct foil_slice){NULL, 0}), &chains[3]);
-	assert_ptr_equal(mesh_chain_choose(&by_address, here, (struct foil_slice){NULL, 0}), &chains[4]);
-	assert_ptr_equal(mesh_chain_choose(&by_address, there, (struct foil_slice){NULL, 0}), &chains[3]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.sni = FOIL_SLICE("A.example.com")}), &chains[2]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.sni = FOIL_SLICE("b.example.com")}), &chains[1]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.sni = FOIL_SLICE("example.com")}), &chains[0]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.sni = FOIL_SLICE("example.org")}), &chains[3]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.is_tls = false}), &chains[3]);
+	assert_ptr_equal(mesh_chain_choose(&by_address, here, &(struct mesh_first){.is_tls = false}), &chains[4]);
+	assert_ptr_equal(mesh_chain_choose(&by_address, there, &(struct mesh_first){.is_tls = false}), &chains[3]);
+}
+
+/* One port for plaintext, the mesh's mTLS and other TLS (features.md PA-3): told apart by first bytes and offered protocols. */
+static void test_chain_choice_by_first_bytes(void **state)
+{
+	static const struct foil_slice of_mesh[] = {{"istio", 5}, {"istio-http/1.1", 14}};
+	const struct mesh_chain chains[] = {
+		{.transport = MESH_TRANSPORT_TLS}, {.transport = MESH_TRANSPORT_TLS, .application_protocols = of_mesh, .n_application_protocols = 2},
+		{.transport = MESH_TRANSPORT_PLAINTEXT},
+	};
+	const struct mesh_listener l = {.chains = chains, .n_chains = 3}, strict = {.chains = chains + 1, .n_chains = 1};
+	const uint8_t here[16] = {0};
+
+	(void)state;
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.is_tls = false}), &chains[2]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.is_tls = true}), &chains[0]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.is_tls = true, .alpn = FOIL_SLICE("\2h2\5istio")}), &chains[1]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.is_tls = true, .alpn = FOIL_SLICE("\6istio2\2h2")}), &chains[0]);
+	assert_ptr_equal(mesh_chain_choose(&l, here, &(struct mesh_first){.is_tls = true, .is_any_alpn = true}), &chains[1]);
+	assert_null(mesh_chain_choose(&strict, here, &(struct mesh_first){.is_tls = false}));
+	assert_null(mesh_chain_choose(&strict, here, &(struct mesh_first){.is_tls = true, .alpn = FOIL_SLICE("\2h2")}));
+	assert_null(mesh_chain_choose(&strict, here, &(struct mesh_first){.is_tls = true, .alpn = FOIL_SLICE("\377istio")})); /* a length beyond the list */
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_chain_choice_by_first_bytes),
 		cmocka_unit_test(test_plain), cmocka_unit_test(test_pipelined), cmocka_unit_test(test_body),
 		cmocka_unit_test(test_no_route_no_cluster_no_host), cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_direct_and_redirect),
 		cmocka_unit_test(test_upstream_ends), cmocka_unit_test(test_upstream_ends_late), cmocka_unit_test(test_connect_fails),

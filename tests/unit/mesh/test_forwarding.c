@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "dataplane/mesh/forwarding.h"
+#include "dataplane/tls/tls.h"
 
 #define MAPPED(a, b, c, d) {[10] = 0xff, [11] = 0xff, [12] = a, [13] = b, [14] = c, [15] = d}
 
@@ -12,6 +13,7 @@ struct given {
 	struct mesh_settings settings;
 	struct stream_addr remote;
 	const char *const *headers; /* name, value, …, NULL */
+	const struct tls_facts *tls;
 };
 struct answer {
 	struct foil_worker *w;
@@ -19,6 +21,7 @@ struct answer {
 	struct http_head head;
 	struct mesh_forwarding_result result;
 };
+#define FOIL_SLICE_INIT(text) {(text), sizeof(text) - 1}
 #define HEADERS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static const struct stream_addr local = {.ip = MAPPED(198, 18, 0, 1), .port = 80};
@@ -28,7 +31,7 @@ static const struct mesh_cidr ten[] = {{.ip = MAPPED(10, 0, 0, 0), .len = 104}};
 
 static void run(struct answer *r, const struct given *g)
 {
-	const struct mesh_forwarding_params p = {.hcm = &g->hcm, .settings = &g->settings, .remote = &g->remote, .local = &local};
+	const struct mesh_forwarding_params p = {.hcm = &g->hcm, .settings = &g->settings, .remote = &g->remote, .local = &local, .tls = g->tls};
 
 	*r = (struct answer){.w = t_worker(.seed = 3)};
 	r->head = (struct http_head){.method_text = FOIL_SLICE("GET"), .path = FOIL_SLICE("/"), .authority = FOIL_SLICE("web.example.com")};
@@ -306,9 +309,56 @@ static void test_forwarding_without_memory_says_so(void **state)
 	(void)state;
 }
 
+/* features.md HD-10, GW-15: what becomes of a client's own x-forwarded-client-cert, as Envoy's forward_client_cert_details has it. */
+static void test_client_certificates(void **state)
+{
+	static const struct foil_slice uris[] = {{"spiffe://td/ns/a/sa/b", 21}}, dns[] = {{"b.test", 6}};
+	static const struct tls_peer peer = {.subject = FOIL_SLICE_INIT("CN=\"b\""), .fingerprint = FOIL_SLICE_INIT("ff"),
+					     .pem = FOIL_SLICE_INIT("p"),
+					     .uri_sans = uris, .dns_sans = dns, .n_uri_sans = 1, .n_dns_sans = 1};
+	static const struct tls_facts mutual = {.local_uri_san = FOIL_SLICE_INIT("spiffe://td/me"), .peer = &peer}, one_way = {.peer = NULL};
+	static const struct {
+		enum mesh_client_cert forward;
+		const struct tls_facts *tls;
+		const char *value;
+	} cases[] = {
+		{MESH_CERT_SANITIZE_SET, NULL, NULL}, {MESH_CERT_APPEND_FORWARD, NULL, NULL}, {MESH_CERT_FORWARD_ONLY, &one_way, NULL},
+		{MESH_CERT_ALWAYS_FORWARD_ONLY, NULL, "By=x,By=y"}, {MESH_CERT_SANITIZE, &mutual, NULL}, {MESH_CERT_FORWARD_ONLY, &mutual, "By=x,By=y"},
+		{MESH_CERT_SANITIZE_SET, &mutual, "By=spiffe://td/me;Hash=ff;Subject=\"CN=\\\"b\\\"\";URI=spiffe://td/ns/a/sa/b;DNS=b.test"},
+		{MESH_CERT_APPEND_FORWARD, &mutual,
+		 "By=x,By=y,By=spiffe://td/me;Hash=ff;Subject=\"CN=\\\"b\\\"\";URI=spiffe://td/ns/a/sa/b;DNS=b.test"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FOIL_COUNT_OF(cases); i++) {
+		struct answer r;
+		run(&r, &(struct given){.hcm = {.use_remote_address = true, .client_cert = {.forward = cases[i].forward, .hide_cert = true}}, .remote = outside,
+					.headers = HEADERS("x-forwarded-client-cert", "By=x,By=y"), .tls = cases[i].tls});
+		expect(&r, "x-forwarded-client-cert", cases[i].value);
+		done(&r);
+	}
+}
+
+static void test_what_of_a_certificate_is_told(void **state)
+{
+	static const struct tls_peer peer = {.subject = FOIL_SLICE_INIT("CN=b"), .fingerprint = FOIL_SLICE_INIT("ff"), .pem = FOIL_SLICE_INIT("p")};
+	static const struct tls_facts tls = {.peer = &peer};
+	struct answer r;
+
+	(void)state;
+	run(&r, &(struct given){.remote = outside, .tls = &tls, .headers = HEADERS("a", "b")});
+	expect(&r, "x-forwarded-client-cert", "Hash=ff;Cert=\"p\";Subject=\"CN=b\";URI=");
+	done(&r);
+	run(&r, &(struct given){.hcm = {.client_cert = {.hide_subject = true, .hide_cert = true, .hide_uri = true}}, .remote = outside, .tls = &tls,
+				.headers = HEADERS("a", "b")});
+	expect(&r, "x-forwarded-client-cert", "Hash=ff");
+	done(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_client_certificates), cmocka_unit_test(test_what_of_a_certificate_is_told),
 		cmocka_unit_test(test_forwarding_at_the_edge_as_envoy_was_recorded),
 		cmocka_unit_test(test_forwarding_leaves_host_and_port_of_strangers),
 		cmocka_unit_test(test_forwarding_removes_what_strangers_say_to_envoy),

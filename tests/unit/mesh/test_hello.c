@@ -248,12 +248,48 @@ static void test_clients_that_leave(void **state)
 	end(&t);
 }
 
+static void permissive(struct fx_config *c)
+{
+	pass_through(c);
+	c->chain.is_tls_passthrough = false;
+	c->chain.n_server_names = 0;
+	c->chain.transport = MESH_TRANSPORT_PLAINTEXT;
+	c->listener.takes_plaintext = true;
+	c->listener.hello_timeout_us = 1000000;
+}
+
+/* features.md PA-9: protocols in which the server speaks first. */
+static void test_silence_counts_as_plaintext_where_that_is_taken(void **state)
+{
+	struct front t;
+
+	(void)state;
+	begin(&t, permissive);
+	t_advance(t.f->w, 900000);
+	t_advance(t.f->w, 200000);
+	struct fx_stream *u = fx_up_open(t.f);
+	fx_say(t.f, u, "220 ready");
+	fx_assert_heard(t.c, "220 ready");
+	assert_int_equal((int64_t)t_counter(t.f->w, MESH, HELLOS_SILENT), 1);
+	fx_eof(t.f, t.c);
+	fx_eof(t.f, u);
+	end(&t);
+	begin(&t, permissive); /* a hello that has begun gets its time */
+	fx_say_bytes(t.f, t.c, (const uint8_t *)"\x16\x03", 2);
+	t_advance(t.f->w, 1500000);
+	assert_false(t.c->is_aborted);
+	t_advance(t.f->w, 13600000);
+	assert_true(t.c->is_aborted);
+	end(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_request_over_tls), cmocka_unit_test(test_bytes_are_passed_on_as_they_came),
 		cmocka_unit_test(test_names_that_no_chain_has), cmocka_unit_test(test_a_chain_whose_secret_is_missing_resets),
-		cmocka_unit_test(test_who_says_nothing_is_cut), cmocka_unit_test(test_clients_that_leave),
+		cmocka_unit_test(test_who_says_nothing_is_cut),
+		cmocka_unit_test(test_silence_counts_as_plaintext_where_that_is_taken), cmocka_unit_test(test_clients_that_leave),
 	};
 
 	return cmocka_run_group_tests(tests, make_certs, free_certs);
