@@ -29,7 +29,7 @@ struct agent_outcome {
 };
 
 struct agent_counters {
-	uint64_t n_readings, n_failed_readings, n_compiles, n_applied, n_rejected, n_connects, n_events, n_stats_failures;
+	uint64_t n_readings, n_failed_readings, n_compiles, n_patches, n_applied, n_rejected, n_connects, n_events, n_stats_failures;
 };
 
 struct agent {
@@ -45,6 +45,8 @@ struct agent {
 	char config_version[AGENT_VERSION_BYTES]; /* of the newest reading */
 	char model_version[AGENT_VERSION_BYTES];  /* of model's reading: an older one when the newest had nothing to run */
 	uint64_t n_versions;
+	unsigned int n_patches;      /* since the last whole reading */
+	uint64_t first_patch_ms, last_patch_ms;
 	struct agent_outcome outcome;
 
 	/* the data plane */

@@ -7,6 +7,9 @@
  *     keeps what it has. An empty directory is no error: it means an empty mesh;
  *   - what the data plane refuses is "rejected", with its reasons; it too keeps what it has.
  * Every reading gets a new version, and so does every compile for another node: a version names one set of resources.
+ *
+ * When nothing but endpoints changed, the snapshot is patched and only they are sent; a whole reading follows when the directory has been quiet for a
+ * while, or patched for long. It must come to the same resources, keeps the version then, and brings diagnostics and the last good versions up to date.
  * Invariant: snapshot is compiled from model for node (or for any node before the first hello); what was sent is always the snapshot. */
 #include "programs/foil_agent.h"
 
@@ -19,6 +22,9 @@
 #include "programs/log.h"
 
 #define LOGGED_DIAGS_MAX 20u
+#define PATCH_FILES_MAX 64u
+#define SETTLE_QUIET_MS 5000u  /* after the last patch */
+#define SETTLE_LATEST_MS 60000u /* after the first */
 
 static void next_version(struct agent *a)
 {
@@ -87,15 +93,23 @@ static void out_of_memory(struct agent *a, const char *doing)
 	(void)snprintf(a->outcome.reason, sizeof(a->outcome.reason), "the agent has no memory for %s", doing); /* fits */
 }
 
-/* Compiles the model for the node and hands it to the sender, if there is a node. Diagnostics are added to diags. */
-static void compile_and_send(struct agent *a, const char *version)
+/* The model for the node; NULL when there is no memory. Diagnostics are added to diags. */
+static struct istio_snapshot *compile(struct agent *a, const char *version)
 {
 	struct istio_snapshot *s = NULL;
 	a->n.n_compiles++;
 	if (istio_compile(a->model, a->node ? a->node : &istio_any_node, version, &s, &a->diags) < 0) {
 		out_of_memory(a, "compiling");
-		return;
+		return NULL;
 	}
+	return s;
+}
+
+/* Makes s, which may be NULL, the snapshot, and hands it to the sender if there is a node. */
+static void use_and_send(struct agent *a, struct istio_snapshot *s)
+{
+	if (!s)
+		return;
 	istio_snapshot_free(a->snapshot);
 	a->snapshot = s;
 	a->outcome.state = ADM_SNAPSHOT_PENDING;
@@ -125,42 +139,136 @@ static bool has_nothing_to_run(const struct agent *a)
 	return a->diags.n_errors > 0 && a->read_stats.n_resources == 0 && a->read_stats.n_last_good == 0;
 }
 
-void agent_config_read(struct agent *a)
+/* NULL when nothing in the directory can run: said in the outcome. */
+static struct istio_model *read_model(struct agent *a)
 {
 	struct istio_diags diags;
 	struct src_dir_stats stats = {0};
 	istio_diags_init(&diags);
 	a->n.n_readings++;
-	next_version(a);
 	struct istio_model *model = src_dir_read(a->dir, &diags, &stats);
 	istio_diags_fini(&a->diags);
 	a->diags = diags;
 	if (model)
 		a->read_stats = stats;
-	if (!model || has_nothing_to_run(a)) {
-		a->n.n_failed_readings++;
-		a->outcome.state = ADM_SNAPSHOT_REJECTED;
-		(void)snprintf(a->outcome.reason, sizeof(a->outcome.reason), "%s: nothing in it can run; the data plane keeps what it has",
-			       a->options.config_dir); /* a longer one is cut */
-		if (model)
-			istio_model_free(model);
-		istio_diags_sort(&a->diags);
-		log_reading(a);
-		return;
-	}
+	if (model && !has_nothing_to_run(a))
+		return model;
+	a->n.n_failed_readings++;
+	a->outcome.state = ADM_SNAPSHOT_REJECTED;
+	(void)snprintf(a->outcome.reason, sizeof(a->outcome.reason), "%s: nothing in it can run; the data plane keeps what it has",
+		       a->options.config_dir); /* a longer one is cut */
+	if (model)
+		istio_model_free(model);
+	return NULL;
+}
+
+static void use_model(struct agent *a, struct istio_model *own_model)
+{
 	if (a->model)
 		istio_model_free(a->model);
-	a->model = model;
+	a->model = own_model;
 	(void)snprintf(a->model_version, sizeof(a->model_version), "%s", a->config_version); /* of one size */
-	compile_and_send(a, a->model_version);
+}
+
+void agent_config_read(struct agent *a)
+{
+	a->n_patches = 0;
+	next_version(a);
+	struct istio_model *model = read_model(a);
+	if (model) {
+		use_model(a, model);
+		use_and_send(a, compile(a, a->model_version));
+	}
+	istio_diags_sort(&a->diags);
+	log_reading(a);
+}
+
+/* ---- patches */
+
+static int send_patch(struct agent *a, const struct istio_resource *changed, size_t n)
+{
+	struct ring_resource *list = calloc(n + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		list[i] = (struct ring_resource){.type = changed[i].type, .name = changed[i].name, .bytes = changed[i].bytes,
+						 .n_bytes = changed[i].n_bytes, .hash = changed[i].hash};
+	int rc = ring_sender_change(a->sender, a->snapshot->version, list, n);
+	free(list);
+	return rc == -ENOENT ? send_snapshot(a) : rc;
+}
+
+/* False: the change needs a whole reading. */
+static bool patch(struct agent *a, uint64_t now_ms)
+{
+	struct istio_file_change changes[PATCH_FILES_MAX];
+	size_t n_changes = PATCH_FILES_MAX, n_changed = 0;
+	const struct istio_resource *changed = NULL;
+	char version[AGENT_VERSION_BYTES];
+	if (!a->snapshot || !a->node || a->outcome.state == ADM_SNAPSHOT_REJECTED || strcmp(a->model_version, a->config_version) != 0)
+		return false; /* not what runs, or not of what is there */
+	if (!src_dir_changes(a->dir, changes, &n_changes) || n_changes == 0)
+		return false;
+	(void)snprintf(version, sizeof(version), "%llx-%llu", (unsigned long long)a->start_wall_ms, (unsigned long long)a->n_versions + 1); /* fits */
+	if (istio_patch(a->snapshot, a->node, version, changes, n_changes, &a->diags, &changed, &n_changed) < 0)
+		return false;
+	src_dir_changes_taken(a->dir);
+	next_version(a);
+	(void)snprintf(a->model_version, sizeof(a->model_version), "%s", a->config_version); /* of one size */
+	a->n.n_patches++;
+	a->first_patch_ms = a->n_patches++ ? a->first_patch_ms : now_ms;
+	a->last_patch_ms = now_ms;
+	a->outcome.state = ADM_SNAPSHOT_PENDING;
+	a->outcome.reason[0] = 0;
+	if (send_patch(a, changed, n_changed) < 0)
+		out_of_memory(a, "sending");
+	istio_diags_sort(&a->diags);
+	log_line(LOG_LEVEL_NOTICE, "config.patched", "version %s: %zu files with endpoints only, %zu resources are others", a->config_version, n_changes,
+		 n_changed);
+	return true;
+}
+
+static bool same_resources(const struct istio_snapshot *x, const struct istio_snapshot *y)
+{
+	bool same = x->n_resources == y->n_resources;
+	for (size_t i = 0; same && i < x->n_resources; i++)
+		same = x->resources[i].type == y->resources[i].type && strcmp(x->resources[i].name, y->resources[i].name) == 0 &&
+		       x->resources[i].hash == y->resources[i].hash;
+	return same;
+}
+
+/* The whole reading after patches. Nothing is sent, and the version stays, when it comes to the same; else something changed since, and it is as any. */
+static void settle(struct agent *a)
+{
+	a->n_patches = 0;
+	struct istio_model *model = read_model(a);
+	if (!model) {
+		next_version(a);
+	} else {
+		istio_model_free(a->model);
+		a->model = model;
+		struct istio_snapshot *s = compile(a, a->model_version);
+		if (s && same_resources(s, a->snapshot)) {
+			istio_snapshot_free(a->snapshot);
+			a->snapshot = s;
+		} else {
+			istio_snapshot_free(s);
+			agent_config_read(a);
+			return;
+		}
+	}
 	istio_diags_sort(&a->diags);
 	log_reading(a);
 }
 
 void agent_config_turn(struct agent *a, uint64_t now_ms)
 {
-	if (src_dir_turn(a->dir, now_ms))
-		agent_config_read(a);
+	if (src_dir_turn(a->dir, now_ms)) {
+		if (!patch(a, now_ms))
+			agent_config_read(a);
+	} else if (a->n_patches && (now_ms - a->last_patch_ms >= SETTLE_QUIET_MS || now_ms - a->first_patch_ms >= SETTLE_LATEST_MS)) {
+		settle(a);
+	}
 }
 
 /* ---- the data plane's word */
@@ -183,7 +291,7 @@ static void send_last_good(struct agent *a)
 	struct istio_diags of_reading = a->diags;
 	struct agent_outcome before = a->outcome;
 	istio_diags_init(&a->diags);
-	compile_and_send(a, a->model_version);
+	use_and_send(a, compile(a, a->model_version));
 	istio_diags_fini(&a->diags);
 	a->diags = of_reading;
 	a->outcome = before;

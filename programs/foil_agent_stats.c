@@ -78,6 +78,7 @@ static void configuration(const struct agent *a, struct adm_prometheus *p)
 	adm_prometheus_counter(p, "foil_agent_config_readings_total", "Readings of the configuration", NULL, NULL, a->n.n_readings);
 	adm_prometheus_counter(p, "foil_agent_config_failed_readings_total", "Readings in which nothing could run", NULL, NULL, a->n.n_failed_readings);
 	adm_prometheus_counter(p, "foil_agent_config_compiles_total", "Compiles of a model to a snapshot", NULL, NULL, a->n.n_compiles);
+	adm_prometheus_counter(p, "foil_agent_config_patches_total", "Changes of endpoints alone that needed no compile", NULL, NULL, a->n.n_patches);
 	adm_prometheus_gauge(p, "foil_agent_config_files", "Files of the newest reading", NULL, NULL, (int64_t)st->n_files);
 	adm_prometheus_gauge(p, "foil_agent_config_stale_files", "Files unreadable now, whose last good contents are in use", NULL, NULL,
 			     (int64_t)st->n_stale_files);

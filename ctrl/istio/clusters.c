@@ -415,3 +415,15 @@ void istio_clusters_emit(struct compile *c)
 			cluster_emit(c, ref);
 	}
 }
+
+void istio_clusters_emit_endpoints(struct compile *c, const struct service *s)
+{
+	for (uint32_t i = 0; i < c->clusters.n; i++) {
+		const struct cluster_ref *ref = c->clusters.entries[i].value;
+		if (ref->service != s)
+			continue;
+		struct policy p = policy_of_ref(ref);
+		if (!is_original_dst(ref, &p))
+			endpoints_emit(c, ref);
+	}
+}

@@ -15,11 +15,6 @@
 #define OUT_BUDGET_BYTES (1024ull << 20)
 #define DRAIN_US_DEFAULT 45000000
 
-struct owned_snapshot {
-	struct istio_snapshot snapshot;
-	struct istio_arena arena;
-};
-
 const struct istio_node istio_any_node = {.is_any = true};
 
 /* ---- helpers ---- */
@@ -146,7 +141,7 @@ static void mesh_compile(struct compile *c)
 
 /* ---- the entry ---- */
 
-static int by_type_and_name(const void *x, const void *y)
+int istio_resource_compare(const void *x, const void *y)
 {
 	const struct istio_resource *a = x, *b = y;
 
@@ -155,8 +150,10 @@ static int by_type_and_name(const void *x, const void *y)
 	return strcmp(a->name, b->name);
 }
 
-static void fill(struct compile *c, struct istio_snapshot *s, const char *version)
+static void fill(struct compile *c, struct owned_snapshot *o, const char *version)
 {
+	struct istio_snapshot *s = &o->snapshot;
+
 	istio_registry_build(c);
 	istio_virtual_services_index(c);
 	mesh_compile(c);
@@ -164,48 +161,35 @@ static void fill(struct compile *c, struct istio_snapshot *s, const char *versio
 	istio_outbound_compile(c);
 	istio_clusters_emit(c);
 	istio_lint_model(c);
-	struct istio_resource *list = ARENA_ARRAY(c->out, struct istio_resource, c->resources.n);
-	memcpy(list, c->resources.list, sizeof(*list) * c->resources.n);
-	qsort(list, c->resources.n, sizeof(*list), by_type_and_name);
+	o->resources = ARENA_ARRAY(c->out, struct istio_resource, c->resources.n);
+	memcpy(o->resources, c->resources.list, sizeof(*o->resources) * c->resources.n);
+	qsort(o->resources, c->resources.n, sizeof(*o->resources), istio_resource_compare);
 	s->version = istio_arena_copy(c->out, version, strlen(version));
-	s->resources = list;
+	s->resources = o->resources;
 	s->n_resources = c->resources.n;
 	for (size_t i = 0; i < s->n_resources; i++)
-		s->n_bytes += list[i].n_bytes;
+		s->n_bytes += o->resources[i].n_bytes;
 }
 
-static int run(struct compile *c, struct owned_snapshot *o, const char *version)
-{
-	/* Both arenas jump to the same place. */
-	if (setjmp(o->arena.full) || setjmp(c->arena->full))
-		return -ENOMEM;
-	fill(c, &o->snapshot, version);
-	return 0;
-}
-
-int istio_compile(const struct istio_model *m, const struct istio_node *node, const char *version, struct istio_snapshot **out, struct istio_diags *diags)
+int istio_compile(struct istio_model *m, const struct istio_node *node, const char *version, struct istio_snapshot **out, struct istio_diags *diags)
 {
 	struct owned_snapshot *o = calloc(1, sizeof(*o));
-	struct istio_arena *scratch = calloc(1, sizeof(*scratch));
-	struct compile *c = calloc(1, sizeof(*c));
-	int rc = -ENOMEM;
 
-	if (o && scratch && c) {
-		o->arena.n_budget = OUT_BUDGET_BYTES;
-		scratch->n_budget = SCRATCH_BUDGET_BYTES;
-		*c = (struct compile){.model = m, .node = node, .diags = diags, .arena = scratch, .out = &o->arena, .trust_domain = m->trust_domain,
+	if (!o)
+		return -ENOMEM;
+	o->arena.n_budget = OUT_BUDGET_BYTES;
+	o->scratch.n_budget = SCRATCH_BUDGET_BYTES;
+	o->model = istio_model_get_ref(m);
+	o->compile = (struct compile){.model = m, .node = node, .diags = diags, .arena = &o->scratch, .out = &o->arena, .trust_domain = m->trust_domain,
 				      .root_namespace = m->root_namespace};
-		rc = run(c, o, version);
+	/* Both arenas jump to the same place. */
+	if (setjmp(o->arena.full) || setjmp(o->scratch.full)) {
+		istio_snapshot_free(&o->snapshot);
+		return -ENOMEM;
 	}
-	if (scratch)
-		istio_arena_fini(scratch);
-	free(scratch);
-	free(c);
-	if (rc == 0)
-		*out = &o->snapshot;
-	else
-		istio_snapshot_free(o ? &o->snapshot : NULL);
-	return rc;
+	fill(&o->compile, o, version);
+	*out = &o->snapshot;
+	return 0;
 }
 
 void istio_snapshot_free(struct istio_snapshot *own_s)
@@ -214,7 +198,11 @@ void istio_snapshot_free(struct istio_snapshot *own_s)
 
 	if (!o)
 		return;
+	for (uint32_t i = 0; i < o->patches.n; i++)
+		istio_model_free(o->patches.list[i]);
+	istio_model_free(o->model);
 	istio_arena_fini(&o->arena);
+	istio_arena_fini(&o->scratch);
 	free(o);
 }
 

@@ -50,6 +50,7 @@ struct service {
 	struct service *next_same_host; /* of another namespace, younger */
 	const char *alias_of;           /* ExternalName's target; such a service is in compile.aliases only */
 	struct service *aliases, *next_alias; /* of this one, in any order */
+	bool has_slices, is_united;     /* its instances come from EndpointSlices; from more than one resource */
 };
 
 struct service_list {
@@ -114,6 +115,7 @@ struct compile {
 	struct istio_map rules;              /* "namespace/host" -> struct merged_rule */
 	struct istio_map pods, pods_by_ip;   /* "namespace/name", address -> struct resource */
 	struct istio_map node_localities;    /* a Node's name -> "region/zone/subzone" */
+	struct istio_map slices;             /* "namespace/service" -> struct resource_list of its EndpointSlices, oldest first */
 	struct vs_list virtual_services;     /* in order of age */
 	struct istio_map vs_by_gateway;      /* "namespace/name" -> struct vs_list */
 	struct istio_map mesh_vs;            /* host -> struct vs */
@@ -128,6 +130,20 @@ struct compile {
 		uint32_t n, n_room;
 	} resources;
 };
+
+/* A snapshot with all that made it: patch.c goes on from there. */
+struct owned_snapshot {
+	struct istio_snapshot snapshot;
+	struct istio_resource *resources; /* the snapshot's, to be changed */
+	struct istio_arena arena, scratch; /* of the resources; of all else */
+	struct compile compile;
+	struct istio_model *model;        /* a reference */
+	struct {
+		struct istio_model **list;
+		uint32_t n, n_room;
+	} patches;                        /* models of contents that came later, likewise */
+};
+int istio_resource_compare(const void *x, const void *y); /* of struct istio_resource: by type, then name */
 
 /* Only once for each place and code. */
 void istio_compile_report(struct compile *c, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at, const char *field,
@@ -153,6 +169,8 @@ Foil__Conf__VirtualHost *istio_compile_vhost(struct compile *c, const char *host
 void istio_compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n);
 
 void istio_registry_build(struct compile *c);
+/* The service's instances anew, from these EndpointSlices. */
+void istio_registry_reslice(struct compile *c, struct service *s, const struct resource_list *slices);
 struct service *istio_registry_find(const struct compile *c, const char *host);
 /* The service that has host as its ExternalName's name, or NULL; its alias_of is the host that is meant. */
 const struct service *istio_registry_alias(const struct compile *c, const char *host);
@@ -204,6 +222,7 @@ struct cluster_ref *istio_clusters_ref(struct compile *c, struct service *s, con
 uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref);
 const struct load_balancer *istio_clusters_load_balancer(const struct cluster_ref *ref); /* in force, or NULL */
 void istio_clusters_emit(struct compile *c);
+void istio_clusters_emit_endpoints(struct compile *c, const struct service *s); /* of every cluster that the service has */
 
 void istio_gateways_compile(struct compile *c);
 void istio_outbound_compile(struct compile *c);

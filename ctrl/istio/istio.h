@@ -112,9 +112,20 @@ struct istio_snapshot {
 };
 
 /* version: the caller's name for it, copied. 0; -ENOMEM (nothing made); whatever else is wrong becomes diagnostics, and the rest is compiled. */
-int istio_compile(const struct istio_model *m, const struct istio_node *node, const char *version, struct istio_snapshot **out,
+int istio_compile(struct istio_model *m, const struct istio_node *node, const char *version, struct istio_snapshot **out,
 		  struct istio_diags *diags);
-void istio_snapshot_free(struct istio_snapshot *own_s); /* NULL is fine */
+void istio_snapshot_free(struct istio_snapshot *own_s); /* NULL is fine. It holds the model and all that the compiler made of it, for patches */
+
+/* A text of which the model has the contents before; now it has those of after. */
+struct istio_file_change {
+	struct doc_file *before, *after;
+};
+/* Brings a snapshot up to date when nothing but EndpointSlices of services that have such already changed: at the cost of those, not of the mesh. The
+ * resources are byte for byte what istio_compile would make of the new contents; only diagnostics about the old contents are not taken back. node: as
+ * it was given to istio_compile. *changed: the new resources, of the snapshot's memory, until the next patch. New diagnostics are added to diags.
+ * 0; -ENOTSUP: more changed than that, the snapshot is as it was: compile anew; -ENOMEM: compile anew, this one is of no use any more. */
+int istio_patch(struct istio_snapshot *s, const struct istio_node *node, const char *version, const struct istio_file_change *changes, size_t n_changes,
+		struct istio_diags *diags, const struct istio_resource **changed, size_t *n_changed);
 
 /* ---- explain ---- */
 

@@ -341,7 +341,7 @@ int istio_model_add(struct istio_model *m, struct doc_file *f, struct istio_diag
 	return 0;
 }
 
-static int by_age(const void *x, const void *y)
+int istio_resource_by_age(const void *x, const void *y)
 {
 	const struct resource *a = *(struct resource *const *)x, *b = *(struct resource *const *)y;
 	int by = strcmp(a->created, b->created);
@@ -390,7 +390,7 @@ int istio_model_finish(struct istio_model *m, struct istio_diags *diags)
 		return -ENOMEM;
 	for (unsigned int k = 0; k < KIND_N; k++)
 		if (m->kinds[k].n)
-			qsort(m->kinds[k].list, m->kinds[k].n, sizeof(m->kinds[k].list[0]), by_age);
+			qsort(m->kinds[k].list, m->kinds[k].n, sizeof(m->kinds[k].list[0]), istio_resource_by_age);
 	take_mesh(m, diags);
 	m->previous = NULL;
 	return 0;

@@ -41,3 +41,5 @@ struct istio_model {
 void istio_resource_report(struct istio_diags *d, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at,
 			   const char *field,
 		     const char *fmt, ...) __attribute__((format(printf, 7, 8)));
+/* Of struct resource *: the oldest first, see istio_model_add. */
+int istio_resource_by_age(const void *x, const void *y);

@@ -354,6 +354,14 @@ static void add_slice(struct compile *c, struct service *s, const struct resourc
 	}
 }
 
+void istio_registry_reslice(struct compile *c, struct service *s, const struct resource_list *slices)
+{
+	s->instances = (struct instance_list){0};
+	s->has_slices = true;
+	for (uint32_t i = 0; i < slices->n; i++)
+		add_slice(c, s, slices->list[i]);
+}
+
 static void add_addresses(struct compile *c, struct service *s, const struct resource *r, const struct istio_list *addresses,
 			  const struct istio_list *ports, bool is_ready)
 {
@@ -383,7 +391,7 @@ static void add_k8s_endpoints(struct compile *c, struct service *s, const struct
 }
 
 /* "namespace/service" -> resource_list of the slices that carry its name. */
-static void index_slices(struct compile *c, struct istio_map *slices)
+static void index_slices(struct compile *c)
 {
 	const struct resource_list *list = &c->model->kinds[KIND_ENDPOINT_SLICE];
 
@@ -396,7 +404,7 @@ static void index_slices(struct compile *c, struct istio_map *slices)
 				       "belongs to no Service: the label kubernetes.io/service-name is missing");
 			continue;
 		}
-		void **place = istio_map_put(c->arena, slices, istio_arena_printf(c->arena, "%s/%s", r->namespace, name), &is_new);
+		void **place = istio_map_put(c->arena, &c->slices, istio_arena_printf(c->arena, "%s/%s", r->namespace, name), &is_new);
 		if (is_new)
 			*place = ARENA_NEW(c->arena, struct resource_list);
 		struct resource_list *of_service = *place;
@@ -445,9 +453,8 @@ static void resolve_aliases(struct compile *c)
 static void add_k8s_services(struct compile *c, const struct label_index *pods)
 {
 	const struct resource_list *list = &c->model->kinds[KIND_SERVICE];
-	struct istio_map slices = {0};
 
-	index_slices(c, &slices);
+	index_slices(c);
 	for (uint32_t i = 0; i < list->n; i++) {
 		const struct resource *r = list->list[i];
 		const struct k8s_service *k = r->spec;
@@ -463,10 +470,10 @@ static void add_k8s_services(struct compile *c, const struct label_index *pods)
 			continue;
 		}
 		struct service *s = k8s_service_of(c, r, k);
-		const struct resource_list *own = istio_map_get(&slices, istio_arena_printf(c->arena, "%s/%s", r->namespace, r->name));
+		const struct resource_list *own = istio_map_get(&c->slices, istio_arena_printf(c->arena, "%s/%s", r->namespace, r->name));
 		const struct resource *endpoints = istio_map_get(&c->model->by_id, istio_arena_printf(c->arena, "Endpoints/%s/%s", r->namespace, r->name));
-		for (uint32_t j = 0; own && j < own->n; j++)
-			add_slice(c, s, own->list[j]);
+		if (own)
+			istio_registry_reslice(c, s, own);
 		if (!own && endpoints)
 			add_k8s_endpoints(c, s, endpoints);
 		if (!own && !endpoints && k->spec->selector.n) /* no controller made slices: the pods that it would find */
@@ -527,6 +534,7 @@ static void unite_instances(struct compile *c)
 		for (uint32_t j = 0; j < s->instances.n; j++)
 			ARENA_PUSH(c->arena, &both, s->instances.list[j]);
 		first->instances = both;
+		first->is_united = true;
 	}
 }
 

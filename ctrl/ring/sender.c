@@ -13,10 +13,18 @@
 #define HANDSHAKE_MS 1000
 #define FRAMES_A_TURN 4096u
 
+/* Names and bytes of resources, shared by the sets that have them. */
+struct block {
+	unsigned int n_refs;
+	char bytes[];
+};
+
 struct set {
 	char *version;
-	struct ring_resource *list; /* sorted by type, name; one block with its strings and bytes */
+	struct ring_resource *list; /* sorted by type, name; strings and bytes are of the blocks */
 	size_t n;
+	struct block **blocks;
+	size_t n_blocks;
 };
 
 enum phase { PHASE_IDLE, PHASE_BEGIN, PHASE_RESOURCES, PHASE_REMOVALS, PHASE_END, PHASE_WAIT };
@@ -39,6 +47,10 @@ static void set_free(struct set *s)
 {
 	if (!s)
 		return;
+	for (size_t i = 0; i < s->n_blocks; i++)
+		if (--s->blocks[i]->n_refs == 0)
+			free(s->blocks[i]);
+	free(s->blocks);
 	free(s->version);
 	free(s->list);
 	free(s);
@@ -52,32 +64,56 @@ static int compare(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
-static struct set *set_new(const char *version, const struct ring_resource *from, size_t n)
+/* Room for n resources and n_blocks blocks, none there yet. */
+static struct set *set_alloc(const char *version, size_t n, size_t n_blocks)
 {
-	size_t need = n * sizeof(*from) + 1;
-	for (size_t i = 0; i < n; i++)
-		need += strlen(from[i].name) + 1 + from[i].n_bytes;
 	struct set *s = calloc(1, sizeof(*s));
 	if (!s)
 		return NULL;
 	s->version = strdup(version);
-	s->list = malloc(need);
-	if (!s->version || !s->list) {
+	s->list = malloc((n + 1) * sizeof(*s->list));
+	s->blocks = malloc(n_blocks * sizeof(*s->blocks));
+	if (!s->version || !s->list || !s->blocks) {
 		set_free(s);
 		return NULL;
 	}
-	s->n = n;
-	char *at = (char *)(s->list + n);
+	return s;
+}
+
+/* Copies what from's resources point to; to[i] is from[i] with pointers into the block. */
+static struct block *block_new(const struct ring_resource *from, struct ring_resource *to, size_t n)
+{
+	size_t need = sizeof(struct block) + 1;
+	for (size_t i = 0; i < n; i++)
+		need += strlen(from[i].name) + 1 + from[i].n_bytes;
+	struct block *b = malloc(need);
+	if (!b)
+		return NULL;
+	b->n_refs = 1;
+	char *at = b->bytes;
 	for (size_t i = 0; i < n; i++) {
 		size_t name_bytes = strlen(from[i].name) + 1;
-		s->list[i] = from[i];
-		s->list[i].name = memcpy(at, from[i].name, name_bytes);
+		to[i] = from[i];
+		to[i].name = memcpy(at, from[i].name, name_bytes);
 		at += name_bytes;
 		if (from[i].n_bytes)
 			memcpy(at, from[i].bytes, from[i].n_bytes);
-		s->list[i].bytes = (uint8_t *)at;
+		to[i].bytes = (uint8_t *)at;
 		at += from[i].n_bytes;
 	}
+	return b;
+}
+
+static struct set *set_new(const char *version, const struct ring_resource *from, size_t n)
+{
+	struct set *s = set_alloc(version, n, 1);
+	struct block *b = s ? block_new(from, s->list, n) : NULL;
+	if (!b) {
+		set_free(s);
+		return NULL;
+	}
+	s->blocks[s->n_blocks++] = b;
+	s->n = n;
 	qsort(s->list, n, sizeof(*s->list), compare);
 	return s;
 }
@@ -85,6 +121,38 @@ static struct set *set_new(const char *version, const struct ring_resource *from
 static const struct ring_resource *set_find(const struct set *s, const struct ring_resource *key)
 {
 	return s ? bsearch(key, s->list, s->n, sizeof(*s->list), compare) : NULL;
+}
+
+/* base with some of its resources replaced. NULL: no memory, or (*is_unknown) one that base does not have. */
+static struct set *set_changed(const char *version, const struct set *base, const struct ring_resource *from, size_t n, bool *is_unknown)
+{
+	struct ring_resource *fresh = malloc((n + 1) * sizeof(*fresh));
+	struct block *b = fresh ? block_new(from, fresh, n) : NULL;
+	struct set *s = b ? set_alloc(version, base->n, base->n_blocks + 1) : NULL;
+	*is_unknown = false;
+	if (!s) {
+		free(fresh);
+		free(b);
+		return NULL;
+	}
+	memcpy(s->list, base->list, base->n * sizeof(*s->list));
+	s->n = base->n;
+	for (; s->n_blocks < base->n_blocks; s->n_blocks++) {
+		s->blocks[s->n_blocks] = base->blocks[s->n_blocks];
+		s->blocks[s->n_blocks]->n_refs++;
+	}
+	s->blocks[s->n_blocks++] = b;
+	for (size_t i = 0; i < n && !*is_unknown; i++) {
+		const struct ring_resource *old = set_find(s, &fresh[i]);
+		*is_unknown = old == NULL;
+		if (old)
+			s->list[old - s->list] = fresh[i];
+	}
+	free(fresh);
+	if (!*is_unknown)
+		return s;
+	set_free(s);
+	return NULL;
 }
 
 struct ring_sender *ring_sender_new(const struct ring_sender_params *p)
@@ -122,6 +190,18 @@ int ring_sender_set(struct ring_sender *s, const char *version, const struct rin
 	struct set *set = set_new(version, resources, n_resources);
 	if (!set)
 		return -ENOMEM;
+	set_free(s->next);
+	s->next = set;
+	return 0;
+}
+
+int ring_sender_change(struct ring_sender *s, const char *version, const struct ring_resource *resources, size_t n_resources)
+{
+	const struct set *newest = s->next ? s->next : s->flight ? s->flight : s->has;
+	bool is_unknown = true;
+	struct set *set = newest ? set_changed(version, newest, resources, n_resources, &is_unknown) : NULL;
+	if (!set)
+		return is_unknown ? -ENOENT : -ENOMEM;
 	set_free(s->next);
 	s->next = set;
 	return 0;

@@ -33,6 +33,9 @@ struct ring_sender *ring_sender_new(const struct ring_sender_params *p);
 void ring_sender_free(struct ring_sender *own_s);
 /* The set that should run; a copy is kept. Replaces one that was not sent yet. 0 or -ENOMEM. */
 int ring_sender_set(struct ring_sender *s, const char *version, const struct ring_resource *resources, size_t n_resources);
+/* The newest set that was given, with these resources in the places of those of the same type and name: at the cost of these. 0; -ENOMEM; -ENOENT: there
+ * is no such set (one was refused, say), or it has not all of them: give a whole one. */
+int ring_sender_change(struct ring_sender *s, const char *version, const struct ring_resource *resources, size_t n_resources);
 /* Connects (again after 100 ms, doubling to 2 s), sends, receives. Call it when one of its fds is readable and at least every 100 ms. */
 void ring_sender_turn(struct ring_sender *s, uint64_t now_ms);
 /* At most 2. */

@@ -117,6 +117,7 @@ static void file_fini(struct src_file *f)
 {
 	free(f->path);
 	istio_doc_put_ref(f->good);
+	istio_doc_put_ref(f->before);
 	istio_diags_fini(&f->diags);
 }
 
@@ -131,7 +132,7 @@ static struct src_file *file_add(struct src_dir *d, const char *path)
 		d->n_room = room;
 	}
 	struct src_file *f = &d->files[d->n_files];
-	*f = (struct src_file){.path = strdup(path)};
+	*f = (struct src_file){.path = strdup(path), .is_new = true};
 	istio_diags_init(&f->diags);
 	if (!f->path)
 		return NULL;
@@ -198,7 +199,10 @@ static void read_file(struct src_file *f, const struct stat *st)
 	struct doc_file *docs = istio_doc_read(f->path, text, n, (struct istio_pos){1, 1}, &f->diags);
 	free(text);
 	if (docs) {
-		istio_doc_put_ref(f->good);
+		if (!f->before)
+			f->before = f->good;
+		else
+			istio_doc_put_ref(f->good);
 		f->good = docs;
 		f->is_stale = false;
 	}
@@ -229,9 +233,10 @@ static int take_file(void *arg, const char *path, const struct stat *st)
 	return 0;
 }
 
-static void forget_unseen(struct src_dir *d)
+/* How many went. */
+static size_t forget_unseen(struct src_dir *d)
 {
-	size_t n = 0;
+	size_t n = 0, n_before = d->n_files;
 
 	for (size_t i = 0; i < d->n_files; i++) {
 		if (d->files[i].is_seen)
@@ -240,6 +245,26 @@ static void forget_unseen(struct src_dir *d)
 			file_fini(&d->files[i]);
 	}
 	d->n_files = n;
+	return n_before - n;
+}
+
+/* Brings files up to date with the directory. 0, or -errno after a diagnostic. *n_gone: files that are there no more. */
+static int scan(struct src_dir *d, struct istio_diags *diags, uint64_t *n_bytes, size_t *n_gone)
+{
+	struct reading r = {.d = d, .n_known = d->n_files};
+
+	for (size_t i = 0; i < d->n_files; i++)
+		d->files[i].is_seen = false;
+	int rc = src_walk(d->path, take_file, NULL, &r);
+	if (rc) {
+		istio_diags_add(diags, ISTIO_ERROR, "HF0001", d->path, (struct istio_pos){0}, "", "", "cannot read the directory: %s", strerror(-rc));
+		return rc;
+	}
+	*n_bytes = r.n_bytes;
+	*n_gone = forget_unseen(d);
+	if (d->n_files)
+		qsort(d->files, d->n_files, sizeof(*d->files), by_path);
+	return 0;
 }
 
 /* ---- entry points ---- */
@@ -325,21 +350,13 @@ static int make_model(struct src_dir *d, struct istio_model *m, struct istio_dia
 struct istio_model *src_dir_read(struct src_dir *d, struct istio_diags *diags, struct src_dir_stats *stats)
 {
 	struct src_dir_stats unasked;
-	struct reading r = {.d = d, .n_known = d->n_files};
+	size_t n_gone;
 
 	stats = stats ? stats : &unasked;
 	*stats = (struct src_dir_stats){0};
-	for (size_t i = 0; i < d->n_files; i++)
-		d->files[i].is_seen = false;
-	int rc = src_walk(d->path, take_file, NULL, &r);
-	if (rc) {
-		istio_diags_add(diags, ISTIO_ERROR, "HF0001", d->path, (struct istio_pos){0}, "", "", "cannot read the directory: %s", strerror(-rc));
+	if (scan(d, diags, &stats->n_bytes, &n_gone))
 		return NULL;
-	}
-	stats->n_bytes = r.n_bytes;
-	forget_unseen(d);
-	if (d->n_files)
-		qsort(d->files, d->n_files, sizeof(*d->files), by_path);
+	src_dir_changes_taken(d);
 	struct istio_model *m = istio_model_new(d->previous);
 	if (!m || make_model(d, m, diags, stats)) {
 		istio_model_free(m);
@@ -348,5 +365,38 @@ struct istio_model *src_dir_read(struct src_dir *d, struct istio_diags *diags, s
 	}
 	istio_model_free(d->previous);
 	d->previous = istio_model_get_ref(m);
+	d->has_gone = false;
 	return m;
+}
+
+bool src_dir_changes(struct src_dir *d, struct istio_file_change *list, size_t *n)
+{
+	struct istio_diags unheard; /* src_dir_read finds the same again */
+	uint64_t n_bytes;
+	size_t n_room = *n, n_gone = 0;
+
+	istio_diags_init(&unheard);
+	int rc = scan(d, &unheard, &n_bytes, &n_gone);
+	istio_diags_fini(&unheard);
+	d->has_gone = d->has_gone || n_gone;
+	*n = 0;
+	if (rc || d->has_gone || !d->previous)
+		return false;
+	for (size_t i = 0; i < d->n_files; i++) {
+		const struct src_file *f = &d->files[i];
+		if (f->is_new || f->is_stale || (f->before && (f->diags.n || *n == n_room)))
+			return false;
+		if (f->before)
+			list[(*n)++] = (struct istio_file_change){.before = f->before, .after = f->good};
+	}
+	return true;
+}
+
+void src_dir_changes_taken(struct src_dir *d)
+{
+	for (size_t i = 0; i < d->n_files; i++) {
+		istio_doc_put_ref(d->files[i].before);
+		d->files[i].before = NULL;
+		d->files[i].is_new = false;
+	}
 }

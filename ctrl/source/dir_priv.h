@@ -6,6 +6,8 @@
 struct src_file {
 	char *path;              /* as shown: the directory's path, a slash, the name inside */
 	struct doc_file *good;   /* its last good contents, or NULL */
+	struct doc_file *before; /* the contents in use, when good is newer; or NULL */
+	bool is_new;             /* nothing of it is in use yet */
 	uint64_t stamp;          /* of the state on disk that was last looked at */
 	bool is_seen;            /* in the walk that is going on */
 	bool is_stale;           /* good is older than what is on disk, which cannot be used */
@@ -17,6 +19,7 @@ struct src_dir {
 	struct src_file *files; /* in the order of their paths */
 	size_t n_files, n_room;
 	struct istio_model *previous;
+	bool has_gone;          /* files that previous was made of are not there any more */
 	/* watching */
 	bool is_watched;
 	int inotify_fd;          /* -1: none */

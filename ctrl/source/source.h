@@ -34,6 +34,13 @@ void src_dir_close(struct src_dir *own_d);
  * NULL: no memory, or the directory is gone (a diagnostic says so): keep what you have. */
 struct istio_model *src_dir_read(struct src_dir *d, struct istio_diags *diags, struct src_dir_stats *stats);
 
+/* Another way, for when little changed: reads the files that changed and makes no model. True: since the last src_dir_read, and the src_dir_changes that
+ * were taken since, nothing happened but that *n files (at most as many as *n said before) got other contents that can be read; list has them, borrowed
+ * until the next call that takes d. After false, src_dir_read. */
+bool src_dir_changes(struct src_dir *d, struct istio_file_change *list, size_t *n);
+/* The changes of the last src_dir_changes are in use now. The next model is still made of everything. */
+void src_dir_changes_taken(struct src_dir *d);
+
 /* Begins to watch. From now on src_dir_fd, when it is not -1, becomes readable at a change. */
 void src_dir_watch(struct src_dir *d);
 int src_dir_fd(const struct src_dir *d); /* -1: no inotify (said by src_dir_is_polled); src_dir_turn looks for itself */

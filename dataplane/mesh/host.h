@@ -7,7 +7,7 @@
 
 #include "dataplane/mesh/config.h"
 
-#define MESH_HOSTS_MAX 65536u /* living at once, over all clusters */
+#define MESH_HOSTS_MAX 262144u /* living at once, over all clusters */
 
 enum mesh_breaker { MESH_BREAKER_CONNECTIONS, MESH_BREAKER_PENDING, MESH_BREAKER_REQUESTS, MESH_BREAKER_RETRIES, MESH_BREAKER_COUNT };
 

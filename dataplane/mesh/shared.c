@@ -14,7 +14,7 @@
 #include "dataplane/mesh/mesh.h"
 #include "dataplane/mesh/outlier_priv.h"
 
-#define BUCKETS (1u << 15) /* heads of 8 bytes; MESH_HOSTS_MAX is two a bucket */
+#define BUCKETS (1u << 17) /* heads of 8 bytes; MESH_HOSTS_MAX is two a bucket */
 
 struct FOIL_CACHE_ALIGNED adopted_cell {
 	uint64_t generation; /* written by its worker; 0: none yet */

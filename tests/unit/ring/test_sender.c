@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -243,6 +244,42 @@ static void test_delta_is_against_what_was_applied_not_what_was_rejected(void **
 	plane_stop(p);
 }
 
+static struct ring_resource one(const char *name, const char *body, uint64_t hash)
+{
+	return (struct ring_resource){.type = 4, .name = name, .bytes = (const uint8_t *)body, .n_bytes = strlen(body), .hash = hash};
+}
+
+/* Changes lie over the newest set, sent or not; their memory is the caller's. */
+static void test_a_change_costs_what_changed(void **state)
+{
+	struct plane *p = plane_start(0);
+	struct agent a;
+	struct ring_resource b = one("b", "bbbb", 1), none = one("x", "bbbb", 1);
+	agent_start(&a, p);
+	assert_int_equal(ring_sender_change(a.s, "v0", &b, 1), -ENOENT); /* nothing lies under it */
+	set(&a, "v1", (const char *const[]){"1", "2", "3"}, 3);
+	assert_int_equal(ring_sender_change(a.s, "v0", &none, 1), -ENOENT);
+	turn_until_answers(&a, 1);
+	for (int i = 0; i < 3; i++) { /* one after the other, of which the last is sent */
+		char body[] = "b0";
+		body[1] = (char)('0' + i);
+		struct ring_resource r = one("b", body, 10 + (uint64_t)i);
+		assert_int_equal(ring_sender_change(a.s, "v2", &r, 1), 0);
+	}
+	struct ring_resource c = one("c", "cc", 20);
+	assert_int_equal(ring_sender_change(a.s, "v3", &c, 1), 0);
+	turn_until_answers(&a, 2);
+	assert_string_equal(p->seen[1].version, "v3");
+	assert_false(p->seen[1].full);
+	assert_int_equal(p->seen[1].n_resources, 2);
+	assert_int_equal(p->seen[1].n_bytes, 4);
+	assert_int_equal(ring_sender_change(a.s, "v4", NULL, 0), 0); /* another name for the same */
+	turn_until_answers(&a, 3);
+	assert_int_equal(p->seen[2].n_resources, 0);
+	ring_sender_free(a.s);
+	plane_stop(p);
+}
+
 static void test_after_a_new_connection_everything_is_sent_again(void **state)
 {
 	struct plane *p = plane_start(0);
@@ -343,6 +380,7 @@ int main(void)
 		cmocka_unit_test(test_full_at_first_then_only_what_changed),
 		cmocka_unit_test(test_delta_is_against_what_was_applied_not_what_was_rejected),
 		cmocka_unit_test(test_after_a_new_connection_everything_is_sent_again),
+		cmocka_unit_test(test_a_change_costs_what_changed),
 		cmocka_unit_test(test_set_beyond_the_data_planes_budget_is_answered_and_the_next_goes_through),
 		cmocka_unit_test(test_update_larger_than_the_ring_goes_through_in_pieces),
 		cmocka_unit_test(test_resource_that_fits_no_frame_is_rejected_by_name),
