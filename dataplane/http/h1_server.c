@@ -3,6 +3,7 @@
  * A client that closes or half-closes while its request is served is gone, as for Envoy.
  * Invariant: c->x is NULL exactly while no byte of a next request has come; x->ev is NULL exactly until the head is complete or refused. */
 #include "dataplane/http/h1_priv.h"
+#include "dataplane/http/h1_scan.h"
 
 /* No exchange, and none will come. */
 static void close_idle(struct foil_worker *w, struct http_conn *c, enum stream_end why)
@@ -55,12 +56,37 @@ static void begin_body(struct h1_exchange *x, const struct http_head *head)
 	}
 }
 
+/* Nothing of the first line is HTTP/1.x: no method that is known, no form of a target, no version. Where HTTP/2 is spoken too that is as likely a
+ * preface gone wrong, and is closed without a word (RFC 9113 3.4); one right part, and it is HTTP/1.1 and is told what is wrong. */
+static bool is_no_http(struct foil_slice bytes)
+{
+	struct foil_cur c = cur_of(bytes.data, bytes.n_bytes);
+	struct foil_slice method = cur_slice(&c, h1_span(&c, H1_TOKEN));
+	bool has_target = cur_u8(&c) == ' ';
+	struct foil_slice target = cur_slice(&c, h1_span(&c, H1_TARGET));
+	bool has_version = cur_u8(&c) == ' ';
+	struct foil_slice version = cur_slice(&c, h1_span(&c, H1_TARGET));
+
+	if (!has_target || !has_version || c.short_read || http_method_of(method) != HTTP_METHOD_OTHER || version.n_bytes == 0)
+		return false;
+	if (target.n_bytes == 0 || target.data[0] == '/' || target.data[0] == '*' || memchr(target.data, ':', target.n_bytes))
+		return false;
+	return version.n_bytes < 4 || !foil_slice_eq_nocase(foil_slice_of(version.data, 4), FOIL_SLICE("HTTP"));
+}
+
 static void take_request(struct foil_worker *w, struct http_conn *c, struct foil_slice bytes)
 {
 	struct h1_exchange *x = c->x;
 	struct http_head head;
 	enum http_reason why = h1_read_request(w, x->hs.arena, bytes, x->block.n_lines, &c->limits, &head);
 
+	if (why != HTTP_REASON_OK && c->has_sniffed && is_no_http(bytes)) {
+		foil_reason(w, HTTP, H2_BAD_PREFACE);
+		h1_exchange_end(c);
+		close_idle(w, c, STREAM_END_LOCAL);
+		return;
+	}
+	c->has_sniffed = false;
 	if (why == HTTP_REASON_LOW_VERSION || why == HTTP_REASON_MISSING_HOST) {
 		refuse(w, c, &head, why);
 		return;

@@ -65,7 +65,7 @@ struct http_conn {
 	bool was_open;            /* client side: the connect succeeded */
 	bool owes_ready;          /* client side: at rest, and the user was not told yet */
 	bool has_skipped_line;    /* server side: an empty line before the next request */
-	bool has_sniffed;         /* server side, protocol not known yet: what came before the codec was looked at */
+	bool has_sniffed;         /* server side, protocol not known until the first good head: its first bytes were looked at */
 };
 
 /* Blocks of one size, one worker, LIFO; pages come from the kernel when first used. */

@@ -693,6 +693,27 @@ static void conversation(void)
 	hb_frame(&b, H2_GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0bye", 11);
 }
 
+static void test_words_that_are_no_http_at_all_get_none(void **state)
+{
+	static const struct {
+		const char *line;
+		bool is_answered;
+	} lines[] = {
+		{"INVALID CONNECTION PREFACE\r\n\r\n", false}, {"a b c\r\n\r\n", false},
+		{"GARBAGE\r\n\r\n", true}, {"INVALID / PREFACE\r\n\r\n", true}, {"GET CONNECTION PREFACE\r\n\r\n", true},
+		{"INVALID CONNECTION http/1.1\r\n\r\n", true}, {"INVALID a.example:80 PREFACE\r\n\r\n", true},
+	};
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(lines); i++) {
+		begin_as(HTTP_PROTOCOL_AUTO, NULL);
+		fake_feed(w, &side.f, lines[i].line, (uint32_t)strlen(lines[i].line), 1, true);
+		assert_int_equal(side.n_bad, lines[i].is_answered);
+		assert_int_equal(side.n_closed, 1);
+		assert_int_equal(side.f.tx.n_bytes > 0, lines[i].is_answered);
+		end();
+	}
+}
+
 static void test_cuts_change_nothing(void **state)
 {
 	static const char expected[] = "GET /cut host=a.example|0: complete\nPOST /p host=a.example|20:some bytes of a body complete\n"
@@ -786,6 +807,7 @@ int main(void)
 		cmocka_unit_test(test_a_client_that_leaves_is_gone),
 		cmocka_unit_test(test_closing_says_goodbye_and_tells_everybody),
 		cmocka_unit_test(test_the_first_bytes_choose_the_protocol),
+		cmocka_unit_test(test_words_that_are_no_http_at_all_get_none),
 		cmocka_unit_test(test_cuts_change_nothing),
 		cmocka_unit_test(test_exhausted_pools_refuse_and_break_nothing),
 		cmocka_unit_test(test_the_nth_allocation_may_fail),
