@@ -77,11 +77,9 @@ void nic_exception(struct foil_worker *w, struct net_port *p, struct rte_mbuf *o
 	struct nic_port *port = ((struct nic_queue *)p->driver)->port;
 
 	if (!port->has_exception) {
-		foil_reason(w, NIC, EXCEPTION_OFF);
-		rte_pktmbuf_free(own_pkt);
+		nic_drop(w, p, own_pkt, NIC_REASON_EXCEPTION_OFF, NET_CAPTURE_FRAME);
 	} else if (rte_ring_enqueue(port->exception_ring, own_pkt)) {
-		foil_reason(w, NIC, EXCEPTION_RING_FULL);
-		rte_pktmbuf_free(own_pkt);
+		nic_drop(w, p, own_pkt, NIC_REASON_EXCEPTION_RING_FULL, NET_CAPTURE_FRAME);
 	}
 }
 
@@ -90,8 +88,7 @@ static uint16_t burst_move(struct foil_worker *w, uint16_t to, struct rte_mbuf *
 	uint16_t n_sent = n ? rte_eth_tx_burst(to, 0, own_pkts, n) : 0;
 
 	for (uint16_t i = n_sent; i < n; i++) {
-		foil_reason_id(w, NIC, full);
-		rte_pktmbuf_free(own_pkts[i]);
+		nic_drop(w, NULL, own_pkts[i], full, NET_CAPTURE_FRAME_TX);
 	}
 	return n_sent;
 }

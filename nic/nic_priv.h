@@ -4,6 +4,7 @@
 #include <rte_ethdev.h>
 #include <rte_ring.h>
 
+#include "dataplane/net/capture.h"
 #include "nic/idle.h"
 #include "nic/nic.h"
 
@@ -65,6 +66,9 @@ uint16_t nic_rx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbu
 uint16_t nic_rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts);
 uint16_t nic_tx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts);
 uint16_t nic_tx_ring(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts);
+
+/* p may be NULL: a packet of another worker's. */
+void nic_drop(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_pkt, enum nic_reason why, enum net_capture_at at);
 
 /* exception.c */
 int nic_exception_open(struct nic_port *port, const struct nic_port_params *p, struct foil_error *err) FOIL_MUST_USE;

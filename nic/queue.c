@@ -5,6 +5,13 @@
  * Invariant: a driver queue is touched by exactly one worker. */
 #include "nic/nic_priv.h"
 
+void nic_drop(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_pkt, enum nic_reason why, enum net_capture_at at)
+{
+	foil_reason_id(w, NIC, why);
+	net_capture_drop(w, FOIL_ROOM_NIC, (uint16_t)why, p, own_pkt, at);
+	rte_pktmbuf_free(own_pkt);
+}
+
 static void wake(struct nic_port *port, uint16_t worker)
 {
 	struct nic_idle *idle = __atomic_load_n(&port->idle[worker], __ATOMIC_ACQUIRE);
@@ -47,8 +54,7 @@ static void keeper_send(struct foil_worker *w, struct nic_port *port)
 
 	foil_count(w, NIC, TX_PACKETS, n_sent);
 	for (uint16_t i = n_sent; i < n; i++) {
-		foil_reason(w, NIC, TX_RING_FULL);
-		rte_pktmbuf_free(pkts[i]);
+		nic_drop(w, NULL, pkts[i], NIC_REASON_TX_RING_FULL, NET_CAPTURE_FRAME_TX);
 	}
 }
 
@@ -80,8 +86,7 @@ static bool nic_steer(struct foil_worker *w, struct net_port *p, struct rte_mbuf
 	if (owner == w->id)
 		return false;
 	if (rte_ring_enqueue(port->steer[owner], pkt)) {
-		foil_reason(w, NIC, STEER_RING_FULL);
-		rte_pktmbuf_free(pkt);
+		nic_drop(w, p, pkt, NIC_REASON_STEER_RING_FULL, NET_CAPTURE_FRAME);
 	} else {
 		foil_count(w, NIC, STEERED_OUT, 1);
 		wake(port, owner);

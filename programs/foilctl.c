@@ -1,5 +1,5 @@
 /* foilctl: the command line of Hydrofoil. This file knows the commands and their words; each command is in a foilctl_*.c.
- * It asks the running agent over its loopback ports, and reads files; it never touches the data plane. */
+ * It asks the running agent over its loopback ports and the data plane over its sockets, and reads files. */
 #include "programs/foilctl.h"
 
 #include <stdio.h>
@@ -17,9 +17,14 @@ static const char usage[] =
 	"  explain --config DIR [-X METHOD] [-H 'NAME: VALUE']... [--address IP] URL\n"
 	"                                  which listener, route, cluster and endpoint a request would take, and why\n"
 	"  check [NODE_FILE] [--json]      what this machine has for a poll-mode data plane, and whether the node file is right\n"
+	"  connections [--state NAME] [--local ADDRESS[:PORT]] [--remote ADDRESS[:PORT]] [--json]\n"
+	"                                  TCP connections of the data plane: windows, RTT, retransmissions, drops\n"
+	"  capture -w FILE [--reason NAME]... [--flow END[,END]] [--count N] [--seconds N]\n"
+	"                                  packets that were dropped, or of a flow, as pcapng; the comment says why they were dropped\n"
 	"  version\n"
 	"\n"
-	"  status, stats, diagnostics and config take --agent IP (127.0.0.1). Exit status: 0 fine, 1 something is wrong, 2 usage.\n";
+	"  status, stats, diagnostics and config take --agent IP (127.0.0.1); connections and capture take\n"
+	"  --node NODE_FILE or --socket PATH (/run/hydrofoil/agent.sock.inspect). Exit status: 0 fine, 1 something is wrong, 2 usage.\n";
 
 static int version(int argc, char **argv)
 {
@@ -34,7 +39,8 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{"status", foilctl_status}, {"stats", foilctl_stats}, {"diagnostics", foilctl_diagnostics}, {"config", foilctl_config},
-	{"validate", foilctl_validate}, {"explain", foilctl_explain}, {"check", foilctl_check}, {"version", version},
+	{"validate", foilctl_validate}, {"explain", foilctl_explain}, {"check", foilctl_check},
+	{"connections", foilctl_connections}, {"capture", foilctl_capture}, {"version", version},
 };
 
 static void take_out(int *argc, char **argv, int at, int n)

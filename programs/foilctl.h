@@ -13,6 +13,8 @@ int foilctl_diagnostics(int argc, char **argv);
 int foilctl_check(int argc, char **argv);
 int foilctl_validate(int argc, char **argv);
 int foilctl_explain(int argc, char **argv);
+int foilctl_connections(int argc, char **argv);
+int foilctl_capture(int argc, char **argv);
 
 /* Takes `--name VALUE` or `--name` out of the words; what is left stays in order. */
 bool foilctl_flag(int *argc, char **argv, const char *name);

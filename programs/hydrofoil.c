@@ -11,6 +11,7 @@
 
 #include "dataplane/config/config.h"
 #include "programs/agent_link.h"
+#include "programs/inspect.h"
 #include "programs/log.h"
 #include "programs/node.h"
 #include "programs/port_lock.h"
@@ -28,6 +29,7 @@ struct house {
 	struct tickets tickets;
 	struct port_locks locks;
 	struct agent_link *link;
+	struct inspect *inspect;
 	struct snap *snap;
 	int signal_fd, stats_fd;
 	uint64_t end_us, drain_end_us; /* 0 = none */
@@ -195,15 +197,20 @@ static int start(struct house *h, struct foil_error *err)
 		rc = FOIL_MIN(h->stats_fd, 0);
 	}
 	if (rc == 0)
+		rc = inspect_open(h->conf.inspect_socket, &h->inspect, err);
+	if (rc == 0)
 		rc = start_config(h, err);
 	if (rc == 0)
 		rc = node_run(&h->node, err);
+	if (rc == 0)
+		inspect_start(h->inspect, &h->node);
 	return rc;
 }
 
 static void stop(struct house *h)
 {
 	node_halt(&h->node);
+	inspect_close(h->inspect);
 	snap_free(h->snap);
 	if (h->stats_fd >= 0) {
 		(void)close(h->stats_fd);
@@ -282,7 +289,7 @@ static void config_turn(struct house *h, uint64_t now_us)
 
 static int choose_wait_ms(const struct house *h)
 {
-	if (h->more_events || agent_link_is_waiting(h->link))
+	if (h->more_events || agent_link_is_waiting(h->link) || inspect_is_busy(h->inspect))
 		return SOON_MS;
 	if (h->drain_end_us)
 		return DRAIN_TURN_MS;
@@ -291,8 +298,9 @@ static int choose_wait_ms(const struct house *h)
 
 static void wait_for_work(const struct house *h)
 {
-	struct pollfd fds[5] = {{.fd = h->signal_fd, .events = POLLIN}, {.fd = h->stats_fd, .events = POLLIN}};
+	struct pollfd fds[5 + INSPECT_FDS_MAX] = {{.fd = h->signal_fd, .events = POLLIN}, {.fd = h->stats_fd, .events = POLLIN}};
 	nfds_t n = 2 + agent_link_fds(h->link, fds + 2);
+	n += inspect_fds(h->inspect, fds + n);
 	(void)poll(fds, n, choose_wait_ms(h)); /* every turn looks at all of them anyway */
 }
 
@@ -309,6 +317,7 @@ static void keep_house(struct house *h)
 		agent_link_turn(h->link, now_us);
 		h->more_events = tele_turn(h->node.tele, now_us);
 		(void)tele_handover_turn(h->stats_fd, h->node.tele); /* how many came is nobody's business */
+		inspect_turn(h->inspect);
 		config_turn(h, now_us);
 		wait_for_work(h);
 	}

@@ -594,6 +594,7 @@ static const struct key top_keys[] = {
 	{"idle", key_idle, offsetof(struct node_conf, idle)},
 	{"agent_socket", key_socket, offsetof(struct node_conf, agent_socket)},
 	{"stats_socket", key_socket, offsetof(struct node_conf, stats_socket)},
+	{"inspect_socket", key_socket, offsetof(struct node_conf, inspect_socket)},
 	{"state_dir", key_path, offsetof(struct node_conf, state_dir)},
 	{"access_log", key_log, offsetof(struct node_conf, access_log)},
 	{"log", key_log, offsetof(struct node_conf, log)},
@@ -695,6 +696,9 @@ static int finish(struct reader *r, const yaml_mark_t *at)
 	if (!c->stats_socket[0] &&
 	    snprintf(c->stats_socket, sizeof(c->stats_socket), "%s.stats", c->agent_socket) >= (int)sizeof(c->stats_socket))
 		return refuse(r, at, "agent_socket: too long to append .stats; give stats_socket too");
+	if (!c->inspect_socket[0] &&
+	    snprintf(c->inspect_socket, sizeof(c->inspect_socket), "%s.inspect", c->agent_socket) >= (int)sizeof(c->inspect_socket))
+		return refuse(r, at, "agent_socket: too long to append .inspect; give inspect_socket too");
 	int rc = find_ports_of_routes(r, at);
 	return rc < 0 ? rc : check_gateways(r, at);
 }

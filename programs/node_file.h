@@ -65,6 +65,7 @@ struct node_conf {
 	enum node_idle idle;
 	char agent_socket[108];     /* required */
 	char stats_socket[108];     /* agent_socket + ".stats" */
+	char inspect_socket[108];   /* agent_socket + ".inspect" */
 	char state_dir[256];        /* required */
 	char access_log[256];       /* "" = none, "-" = stdout */
 	char log[256];              /* "-" = stderr */

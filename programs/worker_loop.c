@@ -45,6 +45,21 @@ static void report(struct worker_loop *l, struct turn_state *t)
 	__atomic_store_n(&l->turns, l->turns + 1, __ATOMIC_RELEASE);
 }
 
+/* What foilctl asks (inspect.c). True: there is more to do at the next turn. */
+static bool inspect(struct worker_loop *l)
+{
+	struct net_capture *c = __atomic_load_n(&l->capture, __ATOMIC_ACQUIRE);
+	struct tcp_scan *s = __atomic_load_n(&l->scan, __ATOMIC_ACQUIRE);
+	if (FOIL_UNLIKELY(c != l->capture_seen)) {
+		net_capture_start(l->w, c);
+		__atomic_store_n(&l->capture_seen, c, __ATOMIC_RELEASE);
+	}
+	if (FOIL_LIKELY(!s) || __atomic_load_n(&s->owner, __ATOMIC_ACQUIRE) != tcp_scan_owner(l->w->id))
+		return false;
+	tcp_scan_turn(l->w, s);
+	return true;
+}
+
 /* While it drains, rest no longer than to the next report: housekeeping waits for it. */
 static uint64_t rest_until(const struct worker_loop *l, const struct turn_state *t)
 {
@@ -62,6 +77,7 @@ static bool turn(struct worker_loop *l, struct turn_state *t)
 		mesh_drain(w);
 		t->report_at_us = 0;
 	}
+	bool inspects = inspect(l);
 	mesh_turn(w);
 	unsigned int n_packets = net_poll(w);
 	unsigned int n_timers = foil_wheel_advance(w, TIMERS_A_TURN);
@@ -70,7 +86,7 @@ static bool turn(struct worker_loop *l, struct turn_state *t)
 	net_flush(w);
 	report(l, t);
 	foil_count(w, CORE, TIMERS_FIRED, n_timers);
-	return n_packets + n_timers > 0 || tls_has_work(w);
+	return n_packets + n_timers > 0 || inspects || tls_has_work(w);
 }
 
 int worker_loop_run(void *arg)

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "dataplane/core/worker.h"
+#include "dataplane/net/capture.h"
+#include "dataplane/tcp/scan.h"
 #include "nic/idle.h"
 
 struct worker_loop {
@@ -9,8 +11,11 @@ struct worker_loop {
 	struct nic_idle idle;
 	/* written by housekeeping, read by the worker once a turn (relaxed) */
 	bool drain, stop;
+	struct tcp_scan *scan;       /* connections to tell, whoever's turn it is (tcp/scan.h) */
+	struct net_capture *capture; /* where to capture into; NULL: nowhere */
 	/* written by the worker once in a while, read by housekeeping (relaxed) */
 	uint64_t n_downstream, n_requests, turns;
+	struct net_capture *capture_seen; /* capture, once the worker has taken it up */
 	bool drained; /* it has drained and nothing is in flight any more */
 };
 

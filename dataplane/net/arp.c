@@ -118,12 +118,12 @@ void arp_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 	enum net_reason why;
 
 	if (!arp_parse(own_m, l2_len, &a)) {
-		net_drop_id(w, own_m, NET_REASON_ARP_MALFORMED);
+		net_drop_id(w, p, own_m, NET_REASON_ARP_MALFORMED);
 		return;
 	}
 	foil_count(w, NET, ARP_RX, 1);
 	if (net_is_local(w, &a.sender)) {
-		net_drop_id(w, own_m, NET_REASON_ADDRESS_CONFLICT);
+		net_drop_id(w, p, own_m, NET_REASON_ADDRESS_CONFLICT);
 		return;
 	}
 	if (a.op == RTE_ARP_OP_REQUEST) {

@@ -43,12 +43,16 @@ static enum net_reason frame_check(const struct net_port *p, const struct frame 
 }
 
 /* Headers that a driver spread over segments (header split, tiny buffers) are brought together, at the price of a copy. */
-static struct rte_mbuf *pull_up(struct foil_worker *w, struct rte_mbuf *own_m)
+static struct rte_mbuf *pull_up(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m)
 {
 	struct rte_mbuf *copy = rte_pktmbuf_copy(own_m, w->mbuf_pool, 0, UINT32_MAX);
 
-	if (!copy)
-		foil_reason(w, NET, NO_MBUF);
+	if (!copy) {
+		net_drop_id(w, p, own_m, NET_REASON_NO_MBUF);
+		return NULL;
+	}
+	if (FOIL_UNLIKELY(w->net->capture != NULL))
+		capture_moved(w->net->capture, own_m, copy);
 	rte_pktmbuf_free(own_m);
 	return copy;
 }
@@ -60,7 +64,7 @@ void eth_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 	enum net_reason why;
 
 	if (FOIL_UNLIKELY(own_m->nb_segs > 1 && own_m->data_len < NET_HEADERS_BYTES)) {
-		own_m = pull_up(w, own_m);
+		own_m = pull_up(w, p, own_m);
 		if (!own_m)
 			return;
 	}
@@ -68,7 +72,7 @@ void eth_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 	if (FOIL_LIKELY(why == NET_REASON_OK))
 		why = frame_check(p, &f);
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 		return;
 	}
 	rx.l2_len = f.l2_len;

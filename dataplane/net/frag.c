@@ -94,9 +94,9 @@ static struct net_frag *queue_for(struct foil_worker *w, const struct net_rx *rx
 	return place;
 }
 
-static void refuse(struct foil_worker *w, struct net_frag *q, struct rte_mbuf *own_m, enum net_reason why)
+static void refuse(struct foil_worker *w, const struct net_port *p, struct net_frag *q, struct rte_mbuf *own_m, enum net_reason why)
 {
-	net_drop_id(w, own_m, why);
+	net_drop_id(w, p, own_m, why);
 	pieces_free(w->net, q);
 	q->is_refused = true;
 }
@@ -197,7 +197,8 @@ static enum net_reason piece_check(const struct net_ctx *n, const struct net_fra
 	return NET_REASON_OK;
 }
 
-struct rte_mbuf *frag_input(struct foil_worker *w, struct rte_mbuf *own_m, const struct net_rx *rx, const struct net_frag_info *info)
+struct rte_mbuf *frag_input(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx,
+			    const struct net_frag_info *info)
 {
 	struct net_ctx *n = w->net;
 	struct net_frag *q = queue_for(w, rx, info);
@@ -205,21 +206,21 @@ struct rte_mbuf *frag_input(struct foil_worker *w, struct rte_mbuf *own_m, const
 
 	foil_count(w, NET, FRAGMENTS_RX, 1);
 	if (why != NET_REASON_OK) {
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 		return NULL;
 	}
 	why = piece_check(n, q, rx, info);
 	if (why != NET_REASON_OK) {
-		refuse(w, q, own_m, why);
+		refuse(w, p, q, own_m, why);
 		return NULL;
 	}
 	uint16_t at = place_for(q, info->offset, rx->l4_len, &why);
 	if (why == NET_REASON_FRAG_DUPLICATE) {
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 		return NULL;
 	}
 	if (why != NET_REASON_OK) {
-		refuse(w, q, own_m, why);
+		refuse(w, p, q, own_m, why);
 		return NULL;
 	}
 	if (at < q->n_pieces)

@@ -49,7 +49,7 @@ void net_icmp_error_deliver(struct foil_worker *w, struct net_port *p, struct rt
 	struct net_l4 *l4 = net_l4_of(w->net, proto);
 
 	if (!l4 || !l4->error) {
-		net_drop_id(w, own_m, NET_REASON_ICMP_IGNORED);
+		net_drop_id(w, p, own_m, NET_REASON_ICMP_IGNORED);
 		return;
 	}
 	if (w->net->steer && w->net->steer(w, p, own_m, quoted_flow_hash(e))) {
@@ -124,7 +124,7 @@ void icmp4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own
 	else if (type != ECHO || code != 0)
 		why = NET_REASON_ICMP_IGNORED;
 	if (why != NET_REASON_OK)
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 	else if (type == ECHO)
 		echo(w, p, own_m, rx);
 	else

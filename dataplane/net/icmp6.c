@@ -69,7 +69,7 @@ static void error_input(struct foil_worker *w, struct net_port *p, struct rte_mb
 	enum net_reason why = error_parse(w, c, type, code, &e, &proto);
 
 	if (why != NET_REASON_OK)
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 	else
 		net_icmp_error_deliver(w, p, own_m, &e, proto);
 }
@@ -82,19 +82,19 @@ void icmp6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own
 
 	(void)cur_be16(&c); /* checksum */
 	if (c.short_read || cur_left(&c) < 4)
-		net_drop_id(w, own_m, NET_REASON_ICMP_MALFORMED);
+		net_drop_id(w, p, own_m, NET_REASON_ICMP_MALFORMED);
 	else if (!net_rx_checksum_ok(w, p, own_m, rx))
-		net_drop_id(w, own_m, NET_REASON_BAD_CHECKSUM);
+		net_drop_id(w, p, own_m, NET_REASON_BAD_CHECKSUM);
 	else if (type >= ND_FIRST && type <= ND_LAST)
 		nd_input(w, p, own_m, rx, type);
 	else if (nobody)
-		net_drop_id(w, own_m, NET_REASON_IP6_BAD_SOURCE);
+		net_drop_id(w, p, own_m, NET_REASON_IP6_BAD_SOURCE);
 	else if (type == ECHO && code == 0 && !group)
 		echo(w, p, own_m, rx);
 	else if (type >= UNREACHABLE && type <= PARAMETER && !group)
 		error_input(w, p, own_m, &c, type, code);
 	else
-		net_drop_id(w, own_m, NET_REASON_ICMP_IGNORED);
+		net_drop_id(w, p, own_m, NET_REASON_ICMP_IGNORED);
 }
 
 void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, enum net_icmp_why why)

@@ -11,7 +11,7 @@ void net_not_ours(struct foil_worker *w, struct net_port *p, struct rte_mbuf *ow
 	struct net_ctx *n = w->net;
 
 	if (!n->exception) {
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 		return;
 	}
 	foil_count(w, NET, EXCEPTIONS, 1);
@@ -54,6 +54,7 @@ void net_rx_strip(struct rte_mbuf *m, struct net_port *p, const struct net_rx *r
 	meta->ttl = rx->ttl;
 	meta->tos = rx->tos;
 	meta->l4_proto = rx->proto;
+	meta->frame_at = (uint16_t)(m->data_off - n_headers);
 }
 
 bool net_rx_checksum_ok(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, const struct net_rx *rx)
@@ -135,7 +136,7 @@ void net_l4_deliver(struct foil_worker *w, struct net_port *p, struct rte_mbuf *
 		return;
 	why = l4_check(w, p, own_m, rx);
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 		return;
 	}
 	net_rx_strip(own_m, p, rx);
@@ -150,6 +151,9 @@ static void burst_one(struct foil_worker *w, struct net_port *p, struct rte_mbuf
 	uint64_t n_bytes = 0;
 
 	memset(b.n, 0, sizeof(b.n));
+	if (FOIL_UNLIKELY(n->capture != NULL))
+		for (uint16_t i = 0; i < n_pkts; i++)
+			capture_frame(w, p, own_pkts[i], NET_CAPTURE_IN);
 	for (uint16_t i = 0; i < FOIL_MIN(PREFETCH_AHEAD, n_pkts); i++)
 		rte_prefetch0(rte_pktmbuf_mtod(own_pkts[i], void *));
 	for (uint16_t i = 0; i < n_pkts; i++) {
@@ -163,6 +167,8 @@ static void burst_one(struct foil_worker *w, struct net_port *p, struct rte_mbuf
 	for (uint16_t i = 0; i < n->n_l4; i++)
 		if (b.n[i])
 			n->l4[i].input(w, b.segs[i], b.n[i]);
+	if (FOIL_UNLIKELY(n->capture != NULL))
+		capture_commit(n->capture);
 }
 
 void net_input_burst(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts)

@@ -92,9 +92,9 @@ static struct rte_mbuf *whole(struct foil_worker *w, const struct net_port *p, s
 
 	if (FOIL_LIKELY(!info.offset && !info.more))
 		return own_m;
-	own_m = frag_input(w, own_m, rx, &info);
+	own_m = frag_input(w, p, own_m, rx, &info);
 	if (own_m && header_parse(w, p, own_m, rx) != NET_REASON_OK) { /* cannot happen: the header was made from a good one */
-		net_drop_id(w, own_m, NET_REASON_FRAG_MALFORMED);
+		net_drop_id(w, p, own_m, NET_REASON_FRAG_MALFORMED);
 		return NULL;
 	}
 	return own_m;
@@ -112,7 +112,7 @@ void ip4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 		why = ours_check(w, own_m, rx);
 	}
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 		return;
 	}
 	own_m = whole(w, p, own_m, rx);

@@ -139,11 +139,12 @@ static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *
 }
 
 /* As in ip4.c. Behind a reassembled packet's headers may stand more extensions, but no second fragment header. */
-static struct rte_mbuf *whole(struct foil_worker *w, struct rte_mbuf *own_m, struct net_rx *rx, const struct net_frag_info *info)
+static struct rte_mbuf *whole(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, struct net_rx *rx,
+			      const struct net_frag_info *info)
 {
 	struct net_frag_info again = {0};
 
-	own_m = frag_input(w, own_m, rx, info);
+	own_m = frag_input(w, p, own_m, rx, info);
 	if (!own_m)
 		return NULL;
 	enum net_reason why = header_parse(own_m, rx);
@@ -158,7 +159,7 @@ static struct rte_mbuf *whole(struct foil_worker *w, struct rte_mbuf *own_m, str
 			why = NET_REASON_ND_MALFORMED;
 	}
 	if (why != NET_REASON_OK) {
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 		return NULL;
 	}
 	return own_m;
@@ -181,15 +182,15 @@ void ip6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 		why = ours_check(w, own_m, rx, group, &info);
 	}
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 		return;
 	}
 	if (FOIL_UNLIKELY(info.is_there)) {
 		if (group) {
-			net_drop_id(w, own_m, NET_REASON_FRAG_MALFORMED);
+			net_drop_id(w, p, own_m, NET_REASON_FRAG_MALFORMED);
 			return;
 		}
-		own_m = whole(w, own_m, rx, &info);
+		own_m = whole(w, p, own_m, rx, &info);
 		if (!own_m)
 			return;
 	}

@@ -196,7 +196,7 @@ void nd_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m,
 		return;
 	}
 	if (!nd_parse(own_m, rx, &msg)) {
-		net_drop_id(w, own_m, NET_REASON_ND_MALFORMED);
+		net_drop_id(w, p, own_m, NET_REASON_ND_MALFORMED);
 		return;
 	}
 	foil_count(w, NET, ND_RX, 1);
@@ -208,5 +208,5 @@ void nd_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m,
 	else if (why == NET_REASON_ND_NOT_OURS || why == NET_REASON_ND_UNSOLICITED)
 		net_not_ours(w, p, own_m, why);
 	else
-		net_drop_id(w, own_m, why);
+		net_drop_id(w, p, own_m, why);
 }

@@ -169,7 +169,7 @@ static void neigh_begin(struct foil_worker *w, struct net_neigh *e, enum neigh_s
 }
 
 /* Tells the packet's owner that it will not arrive. m lies at its IP header, which is ours and whole. */
-static void report_unreachable(struct foil_worker *w, struct rte_mbuf *own_m)
+static void report_unreachable(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m)
 {
 	const uint8_t *h = rte_pktmbuf_mtod(own_m, const uint8_t *);
 	struct net_icmp_error e = {.kind = NET_ICMP_UNREACHABLE};
@@ -187,10 +187,9 @@ static void report_unreachable(struct foil_worker *w, struct rte_mbuf *own_m)
 	}
 	e.l4 = h + l3_len;
 	e.n_l4_bytes = (uint16_t)(own_m->data_len - l3_len);
-	foil_reason(w, NET, NEIGHBOUR_UNREACHABLE);
 	if (l4 && l4->error && e.n_l4_bytes >= 8)
 		l4->error(w, &e);
-	rte_pktmbuf_free(own_m);
+	net_drop_tx(w, p, own_m, NET_REASON_NEIGHBOUR_UNREACHABLE, NET_CAPTURE_IP_TX);
 }
 
 static void neigh_fail(struct foil_worker *w, struct net_neigh *e)
@@ -202,7 +201,7 @@ static void neigh_fail(struct foil_worker *w, struct net_neigh *e)
 	e->state = NEIGH_NEW; /* the next packet asks again */
 	foil_count(w, NET, NEIGHBOUR_FAILURES, 1);
 	while (at != NET_NONE)
-		report_unreachable(w, pending_pop(w->net, &at));
+		report_unreachable(w, w->net->ports[e->port], pending_pop(w->net, &at));
 }
 
 static void neigh_timer(struct foil_worker *w, struct foil_timer *t)
@@ -264,7 +263,7 @@ static void neigh_queue(struct foil_worker *w, struct net_neigh *e, struct rte_m
 	uint32_t i = n->pending_free;
 
 	if (i == NET_NONE || e->n_queued >= NET_NEIGH_QUEUE_MAX) {
-		net_drop_id(w, own_m, NET_REASON_NEIGHBOUR_QUEUE_FULL);
+		net_drop_tx(w, n->ports[e->port], own_m, NET_REASON_NEIGHBOUR_QUEUE_FULL, NET_CAPTURE_IP_TX);
 		return;
 	}
 	n->pending_free = n->pending[i].next;

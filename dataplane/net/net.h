@@ -85,7 +85,7 @@ struct net_port {
 	bool rx_trusted;        /* the link never leaves this machine: checksums of received packets are not looked at */
 	/* net's own */
 	struct rte_mbuf *tx[NET_BURST * 4];
-	uint16_t n_tx;
+	uint16_t n_tx, n_tx_seen; /* seen: by capture, while it runs */
 };
 
 struct net_route_conf {
@@ -133,6 +133,7 @@ struct net_rx_meta {
 	uint16_t port; /* index */
 	uint8_t ttl, tos; /* hop limit, traffic class: ECN bits in tos */
 	uint8_t l4_proto;
+	uint16_t frame_at; /* where the frame begins in the first segment's buffer: for capture */
 };
 #define NET_RX_META(m) ((struct net_rx_meta *)rte_mbuf_to_priv(m))  /* pools are made with priv_size >= sizeof(struct net_rx_meta) */
 typedef void (*net_l4_input_fn)(struct foil_worker *w, struct rte_mbuf **own_segs, uint16_t n_segs);

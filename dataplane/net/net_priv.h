@@ -12,6 +12,7 @@
 
 #include "dataplane/core/cursor.h"
 #include "dataplane/core/error.h"
+#include "dataplane/net/capture.h"
 #include "dataplane/net/net.h"
 
 #define NET_L4_SLOTS 4
@@ -113,6 +114,7 @@ struct net_ctx {
 	void (*share)(struct foil_worker *w, struct net_port *p, struct rte_mbuf *pkt);
 	struct net_l4 l4[NET_L4_SLOTS];
 	struct net_port *ports[NET_PORTS_MAX];
+	struct net_capture *capture; /* NULL: nobody looks on */
 	/* tx hot */
 	struct net_neigh *neigh;
 	uint32_t *buckets;
@@ -146,11 +148,29 @@ struct net_batch {
 	uint16_t n[NET_L4_SLOTS];
 };
 
-static inline void net_drop_id(struct foil_worker *w, struct rte_mbuf *own_m, enum net_reason why)
+/* own_m: a received packet as the port gave it. */
+static inline void net_drop_id(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, enum net_reason why)
 {
 	foil_reason_id(w, NET, why);
+	if (FOIL_UNLIKELY(w->net->capture != NULL))
+		net_capture_drop(w, FOIL_ROOM_NET, (uint16_t)why, p, own_m, NET_CAPTURE_FRAME);
 	rte_pktmbuf_free(own_m);
 }
+/* The same for a packet to send that has its IP header, or is a whole frame. */
+static inline void net_drop_tx(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, enum net_reason why, enum net_capture_at at)
+{
+	foil_reason_id(w, NET, why);
+	if (FOIL_UNLIKELY(w->net->capture != NULL))
+		net_capture_drop(w, FOIL_ROOM_NET, (uint16_t)why, p, own_m, at);
+	rte_pktmbuf_free(own_m);
+}
+
+/* capture.c: only while w->net->capture is there. */
+void capture_frame(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, enum net_capture_dir dir);
+void capture_moved(struct net_capture *c, const struct rte_mbuf *from, const struct rte_mbuf *to); /* the packet lies elsewhere now */
+void capture_commit(struct net_capture *c); /* what is written until now is for housekeeping to see */
+void capture_drop_upper(struct foil_worker *w, enum net_reason id, const struct net_port *p, const struct rte_mbuf *m, const struct net_addr *src,
+			const struct net_addr *dst, uint8_t proto);
 
 /* addr.c */
 struct net_match net_match_of(const struct net_prefix *p);
@@ -201,7 +221,8 @@ void net_trim(struct rte_mbuf *m, uint32_t n_bytes);
 
 /* frag.c: takes the piece, whose headers rx tells of (l4_len is the piece's). NULL: kept or dropped; else the whole packet, as if the
  * port had given it in one. */
-struct rte_mbuf *frag_input(struct foil_worker *w, struct rte_mbuf *own_m, const struct net_rx *rx, const struct net_frag_info *info);
+struct rte_mbuf *frag_input(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx,
+			    const struct net_frag_info *info);
 void frag_fini(struct foil_worker *w, struct net_ctx *n);
 
 /* eth.c */
@@ -244,6 +265,8 @@ void net_icmp_error_deliver(struct foil_worker *w, struct net_port *p, struct rt
 int route_init(struct net_ctx *n, const struct net_params *p, struct foil_error *err) FOIL_MUST_USE;
 void route_fini(struct net_ctx *n);
 const struct net_route *route_find(const struct net_ctx *n, const struct net_addr *dst);
+/* As net_dst_lookup; says why not, and counts nothing. */
+enum net_reason route_resolve(struct foil_worker *w, const struct net_addr *dst, struct net_dst *out);
 bool route_is_on_link(const struct net_ctx *n, uint16_t port, const struct net_addr *a);
 bool route_source(const struct net_ctx *n, uint16_t port, const struct net_addr *next_hop, struct net_addr *out);
 bool net_answers_for(const struct net_ctx *n, uint16_t port, const struct net_addr *a);

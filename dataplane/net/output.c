@@ -183,13 +183,23 @@ static enum net_reason size_check(const struct net_port *p, struct rte_mbuf *m, 
 	return NET_REASON_OK;
 }
 
-static bool dst_resolve(struct foil_worker *w, const struct net_addr *dst, struct net_dst *d)
+static enum net_reason dst_resolve(struct foil_worker *w, const struct net_addr *dst, struct net_dst *d)
 {
 	const struct net_ctx *n = w->net;
 
 	if (FOIL_LIKELY(d->generation != 0 && n->neigh[d->neighbour].generation == d->generation))
-		return true;
-	return net_dst_lookup(w, dst, d); /* counts why not */
+		return NET_REASON_OK;
+	return route_resolve(w, dst, d);
+}
+
+/* m: from the upper protocol's header on. */
+static void drop(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, enum net_reason why, const struct net_addr *src,
+		 const struct net_addr *dst, uint8_t proto)
+{
+	foil_reason_id(w, NET, why);
+	if (FOIL_UNLIKELY(w->net->capture != NULL))
+		capture_drop_upper(w, why, p, own_m, src, dst, proto);
+	rte_pktmbuf_free(own_m);
 }
 
 void net_ip_output(struct foil_worker *w, struct rte_mbuf *own_m, const struct net_addr *src, const struct net_addr *dst, uint8_t l4_proto,
@@ -205,22 +215,23 @@ void net_ip_output(struct foil_worker *w, struct rte_mbuf *own_m, const struct n
 
 	foil_count(w, NET, IP_TX, 1);
 	if (FOIL_UNLIKELY(shape.header_len == 0 || v4 != net_addr_is_v4(src))) {
-		net_drop_id(w, own_m, NET_REASON_BAD_OUTPUT);
+		drop(w, NULL, own_m, NET_REASON_BAD_OUTPUT, src, dst, l4_proto);
 		return;
 	}
-	if (FOIL_UNLIKELY(!dst_resolve(w, dst, d))) {
-		rte_pktmbuf_free(own_m);
+	why = dst_resolve(w, dst, d);
+	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
+		drop(w, NULL, own_m, why, src, dst, l4_proto);
 		return;
 	}
 	p = n->ports[d->port];
 	why = size_check(p, own_m, v4);
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
-		net_drop_id(w, own_m, why);
+		drop(w, p, own_m, why, src, dst, l4_proto);
 		return;
 	}
 	m = writable(w, p, own_m, shape.header_len);
 	if (FOIL_UNLIKELY(!m)) {
-		net_drop_id(w, own_m, NET_REASON_NO_MBUF);
+		drop(w, p, own_m, NET_REASON_NO_MBUF, src, dst, l4_proto);
 		return;
 	}
 	headers_put(w, p, m, src, dst, l4_proto, tos, shape);

@@ -3,10 +3,20 @@
  * Invariant: tx[0..n_tx) are whole frames, oldest first. */
 #include "dataplane/net/net_priv.h"
 
+/* Before the driver has them: it may free what it takes. Those that it left the last time were seen then. */
+static void capture_some(struct foil_worker *w, struct net_port *p)
+{
+	for (uint16_t i = p->n_tx_seen; i < p->n_tx; i++)
+		capture_frame(w, p, p->tx[i], NET_CAPTURE_OUT);
+	p->n_tx_seen = p->n_tx;
+}
+
 static void port_flush(struct foil_worker *w, struct net_port *p)
 {
 	uint16_t n_done = 0;
 
+	if (FOIL_UNLIKELY(w->net->capture != NULL))
+		capture_some(w, p);
 	while (n_done < p->n_tx) {
 		uint16_t n_want = (uint16_t)FOIL_MIN(p->n_tx - n_done, NET_BURST);
 		uint64_t n_bytes = 0, left_bytes = 0;
@@ -29,6 +39,7 @@ static void port_flush(struct foil_worker *w, struct net_port *p)
 	if (n_done && n_done < p->n_tx)
 		memmove(p->tx, p->tx + n_done, (size_t)(p->n_tx - n_done) * sizeof(p->tx[0]));
 	p->n_tx = (uint16_t)(p->n_tx - n_done);
+	p->n_tx_seen = (uint16_t)(p->n_tx_seen > n_done ? p->n_tx_seen - n_done : 0);
 }
 
 void port_send(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_frame)
@@ -36,7 +47,7 @@ void port_send(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_f
 	if (FOIL_UNLIKELY(p->n_tx == FOIL_COUNT_OF(p->tx)))
 		port_flush(w, p);
 	if (FOIL_UNLIKELY(p->n_tx == FOIL_COUNT_OF(p->tx))) {
-		net_drop_id(w, own_frame, NET_REASON_TX_FULL);
+		net_drop_tx(w, p, own_frame, NET_REASON_TX_FULL, NET_CAPTURE_FRAME_TX);
 		return;
 	}
 	p->tx[p->n_tx++] = own_frame;
@@ -49,4 +60,6 @@ void net_flush(struct foil_worker *w)
 	for (uint16_t i = 0; i < n->n_ports; i++)
 		if (n->ports[i]->n_tx)
 			port_flush(w, n->ports[i]);
+	if (FOIL_UNLIKELY(n->capture != NULL))
+		capture_commit(n->capture);
 }

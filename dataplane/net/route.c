@@ -181,28 +181,31 @@ bool net_source_for(struct foil_worker *w, const struct net_addr *dst, struct ne
 	return r && route_source(w->net, r->port, r->on_link ? dst : &r->via, out);
 }
 
-bool net_dst_lookup(struct foil_worker *w, const struct net_addr *dst, struct net_dst *out)
+enum net_reason route_resolve(struct foil_worker *w, const struct net_addr *dst, struct net_dst *out)
 {
 	struct net_ctx *n = w->net;
 	const struct net_route *r;
 	struct net_neigh *e;
 
-	if (net_is_local(w, dst)) {
-		foil_reason(w, NET, TO_OURSELVES);
-		return false;
-	}
+	if (net_is_local(w, dst))
+		return NET_REASON_TO_OURSELVES;
 	r = route_find(n, dst);
-	if (!r || dst->b[0] == 0xff || (net_addr_is_v4(dst) && !net_ip4_source_ok(net_addr_ip4(dst)))) {
-		foil_reason(w, NET, NO_ROUTE);
-		return false;
-	}
+	if (!r || dst->b[0] == 0xff || (net_addr_is_v4(dst) && !net_ip4_source_ok(net_addr_ip4(dst))))
+		return NET_REASON_NO_ROUTE;
 	e = neigh_get(w, r->port, r->on_link ? dst : &r->via, false);
-	if (!e) {
-		foil_reason(w, NET, NEIGHBOUR_FULL);
-		return false;
-	}
+	if (!e)
+		return NET_REASON_NEIGHBOUR_FULL;
 	*out = (struct net_dst){
 		.neighbour = (uint32_t)(e - n->neigh), .generation = e->generation, .port = r->port, .mtu = n->ports[r->port]->mtu,
 		.single_seg = !n->ports[r->port]->tx_multi_seg};
-	return true;
+	return NET_REASON_OK;
+}
+
+bool net_dst_lookup(struct foil_worker *w, const struct net_addr *dst, struct net_dst *out)
+{
+	enum net_reason why = route_resolve(w, dst, out);
+
+	if (why != NET_REASON_OK)
+		foil_reason_id(w, NET, why);
+	return why == NET_REASON_OK;
 }

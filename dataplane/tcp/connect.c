@@ -146,17 +146,17 @@ void tcp_syn_sent_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_se
 
 	if (has_ack && seg->ack != c->snd_nxt) { /* nothing but the SYN was sent */
 		tcp_send_rst_for(w, seg);
-		tcp_seg_drop(w, seg, TCP_REASON_SYN_ACK_BAD);
+		tcp_conn_drop(w, c, seg, TCP_REASON_SYN_ACK_BAD);
 		return;
 	}
 	if (seg->flags & RTE_TCP_RST_FLAG) {
-		tcp_seg_drop(w, seg, has_ack ? TCP_REASON_REFUSED : TCP_REASON_RST_UNACCEPTABLE);
+		tcp_conn_drop(w, c, seg, has_ack ? TCP_REASON_REFUSED : TCP_REASON_RST_UNACCEPTABLE);
 		if (has_ack)
 			tcp_conn_finish(w, c, STREAM_END_REFUSED);
 		return;
 	}
 	if (!(seg->flags & RTE_TCP_SYN_FLAG)) {
-		tcp_seg_drop(w, seg, TCP_REASON_NO_ACK);
+		tcp_conn_drop(w, c, seg, TCP_REASON_NO_ACK);
 		return;
 	}
 	take_syn(w, c, seg);

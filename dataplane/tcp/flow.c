@@ -11,7 +11,6 @@
 
 #include "dataplane/tcp/tcp_priv.h"
 
-#define TCP_FLOW_ENTRIES_PER_BUCKET 7u
 #define TCP_FLOW_KIND_SHIFT 30u
 #define TCP_FLOW_INDEX_MASK ((1u << TCP_FLOW_KIND_SHIFT) - 1)
 
@@ -71,7 +70,7 @@ static const struct tcp_pool *pool_of(const struct tcp_ctx *t, enum tcp_kind kin
 	FOIL_UNREACHABLE();
 }
 
-static const struct tcp_key *key_of(enum tcp_kind kind, const void *block)
+const struct tcp_key *tcp_flow_key(enum tcp_kind kind, const void *block)
 {
 	switch (kind) {
 	case TCP_KIND_CONN:
@@ -118,7 +117,7 @@ enum tcp_kind tcp_flow_find(const struct tcp_ctx *t, const struct tcp_key *key, 
 				continue;
 			enum tcp_kind kind = (enum tcp_kind)(handle >> TCP_FLOW_KIND_SHIFT);
 			void *candidate = block_of(t, handle);
-			if (memcmp(key_of(kind, candidate), key, sizeof(*key)) == 0) {
+			if (memcmp(tcp_flow_key(kind, candidate), key, sizeof(*key)) == 0) {
 				*block = candidate;
 				return kind;
 			}
@@ -127,6 +126,23 @@ enum tcp_kind tcp_flow_find(const struct tcp_ctx *t, const struct tcp_key *key, 
 			return TCP_KIND_NONE;
 	}
 	return TCP_KIND_NONE;
+}
+
+int tcp_flow_bucket(const struct tcp_ctx *t, uint32_t at, enum tcp_kind kinds[TCP_FLOW_ENTRIES_PER_BUCKET],
+		    const void *blocks[TCP_FLOW_ENTRIES_PER_BUCKET])
+{
+	int n = 0;
+
+	if (at > t->flow.mask)
+		return -1;
+	for (uint32_t i = 0; i < TCP_FLOW_ENTRIES_PER_BUCKET; i++) {
+		uint32_t handle = t->flow.buckets[at].handle[i];
+		if (!handle)
+			continue;
+		kinds[n] = (enum tcp_kind)(handle >> TCP_FLOW_KIND_SHIFT);
+		blocks[n++] = block_of(t, handle);
+	}
+	return n;
 }
 
 bool tcp_flow_add(struct tcp_ctx *t, uint32_t hash, enum tcp_kind kind, const void *block)

@@ -12,8 +12,28 @@
 void tcp_seg_drop(struct foil_worker *w, struct tcp_seg *seg, enum tcp_reason why)
 {
 	foil_reason_id(w, TCP, why);
+	net_capture_drop(w, FOIL_ROOM_TCP, (uint16_t)why, NULL, seg->m, NET_CAPTURE_UPPER);
 	rte_pktmbuf_free(seg->m);
 	seg->m = NULL;
+}
+
+static void remember_drop(struct tcp_conn *c, enum tcp_reason why)
+{
+	c->n_dropped++;
+	c->last_drop = (uint8_t)why;
+}
+
+void tcp_conn_drop(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg, enum tcp_reason why)
+{
+	remember_drop(c, why);
+	tcp_seg_drop(w, seg, why);
+}
+
+void tcp_conn_drop_note(struct foil_worker *w, struct tcp_conn *c, struct rte_mbuf *m, enum tcp_reason why)
+{
+	foil_reason_id(w, TCP, why);
+	remember_drop(c, why);
+	net_capture_drop(w, FOIL_ROOM_TCP, (uint16_t)why, NULL, m, NET_CAPTURE_UPPER);
 }
 
 static enum tcp_reason decode(struct rte_mbuf *m, struct tcp_seg *seg)
@@ -121,7 +141,7 @@ static void input_rst(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg 
 		bool is_inside = seq_gt(seg->seq, c->rcv_nxt) && seq_lt(seg->seq, c->rcv_adv);
 		if (is_inside)
 			tcp_challenge_ack(w, c);
-		tcp_seg_drop(w, seg, is_inside ? TCP_REASON_RST_NOT_EXACT : TCP_REASON_RST_OUT_OF_WINDOW);
+		tcp_conn_drop(w, c, seg, is_inside ? TCP_REASON_RST_NOT_EXACT : TCP_REASON_RST_OUT_OF_WINDOW);
 		return;
 	}
 	bool is_opening = c->state == TCP_STATE_SYN_RCVD;
@@ -236,16 +256,15 @@ static void accept_segment(struct foil_worker *w, struct tcp_conn *c, struct tcp
 		return;
 	}
 	tcp_ack_owe(w, c); /* the FIN again, or payload behind it */
-	tcp_seg_drop(w, seg, seg->n_bytes ? TCP_REASON_AFTER_FIN : TCP_REASON_DUPLICATE);
+	tcp_conn_drop(w, c, seg, seg->n_bytes ? TCP_REASON_AFTER_FIN : TCP_REASON_DUPLICATE);
 }
 
 /* After a simultaneous open (RFC 9293 figure 8). false: the segment was dropped. */
 static bool leave_syn_rcvd(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg)
 {
 	if (seg->ack != c->snd_nxt) {
-		foil_reason(w, TCP, BAD_ACK);
 		tcp_send_rst_for(w, seg);
-		rte_pktmbuf_free(seg->m);
+		tcp_conn_drop(w, c, seg, TCP_REASON_BAD_ACK);
 		return false;
 	}
 	c->snd_una = seg->ack;
@@ -275,7 +294,7 @@ void tcp_conn_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *s
 	}
 	enum tcp_reason why = check(w, c, seg);
 	if (why != TCP_REASON_OK) {
-		tcp_seg_drop(w, seg, why);
+		tcp_conn_drop(w, c, seg, why);
 		return;
 	}
 	if (c->state == TCP_STATE_SYN_RCVD && !leave_syn_rcvd(w, c, seg))

@@ -70,6 +70,13 @@ void *tcp_listener_data(const struct tcp_listener *l)
 	return l->p.user_data;
 }
 
+/* The SYN goes without an answer. Its mbuf is the caller's. */
+static void refuse(struct foil_worker *w, const struct tcp_seg *seg, enum tcp_reason why)
+{
+	foil_reason_id(w, TCP, why);
+	net_capture_drop(w, FOIL_ROOM_TCP, (uint16_t)why, NULL, seg->m, NET_CAPTURE_UPPER);
+}
+
 static void syn_new(struct foil_worker *w, struct tcp_listener *l, const struct tcp_seg *seg, uint32_t iss_above)
 {
 	struct tcp_ctx *t = w->tcp;
@@ -78,7 +85,7 @@ static void syn_new(struct foil_worker *w, struct tcp_listener *l, const struct 
 	if (!y || !tcp_flow_add(t, seg->hash, TCP_KIND_SYN, y)) {
 		if (y)
 			tcp_pool_put(&t->syns, y);
-		foil_reason(w, TCP, SYN_BACKLOG);
+		refuse(w, seg, TCP_REASON_SYN_BACKLOG);
 		return;
 	}
 	y->key = seg->key;
@@ -109,9 +116,9 @@ void tcp_listener_input(struct foil_worker *w, struct tcp_listener *l, struct tc
 	struct tcp_ctx *t = w->tcp;
 
 	if (t->is_short_of_mbufs)
-		foil_reason(w, TCP, MEMORY);
+		refuse(w, seg, TCP_REASON_MEMORY);
 	else if (t->conns.n_used >= t->conns.n_max)
-		foil_reason(w, TCP, CONNS_EXHAUSTED);
+		refuse(w, seg, TCP_REASON_CONNS_EXHAUSTED);
 	else if (l->n_half_open >= l->p.backlog_max || t->syns.n_used >= t->syns.n_max)
 		tcp_cookie_send(w, l, seg);
 	else

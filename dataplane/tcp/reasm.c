@@ -162,6 +162,7 @@ enum tcp_reason tcp_reasm_insert(struct foil_worker *w, struct tcp_conn *c, uint
 		c->dsack = (struct tcp_sack_block){seq, seq + FOIL_MIN(known, own_chain->n_bytes)};
 		c->dsack_owed = c->has_sack;
 		if (known >= own_chain->n_bytes) {
+			tcp_conn_drop_note(w, c, own_chain->head, TCP_REASON_DUPLICATE);
 			foil_chain_clear(own_chain);
 			return TCP_REASON_DUPLICATE;
 		}
@@ -171,6 +172,7 @@ enum tcp_reason tcp_reasm_insert(struct foil_worker *w, struct tcp_conn *c, uint
 	cut_by_followers(w, c, before->next, seq, own_chain);
 	struct tcp_ooo *o = range_for(w, c, before, seq);
 	if (!o) {
+		tcp_conn_drop_note(w, c, own_chain->head, TCP_REASON_OOO_FULL);
 		foil_chain_clear(own_chain);
 		return TCP_REASON_OOO_FULL;
 	}

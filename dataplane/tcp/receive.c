@@ -100,8 +100,6 @@ static void take_out_of_order(struct foil_worker *w, struct tcp_conn *c, uint32_
 
 	if (why == TCP_REASON_OK)
 		foil_count(w, TCP, OOO_SEGMENTS, 1);
-	else
-		foil_reason_id(w, TCP, why);
 	if (c->n_dup_acks_owed < UINT8_MAX)
 		c->n_dup_acks_owed++;
 	c->quickack_left = TCP_QUICKACK_SEGS;
@@ -167,14 +165,14 @@ static void trim(struct foil_worker *w, struct tcp_conn *c, uint32_t *seq, struc
 		c->dsack = (struct tcp_sack_block){*seq, *seq + known};
 		c->dsack_owed = c->has_sack;
 		tcp_ack_owe(w, c);
+		if (known == chain->n_bytes)
+			tcp_conn_drop_note(w, c, chain->head, TCP_REASON_DUPLICATE);
 		foil_chain_consume(chain, known);
 		*seq += known;
-		if (!chain->n_bytes)
-			foil_reason(w, TCP, DUPLICATE);
 	}
 	tcp_chain_cut_tail(chain, seq_gt(c->rcv_adv, *seq) ? c->rcv_adv - *seq : 0);
 	if (c->peer_fin_seen && seq_gt(*seq + chain->n_bytes, c->peer_fin_seq)) {
-		foil_reason(w, TCP, AFTER_FIN);
+		tcp_conn_drop_note(w, c, chain->head, TCP_REASON_AFTER_FIN);
 		tcp_chain_cut_tail(chain, seq_gt(c->peer_fin_seq, *seq) ? c->peer_fin_seq - *seq : 0);
 	}
 }

@@ -29,6 +29,8 @@ void tcp_sent_resent(struct foil_worker *w, struct tcp_conn *c, struct tcp_sent 
 {
 	if (r->flags & TCP_SENT_LOST)
 		c->n_lost_bytes -= r->end - r->seq;
+	c->n_resent++;
+	c->resent_bytes += r->end - r->seq;
 	r->flags = (uint8_t)((r->flags & ~TCP_SENT_LOST) | TCP_SENT_RETRANS);
 	r->xmit_us = w->now_us;
 	tcp_node_remove(&r->by_time);

@@ -14,6 +14,7 @@
 #include <rte_tcp.h>
 
 #include "dataplane/core/cursor.h"
+#include "dataplane/net/capture.h"
 #include "dataplane/tcp/cc.h"
 #include "dataplane/tcp/options.h"
 #include "dataplane/tcp/seq.h"
@@ -242,6 +243,9 @@ struct tcp_conn {
 	uint64_t drs_at_us, ts_recent_us, challenge_at_us;
 	uint32_t n_discarded_bytes;
 	uint32_t iss, irs;
+	uint32_t n_resent, resent_bytes; /* segments sent again, for whoever looks (scan.c) */
+	uint32_t n_dropped;
+	uint8_t last_drop;       /* enum tcp_reason */
 	struct tcp_listener *listener; /* until accept was called */
 	struct foil_timer slow_timer;  /* keepalive, linger, connect timeout */
 };
@@ -328,6 +332,11 @@ uint32_t tcp_flow_hash(const struct tcp_ctx *t, const struct tcp_key *key);
 enum tcp_kind tcp_flow_find(const struct tcp_ctx *t, const struct tcp_key *key, uint32_t hash, void **block);
 bool tcp_flow_add(struct tcp_ctx *t, uint32_t hash, enum tcp_kind kind, const void *block); /* false: table full */
 void tcp_flow_remove(struct tcp_ctx *t, uint32_t hash, enum tcp_kind kind, const void *block);
+/* What bucket `at` holds, for scans; -1: there are no more buckets. */
+#define TCP_FLOW_ENTRIES_PER_BUCKET 7u
+int tcp_flow_bucket(const struct tcp_ctx *t, uint32_t at, enum tcp_kind kinds[TCP_FLOW_ENTRIES_PER_BUCKET],
+		    const void *blocks[TCP_FLOW_ENTRIES_PER_BUCKET]);
+const struct tcp_key *tcp_flow_key(enum tcp_kind kind, const void *block);
 void tcp_flow_prefetch_bucket(const struct tcp_flow *f, uint32_t hash);
 void tcp_flow_prefetch_block(const struct tcp_ctx *t, uint32_t hash);
 
@@ -357,6 +366,10 @@ void tcp_conn_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *s
 void tcp_seg_decode(struct foil_worker *w, struct rte_mbuf *m, struct tcp_seg *seg);
 void tcp_seg_strip(struct tcp_seg *seg);
 void tcp_seg_drop(struct foil_worker *w, struct tcp_seg *seg, enum tcp_reason why);
+/* The same for a segment of c, which remembers it. */
+void tcp_conn_drop(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg, enum tcp_reason why);
+/* Payload of c in m goes (some of it, perhaps): counted and captured, not freed. */
+void tcp_conn_drop_note(struct foil_worker *w, struct tcp_conn *c, struct rte_mbuf *m, enum tcp_reason why);
 void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg);
 void tcp_ack_window(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg);
 void tcp_receive(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg);

@@ -46,13 +46,13 @@ def wait_for(what, limit_s, text, every_s=0.05):
 
 # ---- sockets inside a namespace
 
-def socket_in(name, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+def socket_in(name, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
     """A socket of namespace client or backends. setns holds for this thread only."""
     with open("/proc/thread-self/ns/net") as here, open("/run/netns/" + lab.NAMESPACES[name]) as there:
         if LIBC.setns(there.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
         try:
-            return socket.socket(family, kind)
+            return socket.socket(family, kind, protocol)
         finally:
             if LIBC.setns(here.fileno(), CLONE_NEWNET):
                 raise SystemExit("tests/lab: cannot come back from the namespace")

@@ -33,6 +33,7 @@ static void test_example_of_the_lab_reads_as_written(void **state)
 	assert_string_equal(c->gateways[0].label_values[0], "ingressgateway");
 	assert_int_equal(c->n_workers, 1);
 	assert_string_equal(c->stats_socket, "/run/foil-lab/agent.sock.stats");
+	assert_string_equal(c->inspect_socket, "/run/foil-lab/agent.sock.inspect");
 	free(c);
 	(void)state;
 }
