@@ -145,12 +145,23 @@ static uint64_t hugepages_free_mb(void)
 	return kb / 1024;
 }
 
+/* A vhost-user peer maps our memory piece by piece and takes eight pieces at most: one file then, not one a page. */
+static bool has_virtio_user(const struct nic_eal_params *p)
+{
+	for (uint16_t i = 0; i < p->n_uris; i++)
+		if (strncmp(p->uris[i], "virtio-user:", 12) == 0)
+			return true;
+	return false;
+}
+
 static int memory_add(struct args *a, const struct nic_eal_params *p, struct foil_error *err)
 {
 	uint32_t want_mb = p->memory_mb ? p->memory_mb : 512;
 	uint64_t free_mb = p->hugepages == NIC_HUGEPAGES_NEVER ? 0 : hugepages_free_mb();
 	int rc = arg_add(a, "-m") ? -E2BIG : arg_add(a, "%u", want_mb);
 
+	if (free_mb >= want_mb && has_virtio_user(p))
+		rc = rc ? rc : arg_add(a, "--single-file-segments");
 	if (free_mb >= want_mb)
 		return rc ? rc : arg_add(a, "--in-memory");
 	if (p->hugepages == NIC_HUGEPAGES_REQUIRE)

