@@ -64,7 +64,7 @@ static void record_delivered(struct foil_worker *w, struct tcp_conn *c, const st
 		tally->rtt_xmit_us = r->xmit_us;
 		tally->rtt_us = (uint32_t)FOIL_MAX(w->now_us - r->xmit_us, 1u);
 	}
-	tcp_rack_delivered(w, c, r, seg->opt.ts_ecr, seg->opt.has_ts);
+	tcp_rack_delivered(w, c, r, seg);
 }
 
 /* The first record is acknowledged up to ack, inside of it. */
@@ -91,10 +91,12 @@ static void record_trim(struct foil_worker *w, struct tcp_conn *c, struct tcp_se
 	r->seq = ack;
 }
 
-/* A queue of twice the window keeps the path filled while the user catches up; a user who has made it smaller keeps it so. */
+/* A queue of twice the window keeps the path filled while the user catches up. What is kept for a hole counts, too, for as many round trips as the
+ * hole stays: on a path that loses retransmissions two more windows' worth, or the queue, not the path, would be what BBR measures. A user who
+ * has made it smaller keeps it so. */
 static void grow_queue(const struct foil_worker *w, struct tcp_conn *c)
 {
-	uint32_t want = FOIL_MIN(2 * c->cwnd, TCP_TX_QUEUE_BYTES_MAX);
+	uint32_t want = (uint32_t)FOIL_MIN((c->cc->on_rate ? 4ull : 3ull) * c->cwnd, (uint64_t)TCP_TX_QUEUE_BYTES_MAX);
 
 	if (c->s.was_full && c->s.tx_high_bytes >= STREAM_TX_HIGH_BYTES && want > c->s.tx_high_bytes && !w->tcp->is_short_of_mbufs)
 		c->s.tx_high_bytes = want;

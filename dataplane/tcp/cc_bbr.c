@@ -16,15 +16,20 @@ extern const struct tcp_cc tcp_cc_bbr;
 #define BBR_MIN_SEGS 4u
 #define BBR_FULL_BW_ROUNDS 3u            /* so many rounds without a quarter more: the pipe is full */
 #define BBR_CYCLE_LEN 8u
+#define BBR_EXTRA_ROUNDS 5u              /* how long one of the two slots of extra_acked is filled */
+#define BBR_EXTRA_US_MAX 100000u         /* never more than so much time's worth */
+#define BBR_EXTRA_EPOCH_BYTES (1u << 30) /* an epoch that went on for so long begins anew */
 
 enum bbr_mode { BBR_STARTUP, BBR_DRAIN, BBR_PROBE_BW, BBR_PROBE_RTT };
 
 struct bbr {
-	uint32_t bw[3], bw_round[3]; /* the three best, newest last: a windowed maximum (Linux lib/win_minmax) */
-	uint32_t round, next_round_delivered;
+	uint32_t bw[3];      /* the three best, newest last: a windowed maximum (Linux lib/win_minmax) */
+	uint16_t bw_round[3], round; /* modulo 2^16 */
+	uint32_t next_round_delivered;
+	uint32_t extra_acked[2], epoch_us, epoch_acked; /* acknowledged beyond what the rate explains: ACKs come in bundles */
 	uint32_t min_rtt_us, min_rtt_at_us, cycle_at_us, probe_rtt_done_us;
 	uint32_t full_bw, prior_cwnd;
-	uint8_t mode, cycle_idx, full_bw_rounds, ca_before;
+	uint8_t mode, cycle_idx, full_bw_rounds, ca_before, extra_slot, extra_rounds;
 	bool is_full, round_start, probe_rtt_round_done, conserve, idle_restart;
 };
 static_assert(sizeof(struct bbr) <= sizeof(struct tcp_cc_state), "fits the connection's room");
@@ -36,7 +41,7 @@ static struct bbr *state_of(struct tcp_conn *c)
 
 static void bw_update(struct bbr *b, uint32_t bw)
 {
-	uint32_t age = b->round - b->bw_round[2];
+	uint16_t age = (uint16_t)(b->round - b->bw_round[2]);
 
 	if (bw >= b->bw[0] || age > BBR_BW_ROUNDS) {
 		for (int i = 0; i < 3; i++) {
@@ -53,7 +58,7 @@ static void bw_update(struct bbr *b, uint32_t bw)
 			}
 			break;
 		}
-	while (b->round - b->bw_round[0] > BBR_BW_ROUNDS) { /* the best has aged: the next takes its place */
+	while ((uint16_t)(b->round - b->bw_round[0]) > BBR_BW_ROUNDS) { /* the best has aged: the next takes its place */
 		b->bw[0] = b->bw[1];
 		b->bw_round[0] = b->bw_round[1];
 		b->bw[1] = b->bw[2];
@@ -115,7 +120,8 @@ static uint32_t bbr_on_loss(struct foil_worker *w, struct tcp_conn *c, bool is_r
 {
 	struct bbr *b = state_of(c);
 
-	b->prior_cwnd = c->ca_state == TCP_CA_OPEN && b->mode != BBR_PROBE_RTT ? c->cwnd : FOIL_MAX(b->prior_cwnd, c->cwnd);
+	/* By what the last ACK left: a recovery that begins in the ACK that ended another finds the window of that one, not the path's. */
+	b->prior_cwnd = b->ca_before == TCP_CA_OPEN && b->mode != BBR_PROBE_RTT ? c->cwnd : FOIL_MAX(b->prior_cwnd, c->cwnd);
 	if (is_rto)
 		b->full_bw = 0;
 	return c->ssthresh;
@@ -144,6 +150,37 @@ static void round_update(struct tcp_conn *c, struct bbr *b, const struct tcp_rat
 	uint64_t bw = (uint64_t)s->delivered * 1000000 / s->interval_us;
 	if (!s->is_app_limited || bw >= b->bw[0])
 		bw_update(b, (uint32_t)FOIL_MIN(bw, (uint64_t)UINT32_MAX));
+}
+
+/* ACKs come in bundles where hosts sleep, receivers save ACKs and links gather frames. While one is awaited the window must hold what it will
+ * acknowledge beyond the path's product; the most of the last rounds is kept in two slots that take turns. */
+static void extra_update(struct foil_worker *w, struct tcp_conn *c, struct bbr *b, const struct tcp_rate *s)
+{
+	uint32_t now = (uint32_t)w->now_us;
+
+	if (!s->delivered_now || !b->bw[0])
+		return;
+	if (b->round_start && ++b->extra_rounds >= BBR_EXTRA_ROUNDS) {
+		b->extra_rounds = 0;
+		b->extra_slot ^= 1;
+		b->extra_acked[b->extra_slot] = 0;
+	}
+	uint64_t expected = (uint64_t)b->bw[0] * (now - b->epoch_us) / 1000000;
+	if (b->epoch_acked <= expected || b->epoch_acked >= BBR_EXTRA_EPOCH_BYTES) {
+		b->epoch_acked = 0;
+		b->epoch_us = now;
+		expected = 0;
+	}
+	b->epoch_acked += s->delivered_now;
+	uint64_t extra = FOIL_MIN(b->epoch_acked - FOIL_MIN(expected, (uint64_t)b->epoch_acked), (uint64_t)c->cwnd);
+	b->extra_acked[b->extra_slot] = FOIL_MAX(b->extra_acked[b->extra_slot], (uint32_t)extra);
+}
+
+static uint32_t extra_bytes(const struct bbr *b)
+{
+	uint64_t most = (uint64_t)b->bw[0] * BBR_EXTRA_US_MAX / 1000000;
+
+	return b->is_full ? (uint32_t)FOIL_MIN((uint64_t)FOIL_MAX(b->extra_acked[0], b->extra_acked[1]), most) : 0;
 }
 
 static void cycle_update(struct foil_worker *w, struct tcp_conn *c, struct bbr *b, const struct tcp_rate *s)
@@ -225,7 +262,7 @@ static void probe_rtt_update(struct foil_worker *w, struct tcp_conn *c, struct b
 static void set_cwnd(struct tcp_conn *c, struct bbr *b, const struct tcp_rate *s)
 {
 	uint32_t acked = s->delivered_now, least = BBR_MIN_SEGS * c->mss_bytes;
-	uint32_t target = bdp(c, b, b->is_full ? BBR_CWND_GAIN : BBR_HIGH_GAIN);
+	uint32_t target = bdp(c, b, b->is_full ? BBR_CWND_GAIN : BBR_HIGH_GAIN) + extra_bytes(b);
 
 	if (c->ca_state != TCP_CA_OPEN && b->ca_before == TCP_CA_OPEN) { /* for one round, what left the path may enter it */
 		b->conserve = true;
@@ -255,6 +292,7 @@ static void bbr_on_rate(struct foil_worker *w, struct tcp_conn *c, const struct 
 	struct bbr *b = state_of(c);
 
 	round_update(c, b, s);
+	extra_update(w, c, b, s);
 	cycle_update(w, c, b, s);
 	full_check(w, c, b, s);
 	probe_rtt_update(w, c, b, s);

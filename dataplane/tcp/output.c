@@ -320,6 +320,7 @@ void tcp_output(struct foil_worker *w, struct tcp_conn *c)
 		is_sent = send_lost(w, c);
 	if (may_send_new(c) && !c->n_lost_bytes)
 		is_sent |= send_unsent(w, c);
+	tcp_pace_done(c);
 	if (is_sent || c->tx.n_bytes)
 		tcp_rtx_start(w, c);
 	if (c->ack_now)

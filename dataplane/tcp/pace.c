@@ -5,6 +5,9 @@
 
 #define TCP_PACE_SLACK_US 256u /* two ticks of the wheel */
 #define TCP_PACE_DEBT_US 1000u /* time that was not used is not saved up beyond this */
+/* ... but a worker that was off its CPU while segments waited for their time makes up for it, or a busy machine would look like a slow path to who
+ * measures by what was sent: with a turn every 4 ms, 1 ms of each would be used. */
+#define TCP_PACE_LATE_US_MAX 10000u
 
 static void pace_fire(struct foil_worker *w, struct foil_timer *timer)
 {
@@ -18,6 +21,7 @@ bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c)
 	if (!c->pace_Bps || at_us <= w->now_us + TCP_PACE_SLACK_US || tcp_in_flight(c) == 0)
 		return true;
 	FOIL_PROBE(w, TCP, PACED);
+	c->pace_waits = true;
 	if (!foil_timer_is_armed(&c->pace_timer))
 		foil_timer_arm(w, &c->pace_timer, at_us - TCP_PACE_SLACK_US, pace_fire);
 	return false;
@@ -27,6 +31,12 @@ void tcp_pace_sent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_b
 {
 	if (!c->pace_Bps)
 		return;
-	uint64_t least_ns = (w->now_us - TCP_PACE_DEBT_US) * 1000;
+	uint64_t least_ns = (w->now_us - (c->pace_waits ? TCP_PACE_LATE_US_MAX : TCP_PACE_DEBT_US)) * 1000;
 	c->pace_at_ns = FOIL_MAX(c->pace_at_ns, least_ns) + (uint64_t)n_bytes * 1000000000u / c->pace_Bps;
+}
+
+void tcp_pace_done(struct tcp_conn *c)
+{
+	if (c->pace_waits && !foil_timer_is_armed(&c->pace_timer))
+		c->pace_waits = false; /* something else held it back, or all has gone */
 }

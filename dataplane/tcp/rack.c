@@ -11,8 +11,10 @@ static bool sent_after(uint64_t a_us, uint32_t a_end, uint64_t b_us, uint32_t b_
 	return a_us > b_us || (a_us == b_us && seq_gt(a_end, b_end));
 }
 
-/* RFC 8985 6.2 steps 1 to 3, for one record acknowledged just now, in order of sequence. */
-void tcp_rack_delivered(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, uint32_t ts_ecr, bool has_ts_ecr)
+/* RFC 8985 6.2 steps 1 to 3, for one record acknowledged just now, in order of sequence. An echo tells a first transmission from a second only
+ * when the segment moved the peer's left edge: above a hole the peer goes on echoing what came before the hole (RFC 7323 4.3), and a path that loses
+ * retransmissions, too, would be deaf to all that arrives behind. There the round trip decides alone, as in Linux. */
+void tcp_rack_delivered(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, const struct tcp_seg *seg)
 {
 	uint32_t rtt_us = (uint32_t)(w->now_us - r->xmit_us);
 	bool is_retrans = r->flags & TCP_SENT_RETRANS;
@@ -26,7 +28,7 @@ void tcp_rack_delivered(struct foil_worker *w, struct tcp_conn *c, const struct 
 	}
 	if (is_retrans) { /* an ACK of the first transmission says nothing of the second */
 		uint32_t xmit_ts = (uint32_t)(r->xmit_us / 1000) + c->ts_offset;
-		if (c->has_ts && has_ts_ecr && seq_lt(ts_ecr, xmit_ts)) {
+		if (c->has_ts && seg->opt.has_ts && seq_leq(r->end, seg->ack) && seq_lt(seg->opt.ts_ecr, xmit_ts)) {
 			FOIL_PROBE(w, TCP, RACK_EARLY_ECHO);
 			return;
 		}

@@ -186,6 +186,7 @@ struct tcp_conn {
 	bool rack_reordering_seen : 1;
 	bool has_rtt : 1;
 	bool dsack_owed : 1;
+	bool pace_waits : 1;    /* what could go waits for its time */
 	bool has_ecn : 1;
 	bool ecn_echo : 1;      /* congestion was seen on the way to us: told until the peer says that it slowed down */
 	bool cwr_owed : 1;      /* we slowed down: told with the next new data */
@@ -458,7 +459,7 @@ void tcp_rtt_sample(struct tcp_conn *c, uint32_t rtt_us);
 uint32_t tcp_rto_backed_off(const struct tcp_conn *c, uint8_t n);
 
 /* rack.c */
-void tcp_rack_delivered(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, uint32_t ts_ecr, bool has_ts_ecr);
+void tcp_rack_delivered(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, const struct tcp_seg *seg);
 void tcp_rack_dsack(struct tcp_conn *c);
 bool tcp_rack_detect(struct foil_worker *w, struct tcp_conn *c, uint32_t *wait_us); /* true: something was marked lost */
 uint32_t tcp_tlp_timeout_us(const struct foil_worker *w, const struct tcp_conn *c);
@@ -480,6 +481,7 @@ void tcp_rate_check_app_limited(struct tcp_conn *c);
 /* false: not yet; the timer that says when is armed. */
 bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c);
 void tcp_pace_sent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes);
+void tcp_pace_done(struct tcp_conn *c); /* at the end of an output */
 
 /* ecn.c */
 struct tcp_segment_spec;

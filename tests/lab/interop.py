@@ -2,7 +2,7 @@
 """Interoperability and goodput against Linux: our TCP and Linux's, and Linux's and Linux's, over the same bad wire (tests/lab/impair).
 
     interop.py [--build DIR] short                the cells of CI, one run each, sha256 and a loose floor; in TAP
-    interop.py [--build DIR] table [--runs N] [--lanes N] [--only WORD] [--json FILE]
+    interop.py [--build DIR] table [--runs N] [--lanes N] [--only WORD] [--json FILE] [--keep DIR]
                                                   goodput, medians of N runs of each pair, as the table of docs/tcp.md
     interop.py [--build DIR] all [--lanes N] [--only WORD]
                                                   every combination of role, family, options, MSS and loss: sha256
@@ -50,7 +50,7 @@ Cell = collections.namedtuple("Cell", list(BASE) + ["n_bytes"])
 
 def cell(n_bytes=0, **how):
     c = {**BASE, **how}
-    scale = 2 if c["cc"] == "bbr" and c["loss"] in ("1 %", "5 %") else 1
+    scale = {"1 %": 3, "5 %": 6}.get(c["loss"], 1) if c["cc"] == "bbr" else 1
     scale *= 0.5 if c["mss"] < 1000 and c["loss"] != "0" else 1
     scale *= 0.25 if not c["sack"] and c["loss"] != "0" else 1
     scale *= 0.5 if not c["wscale"] else 1
@@ -319,8 +319,8 @@ class Lane:
         s = self.tuned(self.socket_in("a", c.family), c)
         try:
             if c.opener == "linux":
-                begin = time.monotonic()
                 s.connect((host, PORT))
+                begin = time.monotonic()  # a lost SYN's second is no goodput, on either side
                 s.sendall(f"{what}\n".encode())
             else:
                 self.n_ports += 1
@@ -373,6 +373,9 @@ def lane_main(number, build, jobs, results):
             except (OSError, RuntimeError, ValueError) as e:
                 result["error"] = f"{'us' if path == 0 else 'Linux to Linux'}, run {i + 1}: {type(e).__name__} {e}"
             results.put(result)
+        said = lane.end_peer()
+        if os.environ.get("INTEROP_COUNTERS"):
+            print("".join(f"# {line}\n" for line in said.splitlines()), end="", flush=True)
 
 
 def run_cells(args, cells, n_runs, paths, tell, prefixes=None):
@@ -504,7 +507,8 @@ def main_short(args):
 def main_table(args):
     cells = [c for c in table_cells() if args.only in describe(c)]
     began = time.monotonic()
-    results = run_cells(args, cells, args.runs, (0, 1), tell_cell)
+    prefixes = [os.path.join(args.keep, f"cell{i}") for i in range(len(cells))] if args.keep else None
+    results = run_cells(args, cells, args.runs, (0, 1), tell_cell, prefixes)
     print(f"# {time.monotonic() - began:.0f} s")
     if args.json:
         with open(args.json, "w") as f:
@@ -532,7 +536,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--only", default="", help="only cells whose description has this")
-    parser.add_argument("--keep", help="a folder for the captures")
+    parser.add_argument("--keep", help="a folder for the captures of each cell's last run")
     parser.add_argument("--json", help="all runs, for whoever wants to compute more")
     parser.add_argument("what", choices=["short", "table", "all", "expert"])
     args = parser.parse_args()

@@ -390,6 +390,29 @@ static void test_the_echo_of_an_earlier_recoverys_retransmission_undoes_nothing(
 	t_tcp_free(t);
 }
 
+/* Two holes are filled again, the copy of the first is lost as well. The second's arrives above the hole that remains, so the peer's echo is still the
+ * old one; it counts all the same, and the first goes a third time without waiting for a timeout. */
+static void test_a_lost_retransmission_is_found_by_one_that_arrived_above_the_hole(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460, .has_ts = true, .ts_val = 7, .sack_permitted = true};
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_wait(t, 50000);
+	t_write_n(t, 10 * 1448);
+	uint32_t first_ts = last_ts(t);
+	t_clock(t->w, 20000);
+	sack_segs(t, 0, 2, 8, first_ts);
+	sack_segs(t, 0, 2, 10, first_ts);
+	assert_int_equal(c->n_lost_bytes, 0); /* both have gone again */
+	t_forget(t);
+	t_clock(t->w, 20000);
+	sack_segs(t, 0, 1, 10, first_ts);
+	(void)t_expect(t, T_ACK | T_PSH, US, PEER, 1448);
+	assert_int_equal(t_counter(t->w, TCP, RTOS), 0);
+	t_tcp_free(t);
+}
+
 static void test_full_segments_that_vanish_become_smaller(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -549,6 +572,7 @@ int main(void)
 		cmocka_unit_test(test_a_reneging_peer_gets_all_again_after_a_timeout),
 		cmocka_unit_test(test_a_probe_of_what_was_sacked_into_a_closed_window_forgets_the_sack),
 		cmocka_unit_test(test_a_timeout_that_proves_needless_by_timestamps_is_undone),
+		cmocka_unit_test(test_a_lost_retransmission_is_found_by_one_that_arrived_above_the_hole),
 		cmocka_unit_test(test_the_echo_of_an_earlier_recoverys_retransmission_undoes_nothing),
 		cmocka_unit_test(test_a_recovery_is_undone_when_all_that_was_sent_again_is_reported_double),
 		cmocka_unit_test(test_full_segments_that_vanish_become_smaller),
