@@ -182,7 +182,7 @@ int h1_encode_request(struct foil_worker *w, const struct http_head *head, const
 
 	if (!writer_next_mbuf(&o))
 		return finish(&o, out);
-	if (head->has_several_hosts || !h1_authority_is_valid(head->authority))
+	if (head->has_several_hosts || (head->authority.n_bytes && !h1_authority_is_valid(head->authority)))
 		o.rc = -EBADMSG;
 	put_span(&o, head->method_text, H1_TOKEN);
 	put(&o, FOIL_SLICE(" "));

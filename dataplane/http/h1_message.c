@@ -42,11 +42,12 @@ static bool parse_length(struct foil_slice s, uint64_t *out)
 	return true;
 }
 
+/* *DIGIT: nobody connects to what a client writes here, so a number that is no port is only a host that has no route (Envoy, too). */
 static bool port_is_valid(struct foil_slice port)
 {
 	uint64_t v;
 
-	return port.n_bytes == 0 || (port.n_bytes <= 5 && parse_length(port, &v) && v <= UINT16_MAX);
+	return port.n_bytes == 0 || parse_length(port, &v);
 }
 
 /* host [ ":" port ] of RFC 3986 3.2: reg-name or IPv4, or an IP literal in brackets. No user, no path. */
@@ -237,10 +238,8 @@ enum http_reason h1_read_request(struct foil_worker *w, struct foil_arena *a, st
 	out->wants_close = says.close || (out->version == HTTP_VERSION_10 && !says.keep_alive);
 	if (out->version == HTTP_VERSION_10 && !limits->accept_http10)
 		return HTTP_REASON_LOW_VERSION;
-	if (out->authority.n_bytes == 0 && out->version != HTTP_VERSION_10)
-		return HTTP_REASON_MISSING_HOST;
 	if (f.n_host == 0 && out->version != HTTP_VERSION_10)
-		return HTTP_REASON_MISSING_HOST; /* an absolute target does not excuse (RFC 9112 3.2) */
+		return HTTP_REASON_MISSING_HOST; /* an absolute target does not excuse (RFC 9112 3.2); an empty one is one */
 	return HTTP_REASON_OK;
 }
 

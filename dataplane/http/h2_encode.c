@@ -62,7 +62,7 @@ static bool put_request(struct hpack_out *o, const struct http_head *head)
 	bool is_connect = head->method == HTTP_METHOD_CONNECT && !head->is_upgrade;
 	const struct http_header *token = head->is_upgrade ? http_header_get(&head->headers, HTTP_HDR_UPGRADE) : NULL;
 
-	if (head->has_several_hosts || !h1_authority_is_valid(head->authority) || !span_is(head->method_text, H1_TOKEN))
+	if (head->has_several_hosts || (head->authority.n_bytes && !h1_authority_is_valid(head->authority)) || !span_is(head->method_text, H1_TOKEN))
 		return false;
 	if (!is_connect && !span_is(head->path, H1_TARGET))
 		return false;
@@ -75,7 +75,8 @@ static bool put_request(struct hpack_out *o, const struct http_head *head)
 		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":path"), head->path);
 		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":scheme"), span_is(head->scheme, H1_TOKEN) ? head->scheme : FOIL_SLICE("http"));
 	}
-	hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":authority"), head->authority);
+	if (head->authority.n_bytes)
+		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":authority"), head->authority);
 	return true;
 }
 

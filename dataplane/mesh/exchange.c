@@ -203,7 +203,7 @@ static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 
 	x->request_head = *head;
 	x->request = &x->request_head;
-	x->request_ended = end;
+	x->head_ended = x->request_ended = end;
 	mesh_timeouts_arrived(w, x);
 	if (!check_path(w, x) || !find_route(w, x))
 		return;

@@ -325,7 +325,8 @@ static void try_connected(struct foil_worker *w, struct mesh_exchange *x, struct
 	int rc;
 
 	t->stream = hs;
-	end = x->body_ended && foil_chain_is_empty(&x->kept) && !has_trailers(x);
+	/* A body that may come is announced, even if it has come to nothing since; to a later try nothing is (Envoy). */
+	end = x->body_ended && foil_chain_is_empty(&x->kept) && !has_trailers(x) && (x->head_ended || x->is_upgrade || x->n_tries > 1);
 	t->is_connected = true;
 	x->upstream_local = *mesh_upstream_local(u);
 	mesh_outlier_outcome(w, x->cluster, t->endpoint->host, MESH_OUTCOME_CONNECT_OK, 0);

@@ -188,6 +188,7 @@ struct mesh_exchange {
 	struct http_headers request_trailers; /* HTTP/2: they end the body */
 	bool keep;              /* retries or mirrors may want it again */
 	bool kept_overflow;     /* it was too large for that */
+	bool head_ended;        /* with its head: a request that cannot have a body */
 	bool request_ended;     /* all of it has arrived */
 	bool body_ended;        /* and has passed the filters */
 	bool is_down_paused;

@@ -96,7 +96,7 @@ static void test_heads_that_must_not_go_out_do_not(void **state)
 	bad[2].path = FOIL_SLICE("");
 	bad[3].authority = FOIL_SLICE("a,b");
 	bad[4].authority = FOIL_SLICE("a\r\nX: y");
-	bad[5].authority = (struct foil_slice){NULL, 0};
+	bad[5].authority = FOIL_SLICE(":80");
 	bad[6].method_text = FOIL_SLICE("GE T");
 	bad[7].has_several_hosts = true;
 	bad[8].method_text = FOIL_SLICE("");

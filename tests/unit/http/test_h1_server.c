@@ -110,6 +110,10 @@ static void test_target_forms(void **state)
 	assert_true(foil_slice_eq(side.head.scheme, FOIL_SLICE("https")));
 	side_feed(w, &side, "GET http://b.example?q HTTP/1.1\r\n" HOST "\r\n");
 	assert_string_equal(side_text(&side), "GET /?q host=b.example|0:\ncomplete\n");
+	side_feed(w, &side, "GET / HTTP/1.1\r\nHost: \r\n\r\n");
+	assert_string_equal(side_text(&side), "GET / host=|0:\ncomplete\n");
+	side_feed(w, &side, "GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n");
+	assert_string_equal(side_text(&side), "GET / host=a:65536|0:\ncomplete\n");
 	side_feed(w, &side, "OPTIONS * HTTP/1.1\r\n" HOST "\r\n");
 	assert_string_equal(side_text(&side), "OPTIONS * host=a.example|0:\ncomplete\n");
 	side_feed(w, &side, "CONNECT c.example:443 HTTP/1.1\r\n" HOST "\r\n");
