@@ -1,7 +1,8 @@
 /* Neighbours: who has which link-layer address, packets that wait for it, ageing and probing (RFC 4861 7.3; IPv4 by the same rules
  * over ARP, RFC 1122 2.3.2). It decides when to ask; arp.c and nd.c ask and tell it what they heard.
- * The table is a fixed array with chained buckets, keyed by SipHash because strangers choose the addresses. A full table gives its
- * least recently used entry of a sample away; what a struct net_dst remembers is checked by the entry's generation.
+ * The table is a fixed array with chained buckets, keyed by SipHash because strangers choose the addresses. A full table gives an
+ * entry of a sample away, the unanswered before the known, the least recently used first; what a struct net_dst remembers is checked
+ * by the entry's generation.
  * Invariant: an entry in INCOMPLETE or PROBE has its timer armed, no other has; packets wait in INCOMPLETE only. */
 #include "dataplane/net/net_priv.h"
 
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 
 #define NEIGH_SAMPLE 16u                   /* entries looked at for a victim */
+#define NEIGH_DOUBT_US 200000u             /* time to answer for a neighbour whose address another one claims */
 #define NEIGH_LEARNT_IDLE_US 60000000u     /* what nobody asked for displaces only what was unused that long */
 
 static void neigh_timer(struct foil_worker *w, struct foil_timer *t);
@@ -89,6 +91,24 @@ static void neigh_unlink(struct foil_worker *w, struct net_neigh *e)
 	e->generation = 0;
 }
 
+/* Who goes first: who did not answer, or has not yet, since whoever sends from addresses that do not exist makes such entries and no
+ * others (RFC 6583 4); then who has a link-layer address; last who is being asked again while in use. */
+static uint32_t evict_rank(const struct net_neigh *e)
+{
+	static const uint8_t ranks[] = {[NEIGH_NEW] = 1, [NEIGH_INCOMPLETE] = 1, [NEIGH_STALE] = 2, [NEIGH_REACHABLE] = 2, [NEIGH_PROBE] = 3};
+
+	return ranks[e->state];
+}
+
+static bool may_evict(const struct foil_worker *w, const struct net_neigh *e, bool learnt)
+{
+	if (!learnt)
+		return true;
+	if (e->state == NEIGH_INCOMPLETE)
+		return e->n_tries > 1;
+	return e->state != NEIGH_PROBE && w->now_us - e->used_us >= NEIGH_LEARNT_IDLE_US;
+}
+
 static struct net_neigh *neigh_evict(struct foil_worker *w, bool learnt)
 {
 	struct net_ctx *n = w->net;
@@ -98,15 +118,20 @@ static struct net_neigh *neigh_evict(struct foil_worker *w, bool learnt)
 		struct net_neigh *e = &n->neigh[n->neigh_hand];
 
 		n->neigh_hand = n->neigh_hand + 1 < n->n_neigh ? n->neigh_hand + 1 : 0;
-		if (e->state == NEIGH_INCOMPLETE || e->state == NEIGH_PROBE)
+		if (!may_evict(w, e, learnt))
 			continue;
-		if (learnt && w->now_us - e->used_us < NEIGH_LEARNT_IDLE_US)
-			continue;
-		if (!victim || e->used_us < victim->used_us)
+		if (!victim || evict_rank(e) < evict_rank(victim) || (evict_rank(e) == evict_rank(victim) && e->used_us < victim->used_us))
 			victim = e;
 	}
 	if (!victim)
 		return NULL;
+	if (victim->state == NEIGH_INCOMPLETE)
+		FOIL_PROBE(w, NET, NEIGH_EVICTED_ASKED);
+	for (uint32_t at = queue_take(victim); at != NET_NONE;) {
+		rte_pktmbuf_free(pending_pop(n, &at));
+		foil_reason(w, NET, NEIGHBOUR_QUEUE_FULL);
+	}
+	foil_timer_cancel(w, &victim->timer);
 	neigh_unlink(w, victim);
 	foil_count(w, NET, NEIGHBOUR_EVICTIONS, 1);
 	return victim;
@@ -196,8 +221,6 @@ static void neigh_fail(struct foil_worker *w, struct net_neigh *e)
 {
 	uint32_t at = queue_take(e);
 
-	if (e->state == NEIGH_PROBE)
-		FOIL_PROBE(w, NET, NEIGH_DIED);
 	e->state = NEIGH_NEW; /* the next packet asks again */
 	foil_count(w, NET, NEIGHBOUR_FAILURES, 1);
 	while (at != NET_NONE)
@@ -214,6 +237,7 @@ static void neigh_timer(struct foil_worker *w, struct foil_timer *t)
 		neigh_ask(w, e);
 		foil_timer_arm(w, &e->timer, w->now_us + NET_NEIGH_RETRY_US, neigh_timer);
 	} else if (e->state == NEIGH_PROBE) {
+		FOIL_PROBE(w, NET, NEIGH_DIED);
 		neigh_begin(w, e, NEIGH_INCOMPLETE); /* it may have a new link-layer address */
 	} else {
 		neigh_fail(w, e);
@@ -238,11 +262,28 @@ static void neigh_send(struct foil_worker *w, struct net_neigh *e, struct rte_mb
 	port_send(w, w->net->ports[e->port], own_m);
 }
 
+/* Another station says that a known address is its own. Who had it until now is asked first, alone: if he answers it was a lie, and if
+ * he does not everybody is asked, a fifth of a second later. */
+static void neigh_doubt(struct foil_worker *w, struct net_neigh *e)
+{
+	foil_reason(w, NET, NEIGHBOUR_CLAIMED);
+	if (e->state != NEIGH_PROBE)
+		neigh_begin(w, e, NEIGH_PROBE);
+	else if (e->n_tries == NET_NEIGH_TRIES)
+		return;
+	e->n_tries = NET_NEIGH_TRIES;
+	foil_timer_arm(w, &e->timer, w->now_us + NEIGH_DOUBT_US, neigh_timer);
+}
+
 void neigh_learn(struct foil_worker *w, struct net_neigh *e, const struct rte_ether_addr *mac, enum neigh_state state)
 {
 	uint32_t at;
 
-	if (e->state >= NEIGH_REACHABLE && !neigh_mac_is(e, mac))
+	if (e->state >= NEIGH_REACHABLE && !neigh_mac_is(e, mac)) {
+		neigh_doubt(w, e);
+		return;
+	}
+	if (e->l2_len && memcmp(e->l2, mac, sizeof(*mac)) != 0)
 		foil_count(w, NET, NEIGHBOUR_CHANGES, 1);
 	if (e->state == NEIGH_PROBE)
 		FOIL_PROBE(w, NET, NEIGH_CONFIRMED);

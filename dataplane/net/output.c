@@ -81,7 +81,6 @@ static struct rte_mbuf *header_segment(struct foil_worker *w, struct rte_mbuf *m
 	}
 	h->next = rest;
 	foil_count(w, NET, HEADER_MBUFS, 1);
-	FOIL_PROBE(w, NET, HEADER_IN_OWN_MBUF);
 	return h;
 }
 

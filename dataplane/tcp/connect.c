@@ -169,7 +169,9 @@ void tcp_syn_sent_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_se
 		return;
 	}
 	c->snd_una = seg->ack;
-	if (!c->n_rto)
+	if (c->state == TCP_STATE_SYN_RCVD)
+		FOIL_PROBE(w, TCP, SYN_TRUE_ANSWER);
+	else if (!c->n_rto)
 		tcp_rtt_sample(c, (uint32_t)(w->now_us - c->last_tx_us));
 	tcp_conn_established(w, c);
 	tcp_ack_owe(w, c);

@@ -232,6 +232,13 @@ static bool is_predicted(const struct tcp_conn *c, const struct tcp_seg *seg)
 	       seq_geq(seg->ack, c->snd_una) && seg->n_bytes <= c->rcv_adv - c->rcv_nxt;
 }
 
+/* The SYN that crossed ours was a stranger's: here is one that knows our number. */
+static bool is_true_answer(const struct tcp_conn *c, const struct tcp_seg *seg)
+{
+	return c->state == TCP_STATE_SYN_RCVD && (seg->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG | RTE_TCP_RST_FLAG)) ==
+	       (RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG) && seg->ack == c->snd_nxt && seg->seq != c->irs;
+}
+
 /* From the fifth check on. */
 static void accept_segment(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg)
 {
@@ -280,7 +287,7 @@ void tcp_conn_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *s
 		accept_segment(w, c, seg);
 		return;
 	}
-	if (c->state == TCP_STATE_SYN_SENT) {
+	if (c->state == TCP_STATE_SYN_SENT || is_true_answer(c, seg)) {
 		tcp_syn_sent_input(w, c, seg);
 		return;
 	}

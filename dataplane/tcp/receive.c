@@ -182,6 +182,11 @@ void tcp_receive(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg)
 	struct foil_chain chain = {0};
 	uint32_t seq = seg->seq, fin_seq = seg->seq + seg->n_bytes;
 
+	if (FOIL_UNLIKELY(w->tcp->is_nearly_out_of_mbufs) && seg->n_bytes && (seq != c->rcv_nxt || c->s.rx.n_bytes)) {
+		/* Windows that were offered before can still be filled, all at once by those who mean harm. Who reads what he gets goes on. */
+		tcp_seg_drop(w, seg, TCP_REASON_RX_PRESSURE);
+		return;
+	}
 	tcp_seg_strip(seg);
 	foil_chain_append_mbuf(&chain, seg->m);
 	seg->m = NULL;

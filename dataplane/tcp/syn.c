@@ -105,6 +105,20 @@ static void third_segment(struct foil_worker *w, struct tcp_syn *y, struct tcp_s
 	tcp_conn_input(w, c, seg);
 }
 
+/* A SYN with another number, for a connection that is half-open: a peer who has started anew answers by the exact RST, and its next SYN
+ * is served; a stranger who wants the half-open one gone gets nowhere (RFC 5961 4.2, as Linux and the BSDs do it). */
+static void send_challenge(struct foil_worker *w, struct tcp_syn *y)
+{
+	struct tcp_options opt = {.has_ts = y->has_ts, .ts_val = tcp_ts_now(w, y->ts_offset), .ts_ecr = y->ts_recent};
+	struct tcp_segment_spec spec = {
+		.key = &y->key, .seq = y->iss + 1, .ack = y->irs + 1, .wnd = FOIL_MIN(w->tcp->p.rx_window_bytes, (uint32_t)UINT16_MAX),
+		.flags = RTE_TCP_ACK_FLAG, .opt = &opt, .dst = &y->dst,
+	};
+
+	if (tcp_answer_allowed(w))
+		(void)tcp_segment_send(w, &spec); /* without an mbuf: its next SYN */
+}
+
 void tcp_syn_input(struct foil_worker *w, struct tcp_syn *y, struct tcp_seg *seg)
 {
 	uint32_t rcv_nxt = y->irs + 1;
@@ -119,16 +133,15 @@ void tcp_syn_input(struct foil_worker *w, struct tcp_syn *y, struct tcp_seg *seg
 		return;
 	}
 	if ((seg->flags & RTE_TCP_SYN_FLAG) && !(seg->flags & RTE_TCP_ACK_FLAG)) {
-		struct tcp_listener *l = y->listener;
 		if (seg->seq == y->irs) { /* the SYN again: our SYN-ACK was lost */
 			FOIL_PROBE(w, TCP, SYN_AGAIN);
 			tcp_synack_send(w, y);
 			tcp_seg_drop(w, seg, TCP_REASON_DUPLICATE);
 			return;
 		}
-		FOIL_PROBE(w, TCP, SYN_ANEW);
-		tcp_syn_free(w, y); /* the peer has started anew */
-		tcp_listener_input(w, l, seg, 0);
+		FOIL_PROBE(w, TCP, SYN_CHALLENGED);
+		send_challenge(w, y);
+		tcp_seg_drop(w, seg, TCP_REASON_SYN_IN_WINDOW);
 		return;
 	}
 	if (!(seg->flags & RTE_TCP_ACK_FLAG) || (seg->flags & RTE_TCP_SYN_FLAG)) {

@@ -42,10 +42,7 @@ void tcp_cookie_send(struct foil_worker *w, struct tcp_listener *l, const struct
 	uint32_t mss_class = mss_class_of(seg->opt.has_mss ? seg->opt.mss_bytes : TCP_MSS_DEFAULT_V4);
 	struct tcp_syn y = {.key = seg->key, .irs = seg->seq, .ts_recent = seg->opt.ts_val, .has_ts = seg->opt.has_ts};
 
-	if (!tcp_answer_allowed(w)) {
-		foil_reason(w, TCP, SYN_BACKLOG);
-		return;
-	}
+	/* Not limited: a client among the flood has no other way in, and an answer is no larger than its question. */
 	y.iss = cookie_of(w, &seg->key, seg->seq, period_now(w), mss_class);
 	if (y.has_ts) {
 		uint32_t bits = (seg->opt.has_wscale ? seg->opt.wscale : 15u) | (uint32_t)seg->opt.sack_permitted << 4;

@@ -9,6 +9,10 @@
 
 #define TCP_PRESSURE_CHECK_US 1000u   /* counting a pool's free mbufs looks at every core's cache */
 #define TCP_PRESSURE_FREE_DIVISOR 8u  /* fewer free than an eighth: short */
+#define TCP_PRESSURE_LAST_DIVISOR 32u /* fewer than this part: what is left is for headers and ACKs */
+#define TCP_RECLAIM_PER_TURN 64u       /* connections looked at */
+#define TCP_RECLAIM_BYTES_MIN 16384u   /* less is not worth a connection */
+#define TCP_RECLAIM_IDLE_US 5000000u   /* nothing acknowledged and nothing received for so long */
 #define TCP_SENTS_MIN 16384u
 #define TCP_OOOS_MIN 1024u
 
@@ -159,13 +163,34 @@ void tcp_conn_check_pressure(struct foil_worker *w)
 {
 	struct tcp_ctx *t = w->tcp;
 
-	if (w->now_us - t->pressure_at_us < TCP_PRESSURE_CHECK_US)
+	if (w->now_us - t->pressure_at_us < TCP_PRESSURE_CHECK_US && !t->is_short_of_mbufs)
 		return;
 	t->pressure_at_us = w->now_us;
-	bool is_short = rte_mempool_avail_count(w->mbuf_pool) < w->mbuf_pool->size / TCP_PRESSURE_FREE_DIVISOR;
+	uint32_t n_free = rte_mempool_avail_count(w->mbuf_pool);
+	bool is_short = n_free < w->mbuf_pool->size / TCP_PRESSURE_FREE_DIVISOR;
+	t->is_nearly_out_of_mbufs = n_free < w->mbuf_pool->size / TCP_PRESSURE_LAST_DIVISOR;
 	if (is_short && !t->is_short_of_mbufs)
 		FOIL_PROBE(w, TCP, MBUFS_SHORT);
 	t->is_short_of_mbufs = is_short;
+}
+
+/* Mbufs are nearly out, so nobody gets on: a connection that holds many and moves nothing is given up, be it a reader who does not read or
+ * a peer who keeps its window shut after asking for much. A few are looked at each turn, until there is room. */
+static void reclaim(struct foil_worker *w)
+{
+	struct tcp_ctx *t = w->tcp;
+
+	for (uint32_t n = FOIL_MIN(TCP_RECLAIM_PER_TURN, t->conns.n_fresh); n; n--) {
+		t->reclaim_at = t->reclaim_at + 1 < t->conns.n_fresh ? t->reclaim_at + 1 : 0;
+		struct tcp_conn *c = tcp_pool_at(&t->conns, t->reclaim_at);
+		if (c->s.ops != &tcp_stream_ops || c->is_finished || c->state < TCP_STATE_ESTABLISHED ||
+		    c->tx.n_bytes + c->s.rx.n_bytes + c->n_ooo_bytes < TCP_RECLAIM_BYTES_MIN ||
+		    w->now_us - c->last_progress_us < TCP_RECLAIM_IDLE_US || w->now_us - c->drs_at_us < TCP_RECLAIM_IDLE_US)
+			continue;
+		foil_reason(w, TCP, RECLAIMED);
+		tcp_conn_reset(w, c, STREAM_END_LOCAL);
+		return;
+	}
 }
 
 void tcp_flush(struct foil_worker *w)
@@ -174,6 +199,8 @@ void tcp_flush(struct foil_worker *w)
 	struct tcp_node *n, last;
 
 	tcp_conn_check_pressure(w);
+	if (FOIL_UNLIKELY(t->is_nearly_out_of_mbufs))
+		reclaim(w);
 	tcp_events_run(w);
 	tcp_list_push_back(&t->outs, &last); /* what is put on again, for want of an mbuf, waits for the next flush */
 	while ((n = tcp_list_first(&t->outs)) != &last) {

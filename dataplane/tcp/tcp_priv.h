@@ -314,7 +314,8 @@ struct tcp_ctx {
 	uint64_t cookie_sent_us; /* the last one; 0: none */
 	uint32_t n_answers;
 	uint8_t rcv_wscale;
-	bool is_short_of_mbufs;
+	uint32_t reclaim_at;
+	bool is_nearly_out_of_mbufs, is_short_of_mbufs;
 };
 
 /* pool.c */

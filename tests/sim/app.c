@@ -68,13 +68,29 @@ static uint64_t write_limit(const struct sim_end *e)
 	return FOIL_MIN(e->to_send, n_exchanges * (e->side ? f->rr_response : f->rr_request));
 }
 
+/* Some writers bring what they write in crumbs, as a proxy does that forwards by reference what came so. */
+static int append(struct foil_worker *w, const struct sim_end *e, struct foil_chain *chain, const uint8_t *data, uint32_t n_bytes)
+{
+	if (e->piece_bytes % 5 || e->n_sent > 30000)
+		return foil_chain_append(w, chain, data, n_bytes);
+	for (uint32_t at = 0; at < n_bytes; at += 50) {
+		struct foil_chain crumb = {0};
+		if (foil_chain_append(w, &crumb, data + at, FOIL_MIN(50u, n_bytes - at))) {
+			foil_chain_clear(chain);
+			return -1;
+		}
+		foil_chain_move(chain, &crumb);
+	}
+	return 0;
+}
+
 static void write_some(struct foil_worker *w, struct sim_end *e)
 {
 	while (!e->gone && !e->shut && e->n_sent < write_limit(e) && stream_tx_room(e->s) > 0) {
 		struct foil_chain chain = {0};
 		uint32_t n = (uint32_t)FOIL_MIN(write_limit(e) - e->n_sent, e->piece_bytes), n_there;
 		const uint8_t *data = sim_pattern(e->flow, e->side, e->n_sent, &n_there);
-		if (foil_chain_append(w, &chain, data, FOIL_MIN(n, n_there)))
+		if (append(w, e, &chain, data, FOIL_MIN(n, n_there)))
 			break; /* no mbuf now: the end's timer comes again */
 		e->n_sent += chain.n_bytes;
 		stream_write(w, e->s, &chain);
@@ -106,6 +122,12 @@ static void read_some(struct foil_worker *w, struct sim_end *e, uint32_t n_most)
 	if (e->gone || e->closed)
 		return;
 	e->eof = e->s->rx_eof && foil_chain_is_empty(&e->s->rx);
+	if (e->release_at && e->n_got >= e->release_at) {
+		e->gone = true;
+		foil_timer_cancel(w, &e->timer);
+		stream_release(w, e->s);
+		return;
+	}
 	if (e->abort_at && e->n_got >= e->abort_at) {
 		e->gone = true;
 		foil_timer_cancel(w, &e->timer);
@@ -182,7 +204,7 @@ static void on_closed(struct foil_worker *w, struct stream *s, enum stream_end w
 	if (why == STREAM_END_CONNECT_TIMEOUT && f->sim->l[0].p.loss_ppm >= 50000)
 		f->may_fail = true; /* seven SYNs lost in a row happen there */
 	if (why != STREAM_END_FIN && !f->may_fail)
-		sim_fail(f->sim, "flow %u side %u: ended with %d after %llu bytes in and %llu out", f->id, e->side, (int)why,
+		sim_fail(f->sim, "flow %u side %u, port %u: ended with %d after %llu bytes in and %llu out", f->id, e->side, f->port, (int)why,
 			 (unsigned long long)e->n_got, (unsigned long long)e->n_sent);
 }
 
@@ -228,7 +250,7 @@ static void start(struct sim *s, uint64_t id)
 
 	if (!h->up || (f->simultaneous && !s->h[!h->index].up))
 		return;
-	int rc = f->simultaneous ? open_end(f, 0, (uint16_t)(20000 + id), (uint16_t)(30000 + id)) : open_end(f, 0, 0, SIM_SERVER_PORT);
+	int rc = f->simultaneous ? open_end(f, 0, (uint16_t)(20000 + id), (uint16_t)(30000 + id)) : open_end(f, 0, f->local_port, f->remote_port ? f->remote_port : SIM_SERVER_PORT);
 	if (rc) {
 		f->e[0].gone = f->e[1].gone = true;
 		if (!f->may_fail && !s->refuse_expected)

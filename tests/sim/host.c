@@ -76,18 +76,21 @@ void sim_host_up(struct sim_host *h)
 	struct net_addr any = {{0}};
 	struct net_route_conf route = {.prefix = {s->v6 ? any : net_addr_v4(0), s->v6 ? 0 : 96}, .via = sim_addr(s, !h->index)};
 	struct net_params np = {.ports = {&h->port}, .n_ports = 1, .locals = &local, .n_locals = 1, .routes = &route, .n_routes = 1,
-				.neighbours_max = 64};
+				.neighbours_max = h->neighbours_max ? h->neighbours_max : 64};
 	struct tcp_listen_params lp = {.port = SIM_SERVER_PORT, .accept = sim_accept, .user_data = h};
 
 	memset(&h->w, 0, sizeof(h->w));
 	memset(&h->port, 0, sizeof(h->port));
 	h->port = (struct net_port){.rx_burst = no_rx, .tx_burst = tx, .driver = h, .mtu = s->mtu, .tx_multi_seg = s->seed & 1, .mac = SIM_MAC(h->index)};
+	if (h->moves)
+		h->port.mac.addr_bytes[4] = (uint8_t)h->n_crashes;
 	if (foil_worker_init(&h->w, &wp) || net_init(&h->w, &np, &err) || tcp_init(&h->w, &h->tcp, &err) ||
 	    tcp_listen(&h->w, &lp, &h->listener)) {
 		fprintf(stderr, "foil-sim: host %u does not start: %s\n", h->index, err.text);
 		exit(1);
 	}
 	h->up = true;
+	h->w.fault_ppm = h->fault_ppm;
 	sim_host_turn(h, NULL, 0);
 }
 
@@ -106,6 +109,7 @@ void sim_host_down(struct sim_host *h)
 		return;
 	h->up = false;
 	foil_worker_set_current(&h->w);
+	sim_rare_collect(&h->w);
 	tcp_fini(&h->w);
 	net_fini(&h->w);
 	foil_worker_fini(&h->w);

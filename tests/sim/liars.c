@@ -214,7 +214,7 @@ static void lie_about(struct sim *s, uint32_t before)
 		if (l->n_in % 40 < 30) {
 			g.ack = l->irs + 1 + (l->rcv_nxt - l->irs - 1) / 20000 * 20000;
 			g.n_sack = (int32_t)(l->rcv_nxt - g.ack) > 1000;
-			g.sack[0] = g.ack + 1000;
+			g.sack[0] = l->n_in % 3 ? g.ack + 1000 : g.ack; /* or of the very byte that it waits for */
 			g.sack[1] = l->rcv_nxt;
 		}
 		break;
@@ -356,6 +356,8 @@ static void setup(struct sim *s, enum lie lie)
 	*f = (struct sim_flow){.sim = s, .may_fail = true};
 	for (uint8_t side = 0; side < 2; side++)
 		f->e[side] = (struct sim_end){.flow = f, .side = side, .host = !side, .piece_bytes = sim_pick(s, 100, 9000)};
+	if (lie == LIE_CRUMBS && sim_chance(s, 500000))
+		s->h[0].tcp.rx_window_bytes = s->h[0].tcp.rx_window_bytes_max = sim_pick(s, 4, 32) << 10;
 	f->e[1].to_send = lie >= LIE_CRUMBS ? 10 : sim_pick(s, 50000, 400000);
 	s->n_flows = 1;
 	s->rst_expected = true;

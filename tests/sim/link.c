@@ -82,6 +82,35 @@ static void put(struct sim *s, uint8_t to, uint64_t at_us, const uint8_t *frame,
 	heap_push(s, f);
 }
 
+void sim_inject(struct sim *s, uint8_t to, uint64_t at_us, const uint8_t *frame, uint16_t n_bytes)
+{
+	sim_mix(s, &at_us, sizeof(at_us));
+	sim_mix(s, frame, n_bytes);
+	sim_pcap(s, frame, n_bytes);
+	put(s, to, at_us, frame, n_bytes);
+}
+
+/* What middleboxes do: an option they do not know, or do not want, becomes NOPs. */
+static void strip_options(struct sim *s, uint8_t *f, uint16_t n_bytes, uint32_t kinds)
+{
+	struct sim_tcp t;
+
+	if (!sim_tcp_parse(f, n_bytes, &t) || !(t.flags & 2))
+		return;
+	uint8_t *tcp = f + (t.tcp - f), *o = tcp + 20, *end = tcp + (t.payload - t.tcp);
+	while (o < end && *o) {
+		uint32_t n = *o == 1 ? 1 : o + 1 < end ? o[1] : 0;
+		if (!n || n > (uint32_t)(end - o))
+			return;
+		if (*o < 32 && kinds >> *o & 1)
+			memset(o, 1, n);
+		o += n;
+	}
+	tcp[16] = tcp[17] = 0;
+	uint16_t sum = sim_checksum(sim_pseudo(f + 14, t.v4, 6, t.n_tcp), tcp, t.n_tcp);
+	memcpy(tcp + 16, &sum, 2);
+}
+
 static bool is_pure_ack(const uint8_t *frame, uint16_t n_bytes)
 {
 	struct sim_tcp t;
@@ -100,6 +129,8 @@ static bool is_lost(struct sim *s, struct sim_link *l, const uint8_t *frame, uin
 		return true;
 	if (p->loss_ppm < 1000000 && !sim_tcp_parse(frame, n_bytes, &t))
 		return false; /* a neighbour that misses three questions is an unreachable host: not what loss is to show */
+	if (p->eats_ecn_syns && sim_tcp_parse(frame, n_bytes, &t) && (t.flags & 0xd2) == 0xc2)
+		return true;
 	if (p->loss_every && l->n_frames % p->loss_every == 0)
 		lost = true;
 	lost |= sim_chance(s, p->loss_ppm);
@@ -222,6 +253,8 @@ void sim_send(struct sim *s, uint8_t from, const uint8_t *frame, uint16_t n_byte
 	if (!at_us)
 		return;
 	memcpy(copy, frame, n_bytes);
+	if (l->p.strips)
+		strip_options(s, copy, n_bytes, l->p.strips);
 	if (sim_chance(s, l->p.mark_ppm))
 		mark(copy);
 	if (copy[13] != 0x06 && sim_chance(s, l->p.corrupt_ppm)) { /* what a checksum must notice; ARP has none */

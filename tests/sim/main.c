@@ -1,6 +1,7 @@
-/* foil-sim [--seed N] [--count M] [--tap] [--hash] [--list] [SCENARIO...]
+/* foil-sim [--seed N] [--count M] [--tap] [--hash] [--probes] [--list] [SCENARIO...]
  * Runs seeds from N on (1; one seed when N is given, else 20) of each scenario (all). Stops at the first failure with exit code 1 and
- * says how to run that seed alone, which writes foil-sim-SCENARIO-SEED.pcap. --hash prints each run's trace hash. */
+ * says how to run that seed alone, which writes foil-sim-SCENARIO-SEED.pcap. --hash prints each run's trace hash. --probes
+ * says at the end how often each rare path was reached (rare.def), and 1 is the exit code if one was not. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -58,6 +59,12 @@ static const struct sim_scenario *find(const char *name)
 	for (uint32_t i = 0; i < sim_n_liars; i++)
 		if (strcmp(sim_liars[i].name, name) == 0)
 			return &sim_liars[i];
+	for (uint32_t i = 0; i < sim_n_strangers; i++)
+		if (strcmp(sim_strangers[i].name, name) == 0)
+			return &sim_strangers[i];
+	for (uint32_t i = 0; i < sim_n_corners; i++)
+		if (strcmp(sim_corners[i].name, name) == 0)
+			return &sim_corners[i];
 	return NULL;
 }
 
@@ -105,6 +112,10 @@ static int list(void)
 		printf("%-16s %s\n", sim_scenarios[i].name, sim_scenarios[i].help);
 	for (uint32_t i = 0; i < sim_n_liars; i++)
 		printf("%-16s %s\n", sim_liars[i].name, sim_liars[i].help);
+	for (uint32_t i = 0; i < sim_n_strangers; i++)
+		printf("%-16s %s\n", sim_strangers[i].name, sim_strangers[i].help);
+	for (uint32_t i = 0; i < sim_n_corners; i++)
+		printf("%-16s %s\n", sim_corners[i].name, sim_corners[i].help);
 	return 0;
 }
 
@@ -113,7 +124,7 @@ int main(int argc, char **argv)
 	const struct sim_scenario *chosen[64];
 	uint32_t n_chosen = 0;
 	uint64_t seed = 1, count = 0;
-	bool tap = false, with_hash = false, all_good = true, has_seed = false;
+	bool tap = false, with_hash = false, with_rare = false, all_good = true, has_seed = false;
 
 	for (int i = 1; i < argc; i++) {
 		const struct sim_scenario *sc = argv[i][0] != '-' ? find(argv[i]) : NULL;
@@ -126,6 +137,8 @@ int main(int argc, char **argv)
 			tap = true;
 		} else if (strcmp(argv[i], "--hash") == 0) {
 			with_hash = true;
+		} else if (strcmp(argv[i], "--probes") == 0) {
+			with_rare = true;
 		} else if (strcmp(argv[i], "--list") == 0) {
 			return list();
 		} else if (sc && n_chosen < FOIL_COUNT_OF(chosen)) {
@@ -140,6 +153,10 @@ int main(int argc, char **argv)
 			chosen[n_chosen++] = &sim_scenarios[i];
 		for (uint32_t i = 0; i < sim_n_liars; i++)
 			chosen[n_chosen++] = &sim_liars[i];
+		for (uint32_t i = 0; i < sim_n_strangers; i++)
+			chosen[n_chosen++] = &sim_strangers[i];
+		for (uint32_t i = 0; i < sim_n_corners; i++)
+			chosen[n_chosen++] = &sim_corners[i];
 	}
 	if (!count)
 		count = has_seed ? 1 : 20;
@@ -156,7 +173,9 @@ int main(int argc, char **argv)
 			printf("%-16s %llu seeds from 0x%llx hold\n", chosen[i]->name, (unsigned long long)count, (unsigned long long)seed);
 		fflush(stdout);
 	}
+	if (with_rare)
+		all_good &= sim_rare_print(tap, n_chosen) == 0;
 	if (tap)
-		printf("1..%u\n", n_chosen);
+		printf("1..%u\n", n_chosen + (with_rare ? sim_rare_count() : 0));
 	return all_good ? 0 : 1;
 }

@@ -342,6 +342,7 @@ static void setup_crash(struct sim *s)
 		bulk(s, (uint8_t)sim_pick(s, 0, 1), SIM_START_US + sim_pick(s, 0, 500000), 3000000)->may_fail = true;
 	s->h[0].tcp.keepalive_idle_us = s->h[1].tcp.keepalive_idle_us = 10000000; /* a side that only waits has no other way to learn */
 	uint64_t at_us = SIM_START_US + sim_pick(s, 10000, 800000), back_us = at_us + sim_pick(s, 1000, 5000000);
+	s->h[host].moves = sim_chance(s, 500000);
 	sim_at(s, at_us, crash, host);
 	sim_at(s, back_us, restart, host);
 	for (uint32_t n = 3; n; n--)
@@ -410,7 +411,7 @@ static void setup_starve(struct sim *s)
 	for (uint32_t n = 5; n; n--) {
 		uint8_t host = (uint8_t)sim_pick(s, 0, 1);
 		uint64_t at_us = SIM_START_US + n * 1000000 - 950000 + sim_pick(s, 0, 300000);
-		sim_at(s, at_us, starve, (uint64_t)sim_pick(s, 0, 60) << 1 | host);
+		sim_at(s, at_us, starve, (uint64_t)sim_pick(s, 0, sim_chance(s, 400000) ? 2 : 60) << 1 | host);
 		sim_at(s, at_us + sim_pick(s, 1000, 500000), feed, host);
 	}
 }

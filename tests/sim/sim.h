@@ -31,6 +31,8 @@ struct sim_link_params {
 	uint64_t down_every_us, down_for_us;
 	uint16_t mtu;                   /* IP; smaller than a packet: dropped, and told by ICMP unless is_blackhole */
 	bool is_blackhole;
+	bool eats_ecn_syns;             /* a SYN that asks for ECN does not arrive */
+	uint32_t strips;                /* bit n: a middlebox takes the TCP option of kind n out of SYNs */
 };
 
 struct sim_link {
@@ -61,7 +63,7 @@ struct sim_end {
 	uint32_t read_bytes, read_us; /* 0: all at once, at once */
 	uint64_t pause_us;          /* does not read for so long from its opening on */
 	bool shut_after_eof, release_at_end;
-	uint64_t abort_at;          /* after so many bytes received; 0: never */
+	uint64_t abort_at, release_at; /* after so many bytes received; 0: never */
 	struct foil_timer timer;
 };
 
@@ -70,6 +72,7 @@ struct sim_flow {
 	uint32_t id;
 	uint64_t start_us, opened_us, done_us;
 	uint16_t port;              /* of the opener */
+	uint16_t local_port, remote_port; /* 0: chosen by tcp; SIM_SERVER_PORT */
 	bool simultaneous, may_fail, is_started;
 	uint32_t rr_request, rr_response; /* request/response: bytes each; 0: both send at will */
 	struct sim_end e[2];
@@ -83,7 +86,8 @@ struct sim_host {
 	struct sim *sim;
 	uint8_t index;
 	bool up, wants_turns;       /* turns every millisecond even if nothing happens: a loop that retries */
-	uint32_t n_mbuf, n_indirect;
+	bool moves;                 /* comes back from a crash with another link-layer address */
+	uint32_t n_mbuf, n_indirect, fault_ppm /* chance of a pool to seem empty */, neighbours_max /* 0: 64 */;
 	struct tcp_params tcp;
 	struct tcp_listener *listener;
 	void **taken;               /* pool objects that a scenario keeps from it */
@@ -104,6 +108,19 @@ struct sim_action {
 	sim_action_fn fn;
 };
 #define SIM_ACTIONS_MAX 64
+
+/* How a third party on the wire builds what it sends (forge.c). */
+struct sim_forged {
+	struct net_addr src, dst;
+	uint16_t sport, dport;
+	uint32_t seq, ack;
+	uint16_t wnd;
+	uint8_t flags, ttl; /* ttl 0: 64 */
+	const uint8_t *opt, *data, *ip_opt; /* ip_opt: IPv4 options, or IPv6 extension headers whose first is of type ip_next */
+	uint8_t n_opt, n_ip_opt, ip_next;
+	uint32_t n_data;
+	bool bad_checksum;
+};
 
 struct sim_scenario {
 	const char *name, *help;
@@ -128,9 +145,9 @@ struct sim {
 	uint32_t n_flows;
 	struct sim_action actions[SIM_ACTIONS_MAX];
 	uint32_t n_actions;
-	bool rst_expected, refuse_expected;
+	bool rst_expected, refuse_expected, held_expected; /* held: TIME-WAIT and half-open may be left at the end */
 	uint16_t mtu;
-	uint64_t raw_state[64]; /* a liar's own */
+	uint64_t raw_state[64]; /* a liar's or a stranger's own */
 	FILE *pcap;
 	bool verbose; /* counters to stderr at the end of a run */
 };
@@ -156,6 +173,17 @@ struct sim_frame *sim_frame_pop(struct sim *s);
 void sim_frame_free(struct sim *s, struct sim_frame *own_f);
 void sim_frames_clear(struct sim *s);
 
+/* A frame that a third party puts on the wire: arrives, whatever the links do. */
+void sim_inject(struct sim *s, uint8_t to, uint64_t at_us, const uint8_t *frame, uint16_t n_bytes);
+
+/* forge.c: write a frame towards host `to` and return its length */
+uint16_t sim_forge_tcp(struct sim *s, uint8_t to, const struct sim_forged *g, uint8_t *f);
+/* Any protocol; the checksum of ICMP and ICMPv6 is put right. */
+uint16_t sim_forge_ip(struct sim *s, uint8_t to, const struct sim_forged *g, uint8_t proto, const uint8_t *l4, uint32_t n_l4, uint8_t *f);
+uint16_t sim_forge_arp(struct sim *s, uint8_t to, uint8_t op, const struct net_addr *sender, const struct net_addr *target, uint8_t *f);
+uint16_t sim_forge_nd(struct sim *s, uint8_t to, uint8_t type, const struct sim_forged *g, const struct net_addr *target, uint32_t flags, uint8_t *f);
+void sim_forge_ip4_sum(uint8_t *ip);
+
 /* host.c */
 void sim_hosts_make(struct sim *s);   /* pools, once a process */
 void sim_host_up(struct sim_host *h);
@@ -166,6 +194,11 @@ void sim_host_starve(struct sim_host *h, uint32_t leave_n);
 void sim_host_feed(struct sim_host *h);
 struct net_addr sim_addr(const struct sim *s, uint8_t host);
 #define SIM_MAC(i) {{0x02, 0, 0, 0, 0, (uint8_t)(1 + (i))}}
+
+/* rare.c */
+void sim_rare_collect(const struct foil_worker *w);
+uint32_t sim_rare_print(bool tap, uint32_t n_tests); /* how many were never reached */
+uint32_t sim_rare_count(void);
 
 /* app.c */
 struct sim_flow *sim_flow_new(struct sim *s, uint8_t opener, uint64_t start_us);
@@ -178,6 +211,7 @@ const uint8_t *sim_pattern(const struct sim_flow *f, uint8_t side, uint64_t at, 
 /* wire.c: every frame as it is sent and as it arrives */
 void sim_wire_sent(struct sim *s, uint8_t from, const uint8_t *frame, uint16_t n_bytes);
 void sim_wire_arrived(struct sim *s, uint8_t to, const uint8_t *frame, uint16_t n_bytes);
+void sim_pcap(const struct sim *s, const uint8_t *frame, uint16_t n_bytes);
 struct sim_tcp { /* a TCP segment found in a frame */
 	bool v4;
 	uint16_t sport, dport, wnd;
@@ -191,8 +225,12 @@ bool sim_tcp_parse(const uint8_t *frame, uint16_t n_bytes, struct sim_tcp *out);
 uint16_t sim_checksum(uint32_t sum, const uint8_t *p, uint32_t n_bytes);
 uint32_t sim_pseudo(const uint8_t *ip, bool v4, uint8_t proto, uint32_t l4_bytes);
 
-/* scenarios.c, liars.c */
+/* scenarios.c, corners.c, liars.c, strangers.c */
 extern const struct sim_scenario sim_scenarios[];
 extern const uint32_t sim_n_scenarios;
 extern const struct sim_scenario sim_liars[];
 extern const uint32_t sim_n_liars;
+extern const struct sim_scenario sim_corners[];
+extern const uint32_t sim_n_corners;
+extern const struct sim_scenario sim_strangers[];
+extern const uint32_t sim_n_strangers;

@@ -9,18 +9,33 @@ static uint16_t be16(const uint8_t *p)
 	return (uint16_t)(p[0] << 8 | p[1]);
 }
 
-static struct sim_flow *flow_of(struct sim *s, uint8_t from, const struct sim_tcp *t, uint8_t *side)
+/* From one host to the other, and not to a stranger who has taken the same port. */
+static bool is_between_hosts(const struct sim *s, uint8_t from, const uint8_t *frame)
 {
-	for (uint32_t i = s->n_flows; i-- > 0;) {
+	struct net_addr src = sim_addr(s, from), dst = sim_addr(s, !from);
+
+	if (s->v6)
+		return memcmp(frame + 22, src.b, 16) == 0 && memcmp(frame + 38, dst.b, 16) == 0;
+	return memcmp(frame + 26, src.b + 12, 4) == 0 && memcmp(frame + 30, dst.b + 12, 4) == 0;
+}
+
+static struct sim_flow *flow_of(struct sim *s, uint8_t from, const uint8_t *frame, const struct sim_tcp *t, uint8_t *side)
+{
+	if (!is_between_hosts(s, from, frame))
+		return NULL;
+	struct sim_flow *last = NULL; /* a port may be used again */
+	for (uint32_t i = 0; i < s->n_flows; i++) {
 		struct sim_flow *f = &s->flows[i];
-		uint16_t other = f->simultaneous ? (uint16_t)(30000 + f->id) : SIM_SERVER_PORT;
-		if (!f->is_started)
+		uint16_t other = f->simultaneous ? (uint16_t)(30000 + f->id) : f->remote_port ? f->remote_port : SIM_SERVER_PORT;
+		uint8_t x = f->e[0].host == from ? 0 : 1;
+		if (!f->is_started || (last && last->start_us > f->start_us))
 			continue;
-		*side = f->e[0].host == from ? 0 : 1;
-		if (*side == 0 ? t->sport == f->port && t->dport == other : t->dport == f->port && t->sport == other)
-			return f;
+		if (x == 0 ? t->sport == f->port && t->dport == other : t->dport == f->port && t->sport == other) {
+			last = f;
+			*side = x;
+		}
 	}
-	return NULL;
+	return last;
 }
 
 static bool seq_gt(uint32_t a, uint32_t b)
@@ -76,16 +91,22 @@ static bool is_over(const struct sim_end *e)
 	return e->closed || e->gone || (e->s && e->shut && e->s->rx_eof);
 }
 
+void sim_pcap(const struct sim *s, const uint8_t *frame, uint16_t n_bytes)
+{
+	uint32_t h[4] = {(uint32_t)(s->now_us / 1000000), (uint32_t)(s->now_us % 1000000), n_bytes, n_bytes};
+
+	if (!s->pcap)
+		return;
+	fwrite(h, sizeof(h), 1, s->pcap);
+	fwrite(frame, n_bytes, 1, s->pcap);
+}
+
 void sim_wire_sent(struct sim *s, uint8_t from, const uint8_t *frame, uint16_t n_bytes)
 {
 	struct sim_tcp t;
 	uint8_t side;
 
-	if (s->pcap) {
-		uint32_t h[4] = {(uint32_t)(s->now_us / 1000000), (uint32_t)(s->now_us % 1000000), n_bytes, n_bytes};
-		fwrite(h, sizeof(h), 1, s->pcap);
-		fwrite(frame, n_bytes, 1, s->pcap);
-	}
+	sim_pcap(s, frame, n_bytes);
 	if (s->scenario->raw_input && from == 1)
 		return; /* a liar may send what it likes */
 	check_frame(s, from, frame, n_bytes);
@@ -93,7 +114,7 @@ void sim_wire_sent(struct sim *s, uint8_t from, const uint8_t *frame, uint16_t n
 		return;
 	if (sim_checksum(sim_pseudo(frame + 14, t.v4, 6, t.n_tcp), t.tcp, t.n_tcp) != 0)
 		sim_fail(s, "host %u sent a wrong TCP checksum", from);
-	struct sim_flow *f = flow_of(s, from, &t, &side);
+	struct sim_flow *f = flow_of(s, from, frame, &t, &side);
 	if ((t.flags & 4) && !s->rst_expected && !(f && is_over(&f->e[side])))
 		sim_fail(s, "host %u sent a reset, port %u to %u", from, t.sport, t.dport);
 	if (!f)
@@ -115,7 +136,7 @@ void sim_wire_arrived(struct sim *s, uint8_t to, const uint8_t *frame, uint16_t 
 
 	if (!sim_tcp_parse(frame, n_bytes, &t) || sim_checksum(sim_pseudo(frame + 14, t.v4, 6, t.n_tcp), t.tcp, t.n_tcp) != 0)
 		return; /* corrupted on the way */
-	struct sim_flow *f = flow_of(s, !to, &t, &side);
+	struct sim_flow *f = flow_of(s, !to, frame, &t, &side);
 	if (!f || !(t.flags & 0x10) || (t.flags & 4))
 		return;
 	struct sim_wire_dir *data = &f->dir[!side], *back = &f->dir[side]; /* this segment offers a window for the other side's data */

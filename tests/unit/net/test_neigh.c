@@ -176,10 +176,85 @@ static void test_a_move_is_followed(void **state)
 
 	n_meet(n);
 	n_in(n, f, n_arp(f, 1, "198.18.0.2", "198.18.0.2", 7)); /* gratuitous: RFC 5227 */
-	n_silent(n);
+	struct n_frame g = n_out(n);
+	assert_true(is_arp(&g, 1));
+	assert_int_equal(g.bytes[5], 2); /* who had it until now is asked, alone */
+	n_wait(n, 250000);
+	g = n_out(n);
+	assert_true(is_arp(&g, 1));
+	assert_int_equal(g.bytes[0], 0xff); /* and did not answer: everybody is */
+	n_in(n, f, n_arp(f, 2, "198.18.0.2", "198.18.0.1", 7));
 	send_to(n, "198.18.0.2");
 	assert_int_equal(n_out(n).bytes[5], 7);
 	assert_int_equal(t_counter(n->w, NET, NEIGHBOUR_CHANGES), 1);
+	n_net_free(n);
+}
+
+/* The attack: replies, questions and announcements in the name of somebody who is there. */
+static void test_a_neighbour_who_answers_cannot_be_replaced(void **state)
+{
+	struct n_net *n = n_net();
+	uint8_t f[100];
+
+	n_meet(n);
+	for (uint32_t i = 0; i < 3; i++) {
+		n_in(n, f, n_arp(f, i == 0 ? 2 : 1, "198.18.0.2", i == 1 ? "198.18.0.2" : "198.18.0.1", 9));
+		struct n_frame g = n_out(n);
+		if (i == 2) /* an answer to who asked does no harm */
+			assert_int_equal(g.bytes[5], is_arp(&g, 2) ? 9 : 2);
+		else
+			assert_true(is_arp(&g, 1) && g.bytes[5] == 2);
+		n->n_out = 0;
+		n_in(n, f, n_arp(f, 2, "198.18.0.2", "198.18.0.1", 9)); /* insists */
+		n_in(n, f, n_arp(f, 2, "198.18.0.2", "198.18.0.1", 2)); /* he answers */
+		n_wait(n, 500000);
+		n_silent(n);
+		send_to(n, "198.18.0.2");
+		assert_int_equal(n_out(n).bytes[5], 2);
+	}
+	assert_int_equal(t_reason(n->w, NET, NEIGHBOUR_CLAIMED), 6);
+	assert_int_equal(t_counter(n->w, NET, NEIGHBOUR_CHANGES), 0);
+	n_net_free(n);
+}
+
+static void test_an_overriding_advertisement_is_doubted_too(void **state)
+{
+	struct n_net *n = n_net();
+	uint8_t f[100];
+
+	send_to(n, "fd00:f011::2");
+	n_in(n, f, n_nd(f, 136, "fd00:f011::2", "fd00:f011::1", "fd00:f011::2", 0x60000000, 2));
+	n->n_out = 0;
+	n_in(n, f, n_nd(f, 136, "fd00:f011::2", "ff02::1", "fd00:f011::2", 0x20000000, 9));
+	n_in(n, f, n_nd(f, 135, "fd00:f011::2", "fd00:f011::1", "fd00:f011::1", 0, 9)); /* a question that names another source address */
+	n->n_out = 0;
+	n_in(n, f, n_nd(f, 136, "fd00:f011::2", "fd00:f011::1", "fd00:f011::2", 0x60000000, 2));
+	n_wait(n, 500000);
+	n->n_out = 0;
+	send_to(n, "fd00:f011::2");
+	assert_int_equal(n_out(n).bytes[5], 2);
+	assert_int_equal(t_reason(n->w, NET, NEIGHBOUR_CLAIMED), 2);
+	n_net_free(n);
+}
+
+/* The attack: segments from addresses of the link that nobody has. Each answer wants an entry; those who are there keep theirs. */
+static void test_a_flood_of_addresses_that_nobody_has_displaces_nobody_who_is_there(void **state)
+{
+	struct n_net *n = n_net(.neighbours_max = 32);
+	char text[32];
+
+	n_meet(n);
+	for (uint32_t i = 0; i < 2000; i++) {
+		snprintf(text, sizeof(text), "198.18.0.%u", 3 + i % 250);
+		send_to(n, text);
+		n_wait(n, 1000);
+		n->n_out = 0;
+		if (i % 100 == 0) {
+			send_to(n, "198.18.0.2");
+			assert_int_equal(n_out(n).bytes[5], 2);
+		}
+	}
+	assert_int_equal(t_reason(n->w, NET, NEIGHBOUR_FULL), 0); /* who is new finds a place, too */
 	n_net_free(n);
 }
 
@@ -346,6 +421,9 @@ int main(void)
 		cmocka_unit_test(test_nobody_can_claim_our_address),
 		cmocka_unit_test(test_a_station_of_another_subnet_is_not_learnt),
 		cmocka_unit_test(test_a_move_is_followed),
+		cmocka_unit_test(test_a_neighbour_who_answers_cannot_be_replaced),
+		cmocka_unit_test(test_an_overriding_advertisement_is_doubted_too),
+		cmocka_unit_test(test_a_flood_of_addresses_that_nobody_has_displaces_nobody_who_is_there),
 		cmocka_unit_test(test_malformed_arp_is_dropped),
 		cmocka_unit_test(test_a_flood_of_askers_does_not_displace_who_is_in_use),
 		cmocka_unit_test(test_a_neighbour_solicitation_is_answered),
