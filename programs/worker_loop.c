@@ -39,6 +39,10 @@ static void report(struct worker_loop *l, struct turn_state *t)
 		return;
 	t->report_at_us = l->w->now_us + REPORT_EVERY_US;
 	mesh_stats_get(l->w, &stats);
+	foil_gauge_set(l->w, CORE, MBUFS_FREE, rte_mempool_avail_count(l->w->mbuf_pool));
+	foil_gauge_set(l->w, CORE, MBUFS, l->w->mbuf_pool->size);
+	foil_gauge_set(l->w, CORE, CHUNKS_FREE, rte_mempool_avail_count(l->w->chunk_pool));
+	foil_gauge_set(l->w, CORE, CHUNKS, l->w->chunk_pool->size);
 	__atomic_store_n(&l->n_downstream, stats.n_downstream, __ATOMIC_RELAXED);
 	__atomic_store_n(&l->n_requests, stats.n_requests, __ATOMIC_RELAXED);
 	__atomic_store_n(&l->drained, t->draining && stats.n_downstream == 0 && stats.n_requests == 0, __ATOMIC_RELAXED);
@@ -70,6 +74,7 @@ static uint64_t rest_until(const struct worker_loop *l, const struct turn_state 
 static bool turn(struct worker_loop *l, struct turn_state *t)
 {
 	struct foil_worker *w = l->w;
+	foil_account_begin(w);
 	set_clock(w, t);
 	if (FOIL_UNLIKELY(!t->draining && __atomic_load_n(&l->drain, __ATOMIC_RELAXED))) {
 		t->draining = true;
@@ -78,15 +83,24 @@ static bool turn(struct worker_loop *l, struct turn_state *t)
 		t->report_at_us = 0;
 	}
 	bool inspects = inspect(l);
+	uint8_t loop_stage = foil_stage_enter(w, FOIL_STAGE_MESH);
 	mesh_turn(w);
+	foil_stage_leave(w, loop_stage);
 	unsigned int n_packets = net_poll(w);
+	(void)foil_stage_enter(w, FOIL_STAGE_TIMERS); /* one after the other, until report */
 	unsigned int n_timers = foil_wheel_advance(w, TIMERS_A_TURN);
+	(void)foil_stage_enter(w, FOIL_STAGE_TLS);
 	tls_turn(w);
+	(void)foil_stage_enter(w, FOIL_STAGE_OUTPUT);
 	tcp_flush(w);
+	(void)foil_stage_enter(w, FOIL_STAGE_TX);
 	net_flush(w);
+	foil_stage_leave(w, loop_stage);
 	report(l, t);
 	foil_count(w, CORE, TIMERS_FIRED, n_timers);
-	return n_packets + n_timers > 0 || inspects || tls_has_work(w);
+	bool had_work = n_packets + n_timers > 0 || inspects || tls_has_work(w);
+	foil_account_end(w, had_work);
+	return had_work;
 }
 
 int worker_loop_run(void *arg)

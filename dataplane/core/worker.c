@@ -2,6 +2,7 @@
  * Invariant: ctr[r], why[r] and probes[r] are valid arrays of FOIL_CELLS_PER_ROOM cells or more for every room, from init to fini. */
 #include "dataplane/core/worker.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,56 @@ void foil_worker_fini(struct foil_worker *w)
 	free(w->private_cells);
 	w->private_cells = NULL;
 }
+
+#define ACCOUNT_EVERY_MIN 9u   /* turns; a changing number, so that it does not keep step with what it looks at */
+#define ACCOUNT_EVERY_MASK 15u
+
+void foil_account_begin(struct foil_worker *w)
+{
+	struct foil_account *a = &w->account;
+
+	if (FOIL_LIKELY(a->turns_left > 0)) {
+		a->turns_left--;
+		return;
+	}
+	memset(a->cycles, 0, sizeof(a->cycles));
+	memset(a->calls, 0, sizeof(a->calls));
+	a->stage = FOIL_STAGE_LOOP;
+	a->since_tsc = rte_rdtsc();
+	a->turns_left = (uint16_t)(ACCOUNT_EVERY_MIN + (a->since_tsc >> 4 & ACCOUNT_EVERY_MASK));
+	a->on = true;
+}
+
+void foil_account_switch(struct foil_worker *w, enum foil_stage stage)
+{
+	struct foil_account *a = &w->account;
+	uint64_t now = rte_rdtsc();
+
+	a->cycles[a->stage] += now - a->since_tsc;
+	a->since_tsc = now;
+	a->stage = (uint8_t)stage;
+}
+
+void foil_account_end(struct foil_worker *w, bool had_work)
+{
+	struct foil_account *a = &w->account;
+	uint64_t *cells = w->ctr[FOIL_ROOM_CORE];
+
+	if (FOIL_LIKELY(!a->on))
+		return;
+	foil_account_switch(w, FOIL_STAGE_LOOP);
+	a->on = false;
+	if (!had_work)
+		return;
+	foil_count(w, CORE, SAMPLED_TURNS, 1);
+	for (int i = 0; i < FOIL_STAGE_COUNT; i++) {
+		cells[CORE_CTR_STAGE_LOOP_CYCLES + i] += a->cycles[i];
+		cells[CORE_CTR_STAGE_LOOP_CALLS + i] += a->calls[i];
+	}
+}
+
+static_assert(CORE_CTR_STAGE_TX_CYCLES == CORE_CTR_STAGE_LOOP_CYCLES + FOIL_STAGE_TX, "counters.def has the stages in the order of stages.def");
+static_assert(CORE_CTR_STAGE_TX_CALLS == CORE_CTR_STAGE_LOOP_CALLS + FOIL_STAGE_TX, "counters.def has the stages in the order of stages.def");
 
 static int pool_failed(struct foil_error *err, const char *what, uint32_t n, uint32_t elt_bytes)
 {

@@ -3,6 +3,7 @@
  * but by the rooms that say so. */
 #pragma once
 
+#include <rte_cycles.h>
 #include <rte_mempool.h>
 
 #include "dataplane/core/arena.h"
@@ -30,6 +31,23 @@ struct http_ctx;
 struct mesh_ctx;
 struct tele_ctx;
 
+/* Where cycles go (stages.def). One busy turn in about sixteen is told by stage, so that it may always be on; the readers scale by the busy cycles,
+ * which every turn counts. Nothing reads it back: it changes no decision. */
+enum foil_stage {
+#define X(ID, name, help) FOIL_STAGE_##ID,
+#include "dataplane/core/stages.def"
+#undef X
+	FOIL_STAGE_COUNT
+};
+
+struct foil_account {
+	bool on; /* this turn is told */
+	uint8_t stage;
+	uint16_t turns_left;
+	uint64_t since_tsc;
+	uint64_t cycles[FOIL_STAGE_COUNT], calls[FOIL_STAGE_COUNT]; /* of this turn */
+};
+
 struct foil_worker {
 	/* hot */
 	uint64_t now_us;  /* monotonic; the loop sets it once a turn; starts at 1 s or later, so that 0 means never */
@@ -54,6 +72,7 @@ struct foil_worker {
 	bool draining; /* SIGTERM: no new connections, answers close theirs */
 	uint64_t seed; /* what prng and secret came from, printed when an assertion fails */
 
+	struct foil_account account;
 	struct foil_wheel wheel;
 	uint64_t *private_cells; /* backing of ctr and why before telemetry takes over */
 	uint64_t *probes[FOIL_ROOM_COUNT]; /* probe.h; with FOIL_CHECKS only, as the two below */
@@ -91,3 +110,26 @@ void foil_pools_free(struct foil_pools *pools);
 
 /* The worker of this thread, for assertion messages only. */
 void foil_worker_set_current(struct foil_worker *w);
+
+/* For the loop: around a turn. had_work false throws away what was told. */
+void foil_account_begin(struct foil_worker *w);
+void foil_account_end(struct foil_worker *w, bool had_work);
+void foil_account_switch(struct foil_worker *w, enum foil_stage stage);
+
+/* From here on cycles are stage's, until foil_stage_leave with what was returned. A test of one flag where the turn is not told. */
+static inline uint8_t foil_stage_enter(struct foil_worker *w, enum foil_stage stage)
+{
+	uint8_t before = w->account.stage;
+
+	if (FOIL_UNLIKELY(w->account.on)) {
+		foil_account_switch(w, stage);
+		w->account.calls[stage]++;
+	}
+	return before;
+}
+
+static inline void foil_stage_leave(struct foil_worker *w, uint8_t before)
+{
+	if (FOIL_UNLIKELY(w->account.on))
+		foil_account_switch(w, (enum foil_stage)before);
+}

@@ -39,6 +39,7 @@ void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 		c->busy--;
 		return;
 	}
+	uint8_t was = foil_stage_enter(w, FOIL_STAGE_HTTP);
 	while ((c->wants_run || c->wants_flush) && !c->is_gone) {
 		bool runs = c->wants_run;
 
@@ -58,6 +59,7 @@ void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 	c->busy = 0;
 	if (c->is_gone)
 		conn_free(w, c);
+	foil_stage_leave(w, was);
 }
 
 void http_conn_release(struct foil_worker *w, struct http_conn *c)

@@ -48,7 +48,7 @@ static bool take_switching(struct foil_worker *w, struct http_conn *c, struct ht
 	x->is_tunnel = true;
 	x->rx = H1_RX_TUNNEL;
 	c->must_close = true;
-	x->ev->head(w, &x->hs, head, false);
+	HTTP_TELL(w, x->ev->head(w, &x->hs, head, false));
 	return c->x == x && !c->is_gone;
 }
 
@@ -84,7 +84,7 @@ static bool take_response(struct foil_worker *w, struct http_conn *c, struct foi
 	begin_body(x, &head);
 	if (x->rx == H1_RX_DONE)
 		x->hs.rx_end_us = w->now_us;
-	x->ev->head(w, &x->hs, &head, x->rx == H1_RX_DONE);
+	HTTP_TELL(w, x->ev->head(w, &x->hs, &head, x->rx == H1_RX_DONE));
 	return c->x == x && !c->is_gone;
 }
 

@@ -61,7 +61,7 @@ void h1_fail(struct foil_worker *w, struct http_conn *c, const struct h1_fail *f
 		info.tx_acked_any = c->s->tx_queued_bytes < x->hs.tx_wire_bytes;
 		h1_exchange_end(c);
 		if (x->ev)
-			x->ev->reset(w, &x->hs, &info);
+			HTTP_TELL(w, x->ev->reset(w, &x->hs, &info));
 	}
 	if (f->has_closed)
 		c->s = NULL;
@@ -82,7 +82,7 @@ void h1_maybe_finish(struct foil_worker *w, struct http_conn *c)
 	if (x->rx != H1_RX_DONE && (x->is_tunnel || !c->is_server || !c->must_close))
 		return;
 	h1_exchange_end(c);
-	x->ev->complete(w, &x->hs);
+	HTTP_TELL(w, x->ev->complete(w, &x->hs));
 	if (c->is_gone || c->is_closing)
 		return;
 	if (c->must_close) {
@@ -242,7 +242,7 @@ static bool deliver(struct foil_worker *w, struct http_conn *c, struct foil_chai
 	x->hs.rx_body_bytes += data->n_bytes;
 	if (end)
 		mark_end(w, x);
-	x->ev->data(w, &x->hs, data, end);
+	HTTP_TELL(w, x->ev->data(w, &x->hs, data, end));
 	return c->x == x && !c->is_gone;
 }
 
@@ -334,7 +334,7 @@ static bool receive_trailers(struct foil_worker *w, struct http_conn *c, struct 
 	if (!deliver(w, c, data, false))
 		return false;
 	mark_end(w, x);
-	x->ev->trailers(w, &x->hs, &trailers);
+	HTTP_TELL(w, x->ev->trailers(w, &x->hs, &trailers));
 	return c->x == x && !c->is_gone;
 }
 

@@ -23,7 +23,7 @@ static void refuse(struct foil_worker *w, struct http_conn *c, struct http_head 
 	c->must_close = true;
 	x->is_http10 = head->version == HTTP_VERSION_10 && c->limits.accept_http10;
 	x->method = (uint8_t)head->method;
-	x->ev = c->ev.server->stream_new(w, c, &x->hs);
+	HTTP_TELL(w, x->ev = c->ev.server->stream_new(w, c, &x->hs));
 	if (c->x != x || c->is_gone)
 		return;
 	if (!x->ev) {
@@ -105,14 +105,14 @@ static void take_request(struct foil_worker *w, struct http_conn *c, struct foil
 	begin_body(x, &head);
 	if (x->rx == H1_RX_DONE)
 		x->hs.rx_end_us = w->now_us;
-	x->ev = c->ev.server->stream_new(w, c, &x->hs);
+	HTTP_TELL(w, x->ev = c->ev.server->stream_new(w, c, &x->hs));
 	if (c->x != x || c->is_gone)
 		return;
 	if (!x->ev) {
 		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_LOCAL});
 		return;
 	}
-	x->ev->head(w, &x->hs, &head, x->rx == H1_RX_DONE);
+	HTTP_TELL(w, x->ev->head(w, &x->hs, &head, x->rx == H1_RX_DONE));
 	if (c->x == x && !c->is_gone)
 		h1_maybe_finish(w, c);
 }

@@ -127,7 +127,7 @@ static void take_request(struct foil_worker *w, struct h2_conn *h, struct h2_str
 	x->had_head = true;
 	expect_length(x, &head);
 	bool owes_continue = head.expects_continue;
-	x->ev->head(w, &x->hs, &head, end);
+	HTTP_TELL(w, x->ev->head(w, &x->hs, &head, end));
 	if (owes_continue)
 		send_continue(w, x);
 	h2_stream_maybe_finish(w, x);
@@ -187,7 +187,7 @@ static void take_response(struct foil_worker *w, struct h2_conn *h, struct h2_st
 		x->hs.rx_end_us = w->now_us;
 	x->rx = end ? H2_RX_DONE : H2_RX_BODY;
 	x->had_head = true;
-	x->ev->head(w, &x->hs, &head, end);
+	HTTP_TELL(w, x->ev->head(w, &x->hs, &head, end));
 	if (!x->is_dead)
 		h2_stream_maybe_finish(w, x);
 }

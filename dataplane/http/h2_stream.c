@@ -138,7 +138,7 @@ void h2_stream_lost(struct foil_worker *w, struct h2_conn *h, struct h2_stream *
 	mine.tx_acked_any = x->hs.tx_wire_bytes && s && h->written_bytes - FOIL_MIN(h->written_bytes, s->tx_queued_bytes) > x->tx_from_bytes;
 	h2_stream_end(w, h, x, how);
 	if (x->ev && x->ev->reset)
-		x->ev->reset(w, &x->hs, &mine);
+		HTTP_TELL(w, x->ev->reset(w, &x->hs, &mine));
 }
 
 void h2_stream_fail(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum h2_code code, enum http_reset kind, enum http_reason reason)
@@ -167,7 +167,7 @@ void h2_stream_maybe_finish(struct foil_worker *w, struct h2_stream *x)
 		return; /* the user is still to be told */
 	}
 	h2_stream_end(w, h, x, how);
-	x->ev->complete(w, &x->hs);
+	HTTP_TELL(w, x->ev->complete(w, &x->hs));
 	if (!h2_is_over(h))
 		(void)h2_guard_closed(w, h, x, false); /* counts; never too much */
 }
@@ -178,10 +178,10 @@ static void tell_end(struct foil_worker *w, struct h2_stream *x)
 		return;
 	x->rx = H2_RX_DONE;
 	if (x->has_trailers && x->ev->trailers) {
-		x->ev->trailers(w, &x->hs, &x->trailers);
+		HTTP_TELL(w, x->ev->trailers(w, &x->hs, &x->trailers));
 	} else {
 		struct foil_chain none = {0};
-		x->ev->data(w, &x->hs, &none, true);
+		HTTP_TELL(w, x->ev->data(w, &x->hs, &none, true));
 	}
 }
 
@@ -199,7 +199,7 @@ static void deliver(struct foil_worker *w, struct h2_conn *h, struct h2_stream *
 			x->rx = H2_RX_DONE;
 		x->hs.rx_body_bytes += data.n_bytes;
 		h2_flow_credit(w, h, x, data.n_bytes);
-		x->ev->data(w, &x->hs, &data, with_end);
+		HTTP_TELL(w, x->ev->data(w, &x->hs, &data, with_end));
 	}
 	tell_end(w, x); /* not when it was answered meanwhile */
 	if (!x->is_dead && x->rx == H2_RX_DONE)

@@ -129,7 +129,9 @@ int http_send_head(struct foil_worker *w, struct http_stream *hs, const struct h
 	struct http_conn *c = hs->conn;
 
 	http_conn_enter(c);
+	uint8_t was = foil_stage_enter(w, FOIL_STAGE_HTTP);
 	int rc = c->ops->send_head(w, hs, head, end);
+	foil_stage_leave(w, was);
 	http_conn_leave(w, c);
 	return rc;
 }
@@ -139,7 +141,9 @@ void http_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_c
 	struct http_conn *c = hs->conn;
 
 	http_conn_enter(c);
+	uint8_t was = foil_stage_enter(w, FOIL_STAGE_HTTP);
 	c->ops->send_data(w, hs, own_data, end);
+	foil_stage_leave(w, was);
 	http_conn_leave(w, c);
 }
 

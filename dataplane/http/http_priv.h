@@ -78,6 +78,14 @@ struct http_ctx {
 	struct http_pool conns, exchanges, h2_conns, h2_streams;
 };
 
+/* What the user does in a callback is not ours: told to another stage (core/stages.def). */
+#define HTTP_TELL(w, call)                                                  \
+	do {                                                                \
+		uint8_t was_ = foil_stage_enter((w), FOIL_STAGE_MESH);      \
+		call;                                                       \
+		foil_stage_leave((w), was_);                                \
+	} while (0)
+
 /* pool.c */
 int http_pool_init(struct http_pool *p, uint32_t n_max, size_t block_bytes) FOIL_MUST_USE;
 void http_pool_fini(struct http_pool *p);

@@ -199,7 +199,10 @@ static void idle_look(struct foil_worker *w, struct foil_timer *t)
 
 static void on_bytes(struct foil_worker *w, struct stream *st)
 {
+	uint8_t was = foil_stage_enter(w, FOIL_STAGE_MESH);
+
 	relay(w, st->user_data);
+	foil_stage_leave(w, was);
 }
 
 /* A side that has closed in order: what it sent and was held back goes out whatever the room, there is no later. */

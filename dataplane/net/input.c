@@ -164,9 +164,11 @@ static void burst_one(struct foil_worker *w, struct net_port *p, struct rte_mbuf
 	}
 	foil_count(w, NET, RX_PACKETS, n_pkts);
 	foil_count(w, NET, RX_BYTES, n_bytes);
+	uint8_t was = foil_stage_enter(w, FOIL_STAGE_TCP);
 	for (uint16_t i = 0; i < n->n_l4; i++)
 		if (b.n[i])
 			n->l4[i].input(w, b.segs[i], b.n[i]);
+	foil_stage_leave(w, was);
 	if (FOIL_UNLIKELY(n->capture != NULL))
 		capture_commit(n->capture);
 }
@@ -180,6 +182,12 @@ void net_input_burst(struct foil_worker *w, struct net_port *p, struct rte_mbuf 
 	}
 }
 
+/* 0: one packet, then a power of two each: up to 2, 4, .. 64 (core's BURST counters). */
+static uint16_t burst_class(uint16_t n_pkts)
+{
+	return (uint16_t)(n_pkts <= 1 ? 0 : 32 - __builtin_clz(n_pkts - 1u));
+}
+
 uint16_t net_poll(struct foil_worker *w)
 {
 	struct net_ctx *n = w->net;
@@ -188,10 +196,17 @@ uint16_t net_poll(struct foil_worker *w)
 
 	for (uint16_t i = 0; i < n->n_ports; i++) {
 		struct net_port *p = n->ports[i];
+		uint8_t was = foil_stage_enter(w, FOIL_STAGE_RX);
 		uint16_t n_pkts = p->rx_burst(w, p, pkts, NET_BURST);
 
-		if (n_pkts)
+		if (n_pkts) {
+			foil_count(w, CORE, BURST_1 + burst_class(n_pkts), 1);
+			(void)foil_stage_enter(w, FOIL_STAGE_NET);
 			burst_one(w, p, pkts, n_pkts);
+		} else {
+			foil_count(w, CORE, EMPTY_POLLS, 1);
+		}
+		foil_stage_leave(w, was);
 		n_all = (uint16_t)(n_all + n_pkts);
 	}
 	return n_all;

@@ -555,7 +555,10 @@ static void below_opened(struct foil_worker *w, struct stream *below)
 
 static void below_readable(struct foil_worker *w, struct stream *below)
 {
+	uint8_t was = foil_stage_enter(w, FOIL_STAGE_TLS);
+
 	input(w, below->user_data);
+	foil_stage_leave(w, was);
 }
 
 static void below_writable(struct foil_worker *w, struct stream *below)

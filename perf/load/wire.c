@@ -15,6 +15,7 @@
 #define SHARE_BYTES 4096u /* an answer beyond this goes by reference */
 
 struct served_conn {
+	struct served_conn *next, **pprev; /* of all */
 	struct wire *wire;
 	struct stream *s;
 	struct load_served served;
@@ -33,6 +34,7 @@ struct wire {
 	uint32_t n_locals, next_local;
 	struct foil_chain answer; /* large: made once, shared */
 	struct tcp_listener *listener;
+	struct served_conn *served; /* all */
 };
 
 static volatile sig_atomic_t stop;
@@ -130,6 +132,9 @@ static void answer(struct foil_worker *w, struct served_conn *c)
 
 static void served_free(struct served_conn *c)
 {
+	*c->pprev = c->next;
+	if (c->next)
+		c->next->pprev = c->pprev;
 	load_served_free(&c->served);
 	rte_free(c);
 }
@@ -191,6 +196,11 @@ static bool on_accept(struct foil_worker *w, struct tcp_listener *listener, stru
 	c->wire = tcp_listener_data(listener);
 	c->wire->load->n_origin_conns++;
 	c->s = s;
+	c->next = c->wire->served;
+	c->pprev = &c->wire->served;
+	c->wire->served = c;
+	if (c->next)
+		c->next->pprev = &c->next;
 	s->user = &server;
 	s->user_data = c;
 	return true;
@@ -279,6 +289,26 @@ static bool links_up(const struct wire *x)
 	return true;
 }
 
+/* The proxy is not left with connections to nobody. */
+static void hang_up(struct wire *x)
+{
+	struct load *l = x->load;
+
+	for (uint32_t i = 0; i < l->conf->connections; i++)
+		if (l->conns[i].state != LOAD_CLOSED)
+			stream_abort(x->w, l->conns[i].io);
+	while (x->served) {
+		struct served_conn *c = x->served;
+		stream_abort(x->w, c->s);
+		served_free(c);
+	}
+	for (int i = 0; i < 1000; i++) { /* what the ports' queues do not take at once */
+		tcp_flush(x->w);
+		net_flush(x->w);
+		(void)net_poll(x->w);
+	}
+}
+
 static int loop(void *arg)
 {
 	struct wire *x = arg;
@@ -305,6 +335,7 @@ static int loop(void *arg)
 		if (!had_work)
 			rte_pause();
 	}
+	hang_up(x);
 	return 0;
 }
 

@@ -169,10 +169,11 @@ def idle(bench, proxy, w):
         proxy.idle, proxy.hugepages, proxy.memory_mb = "pause", "off", 1024
         proxy.up(w)
     try:
+        bench.load(proxy, load_arguments(proxy, w._replace(connections=64)), 1, warm_up_s(proxy))  # buffers and pools that serve any number of connections
         empty_bytes, held = proxy.memory_bytes(), {}
         _, usage = bench.load(proxy, [*load_arguments(proxy, w), "--work", "hold"], 3, 3, between=lambda: held.update(rss=proxy.memory_bytes()))
         cpu_s = proxy.used(usage["begin"], usage["end"])[1]
-        first, _ = bench.load(proxy, [*load_arguments(proxy, w._replace(connections=4)), "--rate", "20"], bench.chosen["--seconds"], 0.5)
+        first, _ = bench.load(proxy, [*load_arguments(proxy, w._replace(connections=4)), "--rate", "20"], bench.chosen["--seconds"], warm_up_s(proxy))
         return {"memory_bytes_per_connection": (held["rss"] - empty_bytes) / w.connections, "idle_cpu_share": cpu_s / 3,
                 "first_request_p50_us": first["latency_us"]["p50"], "first_request_p99_us": first["latency_us"]["p99"],
                 "errors": sum(first["errors"].values())}

