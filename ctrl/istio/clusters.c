@@ -3,6 +3,7 @@
 #include "ctrl/istio/compile.h"
 
 #include "ctrl/istio/balancing.h"
+#include "ctrl/istio/identity.h"
 #include "ctrl/istio/tls.h"
 
 #include <stdlib.h>
@@ -80,7 +81,8 @@ static bool tls_is_refused(struct compile *c, const struct cluster_ref *ref)
 	struct policy p = policy_of_ref(ref);
 	bool is_refused = false;
 
-	(void)istio_tls_of_client(c, ref->rule ? ref->rule->source : NULL, p.tls, true, &is_refused); /* the rules themselves: cluster_emit */
+	if (p.tls && p.tls->mode.value != CLIENT_TLS_ISTIO_MUTUAL) /* the rules themselves: cluster_emit */
+		(void)istio_tls_of_client(c, ref, p.tls, FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP1, &is_refused);
 	return is_refused;
 }
 
@@ -117,6 +119,22 @@ struct cluster_ref *istio_clusters_ref(struct compile *c, struct service *s, con
 	else
 		ref->is_for_tcp = true;
 	return ref;
+}
+
+struct cluster_ref *istio_clusters_ref_passed_on(struct compile *c, struct service *s, const struct service_port *port, const char *subset,
+						 const char *client_namespace)
+{
+	const char *name = istio_arena_printf(c->arena, "outbound_.%u_.%s_.%s", port->number, subset ? subset : "", s->host);
+	bool is_new;
+	void **place = istio_map_put(c->arena, &c->clusters, name, &is_new);
+
+	if (is_new) {
+		struct cluster_ref *fresh = ARENA_NEW(c->arena, struct cluster_ref);
+		*fresh = (struct cluster_ref){.name = name, .subset = subset && subset[0] ? subset : NULL, .is_for_tcp = true, .is_passed_on = true};
+		*place = fresh;
+		fill_ref(c, fresh, s, port->number, client_namespace);
+	}
+	return *place;
 }
 
 uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref)
@@ -250,8 +268,7 @@ static void outlier(struct compile *c, const struct policy *p, Foil__Conf__Clust
 
 /* ---- endpoints ---- */
 
-/* 0: this endpoint does not have the port. */
-static uint32_t port_of(const struct service_port *p, const struct instance *in)
+uint32_t istio_clusters_port_of(const struct service_port *p, const struct instance *in)
 {
 	if (in->port_map) {
 		const char *own = istio_compile_label(in->port_map, p->name);
@@ -294,6 +311,30 @@ static const char *first_label(const struct istio_string_map *labels, const char
 	return otherwise;
 }
 
+/* How connections to the cluster's endpoints are protected: decided for a cluster, read for each of its endpoints. */
+enum protection { PROTECTED_NOT, PROTECTED_WHERE_MARKED, PROTECTED_BY_MESH };
+
+static enum protection protection_of(const struct compile *c, const struct cluster_ref *ref)
+{
+	struct policy p = policy_of_ref(ref);
+
+	if (ref->is_passed_on)
+		return PROTECTED_NOT;
+	if (p.tls)
+		return p.tls->mode.is_set && p.tls->mode.value == CLIENT_TLS_ISTIO_MUTUAL ? PROTECTED_BY_MESH : PROTECTED_NOT;
+	return istio_identity_is_auto(c, ref->service) ? PROTECTED_WHERE_MARKED : PROTECTED_NOT;
+}
+
+static void protect(const struct compile *c, const struct instance *in, uint32_t port, enum protection how, Foil__Conf__Endpoint *e)
+{
+	bool is_marked = how == PROTECTED_WHERE_MARKED && istio_identity_is_marked(c, in, port);
+
+	if (is_marked)
+		e->has_tls = e->tls = true;
+	if ((is_marked || how == PROTECTED_BY_MESH) && in->account)
+		e->principal = word(in->account);
+}
+
 static Foil__Conf__Endpoint *endpoint(struct compile *c, const struct instance *in, uint32_t port)
 {
 	Foil__Conf__Endpoint *e = ARENA_NEW(c->arena, Foil__Conf__Endpoint);
@@ -327,12 +368,13 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 	out.cluster = word(ref->name);
 	out.endpoints = ARENA_ARRAY(c->arena, Foil__Conf__Endpoint *, s->instances.n);
 	const struct instance **made_of = ARENA_ARRAY(c->arena, const struct instance *, s->instances.n);
+	enum protection protection = protection_of(c, ref);
 	uint64_t weights = 0;
 	for (uint32_t i = 0; i < s->instances.n; i++) {
 		const struct instance *in = s->instances.list[i];
 		if ((!in->is_ready && !s->publish_not_ready) || (subset && !istio_compile_labels_have(in->labels, &subset->labels)))
 			continue;
-		uint32_t port = port_of(ref->port, in);
+		uint32_t port = istio_clusters_port_of(ref->port, in);
 		if (port && out.n_endpoints == ENDPOINTS_MAX) {
 			istio_compile_report(c, ISTIO_ERROR, "HF0016", s->source, s->source->node->at, "", "more than %d endpoints: the rest is left out",
 					     ENDPOINTS_MAX);
@@ -340,7 +382,8 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 		}
 		if (port) {
 			made_of[out.n_endpoints] = in;
-			out.endpoints[out.n_endpoints++] = endpoint(c, in, port);
+			out.endpoints[out.n_endpoints] = endpoint(c, in, port);
+			protect(c, in, port, protection, out.endpoints[out.n_endpoints++]);
 			weights += in->weight;
 		}
 	}
@@ -379,9 +422,7 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	pool(c, &p, &out);
 	outlier(c, &p, &out);
 	bool is_refused;
-	out.tls = istio_tls_of_client(c, ref->rule ? ref->rule->source : NULL, p.tls, ref->is_for_http, &is_refused);
-	if (out.tls && out.protocol == FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP2)
-		istio_tls_alpn_h2(c, out.tls);
+	out.tls = istio_tls_of_client(c, ref, p.tls, out.protocol, &is_refused);
 	warn_ejection(c, ref, &p);
 	out.service_host = word(ref->service->host);
 	out.service_name = word(ref->service->name);

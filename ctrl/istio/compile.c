@@ -1,5 +1,5 @@
 /* From a model to the packed resources of a snapshot, for one node: the entry point and what all parts of the compiler use. */
-#include "ctrl/istio/compile.h"
+#include "ctrl/istio/identity.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -160,6 +160,7 @@ static void fill(struct compile *c, struct owned_snapshot *o, const char *versio
 	istio_gateways_compile(c);
 	istio_outbound_compile(c);
 	istio_clusters_emit(c);
+	istio_identity_finish(c, s);
 	istio_lint_model(c);
 	o->resources = ARENA_ARRAY(c->out, struct istio_resource, c->resources.n);
 	memcpy(o->resources, c->resources.list, sizeof(*o->resources) * c->resources.n);
@@ -229,6 +230,7 @@ struct istio_node *istio_node_from_hello(const Foil__Conf__NodeHello *hello)
 	*n = (struct istio_node){.gateways = g, .n_gateways = hello->n_gateways, .service_cidrs = (const char *const *)hello->service_cidrs,
 				 .n_service_cidrs = hello->n_service_cidrs, .locality = hello->locality,
 				 .label_keys = (const char *const *)hello->label_keys, .label_values = (const char *const *)hello->label_values,
+				 .service_account = hello->service_account,
 				 .n_labels = hello->n_label_keys < hello->n_label_values ? hello->n_label_keys : hello->n_label_values};
 	return n;
 }

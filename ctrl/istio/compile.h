@@ -27,6 +27,7 @@ struct instance {
 	const struct k8s_pod *pod;                /* for named target ports, or NULL */
 	const struct istio_string_map *labels;
 	const char *locality, *workload, *namespace;
+	const char *account; /* its SPIFFE id, or NULL */
 	uint32_t weight;
 	bool is_ready;
 };
@@ -40,6 +41,7 @@ struct service {
 	const char *host, *namespace, *name; /* host: lower case */
 	const struct resource *source;
 	const struct istio_strings *export_to; /* or NULL */
+	const struct istio_strings *accounts;  /* further names of its workloads' certificates, or NULL */
 	struct service_port *ports;
 	uint32_t n_ports;
 	const char **vips;
@@ -97,6 +99,7 @@ struct cluster_ref {
 	const char *subset;      /* or NULL */
 	const struct merged_rule *rule;
 	bool is_for_http, is_for_tcp;
+	bool is_passed_on;       /* bytes of a client's own mTLS go through (AUTO_PASSTHROUGH) */
 };
 
 /* ---- the compilation ---- */
@@ -124,6 +127,7 @@ struct compile {
 	struct istio_map server_hosts;       /* "Gateway/ns/name#server" -> struct server_hosts */
 	struct istio_map reported;
 	struct istio_map secrets;            /* names of those that were emitted or refused */
+	struct istio_map identities;         /* SPIFFE ids that are wanted */
 
 	struct {
 		struct istio_resource *list;
@@ -163,6 +167,9 @@ bool istio_compile_cidr_has(const char *cidr, const char *address); /* "a.b.c.d/
 void istio_compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
 			    Foil__Conf__Direction direction,
 		      Foil__Conf__FilterChain **chains, size_t n_chains);
+/* The same, and whoever says nothing for that long counts as plaintext. */
+void istio_compile_listener_with_hello(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+				       Foil__Conf__FilterChain **chains, size_t n_chains, uint64_t hello_timeout_us);
 Foil__Conf__FilterChain *istio_compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at);
 Foil__Conf__HttpConnectionManager *istio_compile_hcm(struct compile *c, const char *routes, bool is_gateway);
 Foil__Conf__VirtualHost *istio_compile_vhost(struct compile *c, const char *host, uint32_t port, uint32_t n_domains);
@@ -219,6 +226,10 @@ Foil__Conf__Route *istio_routes_default(struct compile *c, struct cluster_ref *r
 
 struct cluster_ref *istio_clusters_ref(struct compile *c, struct service *s, const char *host, const char *subset, uint32_t port, const char *client_namespace,
 				 bool is_http);
+/* A cluster that passes on what a client's own mTLS carries: named as Istio's sni-dnat clusters, "outbound_.80_.v1_.host". */
+struct cluster_ref *istio_clusters_ref_passed_on(struct compile *c, struct service *s, const struct service_port *port, const char *subset,
+						 const char *client_namespace);
+uint32_t istio_clusters_port_of(const struct service_port *p, const struct instance *in); /* 0: this endpoint does not have the port */
 uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref);
 const struct load_balancer *istio_clusters_load_balancer(const struct cluster_ref *ref); /* in force, or NULL */
 void istio_clusters_emit(struct compile *c);

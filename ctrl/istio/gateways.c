@@ -1,6 +1,6 @@
 /* Gateways into listeners and route tables (features.md GW-1..GW-7, GW-17, GW-18): the servers of all Gateways that select one of the node's gateway
  * addresses, merged by port, with the VirtualServices that bind to them. A server that ends TLS is a chain of its own, with its own route table. */
-#include "ctrl/istio/compile.h"
+#include "ctrl/istio/identity.h"
 #include "ctrl/istio/tls.h"
 
 #include <stdlib.h>
@@ -428,12 +428,70 @@ static void tls_server(struct edge *e, const struct gateway_port *p, const struc
 	ARENA_PUSH(e->c->arena, out, chain);
 }
 
+/* ---- AUTO_PASSTHROUGH (features.md GW-13): the client's own mTLS goes through to the service that its server name says ---- */
+
+static bool server_has_host(struct edge *e, const struct bound_server *b, const struct service *s)
+{
+	for (uint32_t i = 0; i < b->server->hosts.n; i++) {
+		const char *host = b->server->hosts.list[i], *slash = strchr(host, '/');
+		const char *name = istio_arena_lower(e->c->arena, slash ? slash + 1 : host);
+		bool is_of = !slash || (slash - host == 1 && host[0] == '*') || (strncmp(host, s->namespace, (size_t)(slash - host)) == 0 &&
+										 strlen(s->namespace) == (size_t)(slash - host));
+		if (is_of && istio_compile_host_has_subset(name, s->host))
+			return true;
+	}
+	return false;
+}
+
+static void passed_on_chain(struct edge *e, const struct bound_server *b, struct service *s, const struct service_port *port, const char *subset,
+			    struct istio_map *taken, struct chains *out)
+{
+	struct cluster_ref *ref = istio_clusters_ref_passed_on(e->c, s, port, subset, e->c->root_namespace);
+	bool is_new;
+
+	(void)istio_map_put(e->c->arena, taken, ref->name, &is_new);
+	if (!is_new)
+		return;
+	Foil__Conf__FilterChain *chain = istio_compile_chain(e->c, ref->name, b->gateway, b->server->head.node->at);
+	chain->server_names = ARENA_ARRAY(e->c->arena, char *, 1);
+	chain->server_names[chain->n_server_names++] = word(ref->name);
+	chain->application_protocols = ARENA_ARRAY(e->c->arena, char *, 8);
+	for (size_t i = 0; istio_mesh_protocols[i]; i++)
+		chain->application_protocols[chain->n_application_protocols++] = word(istio_mesh_protocols[i]);
+	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
+	chain->tcp = istio_routes_tcp_to(e->c, ref, s);
+	chain->has_is_tls_passthrough = chain->is_tls_passthrough = true;
+	ARENA_PUSH(e->c->arena, out, chain);
+}
+
+static void auto_passthrough(struct edge *e, const struct bound_server *b, struct istio_map *taken, struct chains *out)
+{
+	for (uint32_t i = 0; i < e->c->services.n; i++) {
+		struct service *s = e->c->services.list[i];
+		if (s->is_external || istio_registry_find(e->c, s->host) != s || !server_has_host(e, b, s) ||
+		    !istio_compile_is_exported(s->export_to, &e->c->model->mesh->service_export_to, s->namespace, e->c->root_namespace))
+			continue;
+		const struct merged_rule *rule = istio_registry_rule(e->c, s, e->c->root_namespace);
+		for (uint32_t j = 0; j < s->n_ports; j++) {
+			if (s->ports[j].protocol == PROTO_UDP)
+				continue;
+			passed_on_chain(e, b, s, &s->ports[j], NULL, taken, out);
+			for (uint32_t k = 0; rule && k < rule->subsets.n; k++)
+				passed_on_chain(e, b, s, &s->ports[j], rule->subsets.list[k]->name, taken, out);
+		}
+	}
+}
+
 static void tls_port(struct edge *e, const struct gateway_port *p, struct chains *out)
 {
 	struct istio_map taken = {0};
 
 	for (uint32_t i = 0; i < p->servers.n; i++) {
 		const struct bound_server *b = &p->servers.list[i];
+		if (b->server->tls->mode.value == GATEWAY_TLS_AUTO_PASSTHROUGH) {
+			auto_passthrough(e, b, &taken, out);
+			continue;
+		}
 		if (b->server->tls->mode.value != GATEWAY_TLS_PASSTHROUGH) { /* which is also the mode that is not written */
 			tls_server(e, p, b, &taken, out);
 			continue;

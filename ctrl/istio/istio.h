@@ -84,6 +84,7 @@ struct istio_node {
 	const char *locality; /* region/zone/subzone; NULL: none */
 	const char *const *label_keys, *const *label_values;
 	size_t n_labels;
+	const char *service_account; /* "namespace/name": whose identity the node has; NULL: istio-system/hydrofoil */
 	bool is_any; /* every Gateway has the address 0.0.0.0, and every service address is served */
 };
 
@@ -109,6 +110,9 @@ struct istio_snapshot {
 	const struct istio_resource *resources;
 	size_t n_resources;
 	size_t n_bytes; /* of all resources */
+	const char *const *identities; /* SPIFFE ids whose certificates it names as Secrets, which are the caller's to add; so is that of the roots, "ROOTCA" */
+	size_t n_identities;
+	const char *extra_roots; /* PEM: MeshConfig caCertificates, to be among the roots; "" = none */
 };
 
 /* version: the caller's name for it, copied. 0; -ENOMEM (nothing made); whatever else is wrong becomes diagnostics, and the rest is compiled. */

@@ -452,8 +452,14 @@ struct header_switch { /* {disabled: bool}, and of some {enabled: bool} or a val
 	struct istio_bool disabled, enabled;
 	const char *value;
 };
+struct client_cert_details {
+	struct istio_head head;
+	struct istio_bool subject, cert, dns, uri;
+};
 struct proxy_headers {
 	struct istio_head head;
+	struct istio_int forwarded_client_cert; /* as gateway_topology's */
+	struct client_cert_details *client_cert_details;
 	struct header_switch *server, *request_id, *attempt_count, *envoy_debug_headers, *x_forwarded_host, *x_forwarded_port;
 	struct istio_bool preserve_case;
 };
@@ -464,8 +470,24 @@ struct proxy_config {
 	struct istio_int drain_duration;
 	struct istio_string_map environment;
 };
+struct tls_settings { /* meshMTLS, tlsDefaults */
+	struct istio_head head;
+	struct istio_int min_version;
+	struct istio_strings cipher_suites;
+};
+enum tls_settings_version { TLS_SETTINGS_AUTO, TLS_SETTINGS_1_2, TLS_SETTINGS_1_3 };
+struct ca_certificate {
+	struct istio_head head;
+	const char *pem;
+	struct istio_strings cert_signers, trust_domains;
+};
 struct mesh_config {
 	struct istio_head head;
+	struct istio_bool auto_mtls;
+	struct istio_int detection_timeout;
+	struct tls_settings *mtls, *tls_defaults;
+	struct istio_strings trust_domain_aliases;
+	struct istio_list ca_certificates; /* struct ca_certificate */
 	const char *access_log_file, *access_log_format, *trust_domain, *root_namespace;
 	struct istio_int access_log_encoding, connect_timeout;
 	struct outbound_policy *outbound;
@@ -476,13 +498,15 @@ struct mesh_config {
 	struct proxy_config *proxy;
 	struct istio_strings service_export_to, virtual_service_export_to, destination_rule_export_to;
 };
+enum forward_client_cert { XFCC_UNDEFINED, XFCC_SANITIZE, XFCC_FORWARD_ONLY, XFCC_APPEND_FORWARD, XFCC_SANITIZE_SET, XFCC_ALWAYS_FORWARD_ONLY };
 enum access_log_encoding { ACCESS_LOG_TEXT, ACCESS_LOG_JSON };
 enum normalization { NORMALIZE_DEFAULT, NORMALIZE_NONE, NORMALIZE_BASE, NORMALIZE_MERGE_SLASHES, NORMALIZE_DECODE_AND_MERGE };
 
 /* ---- the kinds ---- */
 
 enum istio_kind { KIND_GATEWAY, KIND_VIRTUAL_SERVICE, KIND_DESTINATION_RULE, KIND_SERVICE_ENTRY, KIND_WORKLOAD_ENTRY, KIND_SIDECAR, KIND_SERVICE,
-	KIND_ENDPOINTS, KIND_ENDPOINT_SLICE, KIND_POD, KIND_NODE, KIND_NAMESPACE, KIND_CONFIG_MAP, KIND_SECRET, KIND_N };
+	KIND_ENDPOINTS, KIND_ENDPOINT_SLICE, KIND_POD, KIND_NODE, KIND_NAMESPACE, KIND_CONFIG_MAP, KIND_SECRET,
+	KIND_PEER_AUTHENTICATION, KIND_N };
 
 struct istio_kind_row {
 	const char *group, *kind;
@@ -497,7 +521,7 @@ struct istio_kind_row {
 extern const struct istio_kind_row istio_kinds[];
 extern const uint32_t istio_n_kinds;
 extern const struct istio_table istio_table_gateway, istio_table_virtual_service, istio_table_destination_rule, istio_table_service_entry,
-	istio_table_workload_entry, istio_table_sidecar,
+	istio_table_workload_entry, istio_table_sidecar, istio_table_peer_authentication,
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
 		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config,
 	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb;

@@ -51,9 +51,8 @@ bool istio_compile_cidr_has(const char *cidr, const char *address)
 
 /* ---- listeners ---- */
 
-void istio_compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
-			    Foil__Conf__Direction direction,
-		      Foil__Conf__FilterChain **chains, size_t n_chains)
+static void emit_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+			  Foil__Conf__Direction direction, Foil__Conf__FilterChain **chains, size_t n_chains, uint64_t hello_timeout_us)
 {
 	const char *name = istio_arena_printf(c->arena, "%s_%u", address, port);
 	Foil__Conf__Listener l = FOIL__CONF__LISTENER__INIT;
@@ -80,7 +79,21 @@ void istio_compile_listener(struct compile *c, const struct resource *r, struct 
 	l.filter_chains = chains;
 	l.n_filter_chains = n_chains;
 	l.source = istio_compile_source(c, r, at);
+	l.has_hello_timeout_us = hello_timeout_us != 0;
+	l.hello_timeout_us = hello_timeout_us;
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER, name, &l.base);
+}
+
+void istio_compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+			    Foil__Conf__Direction direction, Foil__Conf__FilterChain **chains, size_t n_chains)
+{
+	emit_listener(c, r, at, address, port, direction, chains, n_chains, 0);
+}
+
+void istio_compile_listener_with_hello(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+				       Foil__Conf__FilterChain **chains, size_t n_chains, uint64_t hello_timeout_us)
+{
+	emit_listener(c, r, at, address, port, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, chains, n_chains, hello_timeout_us);
 }
 
 Foil__Conf__FilterChain *istio_compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at)
@@ -124,6 +137,29 @@ static void hcm_headers(Foil__Conf__HttpConnectionManager *m, const struct proxy
 	m->server_header = is_off(h->server) ? FOIL__CONF__SERVER_HEADER__SERVER_PASS_THROUGH : FOIL__CONF__SERVER_HEADER__SERVER_OVERWRITE;
 }
 
+/* HD-10, GW-15: a gateway's default tells all of a verified certificate and forgets what the client said; inside the mesh the client's word stays before it. */
+static Foil__Conf__ClientCertHeader *client_cert(struct compile *c, const struct proxy_config *p, bool is_gateway)
+{
+	static const Foil__Conf__ClientCertForward of[] = {
+		[XFCC_SANITIZE] = FOIL__CONF__CLIENT_CERT_FORWARD__CERT_SANITIZE, [XFCC_FORWARD_ONLY] = FOIL__CONF__CLIENT_CERT_FORWARD__CERT_FORWARD_ONLY,
+		[XFCC_APPEND_FORWARD] = FOIL__CONF__CLIENT_CERT_FORWARD__CERT_APPEND_FORWARD,
+		[XFCC_SANITIZE_SET] = FOIL__CONF__CLIENT_CERT_FORWARD__CERT_SANITIZE_SET,
+		[XFCC_ALWAYS_FORWARD_ONLY] = FOIL__CONF__CLIENT_CERT_FORWARD__CERT_ALWAYS_FORWARD_ONLY};
+	const struct proxy_headers *h = p ? p->headers : NULL;
+	const struct client_cert_details *told = h && !is_gateway ? h->client_cert_details : NULL;
+	int64_t mode = is_gateway ? (p && p->topology ? p->topology->forward_client_cert.value : 0) : h ? h->forwarded_client_cert.value : 0;
+	Foil__Conf__ClientCertHeader *m = ARENA_NEW(c->arena, Foil__Conf__ClientCertHeader);
+
+	foil__conf__client_cert_header__init(m);
+	m->has_forward = m->has_subject = m->has_cert = m->has_dns = m->has_uri = true;
+	m->forward = of[mode != XFCC_UNDEFINED ? mode : is_gateway ? XFCC_SANITIZE_SET : XFCC_APPEND_FORWARD];
+	m->subject = !told || !told->subject.is_set || told->subject.is_true;
+	m->cert = told ? told->cert.is_true : is_gateway;
+	m->dns = !told || !told->dns.is_set || told->dns.is_true;
+	m->uri = !told || !told->uri.is_set || told->uri.is_true;
+	return m;
+}
+
 static bool accepts_http10(const struct proxy_config *p)
 {
 	const char *value = p ? istio_compile_label(&p->environment, "ISTIO_META_HTTP10") : NULL;
@@ -148,6 +184,7 @@ Foil__Conf__HttpConnectionManager *istio_compile_hcm(struct compile *c, const ch
 	m->max_request_headers_count = REQUEST_HEADERS_COUNT;
 	m->accept_http10 = !is_gateway || accepts_http10(proxy); /* HD-15 */
 	m->scheme = word("http");
+	m->client_cert = client_cert(c, proxy, is_gateway);
 	if (is_gateway && proxy && proxy->topology) {
 		m->has_xff_num_trusted_hops = true;
 		m->xff_num_trusted_hops = (uint32_t)proxy->topology->num_trusted_proxies.value;

@@ -27,9 +27,17 @@ static const struct istio_field switch_rows[] = {
 	ROW(header_switch, value, "value", F_STRING, .min = 0, .max = 256),
 };
 static const struct istio_table table_switch = TABLE(header_switch, "ProxyHeaders", switch_rows);
+static const struct istio_field client_cert_rows[] = {
+	ROW(client_cert_details, subject, "subject", F_BOOL),
+	ROW(client_cert_details, cert, "cert", F_BOOL),
+	ROW_REFUSED("chain", "the client's chain is not kept; take cert"),
+	ROW(client_cert_details, dns, "dns", F_BOOL),
+	ROW(client_cert_details, uri, "uri", F_BOOL),
+};
+static const struct istio_table table_client_cert = TABLE(client_cert_details, "SetCurrentClientCertDetails", client_cert_rows);
 static const struct istio_field proxy_headers_rows[] = {
-	ROW_IGNORED("forwardedClientCert", "of sidecars' inbound side"),
-	ROW_IGNORED("setCurrentClientCertDetails", "of sidecars' inbound side"),
+	ROW(proxy_headers, forwarded_client_cert, "forwardedClientCert", F_ENUM, .words = xfcc_words),
+	ROW(proxy_headers, client_cert_details, "setCurrentClientCertDetails", F_OBJECT, .table = &table_client_cert),
 	ROW(proxy_headers, request_id, "requestId", F_OBJECT, .table = &table_switch),
 	ROW(proxy_headers, server, "server", F_OBJECT, .table = &table_switch),
 	ROW(proxy_headers, attempt_count, "attemptCount", F_OBJECT, .table = &table_switch),
@@ -80,6 +88,21 @@ static const struct istio_field proxy_rows[] = {
 };
 static const struct istio_table table_proxy = TABLE(proxy_config, "ProxyConfig", proxy_rows, .is_loose = true);
 
+static const char *const settings_versions[] = {"TLS_AUTO", "TLSV1_2", "TLSV1_3", NULL};
+static const struct istio_field settings_rows[] = {
+	ROW(tls_settings, min_version, "minProtocolVersion", F_ENUM, .words = settings_versions),
+	ROW(tls_settings, cipher_suites, "cipherSuites", F_STRINGS, .min = 0, .max = 64),
+	ROW_REFUSED("ecdhCurves", "the groups are X25519, P-256, X448, P-384 and P-521, in this order"),
+};
+static const struct istio_table table_settings = TABLE(tls_settings, "TLSConfig", settings_rows);
+static const struct istio_field ca_certificate_rows[] = {
+	ROW(ca_certificate, pem, "pem", F_STRING, .is_free_text = true),
+	ROW_REFUSED("spiffeBundleUrl", "nothing is fetched; write the roots as pem"),
+	ROW_NOTED(ca_certificate, cert_signers, "certSigners", F_STRINGS, "the roots are trusted whoever signs"),
+	ROW_NOTED(ca_certificate, trust_domains, "trustDomains", F_STRINGS, "the roots are trusted for every trust domain of the mesh"),
+};
+static const struct istio_table table_ca_certificate = TABLE(ca_certificate, "CertificateData", ca_certificate_rows);
+
 static const char *const encoding_words[] = {"TEXT", "JSON", NULL};
 static const char istiod_note[] = "of istiod";
 static const char sidecar_note[] = "of sidecars and their capture of traffic";
@@ -88,7 +111,7 @@ static const struct istio_field mesh_rows[] = {
 	ROW_IGNORED("proxyInboundListenPort", sidecar_note),
 	ROW_IGNORED("proxyHttpPort", sidecar_note),
 	ROW(mesh_config, connect_timeout, "connectTimeout", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
-	ROW_IGNORED("protocolDetectionTimeout", "no protocol is detected"),
+	ROW(mesh_config, detection_timeout, "protocolDetectionTimeout", F_DURATION, .min = 0, .max = 15000000),
 	ROW(mesh_config, keepalive, "tcpKeepalive", F_OBJECT, .table = &istio_table_tcp_keepalive),
 	ROW_IGNORED("ingressClass", istiod_note),
 	ROW_IGNORED("ingressService", istiod_note),
@@ -104,10 +127,10 @@ static const struct istio_field mesh_rows[] = {
 	ROW(mesh_config, outbound, "outboundTrafficPolicy", F_OBJECT, .table = &table_outbound),
 	ROW_IGNORED("inboundTrafficPolicy", sidecar_note),
 	ROW_IGNORED("configSources", istiod_note),
-	ROW_IGNORED("enableAutoMtls", "connections to workloads are plaintext"),
+	ROW(mesh_config, auto_mtls, "enableAutoMtls", F_BOOL),
 	ROW(mesh_config, trust_domain, "trustDomain", F_STRING),
-	ROW_IGNORED("trustDomainAliases", "no peer's identity is read"),
-	ROW_IGNORED("caCertificates", istiod_note),
+	ROW(mesh_config, trust_domain_aliases, "trustDomainAliases", F_STRINGS, .min = 0, .max = 64),
+	ROW(mesh_config, ca_certificates, "caCertificates", F_OBJECTS, .table = &table_ca_certificate, .min = 0, .max = 64),
 	ROW(mesh_config, service_export_to, "defaultServiceExportTo", F_STRINGS),
 	ROW(mesh_config, virtual_service_export_to, "defaultVirtualServiceExportTo", F_STRINGS),
 	ROW(mesh_config, destination_rule_export_to, "defaultDestinationRuleExportTo", F_STRINGS),
@@ -126,8 +149,8 @@ static const struct istio_field mesh_rows[] = {
 	ROW(mesh_config, normalization, "pathNormalization", F_OBJECT, .table = &table_normalization),
 	ROW(mesh_config, retry, "defaultHttpRetryPolicy", F_OBJECT, .table = &istio_table_retries),
 	ROW_IGNORED("defaultInboundHttpRetryPolicy", sidecar_note),
-	ROW_IGNORED("meshMTLS", "connections to workloads are plaintext"),
-	ROW_IGNORED("tlsDefaults", "no TLS is spoken"),
+	ROW(mesh_config, mtls, "meshMTLS", F_OBJECT, .table = &table_settings),
+	ROW(mesh_config, tls_defaults, "tlsDefaults", F_OBJECT, .table = &table_settings),
 	ROW_IGNORED("extensionProviders", "used by Telemetry and AuthorizationPolicy, which are refused by name"),
 	ROW_IGNORED("defaultProviders", "used by Telemetry and AuthorizationPolicy, which are refused by name"),
 	ROW_IGNORED("serviceScopeConfigs", istiod_note),

@@ -1,6 +1,6 @@
 /* Services at their own addresses, where these lie in the node's service ranges: what a client's sidecar would do (features.md VS-3, VS-5, VS-56, SE-11).
  * The table of an HTTP port has all services with that port, as a sidecar's has; each service address has its listener. */
-#include "ctrl/istio/compile.h"
+#include "ctrl/istio/identity.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -243,13 +243,81 @@ static void fill_table(struct compile *c, struct table *t)
 
 /* ---- listeners ---- */
 
+/* Silent clients of a port where plaintext is taken beside mTLS: Istio waits for ever unless told otherwise, which starves protocols in which the server
+ * speaks first. */
+#define DETECTION_US_DEFAULT 1000000u
+
+static uint64_t detection_us(const struct compile *c)
+{
+	const struct istio_int *t = &c->model->mesh->detection_timeout;
+
+	return t->is_set && t->value > 0 ? (uint64_t)t->value : DETECTION_US_DEFAULT;
+}
+
+/* A chain of the same kind for the mesh's mTLS, or NULL where there is none: features.md PA-3, PA-9, as istiod writes sidecars' inbound chains. */
+static Foil__Conf__FilterChain *mutual_chain(struct compile *c, const struct service *s, const struct service_port *p,
+					     const Foil__Conf__FilterChain *plain, enum mtls_mode mode)
+{
+	bool is_http = plain->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
+	Foil__Conf__FilterChain *m = istio_compile_chain(c, istio_arena_printf(c->arena, "%s_mtls", s->host), s->source, p->at);
+
+	m->network_case = plain->network_case;
+	if (is_http) {
+		m->http = istio_compile_hcm(c, plain->http->routes, false);
+		m->http->scheme = word("https");
+	} else {
+		m->tcp = plain->tcp;
+	}
+	m->has_transport = true;
+	m->transport = FOIL__CONF__TRANSPORT__TRANSPORT_TLS;
+	m->tls = istio_identity_downstream(c, istio_identity_of_service(c, s), is_http);
+	m->application_protocols = ARENA_ARRAY(c->arena, char *, 8);
+	for (size_t i = 0; mode == MTLS_PERMISSIVE && istio_mesh_protocols[i]; i++)
+		m->application_protocols[m->n_application_protocols++] = word(istio_mesh_protocols[i]);
+	return m;
+}
+
+/* TLS that is none of the mesh's business, to the application as it came. */
+static Foil__Conf__FilterChain *foreign_tls_chain(struct compile *c, const struct service *s, const struct service_port *p,
+						  const Foil__Conf__FilterChain *plain)
+{
+	Foil__Conf__FilterChain *m = istio_compile_chain(c, istio_arena_printf(c->arena, "%s_tls", s->host), s->source, p->at);
+
+	m->network_case = plain->network_case;
+	m->tcp = plain->tcp;
+	m->has_transport = m->has_is_tls_passthrough = m->is_tls_passthrough = true;
+	m->transport = FOIL__CONF__TRANSPORT__TRANSPORT_TLS;
+	return m;
+}
+
+static void open_listener(struct compile *c, const struct service *s, const struct service_port *p, const char *vip, Foil__Conf__FilterChain *plain)
+{
+	Foil__Conf__FilterChain **chains = ARENA_ARRAY(c->arena, Foil__Conf__FilterChain *, 3);
+	enum mtls_mode mode = s->is_external ? MTLS_DISABLE : istio_peer_auth_of_service(c, s, p);
+	size_t n = 0;
+
+	if (mode == MTLS_DISABLE) {
+		istio_compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &plain, 1);
+		return;
+	}
+	chains[n++] = mutual_chain(c, s, p, plain, mode);
+	if (mode == MTLS_PERMISSIVE) {
+		plain->has_transport = true;
+		plain->transport = FOIL__CONF__TRANSPORT__TRANSPORT_PLAINTEXT;
+		chains[n++] = plain;
+		if (plain->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_TCP)
+			chains[n++] = foreign_tls_chain(c, s, p, plain);
+	}
+	istio_compile_listener_with_hello(c, s->source, p->at, vip, p->number, chains, n, mode == MTLS_PERMISSIVE ? detection_us(c) : 0);
+}
+
 static void http_listener(struct compile *c, const struct service *s, const struct service_port *p, const char *vip)
 {
 	Foil__Conf__FilterChain *chain = istio_compile_chain(c, s->host, s->source, p->at);
 
 	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
 	chain->http = istio_compile_hcm(c, istio_arena_printf(c->arena, "%u", p->number), false);
-	istio_compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &chain, 1);
+	open_listener(c, s, p, vip, chain);
 }
 
 static void tcp_listener(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
@@ -267,7 +335,7 @@ static void tcp_listener(struct compile *c, struct service *s, const struct serv
 		t = istio_routes_tcp_to(c, istio_clusters_ref(c, s, s->host, NULL, p->number, s->namespace, false), s);
 	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
 	chain->tcp = t;
-	istio_compile_listener(c, s->source, p->at, vip, p->number, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, &chain, 1);
+	open_listener(c, s, p, vip, chain);
 }
 
 static bool has_served_address(const struct compile *c, const struct service *s)

@@ -2,7 +2,7 @@
  * compilation that made the snapshot (its tables and its arenas are kept for this). Everything is checked before anything is changed: what is not plainly
  * a change of endpoints is left to a whole compilation.
  * Invariant: after every patch the snapshot's resources are what istio_compile makes of the same contents. */
-#include "ctrl/istio/compile.h"
+#include "ctrl/istio/identity.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -169,9 +169,11 @@ static int plan(struct patching *p)
 
 /* ---- the change ---- */
 
-static void apply(struct patching *p)
+/* -ENOTSUP: what the new endpoints are changes more than the endpoints (identities, mutual TLS); the whole compilation that follows begins anew. */
+static int apply(struct patching *p)
 {
 	bool is_new;
+	int rc = 0;
 
 	ARENA_PUSH(p->c->arena, &p->o->patches, istio_model_get_ref(p->after));
 	p->c->resources.n = 0;
@@ -180,9 +182,14 @@ static void apply(struct patching *p)
 		*istio_map_put(p->c->arena, &p->c->slices, s->key, &is_new) = &s->list;
 		if (!s->service)
 			continue;
+		struct identity_facts before = istio_identity_facts(p->c, s->service);
 		istio_registry_reslice(p->c, s->service, &s->list);
+		struct identity_facts after = istio_identity_facts(p->c, s->service);
+		if (memcmp(&before, &after, sizeof(before)) != 0)
+			rc = -ENOTSUP;
 		istio_clusters_emit_endpoints(p->c, s->service);
 	}
+	return rc;
 }
 
 /* Only those that are others than before; they come first in compile.resources. */
@@ -209,9 +216,10 @@ static int run(struct patching *p, const char *version)
 	if (setjmp(p->o->arena.full) || setjmp(p->o->scratch.full))
 		return -ENOMEM;
 	int rc = plan(p);
+	if (rc == 0)
+		rc = apply(p);
 	if (rc)
 		return rc;
-	apply(p);
 	p->o->snapshot.version = istio_arena_copy(p->c->out, version, strlen(version));
 	return 0;
 }

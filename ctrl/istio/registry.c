@@ -100,11 +100,20 @@ static struct service *service_entry_host(struct compile *c, const struct resour
 	s->resolution = (enum se_resolution)e->resolution.value;
 	s->is_external = e->location.value == LOCATION_MESH_EXTERNAL;
 	s->publish_not_ready = false;
+	s->accounts = e->subject_alt_names.n ? &e->subject_alt_names : NULL;
 	s->vips = ARENA_ARRAY(c->arena, const char *, e->addresses.n);
 	for (uint32_t j = 0; j < e->addresses.n; j++)
 		add_vip(c, s, e->addresses.list[j]);
 	service_entry_ports(c, s, e);
 	return s;
+}
+
+/* NULL: it has none. */
+static const char *account_of(struct compile *c, const char *namespace, const char *name, const char *otherwise)
+{
+	const char *account = name && name[0] ? name : otherwise;
+
+	return account ? istio_arena_printf(c->arena, "spiffe://%s/ns/%s/sa/%s", c->trust_domain, namespace, account) : NULL;
 }
 
 static struct instance *instance_of_entry(struct compile *c, const struct workload_entry *w, const struct resource *r)
@@ -113,7 +122,7 @@ static struct instance *instance_of_entry(struct compile *c, const struct worklo
 
 	*in = (struct instance){.address = w->address, .port_map = &w->ports, .labels = &w->labels, .locality = w->locality, .namespace = r->namespace,
 				.workload = r->row->id == KIND_WORKLOAD_ENTRY ? r->name : NULL, .weight = w->weight.value ? (uint32_t)w->weight.value : 1,
-				.is_ready = true};
+				.account = account_of(c, r->namespace, w->service_account, NULL), .is_ready = true};
 	return in;
 }
 
@@ -138,6 +147,7 @@ static struct instance *instance_of_pod(struct compile *c, const struct resource
 
 	*in = (struct instance){.address = pod->status->pod_ip, .pod = pod, .labels = &r->labels, .namespace = r->namespace, .weight = 1,
 				.locality = locality_of_workload(c, &r->labels, pod->spec ? pod->spec->node_name : NULL), .workload = r->name,
+				.account = account_of(c, r->namespace, pod->spec ? pod->spec->service_account : NULL, "default"),
 				.is_ready = !pod->status->phase || strcmp(pod->status->phase, "Running") == 0};
 	if (owner && owner->type == DOC_LIST && owner->n_children) { /* the Deployment's name: a ReplicaSet's without its hash */
 		const char *name = istio_doc_text(owner->children[0], "name"), *kind = istio_doc_text(owner->children[0], "kind");

@@ -1,6 +1,8 @@
 /* ServerTLSSettings and ClientTLSSettings into the snapshot's rules (features.md GW-5..GW-11, DR-43..DR-50). */
 #include "ctrl/istio/tls.h"
 
+#include "ctrl/istio/identity.h"
+
 #include <string.h>
 
 static char *word(const char *text)
@@ -35,6 +37,17 @@ static char **ciphers(struct compile *c, const struct tls_user *u, const struct 
 			istio_compile_report(c, ISTIO_WARNING, "IST0106", u->resource, u->at, istio_arena_printf(c->arena, "%s.cipherSuites[%u]", u->field, i),
 					     "\"%.60s\" is not a cipher suite that can be chosen: it is left out", from->list[i]);
 	}
+	return list;
+}
+
+char **istio_tls_ciphers(struct compile *c, const struct istio_strings *from, size_t *n)
+{
+	char **list = ARENA_ARRAY(c->arena, char *, from->n ? from->n : 1);
+
+	*n = 0;
+	for (uint32_t i = 0; i < from->n; i++)
+		if (is_known(from->list[i]))
+			list[(*n)++] = word(from->list[i]);
 	return list;
 }
 
@@ -102,6 +115,19 @@ static ProtobufCBinaryData *hashes(struct compile *c, const struct tls_user *u, 
 	return list;
 }
 
+/* MeshConfig tlsDefaults: for whoever says nothing of his own. */
+static void defaults(struct compile *c, Foil__Conf__TlsVersion *min, char ***list, size_t *n)
+{
+	const struct tls_settings *t = c->model->mesh->tls_defaults;
+
+	if (!t)
+		return;
+	if (*n == 0 && t->cipher_suites.n)
+		*list = istio_tls_ciphers(c, &t->cipher_suites, n);
+	if (*min == FOIL__CONF__TLS_VERSION__TLS_AUTO && t->min_version.value == TLS_SETTINGS_1_3)
+		*min = FOIL__CONF__TLS_VERSION__TLS_1_3;
+}
+
 static void server_identities(struct compile *c, const struct tls_user *u, const struct gateway_tls *t, Foil__Conf__DownstreamTls *m)
 {
 	m->secrets = ARENA_ARRAY(c->arena, char *, t->credential_names.n + t->certificates.n + 1);
@@ -154,14 +180,14 @@ Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct r
 									   : FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_OPTIONAL;
 		break;
 	case GATEWAY_TLS_PASSTHROUGH:
-	case GATEWAY_TLS_AUTO_PASSTHROUGH:
-		return refuse(c, &u, "mode", "not supported: AUTO_PASSTHROUGH");
-	case GATEWAY_TLS_ISTIO_MUTUAL: return refuse(c, &u, "mode", "not supported: ISTIO_MUTUAL at a gateway");
+	case GATEWAY_TLS_AUTO_PASSTHROUGH: return refuse(c, &u, "mode", "bytes that are passed on are not decrypted");
+	case GATEWAY_TLS_ISTIO_MUTUAL: istio_identity_gateway(c, m); break;
 	}
-	server_identities(c, &u, t, m);
+	if (t->mode.value != GATEWAY_TLS_ISTIO_MUTUAL)
+		server_identities(c, &u, t, m);
 	if (!m->n_secrets)
 		return refuse(c, &u, "credentialName", "a server that ends TLS needs credentialName, or serverCertificate and privateKey");
-	if (m->has_client_certificate) {
+	if (m->has_client_certificate && !m->ca_secret) {
 		m->ca_secret = word(server_ca(c, &u, t));
 		if (!m->ca_secret)
 			return refuse(c, &u, "caCertificates", "client certificates cannot be verified without a CA");
@@ -170,6 +196,7 @@ Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct r
 	m->min_version = (Foil__Conf__TlsVersion)t->min_version.value; /* the API's words are in the order of the snapshot's */
 	m->max_version = (Foil__Conf__TlsVersion)t->max_version.value;
 	m->cipher_suites = ciphers(c, &u, &t->cipher_suites, &m->n_cipher_suites);
+	defaults(c, &m->min_version, &m->cipher_suites, &m->n_cipher_suites);
 	m->subject_alt_names = strings(c, &t->subject_alt_names);
 	m->n_subject_alt_names = t->subject_alt_names.n;
 	m->certificate_hashes = hashes(c, &u, "verifyCertificateHash", &t->verify_hash, true, &m->n_certificate_hashes);
@@ -203,20 +230,40 @@ static bool client_secrets(struct compile *c, const struct tls_user *u, const st
 	return true;
 }
 
-Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct resource *rule, const struct client_tls *t, bool is_http, bool *is_refused)
+/* DR-46, DR-47: without a tls block endpoints that can get mTLS, the others plaintext. */
+static Foil__Conf__UpstreamTls *automatic(struct compile *c, const struct cluster_ref *ref, Foil__Conf__UpstreamProtocol protocol)
 {
-	*is_refused = false;
-	if (!t || !t->mode.is_set || t->mode.value == CLIENT_TLS_DISABLE)
+	bool is_wanted = false;
+
+	for (uint32_t i = 0; istio_identity_is_auto(c, ref->service) && i < ref->service->instances.n && !is_wanted; i++) {
+		const struct instance *in = ref->service->instances.list[i];
+		uint32_t port = istio_clusters_port_of(ref->port, in);
+		is_wanted = port && istio_identity_is_marked(c, in, port);
+	}
+	if (!is_wanted)
 		return NULL;
-	const struct tls_user u = {.resource = rule, .at = t->head.node->at, .field = "trafficPolicy.tls"};
+	Foil__Conf__UpstreamTls *m = istio_identity_upstream(c, ref, NULL, protocol);
+	m->has_only_marked_endpoints = m->only_marked_endpoints = true;
+	return m;
+}
+
+Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct cluster_ref *ref, const struct client_tls *t,
+					     Foil__Conf__UpstreamProtocol protocol, bool *is_refused)
+{
+	bool is_http = protocol != FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_TCP;
+
+	*is_refused = false;
+	if (ref->is_passed_on)
+		return NULL;
+	if (!t)
+		return automatic(c, ref, protocol);
+	if (!t->mode.is_set || t->mode.value == CLIENT_TLS_DISABLE)
+		return NULL;
+	if (t->mode.value == CLIENT_TLS_ISTIO_MUTUAL)
+		return istio_identity_upstream(c, ref, t, protocol);
+	const struct tls_user u = {.resource = ref->rule->source, .at = t->head.node->at, .field = "trafficPolicy.tls"};
 	Foil__Conf__UpstreamTls *m = ARENA_NEW(c->arena, Foil__Conf__UpstreamTls);
 	foil__conf__upstream_tls__init(m);
-	if (t->mode.value == CLIENT_TLS_ISTIO_MUTUAL) {
-		istio_compile_report(c, ISTIO_ERROR, "HF0005", rule, istio_doc_at(t->head.node, "mode"), "trafficPolicy.tls.mode",
-				     "not supported: ISTIO_MUTUAL; so that nothing goes there in plaintext, requests get 503");
-		*is_refused = true;
-		return NULL;
-	}
 	*is_refused = !client_secrets(c, &u, t, m);
 	m->has_skip_verify = t->skip_verify.is_true;
 	m->skip_verify = t->skip_verify.is_true;
@@ -229,11 +276,11 @@ Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct res
 		m->has_auto_san = true;
 		m->auto_san = t->subject_alt_names.n == 0 && !t->skip_verify.is_true;
 	}
+	m->has_min_version = true;
+	defaults(c, &m->min_version, &m->cipher_suites, &m->n_cipher_suites);
+	if (protocol == FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP2) {
+		m->alpn = ARENA_ARRAY(c->arena, char *, 1);
+		m->alpn[m->n_alpn++] = word("h2");
+	}
 	return *is_refused ? NULL : m;
-}
-
-void istio_tls_alpn_h2(struct compile *c, Foil__Conf__UpstreamTls *t)
-{
-	t->alpn = ARENA_ARRAY(c->arena, char *, 1);
-	t->alpn[t->n_alpn++] = word("h2");
 }

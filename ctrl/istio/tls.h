@@ -25,8 +25,11 @@ const char *istio_secret_ca(struct compile *c, const struct tls_user *u, const c
 const char *istio_secret_files(struct compile *c, const struct tls_user *u, const char *chain, const char *key);
 const char *istio_secret_ca_file(struct compile *c, const struct tls_user *u, const char *ca, const char *crl); /* crl: NULL = none */
 
+/* Those of the list that can be chosen; the others were reported by istio_tls_lint, or are at u. */
+char **istio_tls_ciphers(struct compile *c, const struct istio_strings *from, size_t *n);
+
 /* A server that ends TLS; NULL, with an error at it: it cannot be served. */
 Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct resource *gateway, const struct gateway_tls *t, const char *field, bool is_http);
 /* What a client's settings ask for; NULL: plaintext. *is_refused: they cannot be honoured, and a plaintext connection must not be made instead. */
-Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct resource *rule, const struct client_tls *t, bool is_http, bool *is_refused);
-void istio_tls_alpn_h2(struct compile *c, Foil__Conf__UpstreamTls *t);
+Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct cluster_ref *ref, const struct client_tls *t,
+					     Foil__Conf__UpstreamProtocol protocol, bool *is_refused);

