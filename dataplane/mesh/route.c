@@ -2,8 +2,8 @@
  *
  * The host is authority without port, without regard to case. A trailing dot is part of it: a table that means both lists both (VS-3), and a
  * policy written for "a.b" cannot be passed by asking for "a.b.". Order: exact, longest suffix wildcard, longest prefix wildcard, "*".
- * Cost: one pass over the host, one over the path, a probe for each key length that occurs; then only routes whose text matches, and the routes
- * that no text finds. Nothing is allocated (but see match.c). */
+ * Cost: one pass over the host, one over the path, a probe for each key length that occurs; then only routes whose text matches (of many, only those
+ * that want a header's value which the request has), and the routes that no text finds. Nothing is allocated (but see match.c). */
 #include "dataplane/mesh/match_priv.h"
 #include "dataplane/mesh/route_priv.h"
 
@@ -125,11 +125,46 @@ static void try_routes(struct look *l, const uint32_t *numbers, uint32_t n)
 	}
 }
 
+static bool is_of(const struct http_header *h, const struct mesh_header_match *name)
+{
+	return h->id == name->id && !h->is_removed && (h->id != HTTP_HDR_OTHER || foil_slice_eq(h->name, name->name));
+}
+
+static void try_bucket(struct look *l, const struct route_headers *x, uint64_t hash)
+{
+	for (uint32_t slot = route_hash_slot(hash, x->mask); x->slots[slot]; slot = (slot + 1) & x->mask) {
+		const struct header_bucket *k = &x->buckets[x->slots[slot] - 1];
+		if (k->hash == hash) {
+			try_routes(l, x->members + k->first, k->n);
+			return;
+		}
+	}
+}
+
+/* Of several lines of a header each counts (match.c): each value has its bucket. */
+static void try_headers(struct look *l, const struct route_headers *x)
+{
+	const struct http_headers *headers = &l->head->headers;
+
+	for (;; x = x->next) {
+		for (uint16_t i = 0; i < headers->n; i++)
+			if (is_of(&headers->list[i], x->match))
+				try_bucket(l, x, route_hash(headers->list[i].value));
+		if (!x->next)
+			break;
+	}
+	try_routes(l, x->others, x->n_others);
+}
+
 static void try_groups(struct look *l, const struct vhost_index *vx, uint64_t hash, uint32_t n_bytes, bool is_exact)
 {
 	for (uint32_t slot = route_hash_slot(hash, vx->mask); vx->slots[slot]; slot = (slot + 1) & vx->mask) {
 		const struct route_group *g = &vx->groups[vx->slots[slot] - 1];
-		if (g->hash == hash && g->n_bytes == n_bytes && g->is_exact == is_exact)
+		if (g->hash != hash || g->n_bytes != n_bytes || g->is_exact != is_exact)
+			continue;
+		if (g->headers)
+			try_headers(l, g->headers);
+		else
 			try_routes(l, vx->members + g->first, g->n);
 	}
 }

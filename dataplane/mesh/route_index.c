@@ -10,15 +10,6 @@
 
 #define INDEX_ROUTES_MIN 9u /* fewer are faster to try in turn */
 
-static uint64_t hash_forward(struct foil_slice text)
-{
-	uint64_t hash = ROUTE_HASH_SEED;
-
-	for (uint32_t i = 0; i < text.n_bytes; i++)
-		hash = route_hash_step(hash, text.data[i]);
-	return hash;
-}
-
 static uint64_t hash_backward(struct foil_slice text)
 {
 	uint64_t hash = ROUTE_HASH_SEED;
@@ -65,7 +56,7 @@ static bool is_exact(const struct mesh_route *r)
 static uint32_t group_find(struct vhost_index *vx, const struct mesh_vhost *v, uint32_t route, uint32_t *n_groups)
 {
 	const struct mesh_route *r = &v->routes[route];
-	uint64_t hash = hash_forward(r->match.path);
+	uint64_t hash = route_hash(r->match.path);
 	uint32_t slot = route_hash_slot(hash, vx->mask);
 
 	for (; vx->slots[slot]; slot = (slot + 1) & vx->mask) {
@@ -92,6 +83,7 @@ static void group_routes(struct vhost_index *vx, const struct mesh_vhost *v, uin
 		group_of[i] = group_find(vx, v, i, &n_groups);
 		vx->groups[group_of[i]].n++;
 	}
+	vx->n_groups = n_groups;
 	for (uint32_t g = 0; g < n_groups; g++) {
 		vx->groups[g].first = at;
 		at += vx->groups[g].n;
@@ -143,6 +135,9 @@ static int vhost_index_build(struct foil_blob *b, struct vhost_index *vx, const 
 	for (uint32_t i = 0; i < v->n_routes; i++)
 		if (has_text(&v->routes[i]) && !is_exact(&v->routes[i]))
 			lengths_add(&vx->prefixes, v->routes[i].match.path.n_bytes);
+	for (uint32_t g = 0; g < vx->n_groups; g++)
+		if (route_headers_build(b, v, vx->members + vx->groups[g].first, vx->groups[g].n, &vx->groups[g].headers) != 0)
+			return -ENOMEM;
 	return 0;
 }
 
@@ -154,7 +149,7 @@ static int domain_parse(struct foil_slice text, struct domain *d, bool *is_any)
 	*is_any = head && text.n_bytes == 1;
 	d->kind = head ? DOMAIN_SUFFIX : tail ? DOMAIN_PREFIX : DOMAIN_EXACT;
 	d->text = foil_slice_of(text.data + head, text.n_bytes - head - (tail && !head));
-	d->hash = d->kind == DOMAIN_SUFFIX ? hash_backward(d->text) : hash_forward(d->text);
+	d->hash = d->kind == DOMAIN_SUFFIX ? hash_backward(d->text) : route_hash(d->text);
 	if (text.n_bytes == 0 || (!*is_any && d->text.n_bytes == 0) || (d->text.n_bytes && memchr(d->text.data, '*', d->text.n_bytes)))
 		return -EINVAL;
 	return 0;

@@ -30,12 +30,44 @@ static inline bool route_lengths_has(const struct route_lengths *l, uint32_t n)
 	return n <= l->max && (l->bits[n / 64] >> n % 64 & 1);
 }
 
+/* Without case, in one pass. */
+static inline uint64_t route_hash(struct foil_slice text)
+{
+	uint64_t hash = ROUTE_HASH_SEED;
+
+	for (uint32_t i = 0; i < text.n_bytes; i++)
+		hash = route_hash_step(hash, text.data[i]);
+	return hash;
+}
+
+/* One level of the index by headers (route_headers.c): routes that want one value of match's header, by that value; the rest is next's, or, at
+ * the last level, others. */
+struct header_bucket {
+	uint64_t hash; /* of the value */
+	uint32_t first, n; /* members[first .. first + n), in order */
+};
+
+struct route_headers {
+	const struct mesh_header_match *match; /* whose name it is */
+	uint32_t *slots; /* number of a bucket + 1 */
+	uint32_t mask;
+	struct header_bucket *buckets;
+	uint32_t *members;
+	uint32_t *others;
+	uint32_t n_others;
+	struct route_headers *next;
+};
+
+/* Routes (numbers, in order) into levels. *out NULL: too few have an exact header in common. 0 or -ENOMEM. */
+int route_headers_build(struct foil_blob *b, const struct mesh_vhost *v, const uint32_t *routes, uint32_t n, struct route_headers **out);
+
 /* Routes of one virtual host that share path text (without case) and kind, in order: members[first .. first + n). */
 struct route_group {
 	uint64_t hash;
 	uint32_t n_bytes;
 	bool is_exact; /* else a prefix of one kind or the other */
 	uint32_t first, n;
+	struct route_headers *headers; /* NULL: few, or not told apart by headers */
 };
 
 struct vhost_index {
@@ -47,6 +79,7 @@ struct vhost_index {
 	uint32_t exact_max;
 	uint32_t *rest; /* routes that no text finds, in order */
 	uint32_t n_rest;
+	uint32_t n_groups;
 };
 
 enum domain_kind { DOMAIN_EXACT, DOMAIN_SUFFIX, DOMAIN_PREFIX };

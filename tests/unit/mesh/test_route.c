@@ -2,6 +2,8 @@
  * edges of header and query conditions (VS-8..VS-13), and the index against a search in order. */
 #include "tests/unit/mesh/routes.h"
 
+#include "dataplane/mesh/match_priv.h"
+
 static struct http_head request(const char *path)
 {
 	return (struct http_head){.method_text = FOIL_SLICE("GET"), .scheme = FOIL_SLICE("http"), .authority = FOIL_SLICE("web.example.com"),
@@ -421,6 +423,71 @@ static void test_index_finds_what_a_search_in_order_finds(void **state)
 
 /* Ten thousand routes, half exact and half prefix, a catch-all at the end: each is found under its own path. */
 #define MANY 10000u
+/* A table of one path and conditions on three headers, as routes and as requests draw them. */
+static const char *const header_names[] = {"x-a", "x-b", "x-c"};
+static const char *const header_values[] = {"1", "2", "Two", "two", "3"};
+
+static struct mesh_header_match random_condition(struct foil_worker *w)
+{
+	struct mesh_header_match m = {.name = foil_slice_str(header_names[foil_prng_below(&w->prng, 3)]), .id = HTTP_HDR_OTHER};
+
+	m.value.kind = foil_prng_below(&w->prng, 8) ? MESH_MATCH_EXACT : MESH_MATCH_PREFIX;
+	m.value.text = foil_slice_str(header_values[foil_prng_below(&w->prng, FOIL_COUNT_OF(header_values))]);
+	m.value.ignore_case = foil_prng_below(&w->prng, 4) == 0;
+	m.invert = foil_prng_below(&w->prng, 6) == 0;
+	m.treat_missing_as_empty = foil_prng_below(&w->prng, 8) == 0;
+	return m;
+}
+
+static uint32_t in_order_by_headers(struct foil_worker *w, const struct mesh_route *routes, uint32_t n, const struct http_head *head)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		bool is = true;
+		for (uint16_t h = 0; h < routes[i].match.n_headers; h++)
+			is = is && mesh_header_match(w, &routes[i].match.headers[h], head);
+		if (is)
+			return i;
+	}
+	return n;
+}
+
+static void test_header_index_finds_what_a_search_in_order_finds(void **state)
+{
+	struct foil_worker *w = t_worker(.seed = 12);
+
+	for (int table = 0; table < 200; table++) {
+		struct mesh_routes r = {0};
+		uint32_t n_routes = 9 + foil_prng_below(&w->prng, 60);
+		struct mesh_route *routes = foil_blob_array(&r.res.blob, n_routes, sizeof(*routes));
+		for (uint32_t i = 0; i < n_routes; i++) {
+			struct mesh_route_match *m = &routes[i].match;
+			m->path = FOIL_SLICE("/");
+			m->n_headers = (uint16_t)(foil_prng_below(&w->prng, 30) ? 1 + foil_prng_below(&w->prng, 3) : 0);
+			struct mesh_header_match *headers = foil_blob_array(&r.res.blob, 3, sizeof(*headers));
+			for (uint16_t h = 0; h < m->n_headers; h++)
+				headers[h] = random_condition(w);
+			m->headers = headers;
+		}
+		t_routes_build(&r, &(const struct t_vhost){"any", T_DOMAINS("*"), routes, n_routes}, 1);
+		for (int i = 0; i < 100; i++) {
+			struct http_head head = request("/x");
+			struct http_header lines[4];
+			struct mesh_route_result out;
+			head.headers = (struct http_headers){.list = lines, .n = (uint16_t)foil_prng_below(&w->prng, 5), .cap = 4};
+			for (uint16_t h = 0; h < head.headers.n; h++)
+				lines[h] = (struct http_header){.name = foil_slice_str(header_names[foil_prng_below(&w->prng, 3)]), .id = HTTP_HDR_OTHER,
+								.value = foil_slice_str(header_values[foil_prng_below(&w->prng, 5)]),
+								.is_removed = foil_prng_below(&w->prng, 10) == 0};
+			mesh_route_find(w, &r, &head, &out);
+			uint32_t expected = in_order_by_headers(w, routes, n_routes, &head);
+			assert_ptr_equal(out.route, expected < n_routes ? &routes[expected] : NULL);
+		}
+		t_routes_free(&r);
+	}
+	t_worker_free(w);
+	(void)state;
+}
+
 static void test_index_of_ten_thousand_routes(void **state)
 {
 	struct foil_worker *w = t_worker(0);
@@ -466,6 +533,7 @@ int main(void)
 		cmocka_unit_test(test_query_first_occurrence_and_no_decoding),
 		cmocka_unit_test(test_segment_prefix_ends_at_a_slash),
 		cmocka_unit_test(test_index_finds_what_a_search_in_order_finds),
+		cmocka_unit_test(test_header_index_finds_what_a_search_in_order_finds),
 		cmocka_unit_test(test_index_of_ten_thousand_routes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
