@@ -76,8 +76,8 @@ void foil_worker_fini(struct foil_worker *w)
 	w->private_cells = NULL;
 }
 
-#define ACCOUNT_EVERY_MIN 9u   /* turns; a changing number, so that it does not keep step with what it looks at */
-#define ACCOUNT_EVERY_MASK 15u
+#define ACCOUNT_EVERY_MIN 33u /* turns; a changing number, so that it does not keep step with what it looks at */
+#define ACCOUNT_EVERY_MASK 63u
 
 void foil_account_begin(struct foil_worker *w)
 {

@@ -31,7 +31,7 @@ struct http_ctx;
 struct mesh_ctx;
 struct tele_ctx;
 
-/* Where cycles go (stages.def). One busy turn in about sixteen is told by stage, so that it may always be on; the readers scale by the busy cycles,
+/* Where cycles go (stages.def). One busy turn in about sixty-four is told by stage, so that it may always be on; the readers scale by the busy cycles,
  * which every turn counts. Nothing reads it back: it changes no decision. */
 enum foil_stage {
 #define X(ID, name, help) FOIL_STAGE_##ID,
