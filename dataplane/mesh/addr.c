@@ -20,6 +20,22 @@ struct foil_slice mesh_addr_number(uint64_t n, char text[ADDR_TEXT_BYTES])
 	return foil_slice_of(text + at, ADDR_TEXT_BYTES - at);
 }
 
+/* Not inet_ntop, which prints through sprintf: two addresses a request were a tenth of its cycles. */
+static char *ip4_put(char *p, const uint8_t ip[4])
+{
+	for (int i = 0; i < 4; i++) {
+		uint8_t v = ip[i];
+		if (i)
+			*p++ = '.';
+		if (v >= 100)
+			*p++ = (char)('0' + v / 100);
+		if (v >= 10)
+			*p++ = (char)('0' + v / 10 % 10);
+		*p++ = (char)('0' + v % 10);
+	}
+	return p;
+}
+
 struct foil_slice mesh_addr_text(const struct stream_addr *addr, bool with_port, char text[ADDR_TEXT_BYTES])
 {
 	bool v4 = is_ip4(addr->ip), brackets = with_port && !v4;
@@ -27,9 +43,12 @@ struct foil_slice mesh_addr_text(const struct stream_addr *addr, bool with_port,
 
 	if (brackets)
 		*p++ = '[';
-	if (!inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? addr->ip + 12 : addr->ip, p, INET6_ADDRSTRLEN))
+	if (v4)
+		p = ip4_put(p, addr->ip + 12);
+	else if (inet_ntop(AF_INET6, addr->ip, p, INET6_ADDRSTRLEN))
+		p += strlen(p);
+	else
 		return (struct foil_slice){NULL, 0};
-	p += strlen(p);
 	if (brackets)
 		*p++ = ']';
 	if (with_port) {

@@ -21,28 +21,27 @@ struct forwarding {
 	bool came_straight; /* one hop, as far as can be believed */
 };
 
+static void remove_id(struct http_headers *h, uint16_t id)
+{
+	for (uint16_t i = 0; i < h->n; i++) /* no look-up of names: this runs for every request */
+		h->list[i].is_removed |= h->list[i].id == id;
+}
+
 static int set_copy(const struct forwarding *f, enum http_header_id id, struct foil_slice value)
 {
 	struct foil_slice copy = foil_arena_copy(f->w, f->a, value);
 
 	if (!copy.data)
 		return -ENOBUFS;
-	http_header_remove(&f->head->headers, http_header_name(id));
+	remove_id(&f->head->headers, (uint16_t)id);
 	return http_header_add_id(f->w, f->a, &f->head->headers, id, copy);
 }
 
 /* text is static. */
 static int set_static(const struct forwarding *f, enum http_header_id id, struct foil_slice text)
 {
-	http_header_remove(&f->head->headers, http_header_name(id));
+	remove_id(&f->head->headers, (uint16_t)id);
 	return http_header_add_id(f->w, f->a, &f->head->headers, id, text);
-}
-
-static void remove_ids(struct http_headers *h, const uint16_t *ids, size_t n)
-{
-	for (uint16_t at = 0; at < h->n; at++) /* one pass, no look-up of names: this runs for every request */
-		for (size_t i = 0; i < n && !h->list[at].is_removed; i++)
-			h->list[at].is_removed = h->list[at].id == ids[i];
 }
 
 static bool is_in(const struct mesh_cidr *c, const uint8_t ip[16])
@@ -116,7 +115,7 @@ static int append_peer(const struct forwarding *f, struct foil_slice list)
 		data[list.n_bytes] = ',';
 	}
 	memcpy(data + list.n_bytes + comma, address.data, address.n_bytes);
-	http_header_remove(&f->head->headers, http_header_name(HTTP_HDR_X_FORWARDED_FOR));
+	remove_id(&f->head->headers, HTTP_HDR_X_FORWARDED_FOR);
 	return http_header_add_id(f->w, f->a, &f->head->headers, HTTP_HDR_X_FORWARDED_FOR,
 				  foil_slice_of(data, (size_t)list.n_bytes + comma + address.n_bytes));
 }
@@ -177,30 +176,35 @@ static int put_port(const struct forwarding *f)
 }
 
 /* ---- x-envoy-* ---- */
+enum { STRANGER_EDGE = 1, STRANGER_ALWAYS = 2 };
+
+/* By a table: this runs for every header of every request. */
+static const uint8_t strangers[HTTP_HDR_COUNT] = {
+	[HTTP_HDR_X_ENVOY_DECORATOR_OPERATION] = STRANGER_EDGE, [HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER] = STRANGER_EDGE,
+	[HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE] = STRANGER_EDGE, [HTTP_HDR_X_ENVOY_ORIGINAL_PATH] = STRANGER_EDGE,
+	[HTTP_HDR_X_ENVOY_RETRIABLE_STATUS_CODES] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_RETRIABLE_HEADER_NAMES] = STRANGER_ALWAYS,
+	[HTTP_HDR_X_ENVOY_RETRY_ON] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_RETRY_GRPC_ON] = STRANGER_ALWAYS,
+	[HTTP_HDR_X_ENVOY_MAX_RETRIES] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME] = STRANGER_ALWAYS,
+	[HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS] = STRANGER_ALWAYS,
+	[HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS] = STRANGER_ALWAYS,
+	[HTTP_HDR_X_ENVOY_FORCE_TRACE] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_IP_TAGS] = STRANGER_ALWAYS,
+	[HTTP_HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT] = STRANGER_ALWAYS,
+};
+
 static void remove_strangers_headers(struct http_headers *h, bool at_edge)
 {
-	static const uint16_t edge[] = {HTTP_HDR_X_ENVOY_DECORATOR_OPERATION, HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
-					HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE, HTTP_HDR_X_ENVOY_ORIGINAL_PATH};
-	static const uint16_t always[] = {
-		HTTP_HDR_X_ENVOY_RETRIABLE_STATUS_CODES, HTTP_HDR_X_ENVOY_RETRIABLE_HEADER_NAMES, HTTP_HDR_X_ENVOY_RETRY_ON, HTTP_HDR_X_ENVOY_RETRY_GRPC_ON,
-		HTTP_HDR_X_ENVOY_MAX_RETRIES, HTTP_HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
-		HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
-		HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, HTTP_HDR_X_ENVOY_FORCE_TRACE, HTTP_HDR_X_ENVOY_IP_TAGS,
-		HTTP_HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
-	};
+	uint8_t what = at_edge ? STRANGER_EDGE | STRANGER_ALWAYS : STRANGER_ALWAYS;
 
-	if (at_edge)
-		remove_ids(h, edge, FOIL_COUNT_OF(edge));
-	remove_ids(h, always, FOIL_COUNT_OF(always));
+	for (uint16_t i = 0; i < h->n; i++)
+		h->list[i].is_removed |= (strangers[h->list[i].id] & what) != 0;
 	http_header_remove(h, FOIL_SLICE("x-envoy-original-url"));
 }
 
 static int put_origin(const struct forwarding *f, const struct mesh_forwarding_result *r)
 {
-	static const uint16_t never[] = {HTTP_HDR_X_ENVOY_INTERNAL};
 	char text[ADDR_TEXT_BYTES];
 
-	remove_ids(&f->head->headers, never, FOIL_COUNT_OF(never));
+	remove_id(&f->head->headers, HTTP_HDR_X_ENVOY_INTERNAL);
 	if (r->is_internal)
 		return set_static(f, HTTP_HDR_X_ENVOY_INTERNAL, FOIL_SLICE("true"));
 	remove_strangers_headers(&f->head->headers, f->p->hcm->use_remote_address);
