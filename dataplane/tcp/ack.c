@@ -232,8 +232,11 @@ void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_s
 		take_cumulative(w, c, seg, &tally);
 	if (c->has_sack && seg->opt.n_sack)
 		take_sack(w, c, seg, &tally);
-	if (!tally.acked_bytes && !tally.delivered_bytes && !is_dup_ack && !tally.is_dsack)
+	if (!tally.acked_bytes && !tally.delivered_bytes && !is_dup_ack && !tally.is_dsack) {
+		if (seg->ack == c->tlp_end_seq && !seg->n_bytes && !seg->opt.n_sack)
+			c->tlp_pending = false; /* a duplicate of the probe, told by a peer without D-SACK (RFC 8985 7.4.2) */
 		return;
+	}
 	take_rtt(w, c, seg, &tally);
 	if (tally.is_dsack) {
 		uint8_t mult_before = c->rack_reo_mult;
@@ -248,7 +251,9 @@ void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_s
 	if (tally.acked_bytes)
 		tcp_rtx_restart(w, c);
 	uint32_t lost_before = c->n_lost_bytes;
-	tcp_recovery_after_ack(w, c, tally.acked_bytes, tally.delivered_bytes, is_dup_ack);
+	uint32_t delivered_bytes = tcp_recovery_after_ack(w, c, tally.acked_bytes, tally.delivered_bytes, is_dup_ack);
+	if (!c->has_sack)
+		tcp_rate_delivered_without_sack(c, &tally.rate, delivered_bytes);
 	tally.rate.lost_bytes = c->n_lost_bytes > lost_before ? c->n_lost_bytes - lost_before : 0;
 	tally.rate.rtt_us = tally.resent_us ? 0 : tally.rtt_us;
 	tcp_rate_finish(w, c, &tally.rate);

@@ -1,5 +1,5 @@
 /* CUBIC (RFC 9438) in integers: time in milliseconds, windows in bytes. C = 0.4 segments/s^3, beta = 0.7.
- * Slow start is RFC 5681's. Invariant: epoch_us is 0 outside of an epoch of congestion avoidance. */
+ * Slow start is RFC 5681's, the first one with HyStart++ (hystart.c). Invariant: epoch_us is 0 outside of an epoch of congestion avoidance. */
 #include "dataplane/tcp/tcp_priv.h"
 
 extern const struct tcp_cc tcp_cc_cubic;
@@ -8,6 +8,7 @@ extern const struct tcp_cc tcp_cc_cubic;
 #define CUBIC_T_MS_MAX 100000u /* |t - K| beyond this no longer matters, and its cube still fits */
 
 struct cubic {
+	struct tcp_hystart hystart;
 	uint64_t epoch_us;
 	uint32_t w_max, w_last_max; /* bytes */
 	uint32_t k_ms;
@@ -78,6 +79,10 @@ static void cubic_on_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t ack
 {
 	struct cubic *s = state_of(c);
 
+	if (c->ssthresh == TCP_SSTHRESH_INITIAL) {
+		c->cwnd += tcp_hystart_grow(w, c, &s->hystart, acked_bytes);
+		return;
+	}
 	if (c->cwnd < c->ssthresh) {
 		uint32_t grow = FOIL_MIN(acked_bytes, c->ssthresh - c->cwnd);
 		c->cwnd += grow;

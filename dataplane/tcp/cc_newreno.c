@@ -4,6 +4,7 @@
 extern const struct tcp_cc tcp_cc_newreno;
 
 struct newreno {
+	struct tcp_hystart hystart;
 	uint32_t acked_bytes; /* since cwnd last grew in congestion avoidance: RFC 5681 3.1, appropriate byte counting */
 };
 static_assert(sizeof(struct newreno) <= sizeof(struct tcp_cc_state), "fits the connection's room");
@@ -22,6 +23,10 @@ static void newreno_on_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t a
 {
 	struct newreno *s = state_of(c);
 
+	if (c->ssthresh == TCP_SSTHRESH_INITIAL) {
+		c->cwnd += tcp_hystart_grow(w, c, &s->hystart, acked_bytes);
+		return;
+	}
 	if (c->cwnd < c->ssthresh) {
 		uint32_t grow = FOIL_MIN(acked_bytes, c->ssthresh - c->cwnd);
 		c->cwnd += grow;

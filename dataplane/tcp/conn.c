@@ -63,7 +63,7 @@ struct tcp_conn *tcp_conn_new(struct foil_worker *w, const struct tcp_key *key, 
 	c->rcv_mss_bytes = TCP_MSS_DEFAULT_V4;
 	c->quickack_left = TCP_QUICKACK_SEGS;
 	c->rack_reo_mult = 1;
-	c->ssthresh = UINT32_MAX / 2;
+	c->ssthresh = TCP_SSTHRESH_INITIAL;
 	c->last_rx_us = c->last_tx_us = c->last_progress_us = w->now_us;
 	c->ts_offset = tcp_ts_offset(w, key);
 	tcp_list_init(&c->sent);

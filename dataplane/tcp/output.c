@@ -192,13 +192,8 @@ static uint32_t window_left(const struct tcp_conn *c)
 	return seq_gt(edge, c->snd_nxt) ? edge - c->snd_nxt : 0;
 }
 
-/* RFC 3042: each of the first two duplicate ACKs lets one new segment go. With SACK what they tell of is no longer in flight. */
-static uint32_t limited_transmit_bytes(const struct tcp_conn *c)
-{
-	return c->has_sack || c->ca_state != TCP_CA_OPEN ? 0 : FOIL_MIN((uint32_t)c->n_dup_acks, TCP_DUP_THRESH - 1) * c->mss_bytes;
-}
-
-/* How much of unsent bytes goes into the next segment; 0: wait. */
+/* How much of unsent bytes goes into the next segment; 0: wait. Limited transmit (RFC 3042) needs no word: what the first duplicate ACKs tell of is no
+ * longer in flight. */
 static uint32_t next_bytes(struct foil_worker *w, struct tcp_conn *c, uint32_t unsent, uint32_t room)
 {
 	uint32_t n_bytes = FOIL_MIN(unsent, room), window = window_left(c), in_flight = tcp_in_flight(c);
@@ -211,11 +206,11 @@ static uint32_t next_bytes(struct foil_worker *w, struct tcp_conn *c, uint32_t u
 			return 0;
 		}
 	}
-	if (in_flight && in_flight + n_bytes > c->cwnd + limited_transmit_bytes(c)) {
+	if (in_flight && in_flight + n_bytes > c->cwnd) {
 		c->is_cwnd_limited = true;
 		return 0;
 	}
-	if (in_flight && in_flight + n_bytes > c->cwnd)
+	if (c->n_dup_bytes && c->ca_state == TCP_CA_OPEN && in_flight + c->n_dup_bytes + n_bytes > c->cwnd)
 		FOIL_PROBE(w, TCP, LIMITED_TRANSMIT);
 	return n_bytes;
 }
@@ -295,11 +290,9 @@ static uint32_t acceptable_seq(const struct tcp_conn *c)
 
 static void send_owed_acks(struct foil_worker *w, struct tcp_conn *c)
 {
-	/* A peer without SACK counts duplicate ACKs, so each out-of-order segment has its own (RFC 5681 4.2). */
-	uint32_t n = c->has_sack ? 1 : FOIL_MAX(c->n_dup_acks_owed, 1);
+	/* A peer without SACK counts duplicate ACKs, so each out-of-order segment has its own (RFC 5681 4.2), behind the one that moves the edge. */
+	uint32_t n = c->has_sack ? 1 : FOIL_MAX(c->n_dup_acks_owed + (c->rcv_nxt != c->last_ack_sent), 1);
 
-	if (acceptable_seq(c) != c->snd_nxt)
-		FOIL_PROBE(w, TCP, ACK_AT_EDGE);
 	for (; n; n--) {
 		if (!tcp_send_control(w, c, acceptable_seq(c), RTE_TCP_ACK_FLAG)) {
 			c->ack_now = true;

@@ -48,6 +48,15 @@ void tcp_rate_delivered(struct foil_worker *w, struct tcp_conn *c, const struct 
 	c->rate.first_sent_us = (uint32_t)r->xmit_us;
 }
 
+/* Without SACK what a duplicate ACK tells counts when it comes, not again when the hole before it is filled. */
+void tcp_rate_delivered_without_sack(struct tcp_conn *c, struct tcp_rate *s, uint32_t delivered_bytes)
+{
+	if (!c->cc->on_rate)
+		return;
+	c->rate.delivered += delivered_bytes - s->delivered_now;
+	s->delivered_now = delivered_bytes;
+}
+
 void tcp_rate_finish(struct foil_worker *w, struct tcp_conn *c, struct tcp_rate *s)
 {
 	if (!c->cc->on_rate)

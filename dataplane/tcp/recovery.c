@@ -73,6 +73,7 @@ void tcp_recovery_on_rto(struct foil_worker *w, struct tcp_conn *c)
 	c->recover_seq = c->snd_nxt;
 	c->ca_state = TCP_CA_LOSS;
 	c->n_dup_acks = 0;
+	c->n_dup_bytes = 0;
 	c->tlp_pending = false;
 	foil_count(w, TCP, RTOS, 1);
 }
@@ -85,12 +86,14 @@ static void mark_first_lost(struct tcp_conn *c)
 		tcp_sent_mark_lost(c, r);
 }
 
-/* RFC 6582 3.2 without SACK: the third duplicate, and each partial ACK, tell of one lost segment. */
+/* RFC 6582 3.2 without SACK: the third duplicate, and each partial ACK, tell of one lost segment. Each duplicate tells that one has arrived, which
+ * one nobody knows; n_dup_bytes counts them until they are acknowledged. What this ACK delivered. */
 static uint32_t count_dup_acks(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, bool is_dup_ack)
 {
 	if (acked_bytes) {
-		uint32_t told = FOIL_MIN((uint32_t)c->n_dup_acks * c->mss_bytes, acked_bytes);
+		uint32_t told = FOIL_MIN(c->n_dup_bytes, acked_bytes - FOIL_MIN(acked_bytes, (uint32_t)c->mss_bytes)); /* a hole was filled, too */
 		c->n_dup_acks = 0;
+		c->n_dup_bytes = c->ca_state == TCP_CA_OPEN ? 0 : c->n_dup_bytes - told;
 		if (c->ca_state == TCP_CA_RECOVERY && seq_lt(c->snd_una, c->recover_seq)) {
 			FOIL_PROBE(w, TCP, PARTIAL_ACK);
 			mark_first_lost(c);
@@ -105,6 +108,9 @@ static uint32_t count_dup_acks(struct foil_worker *w, struct tcp_conn *c, uint32
 		FOIL_PROBE(w, TCP, DUP_ACK_LOSS);
 		mark_first_lost(c);
 	}
+	if (tcp_in_flight(c) <= c->mss_bytes)
+		return 0; /* more duplicates than there can be segments */
+	c->n_dup_bytes += c->mss_bytes;
 	return c->mss_bytes;
 }
 
@@ -115,7 +121,7 @@ static bool is_cwnd_validated(const struct tcp_conn *c)
 	return c->is_cwnd_limited || (c->cwnd < c->ssthresh && c->cwnd / 2 < c->prr_flight);
 }
 
-void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes, bool is_dup_ack)
+uint32_t tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes, bool is_dup_ack)
 {
 	uint32_t wait_us = 0;
 
@@ -136,14 +142,14 @@ void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t 
 			tcp_recovery_enter(w, c);
 		else if (acked_bytes && is_cwnd_validated(c))
 			c->cc->on_ack(w, c, acked_bytes);
-		return;
+		return delivered_bytes;
 	case TCP_CA_RECOVERY:
 		prr_update(c, acked_bytes, delivered_bytes);
-		return;
+		return delivered_bytes;
 	case TCP_CA_LOSS:
 		if (acked_bytes)
 			c->cc->on_ack(w, c, acked_bytes);
-		return;
+		return delivered_bytes;
 	}
 	FOIL_UNREACHABLE();
 }

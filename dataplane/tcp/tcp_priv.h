@@ -27,6 +27,7 @@
 #define TCP_MSS_DEFAULT_V6 1220u
 #define TCP_MSS_MIN 88u          /* below it a peer or an ICMP error wants to make us send dust; as Linux does */
 #define TCP_IW_SEGS 10u          /* RFC 6928 */
+#define TCP_SSTHRESH_INITIAL (UINT32_MAX / 2) /* until a loss, a mark or HyStart++ says more */
 #define TCP_DUP_THRESH 3u        /* RFC 5681 3.2 */
 /* A payload up to this is copied behind its header; above, it goes by reference. One copy of so much costs about what an
  * indirect mbuf's allocation, reference count and release cost. */
@@ -202,6 +203,7 @@ struct tcp_conn {
 	uint16_t rcv_mss_bytes; /* estimate of the peer's segment size, for delayed ACK */
 	uint32_t rcv_unacked_bytes;
 	uint32_t n_sacked_bytes, n_lost_bytes; /* of the sent records */
+	uint32_t n_dup_bytes;    /* without SACK: how much duplicate ACKs say has arrived */
 	struct tcp_node sent, rack_order;
 	uint32_t cwnd, ssthresh; /* bytes */
 	uint32_t srtt_us, rttvar_us, rto_us;
@@ -452,7 +454,8 @@ static inline struct tcp_sent *tcp_sent_of(struct tcp_node *by_seq)
 }
 static inline uint32_t tcp_in_flight(const struct tcp_conn *c)
 {
-	return c->snd_nxt - c->snd_una - c->n_sacked_bytes - c->n_lost_bytes;
+	uint32_t left = c->snd_nxt - c->snd_una - c->n_sacked_bytes - c->n_lost_bytes;
+	return left - FOIL_MIN(left, c->n_dup_bytes);
 }
 
 /* rtt.c */
@@ -468,15 +471,28 @@ void tcp_tlp_fire(struct foil_worker *w, struct tcp_conn *c);
 void tcp_tlp_acked(struct foil_worker *w, struct tcp_conn *c, uint32_t ack, bool is_dsack);
 
 /* recovery.c */
-void tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes, bool is_dup_ack);
+/* What the ACK delivered: delivered_bytes, or for a peer without SACK an estimate. */
+uint32_t tcp_recovery_after_ack(struct foil_worker *w, struct tcp_conn *c, uint32_t acked_bytes, uint32_t delivered_bytes, bool is_dup_ack);
 void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c);
 void tcp_recovery_on_rto(struct foil_worker *w, struct tcp_conn *c);
+
+/* hystart.c: an algorithm's part of the first slow start, in its own state; zeroed at first */
+struct tcp_hystart {
+	uint32_t last_us, now_us; /* the shortest round trip of the last round, and of this one so far; 0: none */
+	uint32_t css_base_us;     /* not 0: conservative slow start, begun at this round trip */
+	uint32_t round_end;
+	uint8_t n_samples, css_rounds;
+	bool is_begun;
+};
+/* By how much cwnd grows for acked_bytes while ssthresh is TCP_SSTHRESH_INITIAL; may set ssthresh, and slow start is over. */
+uint32_t tcp_hystart_grow(struct foil_worker *w, struct tcp_conn *c, struct tcp_hystart *h, uint32_t acked_bytes);
 
 /* rate.c, pace.c */
 #define TCP_SENT_RATE_BYTES 16u
 void tcp_rate_sent(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r);
 void tcp_rate_split(struct foil_worker *w, const struct tcp_conn *c, const struct tcp_sent *from, const struct tcp_sent *to);
 void tcp_rate_delivered(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, struct tcp_rate *s);
+void tcp_rate_delivered_without_sack(struct tcp_conn *c, struct tcp_rate *s, uint32_t delivered_bytes);
 void tcp_rate_finish(struct foil_worker *w, struct tcp_conn *c, struct tcp_rate *s);
 void tcp_rate_check_app_limited(struct tcp_conn *c);
 /* false: not yet; the timer that says when is armed. */

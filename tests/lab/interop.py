@@ -162,6 +162,10 @@ class Lane:
             dev = f"{host}{i if host == 'a' else 0}"
             run("ip", "-n", self.ns[host], "addr", "add", f"198.18.{78 + i}.{last}/24", "dev", dev)
             run("ip", "-n", self.ns[host], "addr", "add", f"fd00:f011:{78 + i}::{last}/64", "dev", dev, "nodad")
+        for near, dev, far, far_dev, net, last in (("a", "a0", "b", "b0", 78, 1), ("a", "a1", "c", "c0", 79, 1), ("c", "c0", "a", "a1", 79, 2)):
+            with_mac = json.loads(run("ip", "-n", self.ns[far], "-j", "link", "show", "dev", far_dev).stdout)[0]["address"]
+            for address in (f"198.18.{net}.{last}", f"fd00:f011:{net}::{last}"):  # resolving is not what is measured
+                run("ip", "-n", self.ns[near], "neigh", "replace", address, "lladdr", with_mac, "dev", dev, "nud", "permanent")
         for host in "ac":
             self.sysctl(host, tcp_no_metrics_save=1, tcp_ecn=1, tcp_rmem="4096 131072 6291456", tcp_wmem="4096 16384 4194304")
         self.listener = self.socket_in("c", 4, listen=("0.0.0.0", PORT))

@@ -81,6 +81,67 @@ static void test_newreno_doubles_a_window_in_slow_start_a_round_trip(void **stat
 	t_worker_free(w);
 }
 
+/* One round of HyStart++: n ACKs of a segment each, all with this round trip; the first of them begins it. */
+static void slow_start_round(struct foil_worker *w, struct tcp_conn *c, uint32_t rtt_us, int n)
+{
+	c->snd_una = c->snd_nxt;
+	c->snd_nxt += 1000 * (uint32_t)n;
+	c->rack_rtt_us = rtt_us;
+	for (int i = 0; i < n; i++)
+		c->cc->on_ack(w, c, 1000);
+}
+
+static struct tcp_conn *conn_in_slow_start(struct foil_worker *w, const char *name)
+{
+	struct tcp_conn *c = conn(1000);
+
+	c->cc = tcp_cc_find(name);
+	c->cc->init(w, c);
+	c->cwnd = 10000;
+	slow_start_round(w, c, 100000, 10);
+	slow_start_round(w, c, 100000, 20);
+	assert_int_equal(c->cwnd, 40000);
+	return c;
+}
+
+static void test_round_trips_that_grow_end_the_first_slow_start(void **state)
+{
+	static const char *const names[] = {"cubic", "newreno"};
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(names); i++) {
+		struct foil_worker *w = t_worker();
+		struct tcp_conn *c = conn_in_slow_start(w, names[i]);
+		slow_start_round(w, c, 112000, 40); /* RFC 9406 4.2: an eighth of 100 ms is not reached */
+		assert_int_equal(c->cwnd, 80000);
+		slow_start_round(w, c, 130000, 80); /* known after eight samples: 7 + 73 / 4 more segments */
+		assert_int_equal(c->cwnd, 80000 + 7000 + 73 * 250);
+		for (int k = 0; k < 4; k++) {
+			uint32_t before = c->cwnd;
+			slow_start_round(w, c, 130000, 40);
+			assert_int_equal(c->cwnd, before + 10000);
+			assert_int_equal(c->ssthresh, TCP_SSTHRESH_INITIAL);
+		}
+		uint32_t before = c->cwnd;
+		slow_start_round(w, c, 130000, 40);
+		assert_int_equal(c->ssthresh, before);
+		t_worker_free(w);
+	}
+}
+
+static void test_a_shorter_round_trip_takes_conservative_slow_start_back(void **state)
+{
+	struct foil_worker *w = t_worker();
+	struct tcp_conn *c = conn_in_slow_start(w, "cubic");
+
+	slow_start_round(w, c, 150000, 40); /* something else was in the queue */
+	uint32_t before = c->cwnd;
+	slow_start_round(w, c, 101000, 40);
+	assert_int_equal(c->cwnd, before + 7 * 250 + 33000);
+	slow_start_round(w, c, 101000, 40);
+	assert_int_equal(c->ssthresh, TCP_SSTHRESH_INITIAL);
+	t_worker_free(w);
+}
+
 static void test_newreno_adds_a_segment_a_round_trip_above_ssthresh(void **state)
 {
 	struct foil_worker *w = t_worker();
@@ -198,6 +259,8 @@ int main(void)
 		cmocka_unit_test(test_the_timeout_stays_between_its_bounds),
 		cmocka_unit_test(test_the_timeout_doubles_with_each_expiry),
 		cmocka_unit_test(test_newreno_doubles_a_window_in_slow_start_a_round_trip),
+		cmocka_unit_test(test_round_trips_that_grow_end_the_first_slow_start),
+		cmocka_unit_test(test_a_shorter_round_trip_takes_conservative_slow_start_back),
 		cmocka_unit_test(test_newreno_adds_a_segment_a_round_trip_above_ssthresh),
 		cmocka_unit_test(test_newreno_halves_what_is_in_flight_but_not_below_two_segments),
 		cmocka_unit_test(test_cubic_keeps_seven_tenths_after_a_loss),

@@ -230,6 +230,63 @@ static void test_three_duplicates_without_sack_bring_a_fast_retransmit(void **st
 	t_tcp_free(t);
 }
 
+/* RFC 6937 without SACK: each duplicate tells of a segment that has left the path, so that new ones go during a recovery of several round trips. */
+static void test_without_sack_duplicates_let_new_segments_go_in_recovery(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_write_n(t, 40 * MSS);
+	t_forget(t);
+	for (int i = 0; i < 9; i++) /* the first of ten is lost */
+		ack(t, 0, 65535);
+	assert_int_equal(c->ca_state, TCP_CA_RECOVERY);
+	uint32_t in_flight = tcp_in_flight(c), n_out = t->n_out;
+	assert_true(n_out > 4); /* two by limited transmit (RFC 3042), the first again, and PRR's */
+	assert_int_equal(in_flight, n_out * MSS); /* the nine are nowhere any more */
+	ack(t, 10 * MSS, 65535);
+	assert_int_equal(c->n_dup_bytes, 0);
+	assert_int_equal(tcp_in_flight(c), c->snd_nxt - c->snd_una - c->n_lost_bytes);
+	t_tcp_free(t);
+}
+
+static void test_more_duplicates_than_segments_count_for_nothing(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_write_n(t, 4 * MSS);
+	for (int i = 0; i < 300; i++)
+		ack(t, 0, 65535);
+	assert_true(c->n_dup_bytes <= 4 * MSS);
+	assert_int_equal(t->s->tx_queued_bytes, 4 * MSS);
+	t_tcp_free(t);
+}
+
+/* Both in one burst: the duplicate ACK of the old edge would be one of the new, and three of them a loss that is none. */
+static void test_a_hole_that_is_filled_in_the_same_burst_leaves_no_duplicate_acks(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
+
+	(void)t_accept_with(t, &opt, 65535);
+	for (uint32_t i = 1; i < 6; i++)
+		t_put(t, &(struct t_seg){.flags = T_ACK, .seq = PEER + i * 100, .ack = US, .data = "0123456789", .n_bytes = 10});
+	t_put(t, &(struct t_seg){.flags = T_ACK, .seq = PEER, .ack = US, .data = "0123456789", .n_bytes = 10});
+	t_turn(t);
+	t_expect(t, T_ACK, US, PEER + 10, 0);
+	t_silent(t);
+	t_put(t, &(struct t_seg){.flags = T_ACK, .seq = PEER + 10, .ack = US, .data = "0123456789", .n_bytes = 10});
+	t_put(t, &(struct t_seg){.flags = T_ACK, .seq = PEER + 700, .ack = US, .data = "0123456789", .n_bytes = 10});
+	t_turn(t);
+	t_expect(t, T_ACK, US, PEER + 20, 0);
+	t_expect(t, T_ACK, US, PEER + 20, 0); /* the segment behind the hole has one of its own */
+	t_silent(t);
+	t_tcp_free(t);
+}
+
 static void test_sacked_segments_are_not_sent_again(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -567,6 +624,9 @@ int main(void)
 		cmocka_unit_test(test_an_ack_that_covers_a_retransmission_measures_nothing),
 		cmocka_unit_test(test_nothing_acknowledged_for_the_user_timeout_ends_it),
 		cmocka_unit_test(test_three_duplicates_without_sack_bring_a_fast_retransmit),
+		cmocka_unit_test(test_without_sack_duplicates_let_new_segments_go_in_recovery),
+		cmocka_unit_test(test_more_duplicates_than_segments_count_for_nothing),
+		cmocka_unit_test(test_a_hole_that_is_filled_in_the_same_burst_leaves_no_duplicate_acks),
 		cmocka_unit_test(test_sacked_segments_are_not_sent_again),
 		cmocka_unit_test(test_a_silent_tail_is_probed_with_its_last_segment),
 		cmocka_unit_test(test_a_reneging_peer_gets_all_again_after_a_timeout),
