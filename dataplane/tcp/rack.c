@@ -122,13 +122,14 @@ void tcp_tlp_fire(struct foil_worker *w, struct tcp_conn *c)
 	tcp_rtx_arm(w, c, TCP_RTX_RTO, rto_at_us);
 }
 
-/* RFC 8985 7.4.2: when a retransmitted probe filled a hole that nobody reported, that loss counts for congestion control. */
+/* RFC 8985 7.4.2: when a retransmitted probe filled a hole that nobody reported, that loss counts for congestion control. An ACK of just
+ * the probe may be the answer to the first transmission: a report of the second as a duplicate may follow. */
 void tcp_tlp_acked(struct foil_worker *w, struct tcp_conn *c, uint32_t ack, bool is_dsack)
 {
-	if (seq_lt(ack, c->tlp_end_seq))
+	if (seq_lt(ack, c->tlp_end_seq) || (c->tlp_is_retrans && !is_dsack && ack == c->tlp_end_seq))
 		return;
 	c->tlp_pending = false;
-	if (!c->tlp_is_retrans || is_dsack || ack == c->tlp_end_seq)
+	if (!c->tlp_is_retrans || is_dsack)
 		return;
 	if (c->ca_state == TCP_CA_OPEN) {
 		FOIL_PROBE(w, TCP, TLP_FOUND_LOSS);

@@ -95,7 +95,7 @@ static void write_some(struct foil_worker *w, struct sim_end *e)
 		e->n_sent += chain.n_bytes;
 		stream_write(w, e->s, &chain);
 	}
-	if (e->gone || e->shut || e->n_sent < e->to_send || (e->shut_after_eof && !e->eof))
+	if (e->gone || e->shut || e->n_sent < e->to_send || (e->shut_after_eof && !e->eof) || w->now_us < e->flow->opened_us + e->shut_us)
 		return;
 	e->shut = true;
 	if (e->release_at_end && e->eof) {
@@ -250,7 +250,8 @@ static void start(struct sim *s, uint64_t id)
 
 	if (!h->up || (f->simultaneous && !s->h[!h->index].up))
 		return;
-	int rc = f->simultaneous ? open_end(f, 0, (uint16_t)(20000 + id), (uint16_t)(30000 + id)) : open_end(f, 0, f->local_port, f->remote_port ? f->remote_port : SIM_SERVER_PORT);
+	uint16_t port = f->remote_port ? f->remote_port : SIM_SERVER_PORT;
+	int rc = f->simultaneous ? open_end(f, 0, (uint16_t)(20000 + id), (uint16_t)(30000 + id)) : open_end(f, 0, f->local_port, port);
 	if (rc) {
 		f->e[0].gone = f->e[1].gone = true;
 		if (!f->may_fail && !s->refuse_expected)

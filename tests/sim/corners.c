@@ -189,6 +189,7 @@ static void setup_full_close(struct sim *s)
 	f->e[0].pause_us = sim_pick(s, 5000000, 40000000);
 	f->e[1].to_send = (8u << 10) - sim_pick(s, 0, 2);
 	f->e[1].piece_bytes = 9000;
+	f->e[1].shut_us = 2000000; /* all else is acknowledged by then */
 	f->may_fail = true;
 }
 

@@ -356,6 +356,8 @@ static void setup(struct sim *s, enum lie lie)
 	*f = (struct sim_flow){.sim = s, .may_fail = true};
 	for (uint8_t side = 0; side < 2; side++)
 		f->e[side] = (struct sim_end){.flow = f, .side = side, .host = !side, .piece_bytes = sim_pick(s, 100, 9000)};
+	if (sim_chance(s, 200000))
+		s->h[0].fault_ppm = 50000;
 	if (lie == LIE_CRUMBS && sim_chance(s, 500000))
 		s->h[0].tcp.rx_window_bytes = s->h[0].tcp.rx_window_bytes_max = sim_pick(s, 4, 32) << 10;
 	f->e[1].to_send = lie >= LIE_CRUMBS ? 10 : sim_pick(s, 50000, 400000);

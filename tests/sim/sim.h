@@ -63,6 +63,7 @@ struct sim_end {
 	uint32_t read_bytes, read_us; /* 0: all at once, at once */
 	uint64_t pause_us;          /* does not read for so long from its opening on */
 	bool shut_after_eof, release_at_end;
+	uint64_t shut_us;           /* not before so long after its opening */
 	uint64_t abort_at, release_at; /* after so many bytes received; 0: never */
 	struct foil_timer timer;
 };
