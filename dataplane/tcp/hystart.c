@@ -44,6 +44,10 @@ uint32_t tcp_hystart_grow(struct foil_worker *w, struct tcp_conn *c, struct tcp_
 		h->n_samples += h->n_samples < HYSTART_SAMPLES;
 	}
 	if (!h->css_base_us && has_grown(h)) {
+		if (!c->has_sack) { /* each hole would cost a round trip: out at once */
+			c->ssthresh = c->cwnd;
+			return 0;
+		}
 		h->css_base_us = h->now_us;
 		h->css_rounds = 0;
 	} else if (h->css_base_us && h->n_samples >= HYSTART_SAMPLES && h->now_us < h->css_base_us) {

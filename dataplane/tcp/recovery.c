@@ -41,10 +41,12 @@ void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c)
 	tcp_output_want(w, c);
 }
 
+/* Without SACK a recovery takes a round trip a hole, and at its end hardly anything is in flight: slow start from there (RFC 6582 3.2 (1)), or a whole
+ * window would leave in one burst and overflow the queue that made the first loss. */
 static void recovery_leave(struct foil_worker *w, struct tcp_conn *c)
 {
 	if (c->ca_state == TCP_CA_RECOVERY && !c->cc->on_rate)
-		c->cwnd = c->ssthresh;
+		c->cwnd = c->has_sack ? c->ssthresh : FOIL_MIN(c->ssthresh, FOIL_MAX(c->snd_nxt - c->snd_una, (uint32_t)c->mss_bytes) + c->mss_bytes);
 	c->ca_state = TCP_CA_OPEN;
 	c->n_dup_acks = 0;
 	c->undo_ssthresh = 0;

@@ -96,6 +96,7 @@ static struct tcp_conn *conn_in_slow_start(struct foil_worker *w, const char *na
 	struct tcp_conn *c = conn(1000);
 
 	c->cc = tcp_cc_find(name);
+	c->has_sack = true;
 	c->cc->init(w, c);
 	c->cwnd = 10000;
 	slow_start_round(w, c, 100000, 10);
@@ -139,6 +140,17 @@ static void test_a_shorter_round_trip_takes_conservative_slow_start_back(void **
 	assert_int_equal(c->cwnd, before + 7 * 250 + 33000);
 	slow_start_round(w, c, 101000, 40);
 	assert_int_equal(c->ssthresh, TCP_SSTHRESH_INITIAL);
+	t_worker_free(w);
+}
+
+static void test_without_sack_the_first_round_trip_that_grows_ends_it(void **state)
+{
+	struct foil_worker *w = t_worker();
+	struct tcp_conn *c = conn_in_slow_start(w, "cubic");
+
+	c->has_sack = false;
+	slow_start_round(w, c, 130000, 8);
+	assert_int_equal(c->ssthresh, 40000 + 7000);
 	t_worker_free(w);
 }
 
@@ -261,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_newreno_doubles_a_window_in_slow_start_a_round_trip),
 		cmocka_unit_test(test_round_trips_that_grow_end_the_first_slow_start),
 		cmocka_unit_test(test_a_shorter_round_trip_takes_conservative_slow_start_back),
+		cmocka_unit_test(test_without_sack_the_first_round_trip_that_grows_ends_it),
 		cmocka_unit_test(test_newreno_adds_a_segment_a_round_trip_above_ssthresh),
 		cmocka_unit_test(test_newreno_halves_what_is_in_flight_but_not_below_two_segments),
 		cmocka_unit_test(test_cubic_keeps_seven_tenths_after_a_loss),
