@@ -189,6 +189,7 @@ static bool send_hello(struct agent_link *l, struct ring_channel *ch)
 	m.service_cidrs = t->cidr_list;
 	m.n_service_cidrs = c->n_services;
 	m.running_version = running;
+	m.service_account = (char *)(uintptr_t)c->service_account; /* packed, not changed */
 	m.locality = (char *)(uintptr_t)c->locality;
 	m.label_keys = t->label_keys;
 	m.label_values = t->label_values;

@@ -21,13 +21,21 @@
 #define FDS_MAX 8
 
 static const char usage[] =
-	"usage: foil-agent --config DIR --socket PATH [--stats-socket PATH] [--address IP] [--log FILE]\n"
+	"usage: foil-agent --config DIR --socket PATH [--stats-socket PATH] [--address IP] [--log FILE] [CA OPTIONS]\n"
 	"\n"
 	"  --config DIR         Istio and Kubernetes resources as YAML or JSON files; watched\n"
 	"  --socket PATH        hydrofoil's agent_socket\n"
 	"  --stats-socket PATH  hydrofoil's stats_socket; default: that of --socket with .stats appended\n"
 	"  --address IP         where ports 15000 (admin), 15021 (readiness) and 15090 (metrics) listen; default: loopback\n"
 	"  --log FILE           default: stderr\n"
+	"\n"
+	"The certificate authority of the mesh:\n"
+	"  --ca-dir DIR             ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem, as Istio's cacerts; watched. An empty directory\n"
+	"                           gets a new root. Default: a root in memory, gone with the process\n"
+	"  --ca-passphrase-file F   its first line protects ca-key.pem\n"
+	"  --ca-key-in-clear        a new root's key may be written without a passphrase\n"
+	"  --ca-ttl SECONDS         of workload certificates; default: 86400\n"
+	"  --ca-overlap SECONDS     a new root is trusted that long before it signs; default: 60\n"
 	"  --version, --help\n";
 
 static uint64_t clock_ms(clockid_t clock)
@@ -44,12 +52,19 @@ uint64_t agent_now_ms(void)
 
 /* ---- the command line */
 
-enum { OPT_CONFIG = 1000, OPT_SOCKET, OPT_STATS_SOCKET, OPT_ADDRESS, OPT_LOG, OPT_VERSION, OPT_HELP };
+enum {
+	OPT_CONFIG = 1000, OPT_SOCKET, OPT_STATS_SOCKET, OPT_ADDRESS, OPT_LOG, OPT_CA_DIR, OPT_CA_PASSPHRASE, OPT_VERSION, OPT_HELP, OPT_CA_CLEAR, OPT_CA_TTL,
+	OPT_CA_OVERLAP
+};
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, OPT_CONFIG}, {"socket", required_argument, NULL, OPT_SOCKET},
 	{"stats-socket", required_argument, NULL, OPT_STATS_SOCKET}, {"address", required_argument, NULL, OPT_ADDRESS},
-	{"log", required_argument, NULL, OPT_LOG}, {"version", no_argument, NULL, OPT_VERSION}, {"help", no_argument, NULL, OPT_HELP},
+	{"log", required_argument, NULL, OPT_LOG}, {"ca-dir", required_argument, NULL, OPT_CA_DIR},
+	{"ca-passphrase-file", required_argument, NULL, OPT_CA_PASSPHRASE},
+	{"ca-key-in-clear", no_argument, NULL, OPT_CA_CLEAR}, {"ca-ttl", required_argument, NULL, OPT_CA_TTL},
+	{"ca-overlap", required_argument, NULL, OPT_CA_OVERLAP},
+	{"version", no_argument, NULL, OPT_VERSION}, {"help", no_argument, NULL, OPT_HELP},
 	{NULL, 0, NULL, 0}};
 
 static const char **place_of(struct agent_options *o, int option)
@@ -60,6 +75,8 @@ static const char **place_of(struct agent_options *o, int option)
 	case OPT_STATS_SOCKET: return &o->stats_path;
 	case OPT_ADDRESS: return &o->address;
 	case OPT_LOG: return &o->log_path;
+	case OPT_CA_DIR: return &o->ca_dir;
+	case OPT_CA_PASSPHRASE: return &o->ca_passphrase_file;
 	default: return NULL;
 	}
 }
@@ -70,6 +87,35 @@ static int wrong(const char *fmt, const char *what)
 	fprintf(stderr, fmt[0] == '-' ? "%s%s\n" : "%s: %s\n", what, fmt + (fmt[0] == '-'));
 	fputs(usage, stderr);
 	return 2;
+}
+
+static bool read_seconds(const char *text, uint32_t min, uint32_t max, uint32_t *out)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || *end || n < min || n > max)
+		return false;
+	*out = (uint32_t)n;
+	return true;
+}
+
+/* True: it was one of these. *status: -1, or the exit status. */
+static bool read_ca_option(struct agent_options *o, int c, int *status)
+{
+	*status = -1;
+	switch (c) {
+	case OPT_CA_CLEAR: o->ca_key_in_clear = true; return true;
+	case OPT_CA_TTL:
+		if (!read_seconds(optarg, CA_TTL_S_MIN, CA_TTL_S_MAX, &o->ca_ttl_s))
+			*status = wrong("--ca-ttl must be seconds, 10 to 7776000", optarg);
+		return true;
+	case OPT_CA_OVERLAP:
+		if (!read_seconds(optarg, 1, CA_TTL_S_MAX, &o->ca_overlap_s))
+			*status = wrong("--ca-overlap must be seconds, 1 to 7776000", optarg);
+		return true;
+	default: return false;
+	}
 }
 
 /* -1: go on. Else the exit status. */
@@ -89,6 +135,12 @@ static int read_command_line(int argc, char **argv, struct agent_options *o)
 		}
 		if (c == ':')
 			return wrong("- needs a value", argv[optind - 1]);
+		int status;
+		if (read_ca_option(o, c, &status)) {
+			if (status >= 0)
+				return status;
+			continue;
+		}
 		const char **place = place_of(o, c);
 		if (!place)
 			return wrong("- is not an option", argv[optind - 1]);
@@ -128,10 +180,13 @@ static int open_sender(struct agent *a, struct foil_error *err)
 
 static int open_admin(struct agent *a, struct foil_error *err)
 {
-	struct adm_route routes[ADM_STANDARD_MAX];
+	struct adm_route routes[ADM_STANDARD_MAX + 3];
 	agent_pages_init(a);
-	struct adm_params p = {.address = a->options.address, .routes = routes, .n_routes = adm_standard_routes(routes, &a->sources),
-			       .now_ms = agent_now_ms()};
+	size_t n = adm_standard_routes(routes, &a->sources);
+	routes[n++] = (struct adm_route){15000, "GET", "/ca", "the certificate authority; ?text for people", agent_ca_page, a};
+	routes[n++] = (struct adm_route){15000, "POST", "/ca/rotate", "begins a change to a new root", agent_ca_rotate, a};
+	routes[n++] = (struct adm_route){15000, "GET", "/secrets", "certificates and until when they are good; ?text for people", agent_ca_secrets_page, a};
+	struct adm_params p = {.address = a->options.address, .routes = routes, .n_routes = n, .now_ms = agent_now_ms()};
 	return adm_open(&a->admin, &p, err);
 }
 
@@ -141,6 +196,7 @@ static void close_all(struct agent *a)
 	ring_sender_free(a->sender);
 	agent_stats_forget(a);
 	agent_config_close(a);
+	agent_ca_close(a);
 }
 
 /* Termination and rotation come as a descriptor, so that they are handled between turns. -errno on failure. */
@@ -183,6 +239,7 @@ static void run(struct agent *a, int signal_fd)
 		uint64_t now_ms = agent_now_ms();
 		ended_by = take_signals(signal_fd);
 		agent_config_turn(a, now_ms);
+		agent_ca_turn(a, now_ms);
 		ring_sender_turn(a->sender, now_ms);
 		adm_turn(a->admin, now_ms);
 	}
@@ -205,6 +262,8 @@ int main(int argc, char **argv)
 	a->start_wall_ms = clock_ms(CLOCK_REALTIME);
 	int signal_fd = open_signals();
 	int rc = signal_fd < 0 ? foil_error_set(&err, signal_fd, "cannot wait for signals: %s", strerror(-signal_fd)) : 0;
+	if (rc == 0)
+		rc = agent_ca_open(a, &err);
 	if (rc == 0)
 		rc = agent_config_open(a, &err);
 	if (rc == 0)

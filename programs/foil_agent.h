@@ -5,11 +5,14 @@
  *   foil_agent_pages.c   what the HTTP pages say
  *   foil_agent_dump.c    a snapshot as JSON
  *   foil_agent_stats.c   metrics: the data plane's segment and the agent's own
+ *   foil_agent_ca.c      certificates of the identities that the snapshot names
  *
  * One thread, one poll loop; everything lives in one struct agent. */
 #pragma once
 
 #include "ctrl/admin/admin.h"
+#include "ctrl/admin/prometheus.h"
+#include "ctrl/ca/ca.h"
 #include "ctrl/istio/istio.h"
 #include "ctrl/ring/sender.h"
 #include "ctrl/source/source.h"
@@ -19,6 +22,18 @@
 
 struct agent_options {
 	const char *config_dir, *socket_path, *stats_path, *address, *log_path;
+	const char *ca_dir, *ca_passphrase_file; /* NULL: a root in memory; no passphrase */
+	bool ca_key_in_clear;
+	uint32_t ca_ttl_s, ca_overlap_s;         /* 0: 24 h, 60 s */
+};
+
+struct agent_ca {
+	struct ca_authority *authority;
+	struct ca_workloads *workloads;
+	struct ring_resource *secrets; /* what goes beside the snapshot */
+	size_t n_secrets;
+	uint64_t turned_ms, warned_ms, n_sent;
+	bool is_owed;                  /* what changed could not be sent */
 };
 
 /* What became of the newest configuration at the data plane. */
@@ -59,6 +74,8 @@ struct agent {
 	struct tele_reader *reader; /* of the data plane that is connected; NULL: ask again */
 	struct tele_reader_stats reader_stats;
 
+	struct agent_ca ca;
+
 	struct adm_server *admin;
 	struct adm_sources sources;
 	struct agent_counters n;
@@ -73,6 +90,8 @@ void agent_config_close(struct agent *a);
 void agent_config_turn(struct agent *a, uint64_t now_ms);
 /* One reading: everything, now. */
 void agent_config_read(struct agent *a);
+/* Sends these of the CA's secrets, or with n 0 everything, under the snapshot's version. */
+int agent_config_send_secrets(struct agent *a, const struct ring_resource *changed, size_t n) FOIL_MUST_USE;
 /* Callbacks of the ring's sender; arg is the agent. */
 void agent_config_node(void *arg, const Foil__Conf__NodeHello *hello);
 void agent_config_result(void *arg, const Foil__Conf__UpdateResult *result);
@@ -84,6 +103,18 @@ void agent_pages_init(struct agent *a);
 
 /* ---- foil_agent_dump.c: arg is the agent; ?type=CLUSTER and ?name=… choose */
 void agent_dump(void *arg, const struct adm_request *q, struct adm_reply *r);
+
+/* ---- foil_agent_ca.c */
+int agent_ca_open(struct agent *a, struct foil_error *err) FOIL_MUST_USE;
+void agent_ca_close(struct agent *a);
+/* Makes a->ca.secrets what the snapshot needs; before it is sent. 0 or -ENOMEM. */
+int agent_ca_prepare(struct agent *a) FOIL_MUST_USE;
+void agent_ca_turn(struct agent *a, uint64_t now_ms);
+int64_t agent_ca_secret_expiry_s(const uint8_t *bytes, size_t n_bytes); /* of a packed Secret; 0: not known */
+void agent_ca_page(void *arg, const struct adm_request *q, struct adm_reply *r);
+void agent_ca_rotate(void *arg, const struct adm_request *q, struct adm_reply *r);
+void agent_ca_secrets_page(void *arg, const struct adm_request *q, struct adm_reply *r);
+void agent_ca_metrics(struct agent *a, struct adm_prometheus *p);
 
 /* ---- foil_agent_stats.c */
 void agent_stats(void *arg, struct adm_reply *r);

@@ -75,15 +75,28 @@ void agent_config_close(struct agent *a)
 static int send_snapshot(struct agent *a)
 {
 	const struct istio_snapshot *s = a->snapshot;
-	struct ring_resource *list = calloc(s->n_resources + 1, sizeof(*list));
-	if (!list)
+	int prepared = agent_ca_prepare(a);
+	struct ring_resource *list = calloc(s->n_resources + a->ca.n_secrets + 1, sizeof(*list));
+	if (!list || prepared < 0) {
+		free(list);
 		return -ENOMEM;
+	}
 	for (size_t i = 0; i < s->n_resources; i++)
 		list[i] = (struct ring_resource){.type = s->resources[i].type, .name = s->resources[i].name, .bytes = s->resources[i].bytes,
 						 .n_bytes = s->resources[i].n_bytes, .hash = s->resources[i].hash};
-	int rc = ring_sender_set(a->sender, s->version, list, s->n_resources);
+	if (a->ca.n_secrets)
+		memcpy(list + s->n_resources, a->ca.secrets, a->ca.n_secrets * sizeof(*list));
+	int rc = ring_sender_set(a->sender, s->version, list, s->n_resources + a->ca.n_secrets);
 	free(list);
 	return rc;
+}
+
+int agent_config_send_secrets(struct agent *a, const struct ring_resource *changed, size_t n)
+{
+	if (!a->snapshot)
+		return 0;
+	int rc = n ? ring_sender_change(a->sender, a->snapshot->version, changed, n) : -ENOENT;
+	return rc == -ENOENT ? send_snapshot(a) : rc;
 }
 
 static void out_of_memory(struct agent *a, const char *doing)

@@ -131,5 +131,6 @@ void agent_stats(void *arg, struct adm_reply *r)
 	data_plane(a, &p);
 	configuration(a, &p);
 	channel(a, &p);
+	agent_ca_metrics(a, &p);
 	itself(a, &p);
 }

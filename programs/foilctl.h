@@ -15,6 +15,8 @@ int foilctl_validate(int argc, char **argv);
 int foilctl_explain(int argc, char **argv);
 int foilctl_connections(int argc, char **argv);
 int foilctl_capture(int argc, char **argv);
+int foilctl_ca(int argc, char **argv);
+int foilctl_secrets(int argc, char **argv);
 
 /* Takes `--name VALUE` or `--name` out of the words; what is left stays in order. */
 bool foilctl_flag(int *argc, char **argv, const char *name);
@@ -30,4 +32,6 @@ struct foilctl_page {
 /* GET http://address:port/path, blocking, at most 5 s without a byte and 256 MiB. 0, or 1 after a sentence on stderr. address: an IP
  * address; NULL: 127.0.0.1. */
 int foilctl_get(const char *address, uint16_t port, const char *path, struct foilctl_page *out);
+/* The same with another method, and no body. */
+int foilctl_ask(const char *address, uint16_t port, const char *method, const char *path, struct foilctl_page *out);
 void foilctl_page_free(struct foilctl_page *page);

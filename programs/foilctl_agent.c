@@ -104,12 +104,18 @@ static bool split_answer(char *text, size_t n_bytes, struct foilctl_page *out)
 
 int foilctl_get(const char *address, uint16_t port, const char *path, struct foilctl_page *out)
 {
+	return foilctl_ask(address, port, "GET", path, out);
+}
+
+int foilctl_ask(const char *address, uint16_t port, const char *method, const char *path, struct foilctl_page *out)
+{
 	char request[512];
 	size_t n_bytes = 0;
 
 	address = address ? address : "127.0.0.1";
 	*out = (struct foilctl_page){0};
-	int n = snprintf(request, sizeof(request), "GET %s HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n", path, address);
+	const char *length = strcmp(method, "POST") == 0 ? "Content-Length: 0\r\n" : "";
+	int n = snprintf(request, sizeof(request), "%s %s HTTP/1.0\r\nHost: %s\r\n%sConnection: close\r\n\r\n", method, path, address, length);
 	int fd = connect_to(address, port);
 	if (fd < 0) {
 		fprintf(stderr, "foilctl: no foil-agent at %s port %u: %s; is it running (systemctl status foil-agent, ./foil lab status)?\n", address,

@@ -419,6 +419,19 @@ static int key_locality(struct reader *r, yaml_node_t *n, void *into)
 	return 0;
 }
 
+static int key_service_account(struct reader *r, yaml_node_t *n, void *into)
+{
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyz0123456789.-";
+	struct node_conf *c = into;
+	int rc = read_text(r, n, c->service_account, sizeof(c->service_account));
+	if (rc < 0)
+		return rc;
+	size_t n_first = strspn(c->service_account, chars), n_second = c->service_account[n_first] == '/' ? strspn(c->service_account + n_first + 1, chars) : 0;
+	if (n_first == 0 || n_second == 0 || c->service_account[n_first + 1 + n_second])
+		return refuse(r, &n->start_mark, "expected namespace/name, of lower-case letters, digits, dots and dashes");
+	return 0;
+}
+
 static int one_gateway_address(struct reader *r, yaml_node_t *n, void *into)
 {
 	struct node_gateway *g = into;
@@ -587,6 +600,7 @@ static const struct key top_keys[] = {
 	{"services", key_services, 0},
 	{"gateways", key_gateways, 0},
 	{"locality", key_locality, 0},
+	{"service_account", key_service_account, 0},
 	{"labels", key_node_labels, 0},
 	{"workers", key_workers, 0},
 	{"memory", key_memory, 0},

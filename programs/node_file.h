@@ -48,6 +48,7 @@ struct node_conf {
 	uint16_t n_services;
 	struct node_gateway gateways[NODE_GATEWAYS_MAX];
 	uint16_t n_gateways;
+	char service_account[256]; /* namespace/name: whose identity the node has; "" = istio-system/hydrofoil */
 	char locality[256];       /* region/zone/subzone; "" = none */
 	char label_keys[NODE_LABELS_MAX][128], label_values[NODE_LABELS_MAX][128]; /* the node's own */
 	uint16_t n_labels;

@@ -88,6 +88,9 @@ int ca_sign_request(struct ca_authority *a, struct foil_slice csr_pem, const str
 /* The SPIFFE ids that a client certificate proves: of a chain (leaf first) verified against the bundle at now_s. *id: malloc'd. */
 int ca_verify_client(const struct ca_authority *a, struct foil_slice chain_pem, int64_t now_s, char **id, struct foil_error *err) FOIL_MUST_USE;
 
+/* When the first of the certificates in a PEM text ends, Unix seconds; 0: there is none that can be read. */
+int64_t ca_pem_expiry_s(struct foil_slice pem);
+
 /* ---- the workloads whose keys we hold ---- */
 struct ca_workloads;
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -155,7 +156,8 @@ def start_hydrofoil(state):
 
 
 def start_agent(state):
-    command = [state["programs"]["foil-agent"], "--config", state["config"], "--socket", state["agent_socket"]]
+    command = [state["programs"]["foil-agent"], "--config", state["config"], "--socket", state["agent_socket"],
+               *shlex.split(os.environ.get("FOIL_AGENT_ARGS", ""))]
     return start(state, "foil-agent", command, state["logs"]["foil-agent"])
 
 
