@@ -98,8 +98,10 @@ int tcp_connect(struct foil_worker *w, const struct tcp_connect_params *p, struc
 		foil_reason(w, TCP, MEMORY);
 		return -ENOBUFS;
 	}
-	if (!choose_port(w, &key, &hash, &iss_above))
+	if (!choose_port(w, &key, &hash, &iss_above)) {
+		foil_reason(w, TCP, PORTS_EXHAUSTED);
 		return -EADDRNOTAVAIL;
+	}
 	struct tcp_conn *c = tcp_conn_new(w, &key, hash);
 	if (!c)
 		return -ENOBUFS;
