@@ -1,5 +1,6 @@
 /* What the agent's standard pages say (ctrl/admin/standard.c asks): status and diagnostics. */
 #include "programs/foil_agent.h"
+#include "programs/foil_agent_perf.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -44,5 +45,5 @@ static void diagnostics(void *arg, adm_diagnostic_fn each, void *to)
 
 void agent_pages_init(struct agent *a)
 {
-	a->sources = (struct adm_sources){.arg = a, .status = status, .diagnostics = diagnostics, .prometheus = agent_stats, .config_dump = agent_dump};
+	a->sources = (struct adm_sources){.arg = a, .status = status, .diagnostics = diagnostics, .prometheus = agent_stats, .config_dump = agent_dump, .perf = agent_perf};
 }

@@ -101,10 +101,11 @@ struct adm_sources {
 	void (*diagnostics)(void *arg, adm_diagnostic_fn each, void *to);               /* of the newest reading */
 	void (*prometheus)(void *arg, struct adm_reply *r);                             /* the whole exposition */
 	void (*config_dump)(void *arg, const struct adm_request *q, struct adm_reply *r); /* JSON */
+	void (*perf)(void *arg, struct adm_reply *r);                                   /* JSON: what /perf draws, see perf.html; may be NULL */
 };
 
 /* Fills out[] with the standard pages, each with src (borrowed until adm_close) behind it; returns how many, at most ADM_STANDARD_MAX:
- *   15000  /status /config_dump /diagnostics /stats/prometheus /ready /help (and / for it)
+ *   15000  /status /config_dump /diagnostics /perf /perf.json /stats/prometheus /ready /help (and / for it)
  *   15090  /stats/prometheus /metrics
  *   15021  /healthz/ready: 200 when a snapshot is applied and the data plane is connected, else 503 with the reason
  * /status: {"agent": {"version", "pid", "uptime_s"}, "data_plane": {"connected", "node", "version"}, "config": {"version", "files",

@@ -33,3 +33,7 @@ struct adm_parsed {
 /* One request from data[0..n_bytes). Strict: no obs-fold, no bare CR, no transfer-encoding, one Content-Length, at most ADM_* bytes.
  * Effects: none but out. data may be read up to n_bytes and no further. */
 enum adm_parse adm_parse(const char *data, size_t n_bytes, struct adm_parsed *out) FOIL_MUST_USE;
+
+/* perf.html as the build embedded it. */
+extern const unsigned char adm_perf_html[];
+extern const size_t adm_perf_html_bytes;

@@ -1,6 +1,6 @@
 /* The pages that Istio's users know, at the ports where they look for them; what they say comes from the agent (struct adm_sources).
  * Not here: how metrics or diagnostics are made. The JSON of /status is a contract with ./foil lab and foilctl: fields are only added. */
-#include "ctrl/admin/admin.h"
+#include "ctrl/admin/admin_priv.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -164,6 +164,26 @@ static void config_dump_page(void *arg, const struct adm_request *q, struct adm_
 	src->config_dump(src->arg, q, r);
 }
 
+static void perf_page(void *arg, const struct adm_request *q, struct adm_reply *r)
+{
+	(void)arg;
+	(void)q;
+	adm_reply_type(r, "text/html; charset=utf-8");
+	adm_reply_bytes(r, adm_perf_html, adm_perf_html_bytes);
+}
+
+static void perf_json_page(void *arg, const struct adm_request *q, struct adm_reply *r)
+{
+	const struct adm_sources *src = arg;
+
+	(void)q;
+	adm_reply_type(r, "application/json");
+	if (src->perf)
+		src->perf(src->arg, r);
+	else
+		adm_reply_printf(r, "{\"connected\": false}\n");
+}
+
 static void help_page(void *arg, const struct adm_request *q, struct adm_reply *r);
 
 static const struct adm_route standard[] = {
@@ -172,6 +192,8 @@ static const struct adm_route standard[] = {
 	{15000, "GET", "/status", "agent, data plane, configuration and snapshot (JSON)", status_page, NULL},
 	{15000, "GET", "/config_dump", "the snapshot as it was sent (JSON)", config_dump_page, NULL},
 	{15000, "GET", "/diagnostics", "what the configuration's last reading said; ?format=json", diagnostics_page, NULL},
+	{15000, "GET", "/perf", "where cycles go and what to tune: a page for a browser", perf_page, NULL},
+	{15000, "GET", "/perf.json", "what that page draws, worker by worker (JSON)", perf_json_page, NULL},
 	{15000, "GET", "/ready", "200 when the data plane serves a snapshot", ready_page, NULL},
 	{15000, "GET", "/stats/prometheus", "all metrics", prometheus_page, NULL},
 	{15090, "GET", "/stats/prometheus", "all metrics, where Istio's scrapers look", prometheus_page, NULL},

@@ -465,6 +465,30 @@ static void fixed_items(struct scan *s)
 	}
 }
 
+void tele_reader_cells(const struct tele_reader *r, tele_cells_fn each, void *arg)
+{
+	uint64_t by_slot[TELE_SEGMENT_SLOTS_MAX];
+
+	for (uint32_t i = 0; i < r->h.n_entries; i++) {
+		const struct tele_segment_entry *e = &r->entries[i];
+		if (!r->entry_is_valid[i])
+			continue;
+		struct tele_pair label = {string_of(r, e->label_name), string_of(r, e->label_value)};
+		struct tele_sample s = {.name = string_of(r, e->name), .help = string_of(r, e->help), .kind = (enum tele_segment_kind)e->kind,
+					.labels = &label, .n_labels = e->label_name.n_bytes ? 1 : 0};
+		for (uint32_t slot = 0; slot < r->h.n_slots; slot++) {
+			by_slot[slot] = load(r->map + r->h.fixed_offset + slot * r->h.fixed_stride_bytes + (uint64_t)e->cell * 8);
+			s.value += by_slot[slot];
+		}
+		each(arg, &s, by_slot, r->h.n_slots);
+	}
+}
+
+uint32_t tele_reader_workers(const struct tele_reader *r)
+{
+	return r->h.n_workers;
+}
+
 static void series_items(struct scan *s, const struct merged *m)
 {
 	const struct tele_segment_family *f = m->family;

@@ -48,5 +48,10 @@ struct tele_reader_stats {
 /* Calls each for every sample, all samples of one name together and of one kind. 0 or -ENOMEM. Effects on the other side: none. */
 int tele_reader_scan(struct tele_reader *r, tele_sample_fn each, void *arg, struct tele_reader_stats *stats) FOIL_MUST_USE;
 
+/* Every fixed cell by slot: by_slot[0 .. n_slots), workers first, then housekeeping's. Of the sample, name, help, kind, labels and the sum are set. */
+typedef void (*tele_cells_fn)(void *arg, const struct tele_sample *s, const uint64_t *by_slot, uint32_t n_slots);
+void tele_reader_cells(const struct tele_reader *r, tele_cells_fn each, void *arg);
+uint32_t tele_reader_workers(const struct tele_reader *r);
+
 /* Connects to a data plane's stats_socket and returns the segment's descriptor (close it), or -errno with a sentence. Waits at most timeout_ms. */
 int tele_handover_connect(const char *path, int timeout_ms, struct foil_error *err) FOIL_MUST_USE;
