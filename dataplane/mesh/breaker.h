@@ -33,10 +33,19 @@ static inline void mesh_breaker_add(struct foil_worker *w, struct mesh_cluster_s
 	__atomic_store_n(p, *p + (uint32_t)n, __ATOMIC_RELAXED);
 }
 
-/* May one more be? Does not count it. */
-static inline bool mesh_breaker_has_room(const struct mesh_cluster *c, const struct mesh_cluster_state *s, enum mesh_breaker kind)
+/* Counts one more, unless that is beyond the limit. Own count first, then everybody's: two workers that do this at once see each other, so that the
+ * limit is never passed; both may be refused the last one. */
+static inline bool mesh_breaker_take(struct foil_worker *w, const struct mesh_cluster *c, struct mesh_cluster_state *s, enum mesh_breaker kind)
 {
 	uint32_t limit = mesh_breaker_limit(c, kind);
 
-	return limit == MESH_UNLIMITED || mesh_breaker_sum(s, kind) < limit;
+	mesh_breaker_add(w, s, kind, 1);
+	if (FOIL_LIKELY(limit == MESH_UNLIMITED))
+		return true;
+	if (s->n_workers > 1)
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (mesh_breaker_sum(s, kind) <= limit)
+		return true;
+	mesh_breaker_add(w, s, kind, -1);
+	return false;
 }

@@ -1,8 +1,8 @@
 /* What all workers know of clusters and hosts: it survives snapshots by cluster name and address. Made and freed by housekeeping
  * (mesh_config_prepare and unprepare); workers reach it through endpoints and host sets of a configuration that they hold.
  *
- * Counters that workers add to are one cache line a worker; sums are read relaxed, so a limit over several workers is exact only up to what they
- * do at the same moment (features.md DR-35). */
+ * Counters that workers add to are one cache line a worker; where there is a limit, a worker counts first and looks at the sum then, so that no
+ * limit is ever passed (features.md DR-35). */
 #pragma once
 
 #include "dataplane/mesh/config.h"
@@ -21,6 +21,7 @@ struct mesh_cluster_state {
 	uint32_t n_hosts, n_ejected; /* atomic: for max_ejection_percent; n_hosts are those of the published configuration */
 	uint32_t health_epoch;       /* atomic: grows when a host is ejected or comes back, so that balancers look again */
 	uint32_t n_backed_off;       /* atomic: hosts whose ejections are not 0 */
+	uint32_t n_starved;          /* atomic: pools of all workers that wait for a place (places.c) */
 	uint64_t next_sweep_us;      /* atomic: outlier.c; 0 = not armed */
 	struct mesh_cluster_state *next; /* housekeeping: same bucket */
 	uint64_t hash;
@@ -30,6 +31,7 @@ struct mesh_cluster_state {
 
 struct FOIL_CACHE_ALIGNED mesh_host_cell {
 	uint32_t n_active; /* requests in flight of this worker: LEAST_REQUEST */
+	uint32_t n_conns;  /* connections of this worker's pools: places.c */
 };
 struct mesh_host {
 	struct mesh_cluster_state *cluster;
@@ -76,6 +78,8 @@ struct mesh_cluster_state *mesh_host_set_cluster(const struct mesh_host_set *set
 struct mesh_shared;
 /* The published configuration: workers read it once a turn. NULL before the first publish. */
 const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh);
+/* Grows when a pool begins to wait for another worker's place. Atomic. */
+uint32_t *mesh_shared_starved(struct mesh_shared *sh);
 /* Once a turn of a worker, before it picks anything. */
 void mesh_shared_turned(struct mesh_shared *sh, struct foil_worker *w);
 /* Says that worker w works with c from now on (mesh_config_is_adopted, _is_quiet). */

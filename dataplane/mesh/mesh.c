@@ -225,6 +225,11 @@ void mesh_turn(struct foil_worker *w)
 		dig(w);
 	if (FOIL_UNLIKELY(c != m->cfg && c))
 		adopt(w, c);
+	uint32_t n_starved = __atomic_load_n(mesh_shared_starved(m->shared), __ATOMIC_RELAXED);
+	if (FOIL_UNLIKELY(n_starved != m->n_starved_seen)) {
+		m->n_starved_seen = n_starved;
+		mesh_pools_yield(w);
+	}
 	if (m->cfg)
 		mesh_outlier_turn(w, m->cfg);
 }

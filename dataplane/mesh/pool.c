@@ -4,8 +4,7 @@
  *   - a request takes a shared connection, else the idle one that was used last; else it waits, and a connection is opened when fewer open than wait;
  *   - the first connection that is ready, new or used, serves the request that has waited longest;
  *   - a connect that fails fails every request that waits at this host: their owners decide what to do next;
- *   - at maxConnections an idle connection of the same cluster is closed to make room; a host without any connection gets its
- *     first one all the same, or its requests would wait for ever.
+ *   - at maxConnections an idle connection of the same cluster is closed to make room; places.c says what else is done.
  * Pools go by host (cluster name and address), and by server name where TLS takes that from the request, so they survive configurations.
  * A pool holds the configuration that names its host; when the next one does not, the pool is doomed: its idle connections close, the
  * others when their exchange is over.
@@ -16,6 +15,8 @@
 
 enum upstream_state { UPSTREAM_OPENING, UPSTREAM_IDLE, UPSTREAM_SHARED, UPSTREAM_BUSY, UPSTREAM_GONE };
 
+#define STARVED_LOOK_US 1000u
+#define YIELD_US_MAX 1000000u /* for the origin to close what we have closed */
 #define STREAMS_EXPECTED 100u /* of an HTTP/2 connection that opens: what a server lets at least (RFC 9113 6.5.2) */
 
 struct mesh_pool {
@@ -30,7 +31,8 @@ struct mesh_pool {
 	struct mesh_list waiters;
 	uint32_t n_conns, n_opening, n_waiters;
 	uint32_t n_pins; /* calls that are at work on it */
-	bool is_doomed;
+	bool is_doomed, is_starved;
+	struct foil_timer starved; /* armed while it is: when to try again */
 	bool is_marked; /* its endpoint speaks the mesh's mTLS, as the newest request saw it */
 };
 
@@ -40,7 +42,7 @@ struct mesh_upstream {
 	struct mesh_pool *pool;
 	struct http_conn *conn;
 	enum upstream_state state;
-	bool is_timed_out, is_closing;
+	bool is_timed_out, is_closing, is_yielding;
 	uint32_t n_requests;
 	uint64_t born_us, idle_since_us, tls_key;
 	struct foil_timer timer; /* connect timeout while opening; then a lazy look at idle and duration limits */
@@ -74,6 +76,8 @@ static const struct mesh_cluster *pool_cluster(const struct mesh_pool *p)
 {
 	return p->cfg->clusters[p->slot];
 }
+
+static void pool_grow(struct foil_worker *w, struct mesh_pool *p);
 
 /* ---- pools ---- */
 static bool pool_keep_name(struct mesh_ctx *m, struct mesh_pool *p, struct foil_slice name)
@@ -125,10 +129,39 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 	return p;
 }
 
+/* ---- places that other workers have ---- */
+static void starved_over(struct foil_worker *w, struct mesh_pool *p)
+{
+	if (!p->is_starved)
+		return;
+	p->is_starved = false;
+	foil_timer_cancel(w, &p->starved);
+	mesh_place_starve(w, p->host->cluster, -1);
+}
+
+static void starved_look(struct foil_worker *w, struct foil_timer *t)
+{
+	struct mesh_pool *p = FOIL_CONTAINER_OF(t, struct mesh_pool, starved);
+
+	foil_timer_arm(w, t, w->now_us + STARVED_LOOK_US, starved_look);
+	mesh_place_ask(w);
+	pool_grow(w, p);
+}
+
+static void starve(struct foil_worker *w, struct mesh_pool *p)
+{
+	if (p->is_starved)
+		return;
+	p->is_starved = true;
+	mesh_place_starve(w, p->host->cluster, 1);
+	foil_timer_arm(w, &p->starved, w->now_us + STARVED_LOOK_US, starved_look);
+}
+
 static void pool_free_if_empty(struct foil_worker *w, struct mesh_pool *p)
 {
 	if (p->n_conns || p->n_waiters || p->n_pins || !p->host)
 		return;
+	starved_over(w, p);
 	struct mesh_pool **at = &w->mesh->pool_by_host[p->host->index];
 	while (*at != p)
 		at = &(*at)->next_name;
@@ -149,7 +182,8 @@ static void waiter_unlink(struct foil_worker *w, struct mesh_pool_waiter *waiter
 
 	mesh_list_del(&waiter->node);
 	waiter->pool = NULL;
-	p->n_waiters--;
+	if (--p->n_waiters == 0)
+		starved_over(w, p);
 	mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_PENDING, -1);
 }
 
@@ -185,6 +219,19 @@ static void conn_close(struct foil_worker *w, struct mesh_upstream *u)
 		return;
 	u->is_closing = true;
 	http_conn_close(w, u->conn);
+}
+
+static void conn_timer(struct foil_worker *w, struct foil_timer *t);
+static void conn_list(struct mesh_upstream *u, struct mesh_list *to, enum upstream_state state);
+
+/* For another worker: its place is given back when the origin, too, has closed it, so that the origin never counts one more. */
+static void conn_yield(struct foil_worker *w, struct mesh_upstream *u)
+{
+	u->is_yielding = true;
+	conn_list(u, &u->pool->busy, UPSTREAM_BUSY);
+	foil_timer_cancel(w, &u->timer);
+	foil_timer_arm(w, &u->timer, w->now_us + YIELD_US_MAX, conn_timer);
+	stream_shutdown(w, http_conn_stream(u->conn));
 }
 
 static void conn_list(struct mesh_upstream *u, struct mesh_list *to, enum upstream_state state)
@@ -226,6 +273,10 @@ static void conn_timer(struct foil_worker *w, struct foil_timer *t)
 		conn_close(w, u);
 		return;
 	}
+	if (u->is_yielding) {
+		conn_close(w, u);
+		return;
+	}
 	if (c->idle_timeout_us) {
 		next = (u->state == UPSTREAM_IDLE ? u->idle_since_us : w->now_us) + c->idle_timeout_us;
 		if (next <= w->now_us) {
@@ -245,8 +296,6 @@ static void conn_timer(struct foil_worker *w, struct foil_timer *t)
 		foil_timer_arm(w, &u->timer, next, conn_timer);
 }
 
-static void pool_grow(struct foil_worker *w, struct mesh_pool *p);
-
 /* No request comes to it any more; it closes after those it has. */
 static void conn_retire(struct foil_worker *w, struct mesh_upstream *u)
 {
@@ -265,6 +314,7 @@ static void conn_list_by_use(struct mesh_upstream *u)
 		conn_list(u, &u->pool->busy, UPSTREAM_BUSY);
 }
 
+/* A request begins, for which the breaker has counted one already. NULL: the peer has closed it meanwhile. */
 static struct http_stream *conn_start(struct foil_worker *w, struct mesh_upstream *u, struct mesh_pool_waiter *waiter)
 {
 	struct http_stream *hs = http_client_start(w, u->conn, waiter->arena, waiter->events, waiter->user_data);
@@ -275,7 +325,6 @@ static struct http_stream *conn_start(struct foil_worker *w, struct mesh_upstrea
 	conn_list_by_use(u);
 	if (u->state == UPSTREAM_SHARED && is_worn_out(w, u))
 		conn_retire(w, u);
-	mesh_breaker_add(w, u->pool->host->cluster, MESH_BREAKER_REQUESTS, 1);
 	mesh_host_active_add(w, u->pool->host, 1);
 	return hs;
 }
@@ -287,7 +336,7 @@ static void conn_ready(struct foil_worker *w, struct http_conn *conn)
 	struct mesh_pool *p = u->pool;
 	bool was_opening = u->state == UPSTREAM_OPENING;
 
-	if (u->is_closing)
+	if (u->is_closing || u->is_yielding)
 		return;
 	if (was_opening) {
 		u->local = http_conn_stream(conn)->local;
@@ -298,6 +347,13 @@ static void conn_ready(struct foil_worker *w, struct http_conn *conn)
 	conn_list_by_use(u);
 	if (was_opening)
 		conn_timer(w, &u->timer);
+	if (!was_opening && mesh_place_is_wanted(w, pool_cluster(p), p->host->cluster)) {
+		if (u->state == UPSTREAM_IDLE)
+			conn_yield(w, u);
+		else
+			conn_retire(w, u);
+		return;
+	}
 	if (is_worn_out(w, u) && !(was_opening && p->n_waiters)) {
 		if (u->state == UPSTREAM_IDLE)
 			conn_close(w, u);
@@ -307,14 +363,15 @@ static void conn_ready(struct foil_worker *w, struct http_conn *conn)
 	}
 	while (p->n_waiters && (u->state == UPSTREAM_IDLE || u->state == UPSTREAM_SHARED)) {
 		struct mesh_pool_waiter *waiter = FOIL_CONTAINER_OF(p->waiters.next, struct mesh_pool_waiter, node);
-		if (!mesh_breaker_has_room(waiter->cluster, p->host->cluster, MESH_BREAKER_REQUESTS)) {
+		if (!mesh_breaker_take(w, waiter->cluster, p->host->cluster, MESH_BREAKER_REQUESTS)) {
 			waiter_unlink(w, waiter);
 			foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
 			waiter->failed(w, waiter, MESH_RESET_OVERFLOW, STREAM_END_NONE);
 			continue;
 		}
 		struct http_stream *hs = conn_start(w, u, waiter);
-		if (!hs) { /* the peer has closed it meanwhile */
+		if (!hs) {
+			mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_REQUESTS, -1);
 			if (u->state == UPSTREAM_IDLE)
 				conn_close(w, u);
 			else
@@ -335,7 +392,7 @@ static void conn_closed(struct foil_worker *w, struct http_conn *conn, enum stre
 	conn_list(u, NULL, UPSTREAM_GONE);
 	u->conn = NULL;
 	p->n_conns--;
-	mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_CONNECTIONS, -1);
+	mesh_place_give(w, p->host);
 	foil_count(w, MESH, UPSTREAM_CONNS, -1);
 	mesh_bury(w, u, &w->mesh->upstreams);
 	if (w->mesh->is_closing) {
@@ -389,7 +446,6 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 	u->state = UPSTREAM_IDLE; /* conn_list counts the change to OPENING */
 	conn_list(u, &p->opening, UPSTREAM_OPENING);
 	p->n_conns++;
-	mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_CONNECTIONS, 1);
 	foil_count(w, MESH, UPSTREAM_CONNS, 1);
 	foil_count(w, MESH, UPSTREAM_CONNECTS, 1);
 	foil_timer_arm(w, &u->timer, w->now_us + pool_cluster(p)->connect_timeout_us, conn_timer);
@@ -411,26 +467,42 @@ static bool make_room(struct foil_worker *w, const struct mesh_pool *for_pool)
 	return false;
 }
 
+static bool place_take(struct foil_worker *w, struct mesh_pool *p, const struct mesh_cluster *c)
+{
+	if (mesh_place_take(w, c, p->host, p->is_starved))
+		return true;
+	if (!make_room(w, p))
+		return mesh_place_take_first(w, p->host);
+	mesh_place_take_freed(w, p->host);
+	return true;
+}
+
 /* Opens connections while fewer open than wait and the breaker has room. */
 static void pool_open_more(struct foil_worker *w, struct mesh_pool *p, const struct mesh_cluster *c)
 {
 	uint64_t each = c->protocol == MESH_UPSTREAM_HTTP2 ? FOIL_MIN(c->max_requests_per_connection - 1u, STREAMS_EXPECTED - 1u) + 1u : 1u;
 
 	while (p->n_opening * each < p->n_waiters) {
-		if (!mesh_breaker_has_room(c, p->host->cluster, MESH_BREAKER_CONNECTIONS) && !make_room(w, p)) {
-			foil_count(w, MESH, UPSTREAM_CX_OVERFLOW, 1);
-			if (p->n_conns)
-				return;
-		}
-		if (conn_open(w, p) != 0)
+		if (!place_take(w, p, c)) {
+			if (!p->is_starved)
+				foil_count(w, MESH, UPSTREAM_CX_OVERFLOW, 1);
+			if (!p->n_conns)
+				starve(w, p);
 			return;
+		}
+		if (conn_open(w, p) != 0) {
+			mesh_place_give(w, p->host);
+			starved_over(w, p);
+			return;
+		}
+		starved_over(w, p);
 	}
 }
 
 static void pool_grow(struct foil_worker *w, struct mesh_pool *p)
 {
 	pool_open_more(w, p, pool_cluster(p));
-	if (!p->n_conns)
+	if (!p->n_conns && !p->is_starved)
 		waiters_fail(w, p, HTTP_RESET_CONNECT_FAILURE, STREAM_END_UNREACHABLE);
 }
 
@@ -482,7 +554,7 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 	p->is_marked = e->tls;
 	waiter->cluster = c;
 	is_idle = !mesh_list_is_empty(&p->idle) || !mesh_list_is_empty(&p->shared);
-	if (is_idle && !mesh_breaker_has_room(c, e->host->cluster, MESH_BREAKER_REQUESTS)) {
+	if (is_idle && !mesh_breaker_take(w, c, e->host->cluster, MESH_BREAKER_REQUESTS)) {
 		foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
 		return MESH_POOL_OVERFLOW;
 	}
@@ -493,7 +565,9 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 	p->n_pins--;
 	if (*stream)
 		return MESH_POOL_READY;
-	if (!mesh_breaker_has_room(c, e->host->cluster, MESH_BREAKER_PENDING)) {
+	if (is_idle) /* none of them could */
+		mesh_breaker_add(w, e->host->cluster, MESH_BREAKER_REQUESTS, -1);
+	if (!mesh_breaker_take(w, c, e->host->cluster, MESH_BREAKER_PENDING)) {
 		foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
 		pool_free_if_empty(w, p);
 		return MESH_POOL_QUEUE_OVERFLOW;
@@ -501,9 +575,8 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 	waiter->pool = p;
 	mesh_list_add_tail(&p->waiters, &waiter->node);
 	p->n_waiters++;
-	mesh_breaker_add(w, p->host->cluster, MESH_BREAKER_PENDING, 1);
 	pool_open_more(w, p, c);
-	if (p->n_conns)
+	if (p->n_conns || p->is_starved)
 		return MESH_POOL_WAITING;
 	waiter_unlink(w, waiter);
 	pool_free_if_empty(w, p);
@@ -559,6 +632,20 @@ void mesh_pools_adopt(struct foil_worker *w, const struct mesh_config *cfg)
 	for (struct mesh_list *n = head->next, *next; n != head; n = next) {
 		next = n->next; /* closing connections frees this pool at most: others are freed when their own connections close */
 		pool_adopt(w, FOIL_CONTAINER_OF(n, struct mesh_pool, node), cfg);
+	}
+}
+
+/* Of one, since who waits asks again. */
+void mesh_pools_yield(struct foil_worker *w)
+{
+	struct mesh_list *head = &w->mesh->pool_list;
+
+	for (struct mesh_list *n = head->next; n != head; n = n->next) {
+		struct mesh_pool *p = FOIL_CONTAINER_OF(n, struct mesh_pool, node);
+		if (mesh_list_is_empty(&p->idle) || !mesh_place_is_wanted(w, pool_cluster(p), p->host->cluster))
+			continue;
+		conn_yield(w, FOIL_CONTAINER_OF(p->idle.prev, struct mesh_upstream, node));
+		return;
 	}
 }
 

@@ -186,7 +186,7 @@ static void count_off(struct foil_worker *w, struct mesh_exchange *x)
 static enum mesh_retry_verdict verdict(struct foil_worker *w, struct mesh_exchange *x, bool would)
 {
 	struct mesh_retry *r = &x->retry;
-	const struct mesh_cluster_state *state;
+	struct mesh_cluster_state *state;
 
 	if (!r->on)
 		return MESH_RETRY_NO;
@@ -203,10 +203,11 @@ static enum mesh_retry_verdict verdict(struct foil_worker *w, struct mesh_exchan
 	}
 	r->n_left--;
 	state = x->try.endpoint->host->cluster;
-	if (!mesh_breaker_has_room(x->cluster, state, MESH_BREAKER_RETRIES)) {
+	if (!mesh_breaker_take(w, x->cluster, state, MESH_BREAKER_RETRIES)) {
 		foil_count(w, MESH, RETRY_OVERFLOW, 1);
 		return MESH_RETRY_OVERFLOW;
 	}
+	r->is_counted = true;
 	return MESH_RETRY_YES;
 }
 
@@ -234,8 +235,6 @@ void mesh_retry_schedule(struct foil_worker *w, struct mesh_exchange *x)
 	uint64_t most = r->n_done < 16 ? FOIL_MIN(r->base_us * ((2ull << r->n_done) - 1u), r->max_us) : r->max_us;
 
 	r->n_done++;
-	r->is_counted = true;
-	mesh_breaker_add(w, x->try.endpoint->host->cluster, MESH_BREAKER_RETRIES, 1);
 	foil_count(w, MESH, RETRIES, 1);
 	if (r->avoid_previous_hosts && r->n_avoid < MESH_AVOID_MAX)
 		r->avoid[r->n_avoid++] = x->try.endpoint->host;

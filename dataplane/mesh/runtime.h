@@ -120,6 +120,17 @@ const struct stream_addr *mesh_upstream_local(const struct mesh_upstream *u);
 int mesh_pools_init(struct mesh_ctx *m, uint32_t conns_max) FOIL_MUST_USE; /* 0 or -ENOMEM, as the other _init of slabs */
 void mesh_pools_adopt(struct foil_worker *w, const struct mesh_config *cfg); /* after ctx->by_host is the new one's */
 void mesh_pools_close(struct foil_worker *w);
+void mesh_pools_yield(struct foil_worker *w); /* closes one idle connection whose place another worker waits for */
+
+/* places.c */
+bool mesh_place_take(struct foil_worker *w, const struct mesh_cluster *c, struct mesh_host *h, bool is_starved) FOIL_MUST_USE;
+bool mesh_place_take_first(struct foil_worker *w, struct mesh_host *h) FOIL_MUST_USE; /* whatever the limit, if no worker has a connection to it */
+void mesh_place_take_freed(struct foil_worker *w, struct mesh_host *h); /* in the place of a connection that is closing */
+void mesh_place_give(struct foil_worker *w, struct mesh_host *h);
+void mesh_place_starve(struct foil_worker *w, struct mesh_cluster_state *s, int32_t n); /* +1: a pool begins to wait for others' places, -1: it ends */
+void mesh_place_ask(struct foil_worker *w); /* the others shall look at their idle connections */
+/* Another worker waits for a place in this cluster, and this one has more than its share. */
+bool mesh_place_is_wanted(const struct foil_worker *w, const struct mesh_cluster *c, const struct mesh_cluster_state *s) FOIL_MUST_USE;
 
 /* ---- one HTTP request: exchange.c and its parts ---- */
 struct mesh_downstream;
@@ -434,6 +445,7 @@ struct mesh_ctx {
 	struct mesh_slab exchanges, downstreams, ports, pools, upstreams, sessions, shadows, hellos, names;
 	struct mesh_list port_list, pool_list, session_list, shadow_list, hello_list;
 	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
+	uint32_t n_starved_seen;          /* of mesh_shared_starved */
 	struct mesh_host_now *by_host;    /* [MESH_HOSTS_MAX] of cfg */
 	bool is_draining, is_closing;
 	uint64_t date_s;                  /* what date says */

@@ -26,6 +26,7 @@ struct mesh_shared {
 	uint16_t n_workers;
 	uint32_t mark;               /* the current walk over hosts */
 	uint32_t n_free;
+	uint32_t n_starved;                  /* atomic, ever: see mesh_shared_starved */
 	uint32_t free_index[MESH_HOSTS_MAX]; /* a stack */
 	struct lb_table_stock tables;
 	struct lb_tables *old_tables; /* replaced; a worker may still look at them */
@@ -344,6 +345,11 @@ void mesh_config_publish(struct mesh_shared *sh, const struct mesh_config *c)
 			count_hosts(c, slot, is);
 	}
 	__atomic_store_n(&sh->published, c, __ATOMIC_RELEASE);
+}
+
+uint32_t *mesh_shared_starved(struct mesh_shared *sh)
+{
+	return &sh->n_starved;
 }
 
 const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh)

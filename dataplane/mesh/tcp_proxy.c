@@ -327,7 +327,7 @@ static void connect_next(struct foil_worker *w, struct session *s)
 		session_end(w, s, true);
 		return;
 	}
-	if (!mesh_breaker_has_room(s->cluster, e->host->cluster, MESH_BREAKER_CONNECTIONS)) {
+	if (!mesh_breaker_take(w, s->cluster, e->host->cluster, MESH_BREAKER_CONNECTIONS)) {
 		foil_count(w, MESH, UPSTREAM_CX_OVERFLOW, 1);
 		s->flags |= TELE_FLAG_UO;
 		session_end(w, s, true);
@@ -336,7 +336,6 @@ static void connect_next(struct foil_worker *w, struct session *s)
 	s->n_connects++;
 	s->endpoint = e;
 	s->is_counted = true;
-	mesh_breaker_add(w, e->host->cluster, MESH_BREAKER_CONNECTIONS, 1);
 	mesh_host_active_add(w, e->host, 1);
 	foil_count(w, MESH, UPSTREAM_CONNECTS, 1);
 	if (begin_connect(w, s, e) != 0) {

@@ -159,7 +159,11 @@ class Origin:
             pass
         finally:
             self.open.discard(s)
+            self.ended(s)
             s.close()
+
+    def ended(self, s):
+        """A connection is over, and about to be closed: for who counts them."""
 
     def kill(self):
         """As when the process dies: connections end, new ones are refused."""

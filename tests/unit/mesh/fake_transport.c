@@ -367,7 +367,7 @@ struct fx *fx_new(struct t_worker_params p, struct fx_config *own, uint32_t requ
 	current = f;
 	f->w = t_worker_new(p);
 	assert_int_equal(http_init(f->w, &http, &err), 0);
-	f->shared = mesh_shared_new(&(struct mesh_shared_params){.n_workers = 1});
+	f->shared = mesh_shared_new(&(struct mesh_shared_params){.n_workers = FOIL_MAX(p.n_workers, 1)});
 	assert_non_null(f->shared);
 	const struct mesh_params mp = {.shared = f->shared, .transport = &transport, .requests_max = requests_max, .connections_max = connections_max};
 	if (mesh_init(f->w, &mp, &err) != 0)

@@ -227,12 +227,108 @@ static void test_client_leaves_the_queue(void **state)
 	fx_free(f);
 }
 
+/* Another worker, which the test plays by its cells, has all places: the request waits, says so, and gets the first that is given up. */
+static void test_waits_for_another_workers_place(void **state)
+{
+	(void)state;
+	struct fx_config *cfg = fx_config_new(1, 1);
+	cfg->cluster[0].breaker.max_connections = 7;
+	struct fx *f = fx_new((struct t_worker_params){.n_workers = 2}, cfg, 64, 64);
+	struct mesh_host *h = cfg->endpoint[0][0].host;
+	h->by_worker[1].n_conns = 7;
+	h->cluster->by_worker[1].n[MESH_BREAKER_CONNECTIONS] = 7;
+	uint32_t asked = *mesh_shared_starved(f->shared);
+	struct fx_stream *a = fx_connect(f), *b = fx_connect(f);
+	fx_say(f, a, GET("/a"));
+	fx_say(f, b, GET("/b"));
+	assert_int_equal(f->n_connects, 0);
+	assert_int_equal(h->cluster->n_starved, 1);
+	t_advance(f->w, 5000);
+	assert_int_equal(f->n_connects, 0);
+	assert_true(*mesh_shared_starved(f->shared) >= asked + 4);
+	h->by_worker[1].n_conns = 6;
+	h->cluster->by_worker[1].n[MESH_BREAKER_CONNECTIONS] = 6;
+	t_advance(f->w, 1000);
+	assert_int_equal(f->n_connects, 1);
+	assert_int_equal(h->cluster->n_starved, 0);
+	struct fx_stream *u = fx_up_open(f);
+	fx_say(f, u, OK_15);
+	assert_has(fx_heard(a), "hello");
+	fx_say(f, u, OK_15); /* b waits for the one connection there is */
+	assert_has(fx_heard(b), "hello");
+	assert_int_equal(f->n_connects, 1);
+	fx_closed(f, a, STREAM_END_RESET);
+	fx_closed(f, b, STREAM_END_RESET);
+	h->by_worker[1].n_conns = 0;
+	h->cluster->by_worker[1].n[MESH_BREAKER_CONNECTIONS] = 0;
+	fx_free(f);
+}
+
+/* A client that leaves while its request waits for a place ends the waiting. */
+static void test_leaves_while_it_starves(void **state)
+{
+	(void)state;
+	struct fx_config *cfg = fx_config_new(1, 1);
+	cfg->cluster[0].breaker.max_connections = 1;
+	struct fx *f = fx_new((struct t_worker_params){.n_workers = 2}, cfg, 64, 64);
+	struct mesh_host *h = cfg->endpoint[0][0].host;
+	h->by_worker[1].n_conns = 1;
+	h->cluster->by_worker[1].n[MESH_BREAKER_CONNECTIONS] = 1;
+	struct fx_stream *a = fx_connect(f);
+	fx_say(f, a, GET("/a"));
+	assert_int_equal(h->cluster->n_starved, 1);
+	fx_closed(f, a, STREAM_END_RESET);
+	assert_int_equal(h->cluster->n_starved, 0);
+	h->by_worker[1].n_conns = 0;
+	h->cluster->by_worker[1].n[MESH_BREAKER_CONNECTIONS] = 0;
+	fx_free(f);
+}
+
+/* The other side of it: idle connections beyond this worker's share go one by one while another worker asks, and so do those that get ready. */
+static void test_gives_up_places_beyond_its_share(void **state)
+{
+	(void)state;
+	struct fx_config *cfg = fx_config_new(1, 1);
+	cfg->cluster[0].breaker.max_connections = 4;
+	struct fx *f = fx_new((struct t_worker_params){.n_workers = 2}, cfg, 64, 64);
+	struct mesh_host *h = cfg->endpoint[0][0].host;
+	struct fx_stream *c[4], *u[4];
+	for (int i = 0; i < 4; i++) {
+		c[i] = fx_connect(f);
+		fx_say(f, c[i], GET("/x"));
+		u[i] = fx_up_open(f);
+	}
+	for (int i = 0; i < 3; i++)
+		fx_say(f, u[i], OK_15);
+	assert_int_equal((int64_t)t_counter(f->w, MESH, UPSTREAM_CONNS), 4);
+	h->cluster->n_starved = 1;
+	(*mesh_shared_starved(f->shared))++;
+	fx_turn(f);
+	assert_true(u[0]->is_shut); /* the one that was used least lately */
+	assert_false(u[1]->is_shut);
+	assert_int_equal((int64_t)t_counter(f->w, MESH, UPSTREAM_CONNS), 4); /* until the origin has closed it, too */
+	fx_eof(f, u[0]);
+	assert_int_equal((int64_t)t_counter(f->w, MESH, UPSTREAM_CONNS), 3);
+	fx_say(f, u[3], OK_15); /* ready, and beyond the share of two */
+	assert_has(fx_heard(c[3]), "hello");
+	assert_true(u[3]->is_shut);
+	t_advance(f->w, 1100000); /* the origin does not care: it has had its time */
+	assert_int_equal((int64_t)t_counter(f->w, MESH, UPSTREAM_CONNS), 2);
+	(*mesh_shared_starved(f->shared))++;
+	fx_turn(f);
+	assert_int_equal((int64_t)t_counter(f->w, MESH, UPSTREAM_CONNS), 2); /* its share */
+	h->cluster->n_starved = 0;
+	fx_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_overflow), cmocka_unit_test(test_max_requests), cmocka_unit_test(test_taken_by_another),
 		cmocka_unit_test(test_origin_closes_at_rest), cmocka_unit_test(test_connection_close), cmocka_unit_test(test_limits_of_a_connection),
 		cmocka_unit_test(test_waiters_fail_together), cmocka_unit_test(test_makes_room), cmocka_unit_test(test_client_leaves_the_queue),
+		cmocka_unit_test(test_waits_for_another_workers_place), cmocka_unit_test(test_leaves_while_it_starves),
+		cmocka_unit_test(test_gives_up_places_beyond_its_share),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 /* dataplane/mesh/shared.c: what survives a configuration, who may free what and when, and set-up that fails half-way. */
 #include <errno.h>
 
+#include <pthread.h>
+
 #include "tests/unit/mesh/clusters.h"
 
 #include "dataplane/mesh/breaker.h"
@@ -220,6 +222,62 @@ static void test_ejections_end_with_outlier_detection(void **state)
 }
 
 /* More hosts than there may be: refused with a sentence, and nothing is left behind. */
+struct racer {
+	pthread_t thread;
+	struct foil_worker *w;
+	const struct mesh_cluster *c;
+	struct mesh_cluster_state *s;
+	uint32_t *n_held, *n_most, n_taken;
+};
+
+static void *race(void *arg)
+{
+	struct racer *r = arg;
+
+	for (uint32_t i = 0; i < 200000; i++) {
+		if (!mesh_breaker_take(r->w, r->c, r->s, MESH_BREAKER_CONNECTIONS))
+			continue;
+		uint32_t n = __atomic_add_fetch(r->n_held, 1, __ATOMIC_SEQ_CST), most = __atomic_load_n(r->n_most, __ATOMIC_SEQ_CST);
+		while (n > most && !__atomic_compare_exchange_n(r->n_most, &most, n, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			continue;
+		r->n_taken++;
+		(void)__atomic_sub_fetch(r->n_held, 1, __ATOMIC_SEQ_CST);
+		mesh_breaker_add(r->w, r->s, MESH_BREAKER_CONNECTIONS, -1);
+	}
+	return NULL;
+}
+
+/* Workers that race for the last place never have more than the limit together. */
+static void test_a_limit_holds_over_workers_at_once(void **state)
+{
+	struct foil_worker *w[3] = {t_worker(.id = 0, .n_workers = 3), t_worker(.id = 1, .n_workers = 3), t_worker(.id = 2, .n_workers = 3)};
+	struct mesh_shared *sh = t_shared(3);
+	struct t_config *t = t_config_new(1);
+	struct mesh_endpoints *e = t_endpoints(1, NULL);
+	struct racer r[3];
+	uint32_t n_held = 0, n_most = 0, n_taken = 0;
+
+	t_config_add(t, 0, "a", MESH_LB_RANDOM, e)->breaker.max_connections = 2;
+	t_config_publish(sh, t);
+	for (int i = 0; i < 3; i++) {
+		r[i] = (struct racer){.w = w[i], .c = t->by_slot[0], .s = e->endpoints[0].host->cluster, .n_held = &n_held, .n_most = &n_most};
+		assert_int_equal(pthread_create(&r[i].thread, NULL, race, &r[i]), 0);
+	}
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(pthread_join(r[i].thread, NULL), 0);
+		n_taken += r[i].n_taken;
+	}
+	assert_true(n_most >= 1 && n_most <= 2);
+	assert_true(n_taken > 1000);
+	assert_int_equal(mesh_breaker_sum(e->endpoints[0].host->cluster, MESH_BREAKER_CONNECTIONS), 0);
+	t_config_free(sh, t);
+	mesh_shared_free(sh);
+	free(e);
+	for (int i = 0; i < 3; i++)
+		t_worker_free(w[i]);
+	(void)state;
+}
+
 static void test_too_many_hosts_are_refused_and_leave_nothing(void **state)
 {
 	struct mesh_shared *sh = t_shared(1);
@@ -277,6 +335,7 @@ int main(void)
 		cmocka_unit_test(test_a_config_is_quiet_when_all_adopted_a_later_one_and_nobody_holds_it),
 		cmocka_unit_test(test_ejection_survives_updates_but_not_removal),
 		cmocka_unit_test(test_ejections_end_with_outlier_detection),
+		cmocka_unit_test(test_a_limit_holds_over_workers_at_once),
 		cmocka_unit_test(test_too_many_hosts_are_refused_and_leave_nothing),
 		cmocka_unit_test(test_prepare_makes_its_own_array_when_there_is_none),
 	};
