@@ -9,6 +9,8 @@
 #include <rte_errno.h>
 
 #define EXCEPTION_DESC 512
+#define EXCEPTION_PER_MS 20u  /* packets towards the kernel: each costs the worker a system call, so a flood of what is not ours is not let through */
+#define EXCEPTION_BURST 256u
 #define EXCEPTION_TURNS 16u /* the kernel's side is looked at every so many turns: it costs a system call */
 
 static int tap_setup(struct nic_port *port, const struct nic_port_params *p)
@@ -80,6 +82,8 @@ void nic_exception(struct foil_worker *w, struct net_port *p, struct rte_mbuf *o
 		nic_drop(w, p, own_pkt, NIC_REASON_EXCEPTION_OFF, NET_CAPTURE_FRAME);
 	} else if (rte_ring_enqueue(port->exception_ring, own_pkt)) {
 		nic_drop(w, p, own_pkt, NIC_REASON_EXCEPTION_RING_FULL, NET_CAPTURE_FRAME);
+	} else if (w->id != 0) {
+		nic_wake(port, 0);
 	}
 }
 
@@ -93,12 +97,25 @@ static uint16_t burst_move(struct foil_worker *w, uint16_t to, struct rte_mbuf *
 	return n_sent;
 }
 
+/* How many packets may go to the kernel now; what is above waits in the ring, which drops when it is full. */
+static unsigned int allowance(const struct foil_worker *w, struct nic_port *port)
+{
+	uint64_t elapsed_ms = (w->now_us - port->exception_refill_us) / 1000;
+
+	if (elapsed_ms) {
+		port->exception_tokens = (uint32_t)FOIL_MIN(port->exception_tokens + elapsed_ms * EXCEPTION_PER_MS, EXCEPTION_BURST);
+		port->exception_refill_us += elapsed_ms * 1000;
+	}
+	return FOIL_MIN(port->exception_tokens, NET_BURST);
+}
+
 void nic_exception_turn(struct foil_worker *w, struct nic_port *port)
 {
 	struct rte_mbuf *pkts[NET_BURST];
 	struct nic_queue *q = &port->queues[0];
-	unsigned int n = rte_ring_dequeue_burst(port->exception_ring, (void **)pkts, NET_BURST, NULL);
+	unsigned int n = rte_ring_dequeue_burst(port->exception_ring, (void **)pkts, allowance(w, port), NULL);
 
+	port->exception_tokens -= n;
 	foil_count(w, NIC, EXCEPTIONS_OUT, burst_move(w, port->exception_dpdk, pkts, (uint16_t)n, NIC_REASON_EXCEPTION_TAP_FULL));
 	if (n == 0 && ++q->n_turns % EXCEPTION_TURNS)
 		return;

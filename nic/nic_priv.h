@@ -47,6 +47,8 @@ struct nic_port {
 	uint16_t exception_dpdk;
 	struct rte_ring *exception_ring; /* from all workers to worker 0, which owns the kernel device */
 	struct nic_idle *idle[NIC_WORKERS_MAX]; /* to be woken; NULL until the worker has one */
+	uint64_t exception_refill_us; /* worker 0's */
+	uint32_t exception_tokens;
 	struct nic_queue queues[NIC_WORKERS_MAX];
 };
 
@@ -67,6 +69,7 @@ uint16_t nic_rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbu
 uint16_t nic_tx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts);
 uint16_t nic_tx_ring(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts);
 
+void nic_wake(struct nic_port *port, uint16_t worker); /* ends its rest */
 /* p may be NULL: a packet of another worker's. */
 void nic_drop(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_pkt, enum nic_reason why, enum net_capture_at at);
 

@@ -12,7 +12,7 @@ void nic_drop(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *
 	rte_pktmbuf_free(own_pkt);
 }
 
-static void wake(struct nic_port *port, uint16_t worker)
+void nic_wake(struct nic_port *port, uint16_t worker)
 {
 	struct nic_idle *idle = __atomic_load_n(&port->idle[worker], __ATOMIC_ACQUIRE);
 
@@ -41,7 +41,7 @@ uint16_t nic_tx_ring(struct foil_worker *w, struct net_port *p, struct rte_mbuf 
 	struct nic_port *port = ((struct nic_queue *)p->driver)->port;
 	unsigned int n = rte_ring_enqueue_burst(port->tx_ring, (void **)own_pkts, n_pkts, NULL);
 
-	wake(port, 0);
+	nic_wake(port, 0);
 	return (uint16_t)n;
 }
 
@@ -89,7 +89,7 @@ static bool nic_steer(struct foil_worker *w, struct net_port *p, struct rte_mbuf
 		nic_drop(w, p, pkt, NIC_REASON_STEER_RING_FULL, NET_CAPTURE_FRAME);
 	} else {
 		foil_count(w, NIC, STEERED_OUT, 1);
-		wake(port, owner);
+		nic_wake(port, owner);
 	}
 	return true;
 }
@@ -116,7 +116,7 @@ static void nic_share(struct foil_worker *w, struct net_port *p, struct rte_mbuf
 			continue;
 		}
 		foil_count(w, NIC, SHARED_OUT, 1);
-		wake(port, i);
+		nic_wake(port, i);
 	}
 }
 

@@ -13,6 +13,7 @@
 #include "programs/agent_link.h"
 #include "programs/inspect.h"
 #include "programs/log.h"
+#include "programs/neighbourhood.h"
 #include "programs/node.h"
 #include "programs/port_lock.h"
 #include "programs/tickets.h"
@@ -30,6 +31,7 @@ struct house {
 	struct port_locks locks;
 	struct agent_link *link;
 	struct inspect *inspect;
+	struct neighbourhood neighbourhood;
 	struct snap *snap;
 	int signal_fd, stats_fd;
 	uint64_t end_us, drain_end_us; /* 0 = none */
@@ -318,6 +320,7 @@ static void keep_house(struct house *h)
 		h->more_events = tele_turn(h->node.tele, now_us);
 		(void)tele_handover_turn(h->stats_fd, h->node.tele); /* how many came is nobody's business */
 		inspect_turn(h->inspect);
+		neighbourhood_turn(&h->neighbourhood, &h->node);
 		config_turn(h, now_us);
 		wait_for_work(h);
 	}

@@ -593,6 +593,21 @@ static int key_seed(struct reader *r, yaml_node_t *n, void *into)
 	return read_u64(r, n, 1, INT64_MAX, &c->seed);
 }
 
+static int key_address_check(struct reader *r, yaml_node_t *n, void *into)
+{
+	static const struct {
+		const char *name;
+		enum net_address_check check;
+	} names[] = {{"off", NET_CHECK_NONE}, {"optimistic", NET_CHECK_OPTIMISTIC}, {"strict", NET_CHECK_STRICT}};
+	const char *s = scalar(r, n);
+	for (size_t i = 0; s && i < FOIL_COUNT_OF(names); i++)
+		if (strcmp(s, names[i].name) == 0) {
+			*(enum net_address_check *)into = names[i].check;
+			return 0;
+		}
+	return s ? refuse(r, &n->start_mark, "\"%.40s\" is not off, optimistic or strict", s) : -EINVAL;
+}
+
 static const struct key top_keys[] = {
 	{"node_name", key_name, offsetof(struct node_conf, node_name)},
 	{"ports", key_ports, 0},
@@ -614,6 +629,7 @@ static const struct key top_keys[] = {
 	{"log", key_log, offsetof(struct node_conf, log)},
 	{"drain_s", key_drain_s, offsetof(struct node_conf, drain_s)},
 	{"exception_path", read_bool, offsetof(struct node_conf, exception_path)},
+	{"address_check", key_address_check, offsetof(struct node_conf, address_check)},
 	{"seed", key_seed, 0},
 };
 
@@ -773,7 +789,8 @@ int node_file_parse(const char *name, const void *text, size_t n_bytes, struct n
 	struct reader r = {.name = name, .err = err, .conf = c};
 	if (!c)
 		return foil_error_set(err, -ENOMEM, "%s: no memory", name);
-	*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 16384, .requests_max = 4096, .drain_s = 30, .tcp_congestion = "cubic", .log = "-"};
+	*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 16384, .requests_max = 4096, .drain_s = 30, .tcp_congestion = "cubic", .log = "-",
+				 .address_check = NET_CHECK_OPTIMISTIC};
 	yaml_parser_t parser;
 	int rc = check_tokens(&r, text, n_bytes);
 	if (rc == 0 && !yaml_parser_initialize(&parser))

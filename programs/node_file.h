@@ -72,6 +72,7 @@ struct node_conf {
 	char log[256];              /* "-" = stderr */
 	uint32_t drain_s;           /* 30 */
 	bool exception_path;        /* off */
+	enum net_address_check address_check; /* optimistic */
 	bool has_seed;
 	uint64_t seed;              /* for replays; default from the system's randomness */
 };

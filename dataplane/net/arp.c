@@ -63,6 +63,13 @@ void arp_request(struct foil_worker *w, struct net_port *p, const struct rte_eth
 	arp_send(w, p, to ? to : &broadcast, RTE_ARP_OP_REQUEST, NULL, source, target);
 }
 
+void arp_probe(struct foil_worker *w, struct net_port *p, const struct net_addr *wanted)
+{
+	static const struct net_addr nobody = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}};
+
+	arp_request(w, p, NULL, &nobody, wanted);
+}
+
 void arp_announce(struct foil_worker *w, struct net_port *p, const struct net_addr *ours)
 {
 	arp_request(w, p, NULL, ours, ours);
@@ -95,7 +102,7 @@ static void arp_request_input(struct foil_worker *w, struct net_port *p, struct 
 		if (why != NET_REASON_OK)
 			net_not_ours(w, p, own_m, why);
 		else
-			rte_pktmbuf_free(own_m);
+			net_read(w, p, own_m);
 		return;
 	}
 	if (!net_answers_for(w->net, p->index, &a->target)) {
@@ -112,6 +119,14 @@ static void arp_request_input(struct foil_worker *w, struct net_port *p, struct 
 	rte_pktmbuf_free(own_m);
 }
 
+/* RFC 5227 2.1.1, 2.4: somebody says that an address of ours is its own, or probes for one that we are only probing for ourselves. */
+static bool is_conflict(struct foil_worker *w, const struct net_port *p, const struct arp_msg *a)
+{
+	if (net_addr_ip4(&a->sender) != 0)
+		return claim_heard(w, p->index, &a->sender, &a->sender_mac, NET_CLAIM_OWN) || net_is_local(w, &a->sender);
+	return a->op == RTE_ARP_OP_REQUEST && claim_heard(w, p->index, &a->target, &a->sender_mac, NET_CLAIM_PROBE);
+}
+
 void arp_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, uint16_t l2_len)
 {
 	struct arp_msg a;
@@ -122,7 +137,9 @@ void arp_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 		return;
 	}
 	foil_count(w, NET, ARP_RX, 1);
-	if (net_is_local(w, &a.sender)) {
+	if (is_conflict(w, p, &a)) {
+		if (w->net->share)
+			w->net->share(w, p, own_m); /* each worker has to know */
 		net_drop_id(w, p, own_m, NET_REASON_ADDRESS_CONFLICT);
 		return;
 	}
@@ -136,5 +153,5 @@ void arp_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 	if (why != NET_REASON_OK)
 		net_not_ours(w, p, own_m, why);
 	else
-		rte_pktmbuf_free(own_m);
+		net_read(w, p, own_m);
 }

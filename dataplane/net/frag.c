@@ -49,6 +49,21 @@ static void timer_arm(struct foil_worker *w)
 		foil_timer_arm(w, &n->frag_timer, first_us, frag_timer);
 }
 
+/* Who sent the first piece hears that the others did not come (RFC 1122 3.3.2, RFC 8200 4.5). */
+static void tell_sender(struct foil_worker *w, const struct net_frag *q)
+{
+	struct net_rx rx = {.src = q->src, .dst = q->dst, .proto = q->proto, .l2_len = q->l2_len, .v4 = net_addr_is_v4(&q->src)};
+
+	if (!q->n_pieces || q->pieces[0].offset != 0)
+		return;
+	rx.l4_len = q->pieces[0].n_bytes;
+	rx.l3_len = (uint16_t)(q->pieces[0].m->pkt_len - q->l2_len - rx.l4_len);
+	if (rx.v4)
+		icmp4_error(w, q->pieces[0].m, &rx, NET_ICMP4_REASSEMBLY_TIME);
+	else
+		icmp6_error(w, q->pieces[0].m, &rx, NET_ICMP6_REASSEMBLY_TIME);
+}
+
 static void frag_timer(struct foil_worker *w, struct foil_timer *t)
 {
 	struct net_ctx *n = w->net;
@@ -57,8 +72,10 @@ static void frag_timer(struct foil_worker *w, struct foil_timer *t)
 		struct net_frag *q = &n->frags[i];
 		if (!q->is_used || q->expires_us > w->now_us)
 			continue;
-		if (!q->is_refused)
+		if (!q->is_refused) {
 			foil_reason(w, NET, FRAG_TIMEOUT);
+			tell_sender(w, q);
+		}
 		queue_free(n, q);
 	}
 	timer_arm(w);

@@ -2,7 +2,7 @@
  * errors are sent, at a limited rate. Also what both families share: the rate limit and the way of an error to its protocol.
  * An error is believed only if it quotes a packet from an address of ours; whether the quoted flow exists is the upper protocol's
  * check (RFC 5927 4.1).
- * Invariant: no ICMP error is ever sent about an ICMP error, a fragment, or a packet with a group address at either end. */
+ * Invariant: no ICMP error is ever sent about an ICMP error, a fragment but the first, or a packet with a group address at either end. */
 #include "dataplane/net/checksum.h"
 #include "dataplane/net/net_priv.h"
 
@@ -131,14 +131,24 @@ void icmp4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own
 		net_icmp_error_deliver(w, p, own_m, &e, proto);
 }
 
-void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, enum net_icmp_why why)
+/* RFC 1122 3.2.2: about a question (echo, timestamp) an error may be, about an error never. */
+static bool is_error(const struct rte_mbuf *m, const struct net_rx *rx)
+{
+	struct foil_cur c = net_l4_cursor(m, rx);
+	uint8_t type = cur_u8(&c);
+
+	return rx->proto == IPPROTO_ICMP && (c.short_read || (type != ECHO_REPLY && type != ECHO && (type < 13 || type > 18)));
+}
+
+void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what)
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(about, const uint8_t *, rx->l2_len);
 	uint32_t n_bytes = FOIL_MIN((uint32_t)about->data_len - rx->l2_len, rx->l3_len + rx->l4_len);
+	rte_be32_t word = rte_cpu_to_be_32(what.word);
 	struct rte_mbuf *m;
 	uint8_t *at;
 
-	if (rx->group || !net_icmp_may_send(w))
+	if (rx->group || is_error(about, rx) || !net_icmp_may_send(w))
 		return;
 	n_bytes = FOIL_MIN(n_bytes, ERROR_BYTES_MAX);
 	m = rte_pktmbuf_alloc(w->mbuf_pool);
@@ -149,8 +159,9 @@ void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const stru
 		return;
 	}
 	memset(at, 0, 8);
-	at[0] = UNREACHABLE;
-	at[1] = why == NET_ICMP_NO_PORT ? UNREACH_PORT : UNREACH_PROTOCOL;
+	at[0] = what.type;
+	at[1] = what.code;
+	memcpy(at + 4, &word, 4);
 	memcpy(at + 8, ip, n_bytes);
 	foil_count(w, NET, ICMP_ERRORS_TX, 1);
 	net_ip_output(w, m, &rx->dst, &rx->src, IPPROTO_ICMP, 0, NULL);

@@ -9,6 +9,7 @@
 #define PARAMETER 4u
 #define UNREACH_PORT 4u
 #define PARAMETER_NEXT_HEADER 1u
+#define PARAMETER_OPTION 2u
 #define ECHO 128u
 #define ECHO_REPLY 129u
 #define ND_FIRST 133u
@@ -97,15 +98,26 @@ void icmp6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own
 		net_drop_id(w, p, own_m, NET_REASON_ICMP_IGNORED);
 }
 
-void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, enum net_icmp_why why)
+static bool is_error(const struct rte_mbuf *m, const struct net_rx *rx)
 {
+	struct foil_cur c = net_l4_cursor(m, rx);
+
+	return rx->proto == IPPROTO_ICMPV6 && (cur_u8(&c) < ECHO || c.short_read);
+}
+
+void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what)
+{
+	bool to_group = rx->group || rx->dst.b[0] == 0xff, is_option = what.type == PARAMETER && what.code == PARAMETER_OPTION;
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(about, const uint8_t *, rx->l2_len);
 	uint32_t n_bytes = FOIL_MIN((uint32_t)about->data_len - rx->l2_len, rx->l3_len + rx->l4_len);
-	rte_be32_t pointer = rte_cpu_to_be_32(6); /* the fixed header's next-header field, if no extension stands between */
+	rte_be32_t word = rte_cpu_to_be_32(what.word);
+	struct net_addr from = rx->dst;
 	struct rte_mbuf *m;
 	uint8_t *at;
 
-	if (rx->group || !net_icmp_may_send(w))
+	if ((to_group && !is_option) || net_addr_is_zero(&rx->src) || is_error(about, rx)) /* RFC 4443 2.4 e */
+		return;
+	if ((to_group && !net_source_for(w, &rx->src, &from)) || !net_icmp_may_send(w))
 		return;
 	n_bytes = FOIL_MIN(n_bytes, ERROR_QUOTE_MAX);
 	m = rte_pktmbuf_alloc(w->mbuf_pool);
@@ -116,11 +128,10 @@ void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const stru
 		return;
 	}
 	memset(at, 0, 8);
-	at[0] = why == NET_ICMP_NO_PORT ? UNREACHABLE : PARAMETER;
-	at[1] = why == NET_ICMP_NO_PORT ? UNREACH_PORT : PARAMETER_NEXT_HEADER;
-	if (why == NET_ICMP_NO_PROTOCOL)
-		memcpy(at + 4, &pointer, 4);
+	at[0] = what.type;
+	at[1] = what.code;
+	memcpy(at + 4, &word, 4);
 	memcpy(at + 8, ip, n_bytes);
 	foil_count(w, NET, ICMP_ERRORS_TX, 1);
-	net_ip_output(w, m, &rx->dst, &rx->src, IPPROTO_ICMPV6, 0, NULL);
+	net_ip_output(w, m, &from, &rx->src, IPPROTO_ICMPV6, 0, NULL);
 }

@@ -22,18 +22,6 @@ static int ports_check(const struct net_params *p, struct foil_error *err)
 	return 0;
 }
 
-/* Peers that knew an address before us (a node that failed over) learn at once where it is now (RFC 5227 3, RFC 4861 7.2.6). */
-static void announce(struct foil_worker *w, struct net_ctx *n)
-{
-	for (uint16_t i = 0; i < n->n_locals; i++) {
-		const struct net_local *l = &n->locals[i];
-		if (l->v4)
-			arp_announce(w, n->ports[l->port], &l->addr);
-		else
-			nd_announce(w, n->ports[l->port], &l->addr);
-	}
-}
-
 int net_init(struct foil_worker *w, const struct net_params *p, struct foil_error *err)
 {
 	struct net_ctx *n;
@@ -65,8 +53,8 @@ int net_init(struct foil_worker *w, const struct net_params *p, struct foil_erro
 		net_fini(w);
 		return rc;
 	}
-	if (w->id == 0)
-		announce(w, n);
+	claim_start(w, p->address_check);
+	next_hops_start(w);
 	return 0;
 }
 
@@ -76,6 +64,8 @@ void net_fini(struct foil_worker *w)
 
 	if (!n)
 		return;
+	claim_fini(w, n);
+	next_hops_fini(w, n);
 	frag_fini(w, n);
 	free(n->frags);
 	neigh_fini(w, n);

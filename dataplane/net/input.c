@@ -18,6 +18,14 @@ void net_not_ours(struct foil_worker *w, struct net_port *p, struct rte_mbuf *ow
 	n->exception(w, p, own_m);
 }
 
+void net_read(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m)
+{
+	if (w->net->exception)
+		net_not_ours(w, p, own_m, NET_REASON_OK);
+	else
+		rte_pktmbuf_free(own_m);
+}
+
 void net_trim(struct rte_mbuf *m, uint32_t n_bytes)
 {
 	struct rte_mbuf *s = m;
@@ -90,6 +98,11 @@ static enum net_reason l4_check(struct foil_worker *w, const struct net_port *p,
 			return NET_REASON_L4_SHORT;
 		if (field == 0)
 			return rx->v4 ? NET_REASON_OK : NET_REASON_BAD_CHECKSUM;
+		if (len < rx->l4_len) { /* what lies behind the datagram is not summed */
+			struct net_rx datagram = *rx;
+			datagram.l4_len = len;
+			return net_rx_checksum_ok(w, p, m, &datagram) ? NET_REASON_OK : NET_REASON_BAD_CHECKSUM;
+		}
 	} else {
 		return NET_REASON_OK;
 	}
@@ -109,17 +122,23 @@ static bool l4_steered(struct foil_worker *w, struct net_port *p, struct rte_mbu
 	return true;
 }
 
+/* Nobody here reads it: the kernel may, or its sender is told. */
 static void l4_unknown(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx)
 {
-	enum net_icmp_why why = rx->proto == IPPROTO_UDP ? NET_ICMP_NO_PORT : NET_ICMP_NO_PROTOCOL;
+	bool is_udp = rx->proto == IPPROTO_UDP;
 
 	if (!w->net->exception) {
+		enum net_reason why = l4_check(w, p, own_m, rx);
+		if (why != NET_REASON_OK) {
+			net_drop_id(w, p, own_m, why);
+			return;
+		}
 		if (rx->v4)
-			icmp4_error(w, own_m, rx, why);
+			icmp4_error(w, own_m, rx, is_udp ? NET_ICMP4_NO_PORT : NET_ICMP4_NO_PROTOCOL);
 		else
-			icmp6_error(w, own_m, rx, why);
+			icmp6_error(w, own_m, rx, is_udp ? NET_ICMP6_NO_PORT : NET_ICMP6_NEXT_HEADER(rx->next_at));
 	}
-	net_not_ours(w, p, own_m, NET_REASON_NO_PROTOCOL);
+	net_not_ours(w, p, own_m, is_udp ? NET_REASON_NO_PORT : NET_REASON_NO_PROTOCOL);
 }
 
 void net_l4_deliver(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx, struct net_batch *b)
@@ -128,7 +147,7 @@ void net_l4_deliver(struct foil_worker *w, struct net_port *p, struct rte_mbuf *
 	struct net_l4 *l4 = net_l4_of(n, rx->proto);
 	enum net_reason why;
 
-	if (FOIL_UNLIKELY(!l4)) {
+	if (FOIL_UNLIKELY(!l4 || (rx->proto == IPPROTO_UDP && n->n_udp_ports && !udp_is_bound(n, own_m, rx)))) {
 		l4_unknown(w, p, own_m, rx);
 		return;
 	}

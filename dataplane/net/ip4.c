@@ -9,12 +9,13 @@
 #define OPT_LSRR 131u
 #define OPT_SSRR 137u
 
-static enum net_reason options_check(const uint8_t *options, size_t n_bytes)
+/* bad_at: where the options begin; then which byte is wrong. */
+static enum net_reason options_check(const uint8_t *options, size_t n_bytes, uint8_t *bad_at)
 {
 	struct foil_cur c = cur_of(options, n_bytes);
 
 	while (cur_left(&c) > 0) {
-		uint8_t type = cur_u8(&c);
+		uint8_t at = (uint8_t)(n_bytes - cur_left(&c)), type = cur_u8(&c);
 
 		if (type == OPT_END)
 			return NET_REASON_OK;
@@ -23,8 +24,10 @@ static enum net_reason options_check(const uint8_t *options, size_t n_bytes)
 		if (type == OPT_LSRR || type == OPT_SSRR)
 			return NET_REASON_IP4_SOURCE_ROUTE;
 		uint8_t len = cur_u8(&c);
-		if (len < 2 || !cur_skip(&c, len - 2u))
+		if (len < 2 || !cur_skip(&c, len - 2u)) {
+			*bad_at = (uint8_t)(*bad_at + at);
 			return NET_REASON_IP4_OPTIONS;
+		}
 	}
 	return NET_REASON_OK;
 }
@@ -69,17 +72,22 @@ static enum net_reason header_parse(struct foil_worker *w, const struct net_port
 }
 
 /* What must hold for a packet that is ours. */
-static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *m, const struct net_rx *rx)
+static enum net_reason ours_check(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, const struct net_rx *rx)
 {
 	const struct rte_ipv4_hdr *h = rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, rx->l2_len);
 
 	if (rx->group)
 		return NET_REASON_NOT_OUR_MAC; /* RFC 1122 3.3.6: a group frame carries no packet for one host */
-	if (!net_ip4_source_ok(h->src_addr) || net_is_local(w, &rx->src))
+	if (!net_ip4_source_ok(h->src_addr))
 		return NET_REASON_IP4_BAD_SOURCE;
-	if (rx->l3_len > sizeof(*h))
-		return options_check((const uint8_t *)(h + 1), rx->l3_len - sizeof(*h));
-	return NET_REASON_OK;
+	enum net_reason why = route_check_source(w->net, p->index, &rx->src);
+	if (FOIL_LIKELY(why == NET_REASON_OK) && FOIL_UNLIKELY(rx->l3_len > sizeof(*h))) {
+		uint8_t bad_at = sizeof(*h);
+		why = options_check((const uint8_t *)(h + 1), rx->l3_len - sizeof(*h), &bad_at);
+		if (why == NET_REASON_IP4_OPTIONS)
+			icmp4_error(w, m, rx, NET_ICMP4_PARAMETER(bad_at)); /* RFC 1122 3.2.2.5 */
+	}
+	return why;
 }
 
 /* A fragment of a valid packet of ours goes into reassembly. NULL: it stays there; else a packet whose header is parsed into rx. */
@@ -109,7 +117,7 @@ void ip4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 			net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);
 			return;
 		}
-		why = ours_check(w, own_m, rx);
+		why = ours_check(w, p, own_m, rx);
 	}
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
 		net_drop_id(w, p, own_m, why);

@@ -10,15 +10,20 @@
 #define EXT_MAX 8u
 #define EXT_BYTES_MAX 160u /* with the other headers they stay within NET_HEADERS_BYTES */
 #define OPT_PAD1 0u
+#define OPT_TELL 2u       /* an unknown option's high bits: discard and tell the sender */
+#define OPT_TELL_HOSTS 3u /* the same, but not when it was sent to a group */
+#define TELL_NO_GROUP 0x80u /* in net_icmp_what.code, inside this file */
 #define ND_TYPE_FIRST 133u
+#define ND_TYPE_ADVERT 136u
 #define ND_TYPE_LAST 137u
 
 /* RFC 8200 4.2: the two high bits of an option that one does not know say whether to skip it. We know none but padding. */
-static enum net_reason options_check(const uint8_t *options, size_t n_bytes)
+static enum net_reason options_check(const uint8_t *options, size_t n_bytes, uint16_t at, struct net_icmp_what *tell)
 {
 	struct foil_cur c = cur_of(options, n_bytes);
 
 	while (cur_left(&c) > 0) {
+		uint32_t here = (uint32_t)(at + n_bytes - cur_left(&c));
 		uint8_t type = cur_u8(&c);
 
 		if (type == OPT_PAD1)
@@ -26,13 +31,18 @@ static enum net_reason options_check(const uint8_t *options, size_t n_bytes)
 		uint8_t len = cur_u8(&c);
 		if (c.short_read || !cur_skip(&c, len))
 			return NET_REASON_IP6_EXTENSIONS;
+		if (type >> 6 == OPT_TELL || type >> 6 == OPT_TELL_HOSTS)
+			*tell = NET_ICMP6_OPTION(here);
+		if (type >> 6 == OPT_TELL_HOSTS)
+			tell->code |= TELL_NO_GROUP;
 		if (type >> 6 != 0)
 			return NET_REASON_IP6_OPTION;
 	}
 	return NET_REASON_OK;
 }
 
-static enum net_reason extension(struct foil_cur *c, uint8_t kind, uint8_t *next)
+/* at: where the extension begins, from the IP header on. */
+static enum net_reason extension(struct foil_cur *c, uint8_t kind, uint16_t at, uint8_t *next, struct net_icmp_what *tell)
 {
 	const uint8_t *body;
 
@@ -41,9 +51,13 @@ static enum net_reason extension(struct foil_cur *c, uint8_t kind, uint8_t *next
 	body = cur_bytes(c, n_bytes);
 	if (!body)
 		return NET_REASON_IP6_EXTENSIONS;
-	if (kind == EXT_ROUTING)
-		return body[1] ? NET_REASON_IP6_ROUTING : NET_REASON_OK; /* segments left */
-	return options_check(body, n_bytes);
+	if (kind == EXT_ROUTING) {
+		if (!body[1]) /* segments left */
+			return NET_REASON_OK;
+		*tell = NET_ICMP6_BAD_FIELD(at + 2u); /* the routing type */
+		return NET_REASON_IP6_ROUTING;
+	}
+	return options_check(body, n_bytes, (uint16_t)(at + 2), tell);
 }
 
 /* RFC 8200 4.5. */
@@ -59,7 +73,7 @@ static void fragment_header(struct foil_cur *c, struct net_rx *rx, struct net_fr
 }
 
 /* Moves rx->proto and l3_len behind the extension headers, or behind a fragment header, which ends the walk. */
-static enum net_reason extensions_skip(struct foil_cur *c, struct net_rx *rx, struct net_frag_info *info)
+static enum net_reason extensions_skip(struct foil_cur *c, struct net_rx *rx, struct net_frag_info *info, struct net_icmp_what *tell)
 {
 	const uint8_t *start = c->at;
 
@@ -81,13 +95,14 @@ static enum net_reason extensions_skip(struct foil_cur *c, struct net_rx *rx, st
 		info->next_at = here;
 		if (i == EXT_MAX || (kind == EXT_HOP_BY_HOP && i > 0))
 			return NET_REASON_IP6_EXTENSIONS;
-		why = extension(c, kind, &rx->proto);
+		why = extension(c, kind, (uint16_t)(here - rx->l2_len), &rx->proto, tell);
 		if (why != NET_REASON_OK)
 			return why;
 	}
 	size_t n_bytes = (size_t)(c->at - start);
 	if (n_bytes > EXT_BYTES_MAX)
 		return NET_REASON_IP6_EXTENSIONS;
+	rx->next_at = (uint16_t)(info->next_at - rx->l2_len);
 	rx->l3_len = (uint16_t)(rx->l3_len + n_bytes);
 	rx->l4_len -= (uint32_t)n_bytes;
 	return NET_REASON_OK;
@@ -125,7 +140,16 @@ static bool is_our_group(const struct net_addr *a)
 	return net_addr_eq(a, &all_nodes) || memcmp(a->b, solicited, sizeof(solicited)) == 0;
 }
 
-static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *m, struct net_rx *rx, bool group, struct net_frag_info *info)
+/* A neighbour advertisement from one of our own addresses: who sends that has it, too, and nd.c has to know. */
+static bool is_claim(const struct foil_worker *w, const struct foil_cur *at, const struct net_rx *rx)
+{
+	struct foil_cur c = *at;
+
+	return rx->proto == IPPROTO_ICMPV6 && rx->ttl == 255 && cur_u8(&c) == ND_TYPE_ADVERT && net_is_local(w, &rx->src);
+}
+
+static enum net_reason ours_check(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, struct net_rx *rx, bool group,
+				  struct net_frag_info *info)
 {
 	size_t n_left = FOIL_MIN((size_t)m->data_len - rx->l2_len - rx->l3_len, rx->l4_len);
 	struct foil_cur c = cur_of(rte_pktmbuf_mtod_offset(m, const void *, rx->l2_len + rx->l3_len), n_left);
@@ -133,9 +157,18 @@ static enum net_reason ours_check(struct foil_worker *w, const struct rte_mbuf *
 	if (rx->group && !group)
 		return NET_REASON_NOT_OUR_MAC;
 	/* Unspecified is for duplicate address detection only: nd.c looks at it. */
-	if (net_is_local(w, &rx->src) || (!net_ip6_source_ok(&rx->src) && !(group && net_addr_is_zero(&rx->src))))
+	if (!net_ip6_source_ok(&rx->src) && !(group && net_addr_is_zero(&rx->src)))
 		return NET_REASON_IP6_BAD_SOURCE;
-	return extensions_skip(&c, rx, info);
+	enum net_reason why = route_check_source(w->net, p->index, &rx->src);
+	if (FOIL_UNLIKELY(why != NET_REASON_OK) && !is_claim(w, &c, rx))
+		return why;
+	struct net_icmp_what tell = {0};
+	why = extensions_skip(&c, rx, info, &tell);
+	if (FOIL_UNLIKELY(tell.type) && !((tell.code & TELL_NO_GROUP) && group)) {
+		tell.code &= (uint8_t)~TELL_NO_GROUP;
+		icmp6_error(w, m, rx, tell); /* rx still has the extensions as payload */
+	}
+	return why;
 }
 
 /* As in ip4.c. Behind a reassembled packet's headers may stand more extensions, but no second fragment header. */
@@ -144,12 +177,16 @@ static struct rte_mbuf *whole(struct foil_worker *w, const struct net_port *p, s
 {
 	struct net_frag_info again = {0};
 
+	if (info->more && rx->l4_len % 8) /* RFC 8200 4.5 */
+		icmp6_error(w, own_m, rx, NET_ICMP6_BAD_FIELD(4)); /* the payload length */
+	else if (info->offset + rx->l4_len > UINT16_MAX)
+		icmp6_error(w, own_m, rx, NET_ICMP6_BAD_FIELD(info->head_at - rx->l2_len + 2u));
 	own_m = frag_input(w, p, own_m, rx, info);
 	if (!own_m)
 		return NULL;
 	enum net_reason why = header_parse(own_m, rx);
 	if (why == NET_REASON_OK)
-		why = ours_check(w, own_m, rx, false, &again);
+		why = ours_check(w, p, own_m, rx, false, &again);
 	if (why == NET_REASON_OK && again.is_there)
 		why = NET_REASON_IP6_EXTENSIONS;
 	if (why == NET_REASON_OK && rx->proto == IPPROTO_ICMPV6) {
@@ -179,7 +216,7 @@ void ip6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 				return;
 			}
 		}
-		why = ours_check(w, own_m, rx, group, &info);
+		why = ours_check(w, p, own_m, rx, group, &info);
 	}
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
 		net_drop_id(w, p, own_m, why);

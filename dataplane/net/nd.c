@@ -72,24 +72,29 @@ static struct rte_ether_addr group_mac(const struct net_addr *group)
 	return mac;
 }
 
+/* Without a source (duplicate address detection) there is no link-layer address option (RFC 4861 4.3). */
 static void nd_send(struct foil_worker *w, struct net_port *p, const struct rte_ether_addr *mac, const struct net_addr *src,
 		    const struct net_addr *dst, uint8_t type, uint32_t flags, const struct net_addr *target)
 {
 	void *payload;
-	struct rte_mbuf *m = eth_frame_new(w, p, mac, RTE_ETHER_TYPE_IPV6, sizeof(struct rte_ipv6_hdr) + ND_MSG_BYTES, &payload);
+	bool has_option = !net_addr_is_zero(src);
+	uint16_t n_bytes = has_option ? ND_MSG_BYTES : ND_MSG_BYTES - 8;
+	struct rte_mbuf *m = eth_frame_new(w, p, mac, RTE_ETHER_TYPE_IPV6, (uint16_t)(sizeof(struct rte_ipv6_hdr) + n_bytes), &payload);
 
 	if (!m)
 		return;
 	uint8_t *msg = (uint8_t *)payload + sizeof(struct rte_ipv6_hdr);
 	rte_be32_t f = rte_cpu_to_be_32(flags);
-	ip6_header_make(payload, src, dst, IPPROTO_ICMPV6, 0, ND_MSG_BYTES, 255);
+	ip6_header_make(payload, src, dst, IPPROTO_ICMPV6, 0, n_bytes, 255);
 	msg[0] = type;
 	memcpy(msg + 4, &f, 4);
 	memcpy(msg + 8, target->b, 16);
-	msg[24] = type == ND_NS ? ND_OPT_SLLA : ND_OPT_TLLA;
-	msg[25] = 1;
-	memcpy(msg + 26, p->mac.addr_bytes, RTE_ETHER_ADDR_LEN);
-	uint16_t sum = net_sum_fold(net_sum_pseudo(src, dst, IPPROTO_ICMPV6, ND_MSG_BYTES) + net_sum(msg, ND_MSG_BYTES));
+	if (has_option) {
+		msg[24] = type == ND_NS ? ND_OPT_SLLA : ND_OPT_TLLA;
+		msg[25] = 1;
+		memcpy(msg + 26, p->mac.addr_bytes, RTE_ETHER_ADDR_LEN);
+	}
+	uint16_t sum = net_sum_fold(net_sum_pseudo(src, dst, IPPROTO_ICMPV6, n_bytes) + net_sum(msg, n_bytes));
 	memcpy(msg + 2, &sum, 2);
 	port_send(w, p, m);
 }
@@ -102,6 +107,13 @@ void nd_solicit(struct foil_worker *w, struct net_port *p, const struct rte_ethe
 
 	foil_count(w, NET, ND_SOLICITS_TX, 1);
 	nd_send(w, p, to ? to : &mac, source, to ? target : &dst, ND_NS, 0, target);
+}
+
+void nd_probe(struct foil_worker *w, struct net_port *p, const struct net_addr *wanted)
+{
+	static const struct net_addr nobody;
+
+	nd_solicit(w, p, NULL, &nobody, wanted);
 }
 
 void nd_announce(struct foil_worker *w, struct net_port *p, const struct net_addr *ours)
@@ -134,27 +146,31 @@ static enum net_reason ns_input(struct foil_worker *w, struct net_port *p, const
 	bool probe = net_addr_is_zero(&rx->src); /* somebody's duplicate address detection */
 	struct rte_ether_addr mac;
 
+	if (probe && (s->slla || !(rx->dst.b[0] == 0xff && rx->dst.b[11] == 1 && rx->dst.b[12] == 0xff)))
+		return NET_REASON_ND_MALFORMED; /* RFC 4861 7.1.1 */
+	if (probe && claim_heard(w, p->index, &s->target, &eth->src_addr, NET_CLAIM_PROBE))
+		return NET_REASON_ADDRESS_CONFLICT; /* RFC 4862 5.4.3 */
 	if (!net_answers_for(w->net, p->index, &s->target))
 		return NET_REASON_ND_NOT_OURS;
+	uint32_t override = claim_is_optimistic(w->net, p->index, &s->target) ? 0 : ND_NA_OVERRIDE; /* RFC 4429 3.3 */
 	foil_count(w, NET, ND_ADVERTS_TX, 1);
 	if (probe) {
-		if (s->slla || !(rx->dst.b[0] == 0xff && rx->dst.b[11] == 1 && rx->dst.b[12] == 0xff))
-			return NET_REASON_ND_MALFORMED; /* RFC 4861 7.1.1 */
 		mac = group_mac(&all_nodes);
-		nd_send(w, p, &mac, &s->target, &all_nodes, ND_NA, ND_NA_OVERRIDE, &s->target);
+		nd_send(w, p, &mac, &s->target, &all_nodes, ND_NA, override, &s->target);
 		return NET_REASON_OK;
 	}
 	if (mac_of(s->slla, &mac))
 		ns_learn(w, p, rx, &mac);
 	else
 		mac = eth->src_addr;
-	nd_send(w, p, &mac, &s->target, &rx->src, ND_NA, ND_NA_SOLICITED | ND_NA_OVERRIDE, &s->target);
+	nd_send(w, p, &mac, &s->target, &rx->src, ND_NA, ND_NA_SOLICITED | override, &s->target);
 	return NET_REASON_OK;
 }
 
 /* RFC 4861 7.2.5. */
-static enum net_reason na_input(struct foil_worker *w, struct net_port *p, const struct net_rx *rx, const struct nd_msg *a)
+static enum net_reason na_input(struct foil_worker *w, struct net_port *p, const struct rte_mbuf *m, const struct net_rx *rx, const struct nd_msg *a)
 {
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	struct net_neigh *e = neigh_find(w, p->index, &a->target);
 	bool solicited = a->flags & ND_NA_SOLICITED;
 	enum neigh_state next = solicited ? NEIGH_REACHABLE : NEIGH_STALE;
@@ -163,7 +179,9 @@ static enum net_reason na_input(struct foil_worker *w, struct net_port *p, const
 
 	if (rx->dst.b[0] == 0xff && solicited)
 		return NET_REASON_ND_MALFORMED;
-	if (net_is_local(w, &a->target))
+	if (!net_addr_eq(&rx->src, &a->target) && net_is_local(w, &rx->src))
+		return NET_REASON_IP6_BAD_SOURCE; /* ip6.c lets our own address pass for what it may say of itself */
+	if (claim_heard(w, p->index, &a->target, has_mac ? &mac : &eth->src_addr, NET_CLAIM_OWN) || net_is_local(w, &a->target))
 		return NET_REASON_ADDRESS_CONFLICT;
 	if (!e)
 		return NET_REASON_ND_UNSOLICITED;
@@ -200,10 +218,12 @@ void nd_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m,
 		return;
 	}
 	foil_count(w, NET, ND_RX, 1);
-	why = type == ND_NS ? ns_input(w, p, own_m, rx, &msg) : na_input(w, p, rx, &msg);
-	if (type == ND_NA && w->net->share)
+	why = type == ND_NS ? ns_input(w, p, own_m, rx, &msg) : na_input(w, p, own_m, rx, &msg);
+	if ((type == ND_NA || why == NET_REASON_ADDRESS_CONFLICT) && w->net->share)
 		w->net->share(w, p, own_m);
-	if (why == NET_REASON_OK)
+	if (why == NET_REASON_OK && type == ND_NA && rx->dst.b[0] == 0xff)
+		net_read(w, p, own_m); /* to all nodes */
+	else if (why == NET_REASON_OK)
 		rte_pktmbuf_free(own_m);
 	else if (why == NET_REASON_ND_NOT_OURS || why == NET_REASON_ND_UNSOLICITED)
 		net_not_ours(w, p, own_m, why);

@@ -222,6 +222,8 @@ static void neigh_fail(struct foil_worker *w, struct net_neigh *e)
 	uint32_t at = queue_take(e);
 
 	e->state = NEIGH_NEW; /* the next packet asks again */
+	if (w->net->n_next_hops)
+		next_hop_heard(w, e->port, &e->addr, true);
 	foil_count(w, NET, NEIGHBOUR_FAILURES, 1);
 	while (at != NET_NONE)
 		report_unreachable(w, w->net->ports[e->port], pending_pop(w->net, &at));
@@ -291,6 +293,8 @@ void neigh_learn(struct foil_worker *w, struct net_neigh *e, const struct rte_et
 	e->l2_len = eth_header_make(w->net->ports[e->port], mac,
 				    net_addr_is_v4(&e->addr) ? RTE_ETHER_TYPE_IPV4 : RTE_ETHER_TYPE_IPV6, e->l2);
 	e->state = (uint8_t)state;
+	if (w->net->n_next_hops)
+		next_hop_heard(w, e->port, &e->addr, false);
 	e->fresh_until_us = state == NEIGH_REACHABLE ? w->now_us + NET_NEIGH_REACHABLE_US : 0;
 	for (at = queue_take(e); at != NET_NONE;) {
 		FOIL_PROBE(w, NET, NEIGH_QUEUE_SENT);
@@ -346,6 +350,14 @@ void neigh_output(struct foil_worker *w, struct net_neigh *e, struct rte_mbuf *o
 		break;
 	}
 	FOIL_UNREACHABLE();
+}
+
+void neigh_confirm(struct foil_worker *w, struct net_neigh *e, uint64_t max_age_us)
+{
+	if (e->state == NEIGH_NEW)
+		neigh_begin(w, e, NEIGH_INCOMPLETE);
+	else if (e->state == NEIGH_STALE || (e->state == NEIGH_REACHABLE && e->fresh_until_us < w->now_us + NET_NEIGH_REACHABLE_US - max_age_us))
+		neigh_begin(w, e, NEIGH_PROBE);
 }
 
 void neigh_fini(struct foil_worker *w, struct net_ctx *n)

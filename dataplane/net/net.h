@@ -99,6 +99,14 @@ struct net_local_conf {       /* an address that is ours */
 	uint16_t port;
 };
 
+/* What is done to find out whether another station has our addresses already (RFC 4862, 4429, 5227). */
+enum net_address_check {
+	NET_CHECK_NONE,       /* nothing: they are announced at once */
+	NET_CHECK_OPTIMISTIC, /* used at once, asked for once, announced a quarter of a second later when nobody objected */
+	NET_CHECK_STRICT      /* not used before nobody objected: 1 s for IPv6, 4 s for IPv4 */
+};
+enum net_address_state { NET_ADDRESS_IN_USE, NET_ADDRESS_TENTATIVE, NET_ADDRESS_OPTIMISTIC, NET_ADDRESS_DUPLICATE /* given up */ };
+
 struct net_params {
 	struct net_port *ports[NET_PORTS_MAX]; /* this worker's queue pairs; borrowed */
 	uint16_t n_ports;
@@ -108,6 +116,7 @@ struct net_params {
 	uint16_t n_services;
 	const struct net_route_conf *routes;
 	uint16_t n_routes;
+	enum net_address_check address_check; /* of locals; services are never asked for */
 	bool services_answer_arp;        /* ARP and ND for service addresses are answered too */
 	uint32_t neighbours_max;         /* 0 = 4096 */
 	/* Not ours (other addresses, protocols, ARP of others): given here, or dropped with a reason when NULL. Takes the mbuf. */
@@ -125,6 +134,21 @@ struct foil_error;
 /* Sets w->net. 0 or -errno with a sentence. */
 int net_init(struct foil_worker *w, const struct net_params *p, struct foil_error *err) FOIL_MUST_USE;
 void net_fini(struct foil_worker *w);
+
+/* What became of the addresses and next hops, for whoever says so to people; any thread, while the worker runs. false: i is beyond the last. */
+struct net_address_status {
+	struct net_addr addr;
+	uint16_t port;
+	enum net_address_state state;
+	struct rte_ether_addr other; /* who has a duplicate one */
+};
+bool net_address_status(const struct foil_worker *w, uint16_t i, struct net_address_status *out);
+struct net_next_hop_status {
+	struct net_addr addr;
+	uint16_t port;
+	bool is_down; /* it does not answer: its routes give way where others match */
+};
+bool net_next_hop_status(const struct foil_worker *w, uint16_t i, struct net_next_hop_status *out);
 
 /* Upper protocols register once at init. segs: one or more segments each, data at the L4 header, l2_len/l3_len set, IP validated,
  * defragmented, trailing link padding cut (pkt_len is exact); meta in the mbuf's dynamic area below. Ownership passes to fn. */
@@ -172,6 +196,27 @@ bool net_is_local(const struct foil_worker *w, const struct net_addr *a); /* our
 #define NET_HEADROOM_BYTES 64
 void net_ip_output(struct foil_worker *w, struct rte_mbuf *own_m, const struct net_addr *src, const struct net_addr *dst, uint8_t l4_proto,
 		   uint8_t tos, struct net_dst *dst_cache);
+/* UDP. input takes the payload; error hears of ICMP errors about what was sent from the port, may be NULL. */
+#define NET_UDP_PORTS_MAX 16u
+struct net_udp_datagram {
+	struct net_addr src, dst;
+	uint16_t src_port, dst_port, port /* index, of what was received */;
+	uint8_t tos;
+};
+struct net_udp_params {
+	struct net_addr addr; /* has_addr false: all of ours */
+	bool has_addr;
+	uint16_t port;
+	void (*input)(struct foil_worker *w, void *arg, struct rte_mbuf *own_payload, const struct net_udp_datagram *d);
+	void (*error)(struct foil_worker *w, void *arg, const struct net_icmp_error *e);
+	void *arg;
+};
+/* 0; -EADDRINUSE; -EADDRNOTAVAIL: not an address of ours; -ENOSPC: more than NET_UDP_PORTS_MAX. */
+int net_udp_bind(struct foil_worker *w, const struct net_udp_params *p) FOIL_MUST_USE;
+/* By addr, has_addr and port. */
+void net_udp_unbind(struct foil_worker *w, const struct net_udp_params *p);
+/* As net_ip_output. own_payload: data at the payload, at most what the MTU takes; never fragmented. */
+void net_udp_send(struct foil_worker *w, struct rte_mbuf *own_payload, const struct net_udp_datagram *d, struct net_dst *dst_cache);
 /* Hand every queued packet to the ports. Called at the end of a loop turn, and by net itself when a port's queue is full. */
 void net_flush(struct foil_worker *w);
 /* Symmetric flow hash (same for both directions), the software twin of the RSS key that nic programs. Ports in host order. */

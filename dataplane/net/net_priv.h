@@ -62,16 +62,36 @@ struct net_match {
 struct net_route {
 	struct net_match match;
 	struct net_addr via;
-	uint16_t port;
+	uint16_t port, order /* in the node file */, next_hop /* when not on link */;
 	uint8_t len;
 	bool v4, on_link;
+};
+
+struct net_next_hop {
+	struct net_addr addr;
+	uint16_t port;
+	bool is_down;
 };
 
 struct net_local {
 	struct net_addr addr;
 	struct net_match subnet;
 	uint16_t port;
-	bool v4;
+	bool v4, has_ends; /* ends: the first and last address of the subnet are no hosts' (IPv4, /30 and shorter) */
+	/* claim.c */
+	uint8_t state;     /* enum net_address_state */
+	uint8_t n_probed, n_announced;
+	struct rte_ether_addr other;
+	uint64_t due_us, defended_us; /* 0: nothing to do, never */
+};
+
+struct net_udp_port {
+	struct net_addr addr;
+	uint16_t port;
+	bool has_addr;
+	void (*fn)(struct foil_worker *w, void *arg, struct rte_mbuf *own_payload, const struct net_udp_datagram *d);
+	void (*error)(struct foil_worker *w, void *arg, const struct net_icmp_error *e);
+	void *arg;
 };
 
 struct net_l4 {
@@ -125,6 +145,10 @@ struct net_ctx {
 	struct net_route *routes; /* longest prefix first */
 	uint32_t n_routes;
 	struct net_local *locals;
+	struct net_next_hop *next_hops;
+	uint16_t n_next_hops, n_udp_ports;
+	struct net_udp_port udp_ports[NET_UDP_PORTS_MAX];
+	struct foil_timer claim_timer, next_hop_timer;
 	uint32_t icmp_tokens; /* errors that may be sent now */
 	uint64_t icmp_refill_us;
 	struct net_frag *frags;
@@ -136,6 +160,7 @@ struct net_ctx {
 struct net_rx {
 	struct net_addr src, dst;
 	uint16_t l2_len, l3_len;
+	uint16_t next_at; /* IPv6: the byte that says which protocol it is, from the IP header on */
 	uint32_t l4_len;
 	uint8_t proto, ttl, tos;
 	bool v4, group; /* group: sent to a group link-layer address */
@@ -205,6 +230,8 @@ bool net_ip6_source_ok(const struct net_addr *a);
 /* init.c, input.c */
 struct net_l4 *net_l4_of(struct net_ctx *n, uint8_t proto);
 void net_l4_deliver(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx, struct net_batch *b);
+/* A neighbour message that we have read and that may concern the kernel, too: to the exception path, or freed. */
+void net_read(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m);
 void net_not_ours(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, enum net_reason why);
 /* Cuts the mbuf to rx's L4 payload: data at the L4 header, padding gone, l2_len, l3_len and meta set. */
 void net_rx_strip(struct rte_mbuf *m, struct net_port *p, const struct net_rx *rx);
@@ -245,18 +272,33 @@ void arp_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 /* to NULL: broadcast. */
 void arp_request(struct foil_worker *w, struct net_port *p, const struct rte_ether_addr *to, const struct net_addr *source,
 		 const struct net_addr *target);
+void arp_probe(struct foil_worker *w, struct net_port *p, const struct net_addr *wanted);
 void arp_announce(struct foil_worker *w, struct net_port *p, const struct net_addr *ours);
 void nd_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx, uint8_t type);
 void nd_solicit(struct foil_worker *w, struct net_port *p, const struct rte_ether_addr *to, const struct net_addr *source,
 		const struct net_addr *target);
+void nd_probe(struct foil_worker *w, struct net_port *p, const struct net_addr *wanted);
 void nd_announce(struct foil_worker *w, struct net_port *p, const struct net_addr *ours);
 
 /* icmp4.c, icmp6.c. The packet lies as the port gave it. */
 void icmp4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx);
 void icmp6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx);
-enum net_icmp_why { NET_ICMP_NO_PROTOCOL, NET_ICMP_NO_PORT };
-void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, enum net_icmp_why why);
-void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, enum net_icmp_why why);
+/* An error about a received packet, if the RFCs and the rate limit let it go. type 0: none is due. */
+struct net_icmp_what {
+	uint8_t type, code;
+	uint32_t word; /* behind the checksum: a pointer */
+};
+#define NET_ICMP4_NO_PROTOCOL ((struct net_icmp_what){3, 2, 0})
+#define NET_ICMP4_NO_PORT ((struct net_icmp_what){3, 3, 0})
+#define NET_ICMP4_REASSEMBLY_TIME ((struct net_icmp_what){11, 1, 0})
+#define NET_ICMP4_PARAMETER(at) ((struct net_icmp_what){12, 0, (uint32_t)(at) << 24})
+#define NET_ICMP6_NO_PORT ((struct net_icmp_what){1, 4, 0})
+#define NET_ICMP6_REASSEMBLY_TIME ((struct net_icmp_what){3, 1, 0})
+#define NET_ICMP6_BAD_FIELD(at) ((struct net_icmp_what){4, 0, (at)})
+#define NET_ICMP6_NEXT_HEADER(at) ((struct net_icmp_what){4, 1, (at)})
+#define NET_ICMP6_OPTION(at) ((struct net_icmp_what){4, 2, (at)})
+void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what);
+void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what);
 bool net_icmp_may_send(struct foil_worker *w);
 /* Give a parsed error to its protocol, or to the worker whose flow it is. Takes the mbuf. */
 void net_icmp_error_deliver(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_icmp_error *e, uint8_t proto);
@@ -268,10 +310,32 @@ const struct net_route *route_find(const struct net_ctx *n, const struct net_add
 /* As net_dst_lookup; says why not, and counts nothing. */
 enum net_reason route_resolve(struct foil_worker *w, const struct net_addr *dst, struct net_dst *out);
 bool route_is_on_link(const struct net_ctx *n, uint16_t port, const struct net_addr *a);
+/* Whether a packet that came in at port may have that source: not ours, no subnet's broadcast, and of the subnet of another port only there. */
+enum net_reason route_check_source(const struct net_ctx *n, uint16_t port, const struct net_addr *src);
 bool route_source(const struct net_ctx *n, uint16_t port, const struct net_addr *next_hop, struct net_addr *out);
 bool net_answers_for(const struct net_ctx *n, uint16_t port, const struct net_addr *a);
 
+/* claim.c */
+void claim_start(struct foil_worker *w, enum net_address_check check);
+void claim_fini(struct foil_worker *w, struct net_ctx *n);
+bool claim_is_optimistic(const struct net_ctx *n, uint16_t port, const struct net_addr *a);
+/* A station at mac says that a is its own, or asks, from no address, whether it is somebody's. true: a conflict with one of ours. */
+enum net_claim { NET_CLAIM_OWN, NET_CLAIM_PROBE };
+bool claim_heard(struct foil_worker *w, uint16_t port, const struct net_addr *a, const struct rte_ether_addr *mac, enum net_claim what);
+
+/* nexthop.c */
+void next_hops_start(struct foil_worker *w);
+void next_hops_fini(struct foil_worker *w, struct net_ctx *n);
+uint16_t next_hop_index(struct net_ctx *n, uint16_t port, const struct net_addr *a); /* made when it is not there */
+/* A neighbour answered, or did not: if it is a next hop its routes follow. */
+void next_hop_heard(struct foil_worker *w, uint16_t port, const struct net_addr *a, bool is_down);
+
+/* udp.c */
+bool udp_is_bound(const struct net_ctx *n, const struct rte_mbuf *m, const struct net_rx *rx);
+
 /* neigh.c */
+/* Ask e, unless it answered within the last max_age_us or is being asked. */
+void neigh_confirm(struct foil_worker *w, struct net_neigh *e, uint64_t max_age_us);
 int neigh_init(struct foil_worker *w, struct net_ctx *n, uint32_t max) FOIL_MUST_USE;
 void neigh_fini(struct foil_worker *w, struct net_ctx *n);
 struct net_neigh *neigh_find(struct foil_worker *w, uint16_t port, const struct net_addr *a);

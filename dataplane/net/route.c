@@ -19,7 +19,9 @@ static int route_cmp(const void *a, const void *b)
 	if (x->len != y->len)
 		return x->len > y->len ? -1 : 1;
 	int c = memcmp(x->match.value, y->match.value, sizeof(x->match.value));
-	return c ? c : (int)y->on_link - (int)x->on_link;
+	if (!c)
+		c = (int)y->on_link - (int)x->on_link;
+	return c ? c : (int)x->order - (int)y->order; /* the first one named is preferred */
 }
 
 static int prefix_check(const struct net_prefix *p, uint16_t port, uint16_t n_ports, const char *what, struct foil_error *err)
@@ -48,7 +50,8 @@ static int locals_make(struct net_ctx *n, const struct net_params *p, struct foi
 			char text[NET_ADDR_STRLEN];
 			return foil_error_set(err, -EINVAL, "%s cannot be a host's address", net_addr_format(&c->prefix.addr, text));
 		}
-		n->locals[i] = (struct net_local){c->prefix.addr, net_match_of(&c->prefix), c->port, v4};
+		n->locals[i] = (struct net_local){.addr = c->prefix.addr, .subnet = net_match_of(&c->prefix), .port = c->port, .v4 = v4,
+						  .has_ends = v4 && c->prefix.len <= 126};
 		n->ours[i] = net_match_of(&host);
 		n->routes[n->n_routes++] = (struct net_route){
 			.match = net_match_of(&c->prefix), .port = c->port, .len = c->prefix.len, .v4 = v4, .on_link = true};
@@ -76,7 +79,8 @@ static int routes_make(struct net_ctx *n, const struct net_params *p, struct foi
 			return foil_error_set(err, -EINVAL, "next hop %s is not of its route's address family",
 					      net_addr_format(&c->via, text));
 		n->routes[n->n_routes++] = (struct net_route){
-			.match = net_match_of(&c->prefix), .via = c->via, .port = c->port, .len = c->prefix.len, .v4 = v4, .on_link = on_link};
+			.match = net_match_of(&c->prefix), .via = c->via, .port = c->port, .len = c->prefix.len, .v4 = v4, .on_link = on_link,
+			.order = i, .next_hop = on_link ? 0 : next_hop_index(n, c->port, &c->via)};
 	}
 	return 0;
 }
@@ -88,7 +92,8 @@ int route_init(struct net_ctx *n, const struct net_params *p, struct foil_error 
 	n->ours = calloc((size_t)p->n_locals + p->n_services + 1, sizeof(*n->ours));
 	n->locals = calloc((size_t)p->n_locals + 1, sizeof(*n->locals));
 	n->routes = calloc((size_t)p->n_locals + p->n_routes + 1, sizeof(*n->routes));
-	if (!n->ours || !n->locals || !n->routes)
+	n->next_hops = calloc((size_t)p->n_routes + 1, sizeof(*n->next_hops));
+	if (!n->ours || !n->locals || !n->routes || !n->next_hops)
 		return foil_error_set(err, -ENOMEM, "no memory for the routes");
 	rc = locals_make(n, p, err);
 	if (rc)
@@ -108,16 +113,24 @@ void route_fini(struct net_ctx *n)
 	free(n->ours);
 	free(n->locals);
 	free(n->routes);
+	free(n->next_hops);
 }
 
 const struct net_route *route_find(const struct net_ctx *n, const struct net_addr *dst)
 {
 	bool v4 = net_addr_is_v4(dst);
+	const struct net_route *first = NULL;
 
-	for (uint32_t i = 0; i < n->n_routes; i++)
-		if (n->routes[i].v4 == v4 && net_matches(&n->routes[i].match, dst))
-			return &n->routes[i];
-	return NULL;
+	for (uint32_t i = 0; i < n->n_routes; i++) {
+		const struct net_route *r = &n->routes[i];
+		if (r->v4 != v4 || !net_matches(&r->match, dst))
+			continue;
+		if (r->on_link || !n->next_hops[r->next_hop].is_down)
+			return r;
+		if (!first)
+			first = r;
+	}
+	return first; /* through a next hop that does not answer: it may again */
 }
 
 bool route_is_on_link(const struct net_ctx *n, uint16_t port, const struct net_addr *a)
@@ -130,6 +143,36 @@ bool route_is_on_link(const struct net_ctx *n, uint16_t port, const struct net_a
 	return false;
 }
 
+/* All ones or all zeros behind the prefix of an IPv4 subnet. */
+static bool is_end_of(const struct net_match *subnet, const struct net_addr *a)
+{
+	uint64_t x[2];
+
+	memcpy(x, a->b, 16);
+	uint64_t host = x[1] & ~subnet->mask[1]; /* an IPv4 prefix ends in the second half */
+	return host == 0 || host == ~subnet->mask[1];
+}
+
+enum net_reason route_check_source(const struct net_ctx *n, uint16_t port, const struct net_addr *src)
+{
+	enum net_reason why = NET_REASON_OK, bad = net_addr_is_v4(src) ? NET_REASON_IP4_BAD_SOURCE : NET_REASON_IP6_BAD_SOURCE;
+
+	for (uint16_t i = 0; i < n->n_ours; i++)
+		if (net_matches(&n->ours[i], src))
+			return bad;
+	for (uint16_t i = 0; i < n->n_locals; i++) {
+		const struct net_local *l = &n->locals[i];
+		if (!net_matches(&l->subnet, src))
+			continue;
+		if (l->has_ends && is_end_of(&l->subnet, src))
+			return bad;
+		if (l->port == port)
+			return NET_REASON_OK;
+		why = NET_REASON_SPOOFED;
+	}
+	return why;
+}
+
 bool route_source(const struct net_ctx *n, uint16_t port, const struct net_addr *next_hop, struct net_addr *out)
 {
 	bool v4 = net_addr_is_v4(next_hop);
@@ -137,7 +180,7 @@ bool route_source(const struct net_ctx *n, uint16_t port, const struct net_addr 
 
 	for (uint16_t i = 0; i < n->n_locals; i++) {
 		const struct net_local *l = &n->locals[i];
-		if (l->port != port || l->v4 != v4)
+		if (l->port != port || l->v4 != v4 || l->state == NET_ADDRESS_TENTATIVE || l->state == NET_ADDRESS_DUPLICATE)
 			continue;
 		if (net_matches(&l->subnet, next_hop)) {
 			*out = l->addr;
@@ -166,7 +209,7 @@ bool net_is_local(const struct foil_worker *w, const struct net_addr *a)
 bool net_answers_for(const struct net_ctx *n, uint16_t port, const struct net_addr *a)
 {
 	for (uint16_t i = 0; i < n->n_locals; i++)
-		if (n->locals[i].port == port && net_addr_eq(&n->locals[i].addr, a))
+		if (n->locals[i].port == port && net_matches(&n->ours[i], a))
 			return true;
 	for (uint16_t i = n->n_locals; n->services_answer_arp && i < n->n_ours; i++)
 		if (net_matches(&n->ours[i], a))

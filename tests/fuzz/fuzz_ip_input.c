@@ -1,10 +1,11 @@
-/* Frames of any kind into the network layer: Ethernet, VLAN, ARP, ND, IPv4, IPv6, ICMP, with a protocol above that takes what it gets.
+/* Frames of any kind into the network layer: Ethernet, VLAN, ARP, ND, IPv4, IPv6, ICMP, UDP, with a protocol above that takes what it gets.
  * Half of the frames have their addresses and checksums put right, so that the fuzzer comes behind them. At the end every mbuf is
  * home, and what was sent is well-formed. */
 #include <rte_ip.h>
 
 #include "dataplane/core/cursor.h"
 #include "dataplane/core/error.h"
+#include "dataplane/net/capture.h"
 #include "dataplane/net/checksum.h"
 #include "dataplane/net/net.h"
 #include "tests/unit/support.h"
@@ -43,6 +44,24 @@ static void take(struct foil_worker *w, struct rte_mbuf **own_segs, uint16_t n_s
 		else
 			rte_pktmbuf_free(own_segs[i]);
 	}
+}
+
+/* Answered as an echo server does. */
+static void datagram(struct foil_worker *w, void *arg, struct rte_mbuf *own_payload, const struct net_udp_datagram *d)
+{
+	struct net_udp_datagram back = {.src = d->dst, .dst = d->src, .src_port = d->dst_port, .dst_port = d->src_port};
+
+	FOIL_ASSERT(net_is_local(w, &d->dst) && !net_is_local(w, &d->src));
+	FOIL_ASSERT(d->dst_port == 53 || d->dst_port == 0x3535);
+	if (own_payload->pkt_len < 1200)
+		net_udp_send(w, own_payload, &back, NULL);
+	else
+		rte_pktmbuf_free(own_payload);
+}
+
+static void datagram_error(struct foil_worker *w, void *arg, const struct net_icmp_error *e)
+{
+	FOIL_ASSERT(net_is_local(w, &e->src) && e->n_l4_bytes >= 8);
 }
 
 static void error(struct foil_worker *w, const struct net_icmp_error *e)
@@ -141,14 +160,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 		w = t_worker(.seed = 7, .n_mbufs = 1023, .n_indirect = 255);
 	if (net_addr_parse("198.18.0.1", &locals[0].prefix.addr) || net_addr_parse("fd00:f011::1", &locals[1].prefix.addr))
 		return 0;
-	struct net_params p = {.ports = {&port}, .n_ports = 1, .locals = locals, .n_locals = 2, .neighbours_max = 8};
+	struct net_route_conf routes[2] = {{.prefix.len = 96}, {.prefix.len = 0}};
+	if (net_addr_parse("198.18.0.7", &routes[0].via) || net_addr_parse("0.0.0.0", &routes[0].prefix.addr) || net_addr_parse("fd00:f011::7", &routes[1].via))
+		return 0;
+	struct net_params p = {.ports = {&port}, .n_ports = 1, .locals = locals, .n_locals = 2, .neighbours_max = 8, .routes = routes,
+			       .n_routes = how & 4 ? 2 : 0, .address_check = (enum net_address_check)((how >> 3) % 3)};
 	if (net_init(w, &p, &err) != 0)
 		return 0;
-	net_register_l4(w, IPPROTO_UDP, take, error);
+	struct net_udp_params echo = {.port = 53, .input = datagram, .error = datagram_error}, other = {.port = 0x3535, .input = datagram};
+	if (net_udp_bind(w, &echo) || net_udp_bind(w, &other))
+		return 0;
 	net_register_l4(w, IPPROTO_TCP, take, error);
+	struct net_capture_filter filter = {.ends[0].port = how & 0x80 ? 53 : 0, .snap_bytes = how & 0x20 ? 64 : 0};
+	struct net_capture *capture = how & 0x40 ? net_capture_new(&filter, 64 * 1024) : NULL;
+	net_capture_start(w, capture);
 	for (uint32_t i = 0; i < FRAMES_MAX && cur_left(&c) > 0; i++)
 		one_frame(w, &port, &c);
+	struct net_capture_record r;
+	while (capture && net_capture_take(capture, &r))
+		FOIL_ASSERT(r.n_bytes <= r.n_bytes_all && r.n_bytes <= NET_CAPTURE_BYTES_MAX);
 	net_fini(w);
+	net_capture_free(capture);
 	t_assert_no_leaks(w);
 	return 0;
 }

@@ -37,6 +37,7 @@ struct n_params {
 	const struct net_prefix *services;
 	uint16_t n_services;
 	uint32_t neighbours_max;
+	enum net_address_check address_check;
 };
 struct n_net *n_net_new(struct n_params p);
 #define n_net(...) n_net_new((struct n_params){__VA_ARGS__})

@@ -375,6 +375,23 @@ static void test_what_is_not_ours_goes_to_the_exception_path_or_is_dropped(void 
 	n_net_free(n);
 }
 
+static void test_what_neighbours_say_is_for_the_kernel_too(void **state)
+{
+	struct n_net *n = n_net(.exception = true);
+	uint8_t f[200];
+
+	n_meet(n);
+	uint32_t before = n->n_exceptions;
+	n_in(n, f, n_arp(f, 2, "198.18.0.2", "198.18.0.9", 2)); /* answers a question of the kernel's, and we know the sender, too */
+	n_in(n, f, n_arp(f, 1, "198.18.0.2", "198.18.0.2", 2)); /* gratuitous */
+	n_in(n, f, n_nd(f, 136, "fd00:f011::2", "ff02::1", "fd00:f011::2", 0x20000000, 2));
+	assert_int_equal(n->n_exceptions - before, 3);
+	n_in(n, f, n_nd(f, 136, "fd00:f011::2", "fd00:f011::1", "fd00:f011::2", 0x60000000, 2)); /* to us alone */
+	n_in(n, f, n_arp(f, 1, "198.18.0.2", "198.18.0.1", 2));
+	assert_int_equal(n->n_exceptions - before, 3);
+	n_net_free(n);
+}
+
 static void test_flows_of_others_are_steered_before_work_is_done(void **state)
 {
 	struct n_net *n = n_net(.steer = true);
@@ -548,6 +565,7 @@ int main(void)
 		cmocka_unit_test(test_errors_about_our_packets_reach_their_protocol),
 		cmocka_unit_test(test_too_big_of_ipv6),
 		cmocka_unit_test(test_what_is_not_ours_goes_to_the_exception_path_or_is_dropped),
+		cmocka_unit_test(test_what_neighbours_say_is_for_the_kernel_too),
 		cmocka_unit_test(test_flows_of_others_are_steered_before_work_is_done),
 		cmocka_unit_test(test_output_is_checksummed_whole_or_in_pieces),
 		cmocka_unit_test(test_output_that_cannot_go),
