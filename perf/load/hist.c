@@ -22,7 +22,7 @@ uint64_t load_hist_at(const struct load_hist *h, double share)
 	for (uint32_t i = 0; i < LOAD_HIST_BUCKETS; i++) {
 		seen += h->bucket[i];
 		if (seen >= want)
-			return FOIL_MIN(upper_ns(i), h->max_ns);
+			return i == LOAD_HIST_BUCKETS - 1 ? h->max_ns : FOIL_MIN(upper_ns(i), h->max_ns);
 	}
 	return h->max_ns;
 }
