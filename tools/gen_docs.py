@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/counters.md and docs/reasons.md from the rooms' .def files. tools/check_docs.py refuses a tree where they are old.
+"""Writes docs/counters.md and docs/reasons.md from the rooms' .def files, and docs/istio-fields.md from the field tables. tools/check_docs.py refuses a tree where they are old.
 
     gen_docs.py            write the files
 """
@@ -7,6 +7,7 @@ import os
 import re
 
 import checklib
+import istio_fields
 
 ROW = re.compile(r'^X\(\s*(\w+)\s*,(.*)\)\s*(?:/\*.*\*/)?\s*$')
 FIELD = re.compile(r'"((?:\\.|[^"\\])*)"|([^,\s][^,]*)')
@@ -67,7 +68,7 @@ def reasons_page():
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"docs/counters.md": counters_page, "docs/reasons.md": reasons_page}
+PAGES = {"docs/counters.md": counters_page, "docs/reasons.md": reasons_page, "docs/istio-fields.md": istio_fields.page}
 
 if __name__ == "__main__":
     for path, make in PAGES.items():

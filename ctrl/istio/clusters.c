@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RETRY_BUDGET_PERCENT 20.0
+#define RETRY_BUDGET_MIN 3u
 #define CONNECT_US_DEFAULT 10000000ull
 #define IDLE_US_DEFAULT 3600000000ull
 #define KEEPALIVE_IDLE_US 7200000000ull /* Linux's own, as Envoy leaves them */
@@ -28,6 +30,8 @@ struct policy {
 	const struct connection_pool *pool;
 	const struct outlier *outlier;
 	const struct client_tls *tls;
+	const struct proxy_protocol *proxy_protocol;
+	const struct retry_budget *retry_budget;
 };
 
 static const struct traffic_policy *at_port(const struct traffic_policy *p, uint32_t port)
@@ -50,6 +54,15 @@ static void overlay(struct policy *out, const struct traffic_policy *p)
 	out->tls = p->tls ? p->tls : out->tls;
 }
 
+/* Blocks that ports' settings do not have, and so neither replace nor drop. */
+static void overlay_portless(struct policy *out, const struct traffic_policy *p)
+{
+	if (!p)
+		return;
+	out->proxy_protocol = p->proxy_protocol ? p->proxy_protocol : out->proxy_protocol;
+	out->retry_budget = p->retry_budget ? p->retry_budget : out->retry_budget;
+}
+
 /* DR-3: the port's settings replace the destination's as a whole; the subset's blocks lie over the rule's, block by block. */
 static struct policy policy_of(const struct merged_rule *rule, const struct subset *subset, uint32_t port)
 {
@@ -65,6 +78,8 @@ static struct policy policy_of(const struct merged_rule *rule, const struct subs
 			out = (struct policy){0}; /* a port's settings inherit nothing at all */
 		overlay(&out, sub_port ? sub_port : subset->policy);
 	}
+	overlay_portless(&out, top);
+	overlay_portless(&out, subset ? subset->policy : NULL);
 	return out;
 }
 
@@ -202,6 +217,12 @@ static void limits(const struct policy *p, Foil__Conf__CircuitBreaker *out)
 		out->has_max_retries = true;
 		out->max_retries = (uint32_t)http->max_retries.value;
 	}
+	if (p->retry_budget) { /* DR-32 */
+		double percent = p->retry_budget->percent.is_set ? p->retry_budget->percent.value : RETRY_BUDGET_PERCENT;
+		out->has_retry_budget_permille = out->has_retry_budget_min = true;
+		out->retry_budget_permille = (uint32_t)(percent * 10 + 0.5);
+		out->retry_budget_min = p->retry_budget->min_concurrency.is_set ? (uint32_t)p->retry_budget->min_concurrency.value : RETRY_BUDGET_MIN;
+	}
 }
 
 static void pool(const struct compile *c, const struct policy *p, Foil__Conf__Cluster *out)
@@ -226,6 +247,15 @@ static void pool(const struct compile *c, const struct policy *p, Foil__Conf__Cl
 	if (tcp && tcp->max_connection_duration.is_set) {
 		out->has_max_connection_duration_us = true;
 		out->max_connection_duration_us = (uint64_t)tcp->max_connection_duration.value;
+	}
+	if (http && http->max_concurrent_streams.value) {
+		out->has_max_concurrent_streams = true;
+		out->max_concurrent_streams = (uint32_t)http->max_concurrent_streams.value;
+	}
+	if (http && http->keepalive && http->keepalive->interval.is_set) {
+		out->has_h2_ping_interval_us = out->has_h2_ping_timeout_us = true;
+		out->h2_ping_interval_us = (uint64_t)http->keepalive->interval.value;
+		out->h2_ping_timeout_us = (uint64_t)http->keepalive->timeout.value;
 	}
 	keepalive(c, tcp, out);
 }
@@ -421,6 +451,11 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	limits(&p, &breaker);
 	pool(c, &p, &out);
 	outlier(c, &p, &out);
+	if (p.proxy_protocol) {
+		out.has_proxy_protocol = true;
+		out.proxy_protocol = p.proxy_protocol->version.value == PROXY_VERSION_2 ? FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V2
+											: FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V1;
+	}
 	bool is_refused;
 	out.tls = istio_tls_of_client(c, ref, p.tls, out.protocol, &is_refused);
 	warn_ejection(c, ref, &p);

@@ -22,6 +22,21 @@ static const struct istio_field pool_tcp_rows[] = {
 };
 static const struct istio_table table_pool_tcp = TABLE(pool_tcp, "ConnectionPoolSettings.TCPSettings", pool_tcp_rows);
 
+static const struct istio_field h2_keepalive_rows[] = {
+	ROW(h2_keepalive, interval, "interval", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW(h2_keepalive, timeout, "timeout", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+};
+
+static void check_h2_keepalive(struct istio_decode *d, void *object)
+{
+	struct h2_keepalive *k = object;
+
+	if (k->interval.is_set != k->timeout.is_set)
+		istio_decode_error(d, "IST0106", &k->head, k->interval.is_set ? "timeout" : "interval", "interval and timeout go together");
+}
+
+static const struct istio_table table_h2_keepalive = TABLE(h2_keepalive, "ConnectionPoolSettings.HTTPSettings.HTTP2KeepAliveSettings", h2_keepalive_rows,
+							   .check = check_h2_keepalive);
 static const char *const h2_words[] = {"DEFAULT", "DO_NOT_UPGRADE", "UPGRADE", NULL};
 static const struct istio_field pool_http_rows[] = {
 	ROW(pool_http, max_pending, "http1MaxPendingRequests", F_INT, .min = 0, .max = INT32_MAX_ROW),
@@ -31,8 +46,8 @@ static const struct istio_field pool_http_rows[] = {
 	ROW(pool_http, idle_timeout, "idleTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(pool_http, h2_upgrade, "h2UpgradePolicy", F_ENUM, .words = h2_words),
 	ROW_NOTED(pool_http, use_client_protocol, "useClientProtocol", F_BOOL, "the port's protocol decides, not the client's"),
-	ROW_NOTED(pool_http, max_concurrent_streams, "maxConcurrentStreams", F_INT, "the upstream's own limit decides", .min = 0, .max = INT32_MAX_ROW),
-	ROW_IGNORED("http2KeepAlive", "of upstream HTTP/2 connections"),
+	ROW(pool_http, max_concurrent_streams, "maxConcurrentStreams", F_INT, .min = 0, .max = INT32_MAX_ROW),
+	ROW(pool_http, keepalive, "http2KeepAlive", F_OBJECT, .table = &table_h2_keepalive),
 };
 static const struct istio_table table_pool_http = TABLE(pool_http, "ConnectionPoolSettings.HTTPSettings", pool_http_rows);
 
@@ -88,7 +103,16 @@ static const struct istio_table table_client_tls = TABLE(client_tls, "ClientTLSS
 
 /* ---- policies ---- */
 
-static const char budget_note[] = "use connectionPool.http.maxRetries";
+static const char *const proxy_version_words[] = {"V1", "V2", NULL};
+static const struct istio_field proxy_protocol_rows[] = {ROW(proxy_protocol, version, "version", F_ENUM, .words = proxy_version_words)};
+static const struct istio_table table_proxy_protocol = TABLE(proxy_protocol, "TrafficPolicy.ProxyProtocol", proxy_protocol_rows);
+static const struct istio_field retry_budget_rows[] = {
+	ROW(retry_budget, percent, "percent", F_DOUBLE, .min = 0, .max = 100),
+	ROW(retry_budget, min_concurrency, "minRetryConcurrency", F_INT, .min = 0, .max = UINT32_MAX),
+	ROW_NOTED(retry_budget, interval, "budgetInterval", F_DURATION, "the budget is of the requests in flight, not of those begun in an interval", .min = 0,
+		  .max = DURATION_US_MAX),
+};
+static const struct istio_table table_retry_budget = TABLE(retry_budget, "TrafficPolicy.RetryBudget", retry_budget_rows);
 static const struct istio_field port_level_rows[] = {
 	ROW(traffic_policy, port, "port", F_OBJECT, .table = &istio_table_port_selector),
 	ROW(traffic_policy, load_balancer, "loadBalancer", F_OBJECT, .table = &istio_table_load_balancer),
@@ -114,8 +138,8 @@ static const struct istio_field policy_rows[] = {
 	ROW(traffic_policy, tls, "tls", F_OBJECT, .table = &table_client_tls),
 	ROW(traffic_policy, port_level, "portLevelSettings", F_OBJECTS, .table = &table_port_level, .min = 0, .max = 4096),
 	ROW_REFUSED("tunnel", "no CONNECT tunnel is made towards a destination"),
-	ROW_REFUSED("proxyProtocol", "no PROXY header is sent to a destination"),
-	ROW_REFUSED("retryBudget", budget_note),
+	ROW(traffic_policy, proxy_protocol, "proxyProtocol", F_OBJECT, .table = &table_proxy_protocol),
+	ROW(traffic_policy, retry_budget, "retryBudget", F_OBJECT, .table = &table_retry_budget),
 };
 static const struct istio_table table_policy = TABLE(traffic_policy, "TrafficPolicy", policy_rows);
 

@@ -254,11 +254,16 @@ struct pool_tcp {
 	struct istio_int max_connections, connect_timeout, max_connection_duration, idle_timeout;
 	struct tcp_keepalive *keepalive;
 };
+struct h2_keepalive {
+	struct istio_head head;
+	struct istio_int interval, timeout;
+};
 enum h2_upgrade { H2_UPGRADE_DEFAULT, H2_UPGRADE_NO, H2_UPGRADE_YES };
 struct pool_http {
 	struct istio_head head;
 	struct istio_int max_pending, max_requests, max_requests_per_connection, max_retries, idle_timeout, h2_upgrade, max_concurrent_streams;
 	struct istio_bool use_client_protocol;
+	struct h2_keepalive *keepalive;
 };
 struct connection_pool {
 	struct istio_head head;
@@ -279,12 +284,24 @@ struct client_tls {
 	struct istio_strings subject_alt_names;
 	struct istio_bool skip_verify;
 };
+enum proxy_protocol_version { PROXY_VERSION_1, PROXY_VERSION_2 };
+struct proxy_protocol {
+	struct istio_head head;
+	struct istio_int version;
+};
+struct retry_budget {
+	struct istio_head head;
+	struct istio_double percent;
+	struct istio_int min_concurrency, interval;
+};
 struct traffic_policy { /* also an entry of port_level, which has a port and no port_level */
 	struct istio_head head;
 	struct load_balancer *load_balancer;
 	struct connection_pool *connection_pool;
 	struct outlier *outlier;
 	struct client_tls *tls;
+	struct proxy_protocol *proxy_protocol;
+	struct retry_budget *retry_budget;
 	struct port_selector *port;
 	struct istio_list port_level; /* struct traffic_policy */
 };
@@ -446,6 +463,7 @@ struct path_normalization {
 struct gateway_topology {
 	struct istio_head head;
 	struct istio_int num_trusted_proxies, forward_client_cert;
+	struct proxy_protocol *proxy_protocol; /* without fields: it is there or not */
 };
 struct header_switch { /* {disabled: bool}, and of some {enabled: bool} or a value */
 	struct istio_head head;
@@ -469,6 +487,7 @@ struct proxy_config {
 	struct proxy_headers *headers;
 	struct istio_int drain_duration;
 	struct istio_string_map environment;
+	const struct doc_node *connection_settings;
 };
 struct tls_settings { /* meshMTLS, tlsDefaults */
 	struct istio_head head;
@@ -489,6 +508,7 @@ struct mesh_config {
 	struct istio_strings trust_domain_aliases;
 	struct istio_list ca_certificates; /* struct ca_certificate */
 	const char *access_log_file, *access_log_format, *trust_domain, *root_namespace;
+	const struct doc_node *zone_aware;
 	struct istio_int access_log_encoding, connect_timeout;
 	struct outbound_policy *outbound;
 	struct path_normalization *normalization;

@@ -76,6 +76,9 @@ static void emit_listener(struct compile *c, const struct resource *r, struct is
 	l.has_port = l.has_direction = true;
 	l.port = port;
 	l.direction = direction;
+	const struct proxy_config *proxy = c->model->mesh->proxy;
+	if (direction == FOIL__CONF__DIRECTION__DIRECTION_GATEWAY && proxy && proxy->topology && proxy->topology->proxy_protocol) /* GW-16 */
+		l.has_proxy_protocol = l.proxy_protocol = true;
 	l.filter_chains = chains;
 	l.n_filter_chains = n_chains;
 	l.source = istio_compile_source(c, r, at);

@@ -178,6 +178,7 @@ static const struct istio_field load_balancer_rows[] = {
 	ROW(load_balancer, locality, "localityLbSetting", F_OBJECT, .table = &istio_table_locality_lb),
 	ROW(load_balancer, warmup, "warmup", F_OBJECT, .table = &table_warmup),
 	ROW(load_balancer, warmup_duration, "warmupDurationSecs", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
+	ROW_REFUSED("zoneAwareLbSetting", "zones are not balanced by their shares; use localityLbSetting"),
 };
 
 static bool knows_warmup(const struct load_balancer *l)

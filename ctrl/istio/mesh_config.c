@@ -6,7 +6,10 @@
 #include "dataplane/core/error.h"
 
 static const char *const outbound_words[] = {"REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS", NULL};
-static const struct istio_field outbound_rows[] = {ROW(outbound_policy, mode, "mode", F_ENUM, .words = outbound_words)};
+static const struct istio_field outbound_rows[] = {
+	ROW(outbound_policy, mode, "mode", F_ENUM, .words = outbound_words),
+	ROW_REFUSED("tls", "what goes to hosts that nobody described goes as it came"),
+};
 static const struct istio_table table_outbound = TABLE(outbound_policy, "OutboundTrafficPolicy", outbound_rows);
 
 static const char *const normalization_words[] = {"DEFAULT", "NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES", NULL};
@@ -14,10 +17,11 @@ static const struct istio_field normalization_rows[] = {ROW(path_normalization, 
 static const struct istio_table table_normalization = TABLE(path_normalization, "ProxyPathNormalization", normalization_rows);
 
 static const char *const xfcc_words[] = {"UNDEFINED", "SANITIZE", "FORWARD_ONLY", "APPEND_FORWARD", "SANITIZE_SET", "ALWAYS_FORWARD_ONLY", NULL};
+static const struct istio_table table_topology_proxy = {.what = "Topology.ProxyProtocolConfiguration", .size = sizeof(struct proxy_protocol)};
 static const struct istio_field topology_rows[] = {
 	ROW(gateway_topology, num_trusted_proxies, "numTrustedProxies", F_INT, .min = 0, .max = 100),
 	ROW(gateway_topology, forward_client_cert, "forwardClientCertDetails", F_ENUM, .words = xfcc_words),
-	ROW_REFUSED("proxyProtocol", "no PROXY header is read on gateway listeners"),
+	ROW(gateway_topology, proxy_protocol, "proxyProtocol", F_OBJECT, .table = &table_topology_proxy),
 };
 static const struct istio_table table_topology = TABLE(gateway_topology, "Topology", topology_rows);
 
@@ -85,6 +89,12 @@ static const struct istio_field proxy_rows[] = {
 	ROW_IGNORED("statsCompression", envoy_note),
 	ROW_IGNORED("runtimeValues", envoy_note),
 	ROW_IGNORED("zipkinAddress", "no spans are sent"),
+	ROW_IGNORED("availabilityZone", "an endpoint's locality says it"),
+	ROW_NOTED(proxy_config, connection_settings, "connectionSettings", F_ANY, "limits of connections are as without it"),
+	ROW_IGNORED("discoveryRefreshDelay", envoy_note),
+	ROW_IGNORED("envoyMetricsServiceAddress", "metrics are scraped"),
+	ROW_IGNORED("sds", envoy_note),
+	ROW_IGNORED("statsdUdpAddress", "metrics are scraped"),
 };
 static const struct istio_table table_proxy = TABLE(proxy_config, "ProxyConfig", proxy_rows, .is_loose = true);
 
@@ -156,6 +166,8 @@ static const struct istio_field mesh_rows[] = {
 	ROW_IGNORED("serviceScopeConfigs", istiod_note),
 	ROW_IGNORED("serviceEntryVisibility", istiod_note),
 	ROW_IGNORED("ca", istiod_note),
+	ROW_IGNORED("hboneIdleTimeout", "no HBONE is spoken"),
+	ROW_NOTED(mesh_config, zone_aware, "zoneAwareLbSetting", F_ANY, "zones are not balanced by their shares; use localityLbSetting"),
 	ROW_IGNORED("defaultTrafficPolicy", "see DestinationRule"),
 };
 

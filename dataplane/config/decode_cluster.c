@@ -13,7 +13,9 @@
 
 static void decode_breaker(const Foil__Conf__CircuitBreaker *m, struct mesh_circuit_breaker *out)
 {
-	*out = (struct mesh_circuit_breaker){MESH_UNLIMITED, MESH_UNLIMITED, MESH_UNLIMITED, MESH_UNLIMITED};
+	*out = (struct mesh_circuit_breaker){
+		.max_connections = MESH_UNLIMITED, .max_pending_requests = MESH_UNLIMITED, .max_requests = MESH_UNLIMITED, .max_retries = MESH_UNLIMITED,
+	};
 	if (!m)
 		return;
 	if (m->has_max_connections)
@@ -24,6 +26,12 @@ static void decode_breaker(const Foil__Conf__CircuitBreaker *m, struct mesh_circ
 		out->max_requests = m->max_requests;
 	if (m->has_max_retries)
 		out->max_retries = m->max_retries;
+	if (!m->has_retry_budget_permille)
+		return;
+	out->has_retry_budget = true;
+	out->max_retries = 0; /* a limit all the same: the budget is asked */
+	out->retry_budget_permille = FOIL_MIN(m->retry_budget_permille, 1000u);
+	out->retry_budget_min = m->retry_budget_min;
 }
 
 static int decode_outlier_times(struct snap_dec *d, const Foil__Conf__OutlierDetection *m, struct mesh_outlier *own)
@@ -66,6 +74,15 @@ static int decode_outlier(struct snap_dec *d, const Foil__Conf__OutlierDetection
 	return 0;
 }
 
+static enum proxy_header_version proxy_protocol_of(Foil__Conf__ProxyProtocol p)
+{
+	switch (p) {
+	case FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V1: return PROXY_HEADER_V1;
+	case FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V2: return PROXY_HEADER_V2;
+	default: return PROXY_HEADER_NONE; /* the scan has refused every other number */
+	}
+}
+
 static int decode_connection(struct snap_dec *d, const Foil__Conf__Cluster *m, struct mesh_cluster *c)
 {
 	int rc = snap_duration(d, "connect_timeout_us", m->has_connect_timeout_us, m->connect_timeout_us, CONNECT_TIMEOUT_US, &c->connect_timeout_us);
@@ -81,7 +98,15 @@ static int decode_connection(struct snap_dec *d, const Foil__Conf__Cluster *m, s
 		rc = snap_duration(d, "tcp_keepalive_interval_us", true, m->tcp_keepalive_interval_us, 0, &c->tcp_keepalive_interval_us);
 	if (rc == 0)
 		rc = snap_range(d, "tcp_keepalive_probes", m->tcp_keepalive_probes, 0, KEEPALIVE_PROBES_MAX);
+	if (rc == 0)
+		rc = snap_duration(d, "h2_ping_interval_us", true, m->h2_ping_interval_us, 0, &c->h2_ping_interval_us);
+	if (rc == 0)
+		rc = snap_duration(d, "h2_ping_timeout_us", true, m->h2_ping_timeout_us, 0, &c->h2_ping_timeout_us);
+	if (rc == 0 && c->h2_ping_interval_us && !c->h2_ping_timeout_us)
+		rc = snap_fail(d, "h2_ping_timeout_us", "is 0 where h2_ping_interval_us is not");
 	c->tcp_keepalive_probes = m->tcp_keepalive_probes;
+	c->max_concurrent_streams = m->max_concurrent_streams;
+	c->proxy_protocol = proxy_protocol_of(m->proxy_protocol);
 	c->max_requests_per_connection = m->max_requests_per_connection;
 	return rc;
 }

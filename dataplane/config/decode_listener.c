@@ -133,6 +133,7 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, vo
 	if (rc == 0)
 		rc = snap_source(d, m->source, &l->source);
 	l->direction = m->direction == FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND ? MESH_DIRECTION_OUTBOUND : MESH_DIRECTION_GATEWAY;
+	l->proxy_protocol = m->proxy_protocol;
 	l->chains = chains;
 	l->n_chains = (uint16_t)m->n_filter_chains;
 	return rc;

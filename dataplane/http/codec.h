@@ -101,6 +101,7 @@ struct http_limits {               /* defaults beside; features.md OM-6 */
 	uint32_t h2_streams_max;       /* 100: server side what the peer is told, client side the most that is begun; features.md OM-7 */
 	uint32_t h2_stream_window_bytes; /* 64 KiB, and no less */
 	uint32_t h2_conn_window_bytes; /* 1 MiB */
+	uint64_t h2_ping_interval_us, h2_ping_timeout_us; /* client side: PING so often, and the connection is lost without an answer in time; 0 = off */
 };
 
 /* What is spoken on a connection. AUTO, server side: HTTP/2 when the first bytes are its preface (prior knowledge), else HTTP/1.1. */

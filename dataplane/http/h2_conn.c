@@ -3,7 +3,7 @@
  * has come, GOAWAY with the last id that was taken; then the connection closes after its last stream. */
 #include "dataplane/http/h2_priv.h"
 
-const uint8_t h2_drain_ping[8] = {'f', 'o', 'i', 'l', 'd', 'r', 'n', '1'};
+const uint8_t h2_drain_ping[8] = {'f', 'o', 'i', 'l', 'd', 'r', 'n', '1'}, h2_alive_ping[8] = {'f', 'o', 'i', 'l', 'a', 'l', 'v', '1'};
 
 /* ---- beginning ---- */
 static uint32_t put_setting(uint8_t *p, uint32_t at, uint16_t id, uint32_t value)
@@ -250,8 +250,39 @@ static void h2_opened(struct foil_worker *w, struct http_conn *c)
 {
 	c->h2->settings_at_us = w->now_us + H2_SETTINGS_ACK_US;
 	h2_timer_by(w, c->h2, FOIL_MIN(c->h2->settings_at_us, idle_end_us(w, c->h2)));
+	if (c->limits.h2_ping_interval_us) {
+		c->h2->ping_at_us = w->now_us + c->limits.h2_ping_interval_us;
+		h2_timer_by(w, c->h2, c->h2->ping_at_us);
+	}
 	c->owes_ready = true;
 	c->wants_flush = true;
+}
+
+/* DR-33: a PING each interval, from the opening on. False: the last one was not answered, the connection is lost. */
+static bool keep_alive(struct foil_worker *w, struct h2_conn *h)
+{
+	const struct h2_frame ping = {.length_bytes = sizeof(h2_alive_ping), .type = H2_PING};
+	const struct http_reset_info info = {.kind = HTTP_RESET_REMOTE, .why = STREAM_END_TIMEOUT};
+
+	if (h->pong_by_us && h->pong_by_us <= w->now_us) {
+		foil_reason(w, HTTP, H2_PING_TIMEOUT);
+		h2_put_goaway(w, h, 0, H2_NO_ERROR);
+		h2_end_all(w, h->c, &info, false);
+		return false;
+	}
+	if (h->ping_at_us && h->ping_at_us <= w->now_us && !h->pong_by_us) {
+		h2_put(w, h, &ping, h2_alive_ping);
+		h->pong_by_us = w->now_us + FOIL_MAX(h->c->limits.h2_ping_timeout_us, (uint64_t)1);
+		h->ping_at_us = w->now_us + h->c->limits.h2_ping_interval_us;
+	}
+	return true;
+}
+
+static uint64_t keep_alive_at_us(const struct h2_conn *h)
+{
+	if (h->pong_by_us)
+		return h->pong_by_us;
+	return h->ping_at_us ? h->ping_at_us : UINT64_MAX;
 }
 
 static void h2_timeout(struct foil_worker *w, struct http_conn *c)
@@ -275,6 +306,9 @@ static void h2_timeout(struct foil_worker *w, struct http_conn *c)
 	}
 	if (h->drain_at_us && h->drain_at_us <= now)
 		h2_final_goaway(w, h);
+	if (!keep_alive(w, h))
+		return;
+	next = FOIL_MIN(next, keep_alive_at_us(h));
 	if (idle_at <= now) {
 		foil_reason(w, HTTP, IDLE_TIMEOUT);
 		h2_put_goaway(w, h, h->last_peer_id, H2_NO_ERROR);

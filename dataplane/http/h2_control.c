@@ -96,6 +96,10 @@ static bool ping(struct foil_worker *w, struct h2_conn *h, const uint8_t *p, uin
 		h2_put(w, h, &ack, p);
 		return !h2_is_over(h);
 	}
+	if (memcmp(p, h2_alive_ping, sizeof(h2_alive_ping)) == 0 && h->pong_by_us) {
+		h->pong_by_us = 0;
+		h2_timer_by(w, h, FOIL_MAX(h->ping_at_us, w->now_us + 1));
+	}
 	if (h->is_draining && !h->is_final_goaway_sent && memcmp(p, h2_drain_ping, sizeof(h2_drain_ping)) == 0)
 		h2_final_goaway(w, h); /* the first one has arrived there: what was under way is here */
 	return !h2_is_over(h);

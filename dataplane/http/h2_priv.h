@@ -210,6 +210,7 @@ struct h2_conn {
 	/* the connection's end */
 	bool is_draining, is_final_goaway_sent, has_goaway, is_settings_acked;
 	uint64_t settings_at_us, drain_at_us, idle_since_us, timer_at_us;
+	uint64_t ping_at_us, pong_by_us; /* when the next PING goes out, by when the last is to be answered; 0: none */
 
 	struct h2_guard guard;
 	struct foil_arena scratch;   /* blocks, and fields that nobody wants */
@@ -323,4 +324,4 @@ static inline bool h2_is_over(const struct h2_conn *h)
 }
 
 extern const struct http_conn_ops h2_server_ops, h2_client_ops;
-extern const uint8_t h2_drain_ping[8];
+extern const uint8_t h2_drain_ping[8], h2_alive_ping[8];

@@ -13,6 +13,7 @@
 #include "dataplane/core/blob.h"
 #include "dataplane/core/regex.h"
 #include "dataplane/core/worker.h"
+#include "dataplane/mesh/proxy_header.h"
 #include "dataplane/telemetry/telemetry.h"
 #include "dataplane/tls/tls.h"
 
@@ -322,6 +323,7 @@ struct mesh_listener {
 	uint16_t n_chains;
 	bool wants_hello; /* a chain asks for a name, or ends TLS, or passes it on: the first bytes decide */
 	bool takes_plaintext; /* a chain is for that alone */
+	bool proxy_protocol;  /* a PROXY header comes before all else */
 	uint64_t hello_timeout_us; /* without a first byte until then it counts as plaintext; 0: it is closed after 15 s */
 	struct mesh_source source;
 };
@@ -344,6 +346,8 @@ enum mesh_upstream_protocol { MESH_UPSTREAM_HTTP1, MESH_UPSTREAM_HTTP2, MESH_UPS
 #define MESH_UNLIMITED UINT32_MAX
 struct mesh_circuit_breaker {
 	uint32_t max_connections, max_pending_requests, max_requests, max_retries; /* MESH_UNLIMITED when absent */
+	bool has_retry_budget;                                                     /* in place of max_retries: */
+	uint32_t retry_budget_permille, retry_budget_min;
 };
 struct mesh_outlier {
 	uint32_t consecutive_5xx, consecutive_gateway_errors, consecutive_local_origin_failures; /* 0 = off */
@@ -366,6 +370,9 @@ struct mesh_cluster {
 	uint64_t tcp_keepalive_idle_us, tcp_keepalive_interval_us;
 	uint32_t tcp_keepalive_probes;
 	bool is_original_dst;
+	enum proxy_header_version proxy_protocol;
+	uint32_t max_concurrent_streams; /* of one HTTP/2 connection; 0: the server's own limit */
+	uint64_t h2_ping_interval_us, h2_ping_timeout_us; /* 0: none */
 	uint32_t ring_size_min, ring_size_max, maglev_table_size, overprovisioning_percent; /* 0: the defaults above */
 	const struct mesh_slow_start *slow_start; /* NULL: none */
 	const struct mesh_upstream_tls *tls; /* NULL: plaintext */

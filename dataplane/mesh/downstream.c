@@ -118,8 +118,10 @@ static enum http_protocol protocol_of(const struct tls_facts *tls)
 	return foil_slice_eq(tls->alpn, FOIL_SLICE("h2")) ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1;
 }
 
-static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct mesh_hcm *hcm, struct stream *s)
+static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s)
 {
+	const struct mesh_hcm *hcm = &a->chain->http;
+	struct mesh_port *p = a->port;
 	struct mesh_downstream *d = mesh_slab_take(&w->mesh->downstreams);
 
 	if (!d) { /* this one is refused; the block that is freed now serves the next, at the next turn */
@@ -128,8 +130,8 @@ static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct
 		return false;
 	}
 	d->port = p;
-	d->remote = s->remote;
-	d->local = s->local;
+	d->remote = a->remote;
+	d->local = a->local;
 	d->tls = tls_stream_facts(s);
 	mesh_list_init(&d->exchanges);
 	d->limits = (struct http_limits){
@@ -152,12 +154,12 @@ static bool http_accept(struct foil_worker *w, struct mesh_port *p, const struct
 }
 
 /* AL-10: what no chain takes leaves one line. */
-void mesh_log_no_chain(struct foil_worker *w, const struct stream *s, struct foil_slice sni)
+void mesh_log_no_chain(struct foil_worker *w, const struct stream_addr *remote, const struct stream_addr *local, struct foil_slice sni)
 {
 	const struct tele_request r = {
 		.protocol = TELE_PROTOCOL_TCP, .is_tcp = true, .version = 255, .flags = TELE_FLAG_NR, .grpc_status = -1,
-		.details = FOIL_SLICE("filter_chain_not_found"), .start_wall_us = w->wall_us, .downstream_local = mesh_tele_addr(&s->local),
-		.downstream_remote = mesh_tele_addr(&s->remote), .log = w->mesh->cfg->settings.access_log_path.n_bytes > 0,
+		.details = FOIL_SLICE("filter_chain_not_found"), .start_wall_us = w->wall_us, .downstream_local = mesh_tele_addr(local),
+		.downstream_remote = mesh_tele_addr(remote), .log = w->mesh->cfg->settings.access_log_path.n_bytes > 0,
 		.sni = sni,
 	};
 
@@ -170,21 +172,21 @@ bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struc
 {
 	if (a->chain->network == MESH_NETWORK_TCP)
 		return mesh_tcp_accept(w, a, s);
-	return http_accept(w, a->port, &a->chain->http, s);
+	return http_accept(w, a, s);
 }
 
 bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
 {
-	struct mesh_accept a = {.port = port, .cfg = w->mesh->cfg};
+	struct mesh_accept a = {.port = port, .cfg = w->mesh->cfg, .remote = s->remote, .local = s->local};
 
 	if (!a.port->listener || w->mesh->is_draining)
 		return false;
-	if (a.port->listener->wants_hello)
+	if (a.port->listener->wants_hello || a.port->listener->proxy_protocol)
 		return mesh_hello_accept(w, a.port, s);
 	a.chain = mesh_chain_choose(a.port->listener, s->local.ip, &(struct mesh_first){.is_tls = false});
 	if (a.chain)
 		return mesh_chain_accept(w, &a, s);
-	mesh_log_no_chain(w, s, a.sni);
+	mesh_log_no_chain(w, &a.remote, &a.local, a.sni);
 	return false;
 }
 

@@ -1,5 +1,6 @@
 /* A client connection whose first bytes decide which filter chain takes it: listeners with chains that ask for a server name, end TLS or pass it on. First
  * the ClientHello is looked at where it lies; then the chain's TLS context ends TLS over the same stream, or the L4 proxy gets the bytes as they came.
+ * Where the listener says so a PROXY header comes before all that, and tells who the client is.
  * What fits no chain is reset and leaves one line (AL-10); a handshake that fails leaves none, as in Envoy, but a reason of tls.
  * Invariant: a hello holds the configuration of its chain from the choice until the connection is handed over; it owns its stream until then. */
 #include "dataplane/mesh/runtime.h"
@@ -15,6 +16,8 @@ struct hello {
 	struct tls_hello_scan scan;
 	struct foil_timer timer;
 	uint64_t deadline_us;
+	struct stream_addr remote, local; /* of the client: what a PROXY header told, where there was one */
+	bool awaits_proxy_header;
 	char sni[MESH_SNI_BYTES];
 	uint8_t n_sni;
 };
@@ -51,7 +54,7 @@ static void took_too_long(struct foil_worker *w, struct foil_timer *t)
 {
 	struct hello *h = FOIL_CONTAINER_OF(t, struct hello, timer);
 
-	if (h->port->listener && h->port->listener->hello_timeout_us && h->s->rx.n_bytes == 0) {
+	if (!h->awaits_proxy_header && h->port->listener && h->port->listener->hello_timeout_us && h->s->rx.n_bytes == 0) {
 		foil_count(w, MESH, HELLOS_SILENT, 1);
 		choose(w, h, &(struct mesh_first){.is_tls = false});
 		return;
@@ -75,7 +78,8 @@ static void hand_over(struct foil_worker *w, struct hello *h)
 {
 	struct stream *s = h->s;
 	struct mesh_port *p = h->port;
-	const struct mesh_accept a = {.port = p, .chain = h->chain, .cfg = h->grave.held, .sni = foil_slice_of(h->sni, h->n_sni)};
+	const struct mesh_accept a = {.port = p, .chain = h->chain, .cfg = h->grave.held, .sni = foil_slice_of(h->sni, h->n_sni),
+				      .remote = h->remote, .local = h->local};
 
 	if (p->listener && mesh_chain_accept(w, &a, s)) {
 		hello_over(w, h);
@@ -115,9 +119,9 @@ static void choose(struct foil_worker *w, struct hello *h, const struct mesh_fir
 {
 	struct mesh_ctx *m = w->mesh;
 
-	h->chain = h->port->listener ? mesh_chain_choose(h->port->listener, h->s->local.ip, first) : NULL;
+	h->chain = h->port->listener ? mesh_chain_choose(h->port->listener, h->local.ip, first) : NULL;
 	if (!h->chain) {
-		mesh_log_no_chain(w, h->s, first->sni);
+		mesh_log_no_chain(w, &h->remote, &h->local, first->sni);
 		hello_abort(w, h);
 		return;
 	}
@@ -137,12 +141,52 @@ static void keep_name(struct hello *h, const struct tls_hello *found)
 	h->n_sni = (uint8_t)found->sni.n_bytes;
 }
 
+static void wait_for_hello(struct foil_worker *w, struct hello *h)
+{
+	uint64_t silent_us = h->port->listener ? h->port->listener->hello_timeout_us : 0;
+
+	foil_timer_arm(w, &h->timer, silent_us ? w->now_us + silent_us : h->deadline_us, took_too_long);
+}
+
+/* GW-16, PR-10: the header comes first and must be good, or nobody knows who the client is. False: nothing is left to look at. */
+static bool take_proxy_header(struct foil_worker *w, struct hello *h)
+{
+	struct proxy_header found;
+
+	switch (proxy_header_read(&h->s->rx, &found)) {
+	case PROXY_HEADER_MORE:
+		if (h->s->rx_eof)
+			hello_abort(w, h);
+		return false;
+	case PROXY_HEADER_READY: break;
+	case PROXY_HEADER_ABSENT:
+	case PROXY_HEADER_BAD:
+		foil_reason(w, MESH, PROXY_HEADER_BAD);
+		hello_abort(w, h);
+		return false;
+	}
+	foil_count(w, MESH, PROXY_HEADERS, 1);
+	stream_consume(w, h->s, found.n_bytes);
+	h->awaits_proxy_header = false;
+	if (found.has_addresses) {
+		h->remote = found.source;
+		h->local = found.destination;
+	}
+	wait_for_hello(w, h);
+	if (h->port->listener && h->port->listener->wants_hello)
+		return h->s->rx.n_bytes || h->s->rx_eof;
+	choose(w, h, &(struct mesh_first){.is_tls = false});
+	return false;
+}
+
 static void hello_readable(struct foil_worker *w, struct stream *s)
 {
 	struct hello *h = s->user_data;
 	struct mesh_first first = {.is_tls = true};
 	struct tls_hello found;
 
+	if (h->awaits_proxy_header && !take_proxy_header(w, h))
+		return;
 	switch (tls_hello_peek(w, &s->rx, &h->scan, &found)) {
 	case TLS_HELLO_MORE:
 		if (s->rx_eof)
@@ -181,7 +225,13 @@ bool mesh_hello_accept(struct foil_worker *w, struct mesh_port *p, struct stream
 	s->user_data = h;
 	mesh_list_add_tail(&w->mesh->hello_list, &h->node);
 	foil_count(w, MESH, HELLOS, 1);
-	foil_timer_arm(w, &h->timer, p->listener->hello_timeout_us ? w->now_us + p->listener->hello_timeout_us : h->deadline_us, took_too_long);
+	h->remote = s->remote;
+	h->local = s->local;
+	h->awaits_proxy_header = p->listener->proxy_protocol;
+	if (h->awaits_proxy_header)
+		foil_timer_arm(w, &h->timer, h->deadline_us, took_too_long);
+	else
+		wait_for_hello(w, h);
 	return true;
 }
 

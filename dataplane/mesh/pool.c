@@ -13,10 +13,13 @@
 
 #include <errno.h>
 
+#include "dataplane/core/siphash.h"
+
 enum upstream_state { UPSTREAM_OPENING, UPSTREAM_IDLE, UPSTREAM_SHARED, UPSTREAM_BUSY, UPSTREAM_GONE };
 
 #define STARVED_LOOK_US 1000u
 #define YIELD_US_MAX 1000000u /* for the origin to close what we have closed */
+#define CLIENT_IDLE_US 30000000u /* see idle_us */
 #define STREAMS_EXPECTED 100u /* of an HTTP/2 connection that opens: what a server lets at least (RFC 9113 6.5.2) */
 
 struct mesh_pool {
@@ -25,7 +28,7 @@ struct mesh_pool {
 	struct mesh_host *host;
 	const struct mesh_config *cfg; /* held */
 	uint32_t slot;
-	struct mesh_pool *next_name; /* of the same host */
+	struct mesh_pool *next_name; /* in the same list: of the host, or of a bucket of clients */
 	struct foil_slice name;      /* of the server; in a block of ctx->names, or empty */
 	struct mesh_list opening, idle, shared, busy; /* idle: last used first */
 	struct mesh_list waiters;
@@ -33,6 +36,8 @@ struct mesh_pool {
 	uint32_t n_pins; /* calls that are at work on it */
 	bool is_doomed, is_starved;
 	struct foil_timer starved; /* armed while it is: when to try again */
+	bool is_clients;                   /* its connections begin with a PROXY header that tells of: */
+	struct stream_addr client, server; /* zero: nobody */
 	bool is_marked; /* its endpoint speaks the mesh's mTLS, as the newest request saw it */
 };
 
@@ -43,6 +48,7 @@ struct mesh_upstream {
 	struct http_conn *conn;
 	enum upstream_state state;
 	bool is_timed_out, is_closing, is_yielding;
+	uint8_t proxy_protocol; /* what it began with: enum proxy_header_version */
 	uint32_t n_requests;
 	uint64_t born_us, idle_since_us, tls_key;
 	struct foil_timer timer; /* connect timeout while opening; then a lazy look at idle and duration limits */
@@ -94,20 +100,64 @@ static bool pool_keep_name(struct mesh_ctx *m, struct mesh_pool *p, struct foil_
 	return true;
 }
 
-static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, struct mesh_host *h,
-				  struct foil_slice name)
+/* Whose connections may be used for a request: PROXY headers make them one client's. */
+struct pool_key {
+	struct mesh_host *host;
+	struct foil_slice name;
+	bool is_clients;
+	struct stream_addr client, server; /* port and address of one each; padding is not compared */
+};
+
+static bool addr_eq(const struct stream_addr *a, const struct stream_addr *b)
+{
+	return a->port == b->port && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+
+static struct mesh_pool **pool_list_of(struct foil_worker *w, const struct mesh_host *h, bool is_clients, const struct stream_addr *client)
 {
 	struct mesh_ctx *m = w->mesh;
-	struct mesh_pool *p = m->pool_by_host[h->index];
+	uint8_t bytes[sizeof(client->ip) + 2];
 
-	while (p && !foil_slice_eq_nocase(p->name, name))
+	if (FOIL_LIKELY(!is_clients))
+		return &m->pool_by_host[h->index];
+	memcpy(bytes, client->ip, sizeof(client->ip));
+	bytes[sizeof(client->ip)] = (uint8_t)(client->port >> 8);
+	bytes[sizeof(client->ip) + 1] = (uint8_t)client->port;
+	return &m->pool_by_client[(foil_siphash(&w->secret, bytes, sizeof(bytes)) + h->index) % MESH_CLIENT_POOL_BUCKETS];
+}
+
+static struct pool_key key_of(const struct mesh_cluster *c, struct mesh_host *h, const struct mesh_pool_waiter *waiter)
+{
+	struct pool_key k = {.host = h, .name = mesh_upstream_name(c, waiter->authority), .is_clients = c->proxy_protocol != PROXY_HEADER_NONE};
+
+	if (k.is_clients && waiter->client) {
+		k.client = *waiter->client;
+		k.server = *waiter->server;
+	}
+	return k;
+}
+
+static bool is_for(const struct mesh_pool *p, const struct pool_key *k)
+{
+	if (!foil_slice_eq_nocase(p->name, k->name))
+		return false;
+	return FOIL_LIKELY(!k->is_clients) || (p->host == k->host && addr_eq(&p->client, &k->client) && addr_eq(&p->server, &k->server));
+}
+
+static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, const struct pool_key *k)
+{
+	struct mesh_ctx *m = w->mesh;
+	struct mesh_host *h = k->host;
+	struct mesh_pool **list = pool_list_of(w, h, k->is_clients, &k->client), *p = *list;
+
+	while (p && !is_for(p, k))
 		p = p->next_name;
 	if (FOIL_LIKELY(p != NULL)) {
 		FOIL_ASSERT(p->host == h); /* the pool holds a configuration that holds its host, so the index is not anybody else's */
 		return p;
 	}
 	p = mesh_slab_take(&m->pools);
-	if (!p || !pool_keep_name(m, p, name)) {
+	if (!p || !pool_keep_name(m, p, k->name)) {
 		if (p)
 			mesh_slab_give(&m->pools, p);
 		return NULL;
@@ -122,8 +172,11 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 	mesh_list_init(&p->shared);
 	mesh_list_init(&p->busy);
 	mesh_list_init(&p->waiters);
-	p->next_name = m->pool_by_host[h->index];
-	m->pool_by_host[h->index] = p;
+	p->is_clients = k->is_clients;
+	p->client = k->client;
+	p->server = k->server;
+	p->next_name = *list;
+	*list = p;
 	mesh_list_add_tail(&m->pool_list, &p->node);
 	foil_count(w, MESH, POOLS, 1);
 	return p;
@@ -162,7 +215,7 @@ static void pool_free_if_empty(struct foil_worker *w, struct mesh_pool *p)
 	if (p->n_conns || p->n_waiters || p->n_pins || !p->host)
 		return;
 	starved_over(w, p);
-	struct mesh_pool **at = &w->mesh->pool_by_host[p->host->index];
+	struct mesh_pool **at = pool_list_of(w, p->host, p->is_clients, &p->client);
 	while (*at != p)
 		at = &(*at)->next_name;
 	*at = p->next_name;
@@ -254,11 +307,21 @@ static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
 		return true;
 	if ((c->protocol == MESH_UPSTREAM_HTTP2) != (http_conn_version(u->conn) == HTTP_VERSION_2))
 		return true; /* the cluster speaks another protocol by now */
+	if (u->proxy_protocol != c->proxy_protocol)
+		return true; /* it begins with another header by now, or with none */
 	if (u->tls_key != mesh_upstream_tls_key(w, c, u->pool->is_marked))
 		return true; /* it is protected in another way by now */
 	if (c->max_requests_per_connection && u->n_requests >= c->max_requests_per_connection)
 		return true;
 	return c->max_connection_duration_us && w->now_us - u->born_us >= c->max_connection_duration_us;
+}
+
+/* What begins with a client's addresses is of no use when he has left, which nobody tells us: it does not wait for long. */
+static uint64_t idle_us(const struct mesh_upstream *u, const struct mesh_cluster *c)
+{
+	if (!u->pool->is_clients)
+		return c->idle_timeout_us;
+	return c->idle_timeout_us ? FOIL_MIN(c->idle_timeout_us, CLIENT_IDLE_US) : CLIENT_IDLE_US;
 }
 
 /* One timer a connection, armed when it opened and looked at when it fires: an idle connection that is used costs no timer calls. */
@@ -277,8 +340,8 @@ static void conn_timer(struct foil_worker *w, struct foil_timer *t)
 		conn_close(w, u);
 		return;
 	}
-	if (c->idle_timeout_us) {
-		next = (u->state == UPSTREAM_IDLE ? u->idle_since_us : w->now_us) + c->idle_timeout_us;
+	if (idle_us(u, c)) {
+		next = (u->state == UPSTREAM_IDLE ? u->idle_since_us : w->now_us) + idle_us(u, c);
 		if (next <= w->now_us) {
 			conn_close(w, u);
 			return;
@@ -411,6 +474,52 @@ static void conn_closed(struct foil_worker *w, struct http_conn *conn, enum stre
 static const struct http_client_events client_events = {.ready = conn_ready, .closed = conn_closed};
 static const struct stream_user no_user = {.opened = NULL};
 
+int mesh_upstream_proxy_header(struct foil_worker *w, const struct mesh_cluster *c, const struct stream_addr *client, const struct stream_addr *server,
+			       struct stream *s)
+{
+	uint8_t bytes[PROXY_HEADER_WRITE_BYTES_MAX];
+	uint32_t n = proxy_header_write(c->proxy_protocol, client, server, bytes);
+	struct foil_chain out = {0};
+
+	if (FOIL_LIKELY(n == 0))
+		return 0;
+	if (foil_chain_append(w, &out, bytes, n) != 0)
+		return -ENOBUFS;
+	stream_write(w, s, &out);
+	return 0;
+}
+
+/* The transport's stream, with its PROXY header, and TLS on it where the cluster says so. */
+static int stream_open(struct foil_worker *w, const struct mesh_pool *p, const struct mesh_cluster *c, struct stream **s)
+{
+	const struct mesh_upstream_tls_params tp = {.user = &no_user, .name = p->name};
+	bool is_told = p->is_clients && p->client.port;
+	int rc;
+
+	if (!mesh_upstream_tls_is_ready(p->cfg, c, p->is_marked))
+		return -ENOKEY;
+	rc = w->mesh->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, s);
+	if (rc != 0)
+		return rc;
+	rc = mesh_upstream_proxy_header(w, c, is_told ? &p->client : NULL, is_told ? &p->server : NULL, *s);
+	if (rc == 0 && mesh_upstream_is_tls(c, p->is_marked))
+		rc = mesh_upstream_tls_open(w, p->cfg, c, &tp, s);
+	if (rc != 0)
+		stream_abort(w, *s);
+	return rc;
+}
+
+static struct http_limits limits_of(const struct mesh_cluster *c)
+{
+	struct http_limits l = client_limits;
+
+	if (c->max_concurrent_streams)
+		l.h2_streams_max = FOIL_MIN(l.h2_streams_max, c->max_concurrent_streams);
+	l.h2_ping_interval_us = c->h2_ping_interval_us;
+	l.h2_ping_timeout_us = c->h2_ping_timeout_us;
+	return l;
+}
+
 /* 0 or a negative error: no connection was begun. */
 static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 {
@@ -422,16 +531,11 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 
 	if (!u)
 		return -ENOBUFS;
-	rc = mesh_upstream_tls_is_ready(p->cfg, c, p->is_marked) ? m->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, &s) : -ENOKEY;
+	rc = stream_open(w, p, c, &s);
 	if (rc == 0) {
-		const struct mesh_upstream_tls_params tp = {.user = &no_user, .name = p->name};
-		rc = mesh_upstream_is_tls(c, p->is_marked) ? mesh_upstream_tls_open(w, p->cfg, c, &tp, &s) : 0;
-		if (rc != 0)
-			stream_abort(w, s);
-	}
-	if (rc == 0) {
+		const struct http_limits limits = limits_of(c);
 		rc = http_client_open_as(w, s, c->protocol == MESH_UPSTREAM_HTTP2 ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1, &client_events,
-					 &client_limits, u, &u->conn);
+					 &limits, u, &u->conn);
 		if (rc != 0)
 			stream_abort(w, s);
 	}
@@ -441,6 +545,7 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 		return rc;
 	}
 	u->pool = p;
+	u->proxy_protocol = (uint8_t)c->proxy_protocol;
 	u->tls_key = mesh_upstream_tls_key(w, c, p->is_marked);
 	u->born_us = w->now_us;
 	u->state = UPSTREAM_IDLE; /* conn_list counts the change to OPENING */
@@ -480,7 +585,8 @@ static bool place_take(struct foil_worker *w, struct mesh_pool *p, const struct 
 /* Opens connections while fewer open than wait and the breaker has room. */
 static void pool_open_more(struct foil_worker *w, struct mesh_pool *p, const struct mesh_cluster *c)
 {
-	uint64_t each = c->protocol == MESH_UPSTREAM_HTTP2 ? FOIL_MIN(c->max_requests_per_connection - 1u, STREAMS_EXPECTED - 1u) + 1u : 1u;
+	uint32_t streams = c->max_concurrent_streams ? FOIL_MIN(c->max_concurrent_streams, STREAMS_EXPECTED) : STREAMS_EXPECTED;
+	uint64_t each = c->protocol == MESH_UPSTREAM_HTTP2 ? FOIL_MIN(c->max_requests_per_connection - 1u, streams - 1u) + 1u : 1u;
 
 	while (p->n_opening * each < p->n_waiters) {
 		if (!place_take(w, p, c)) {
@@ -546,7 +652,8 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 					const struct mesh_endpoint *e, struct mesh_pool_waiter *waiter, struct mesh_upstream **out,
 					struct http_stream **stream)
 {
-	struct mesh_pool *p = pool_get(w, cfg, c, e->host, mesh_upstream_name(c, waiter->authority));
+	const struct pool_key key = key_of(c, e->host, waiter);
+	struct mesh_pool *p = pool_get(w, cfg, c, &key);
 	bool is_idle;
 
 	if (!p)

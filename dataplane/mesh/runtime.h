@@ -94,6 +94,7 @@ enum mesh_pool_result {
 #define MESH_RESET_OVERFLOW ((enum http_reset)(HTTP_RESET_CONNECT_TIMEOUT + 1)) /* a breaker refused it */
 struct mesh_ctx;
 struct mesh_pool;
+#define MESH_CLIENT_POOL_BUCKETS 4096u
 struct mesh_upstream;
 /* Who wants a connection. Zero it, fill in arena, events, user_data, ready and failed. */
 struct mesh_pool_waiter {
@@ -101,6 +102,7 @@ struct mesh_pool_waiter {
 	struct mesh_pool *pool; /* while it waits */
 	const struct mesh_cluster *cluster;
 	struct foil_slice authority; /* of the request, as long as it waits: the server's name where TLS takes it from there */
+	const struct stream_addr *client, *server; /* what a PROXY header tells of the request's connection; NULL: nobody's. As long as it waits */
 	struct foil_arena *arena;
 	const struct http_stream_events *events;
 	void *user_data;
@@ -372,10 +374,14 @@ struct mesh_accept {
 	const struct mesh_chain *chain;
 	const struct mesh_config *cfg; /* chain's */
 	struct foil_slice sni;         /* copied */
+	struct stream_addr remote, local; /* of the client; what a PROXY header told, where there was one */
 };
 #define MESH_SNI_BYTES 256u
 bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s);
-void mesh_log_no_chain(struct foil_worker *w, const struct stream *s, struct foil_slice sni);
+void mesh_log_no_chain(struct foil_worker *w, const struct stream_addr *remote, const struct stream_addr *local, struct foil_slice sni);
+/* What a connection of c begins with; 0 or -ENOBUFS. client, server NULL: nobody's. */
+int mesh_upstream_proxy_header(struct foil_worker *w, const struct mesh_cluster *c, const struct stream_addr *client, const struct stream_addr *server,
+			       struct stream *s) FOIL_MUST_USE;
 bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s);
 void mesh_port_put(struct foil_worker *w, struct mesh_port *p); /* one connection less; buries it when it was the last of a removed port */
 /* What is known of a connection's first bytes. */
@@ -446,6 +452,7 @@ struct mesh_ctx {
 	struct mesh_list port_list, pool_list, session_list, shadow_list, hello_list;
 	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
 	uint32_t n_starved_seen;          /* of mesh_shared_starved */
+	struct mesh_pool *pool_by_client[MESH_CLIENT_POOL_BUCKETS]; /* those whose connections begin with a PROXY header, by what it tells */
 	struct mesh_host_now *by_host;    /* [MESH_HOSTS_MAX] of cfg */
 	bool is_draining, is_closing;
 	uint64_t date_s;                  /* what date says */

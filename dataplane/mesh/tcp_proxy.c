@@ -303,11 +303,13 @@ static int begin_connect(struct foil_worker *w, struct session *s, const struct 
 	if (!mesh_upstream_tls_is_ready(s->grave.held, s->cluster, e->tls))
 		return -ENOKEY;
 	rc = w->mesh->transport->connect(w, e->ip, e->port, &up_user, s, &s->up);
-	if (rc == 0 && mesh_upstream_is_tls(s->cluster, e->tls)) {
+	if (rc != 0)
+		return rc;
+	rc = mesh_upstream_proxy_header(w, s->cluster, &s->remote, &s->local, s->up);
+	if (rc == 0 && mesh_upstream_is_tls(s->cluster, e->tls))
 		rc = mesh_upstream_tls_open(w, s->grave.held, s->cluster, &tp, &s->up);
-		if (rc != 0)
-			stream_let_go(w, &s->up, false);
-	}
+	if (rc != 0)
+		stream_let_go(w, &s->up, false);
 	return rc;
 }
 
@@ -424,8 +426,8 @@ bool mesh_tcp_accept(struct foil_worker *w, const struct mesh_accept *a, struct 
 	s->port = a->port;
 	s->port->n_conns++;
 	s->down = st;
-	s->remote = st->remote;
-	s->local = st->local;
+	s->remote = a->remote;
+	s->local = a->local;
 	s->started_us = w->now_us;
 	s->started_wall_us = w->wall_us;
 	s->idle_timeout_us = chain->tcp.idle_timeout_us;
