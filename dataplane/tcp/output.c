@@ -215,10 +215,20 @@ static uint32_t next_bytes(struct foil_worker *w, struct tcp_conn *c, uint32_t u
 	return n_bytes;
 }
 
+/* What the window held back once stays so for all that was in flight then: the ACKs of a full window make it grow although its user has nothing more
+ * to say by now (RFC 7661 4.2). A server of short answers would else lose the growth of each one's last round trip. */
+static void note_cwnd_use(struct tcp_conn *c, bool was_limited)
+{
+	if (c->is_cwnd_limited || seq_geq(c->snd_una, c->cwnd_use_seq))
+		c->cwnd_use_seq = c->snd_nxt;
+	else
+		c->is_cwnd_limited = was_limited;
+}
+
 static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
 {
 	struct tcp_options opt;
-	bool is_sent = false;
+	bool is_sent = false, was_limited = c->is_cwnd_limited;
 
 	if (c->snd_una == c->snd_nxt && w->now_us - c->last_tx_us > c->rto_us) {
 		FOIL_PROBE(w, TCP, IDLE_RESTART);
@@ -244,6 +254,7 @@ static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
 		if (with_fin)
 			break;
 	}
+	note_cwnd_use(c, was_limited);
 	if (is_sent && c->ca_state == TCP_CA_OPEN)
 		c->prr_flight = c->snd_nxt - c->snd_una;
 	tcp_rate_check_app_limited(c);

@@ -203,6 +203,7 @@ struct tcp_conn {
 	uint16_t rcv_mss_bytes; /* estimate of the peer's segment size, for delayed ACK */
 	uint32_t rcv_unacked_bytes;
 	uint32_t n_sacked_bytes, n_lost_bytes; /* of the sent records */
+	uint32_t cwnd_use_seq;   /* is_cwnd_limited holds until this is acknowledged */
 	uint32_t n_dup_bytes;    /* without SACK: how much duplicate ACKs say has arrived */
 	struct tcp_node sent, rack_order;
 	uint32_t cwnd, ssthresh; /* bytes */

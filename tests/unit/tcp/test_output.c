@@ -230,6 +230,25 @@ static void test_three_duplicates_without_sack_bring_a_fast_retransmit(void **st
 	t_tcp_free(t);
 }
 
+static void test_the_acks_of_a_full_window_grow_it_when_nothing_more_is_to_be_sent(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed(.congestion = "newreno");
+	struct tcp_conn *c = t_accept(t);
+
+	c->ssthresh = c->cwnd; /* ten segments; from here on one a round trip */
+	t_write_n(t, 12 * MSS);
+	for (uint32_t i = 1; i <= 10; i++)
+		ack(t, i * MSS, 65535); /* the first two let the rest go */
+	assert_int_equal(c->cwnd, 11 * MSS);
+	ack(t, 12 * MSS, 65535); /* these did not fill it */
+	for (uint32_t i = 0; i < 30; i++) {
+		t_write_n(t, MSS);
+		ack(t, (13 + i) * MSS, 65535);
+	}
+	assert_int_equal(c->cwnd, 11 * MSS);
+	t_tcp_free(t);
+}
+
 /* RFC 6937 without SACK: each duplicate tells of a segment that has left the path, so that new ones go during a recovery of several round trips. */
 static void test_without_sack_duplicates_let_new_segments_go_in_recovery(void **state)
 {
@@ -624,6 +643,7 @@ int main(void)
 		cmocka_unit_test(test_an_ack_that_covers_a_retransmission_measures_nothing),
 		cmocka_unit_test(test_nothing_acknowledged_for_the_user_timeout_ends_it),
 		cmocka_unit_test(test_three_duplicates_without_sack_bring_a_fast_retransmit),
+		cmocka_unit_test(test_the_acks_of_a_full_window_grow_it_when_nothing_more_is_to_be_sent),
 		cmocka_unit_test(test_without_sack_duplicates_let_new_segments_go_in_recovery),
 		cmocka_unit_test(test_more_duplicates_than_segments_count_for_nothing),
 		cmocka_unit_test(test_a_hole_that_is_filled_in_the_same_burst_leaves_no_duplicate_acks),
