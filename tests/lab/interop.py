@@ -40,11 +40,11 @@ MTU = 9000
 RATE_MBIT, DELAY_MS, QUEUE_BYTES = 100, 10, 250000  # 20 ms of round trip, a queue of one bandwidth-delay product
 PERIOD = 251 * 256
 TRANSFER_LIMIT_S = 120
-FLOOR = 0.8
+FLOOR, SHORT_FLOOR = 0.8, 0.25
 OURS_CC = {"cubic": "cubic", "bbr": "bbr", "reno": "newreno"}
 LOSSES = {"0": "", "0.1 %": "loss=0.1", "1 %": "loss=1", "5 %": "loss=5", "reorder": "reorder=2:6"}
 BASE = {"sender": "us", "opener": "linux", "family": 4, "mss": 1460, "ts": 1, "sack": 1, "wscale": 1, "ecn": 0, "loss": "0", "cc": "cubic"}
-DEFAULT_N = {"0": 16, "0.1 %": 10, "1 %": 4, "5 %": 1.5, "reorder": 10}  # MB, of 1460-byte segments under cubic
+DEFAULT_N = {"0": 16, "0.1 %": 20, "1 %": 4, "5 %": 1.5, "reorder": 10}  # MB, of 1460-byte segments under cubic
 Cell = collections.namedtuple("Cell", list(BASE) + ["n_bytes"])
 
 
@@ -459,6 +459,7 @@ def print_table(cells, results):
 
 # ---- what tshark says
 
+PROTOCOLS = ("Ethernet", "IPv4", "IPv6", "TCP", "ICMP", "ICMPv6")  # the payload is ours, and looks like many things
 EXPERT_ROW = re.compile(r"^\s*(\d+)\s+(\S+)\s+(\S+)\s+(.*\S)\s*$")
 
 
@@ -469,7 +470,7 @@ def expert(pcap):
     for line in text.splitlines():
         if line and not line[0].isspace() and line.split()[0] in ("Errors", "Warns", "Notes", "Chats"):
             severity = line.split()[0]
-        elif (row := EXPERT_ROW.match(line)) and severity in ("Errors", "Warns"):
+        elif (row := EXPERT_ROW.match(line)) and severity in ("Errors", "Warns") and row.group(3) in PROTOCOLS:
             found[severity, row.group(4)] += int(row.group(1))
     return found
 
@@ -492,18 +493,23 @@ def main_expert(args):
 
 
 def main_short(args):
-    """TAP. The floor is loose: one run on a machine that may do other things."""
-    number, failed = 0, 0
+    """TAP. The floor is loose, and who falls below it in one run on a machine that may do other things has three more."""
+    number, failed, slow = 0, 0, []
 
-    def tell(c, r):
+    def tell(c, r, is_last=False):
         nonlocal number, failed
         ours, linux = medians(r)
-        good = not r["error"] and ours > 0.25 * linux
+        if not r["error"] and ours < SHORT_FLOOR * linux and not is_last:
+            slow.append(c)
+            return
+        good = not r["error"] and ours >= SHORT_FLOOR * linux
         number += 1
         failed += not good
-        print(f"{'ok' if good else 'not ok'} {number} - {describe(c)}: sha256, and not a quarter as fast as Linux to Linux\n# {mbs(ours)} MB/s, Linux to Linux {mbs(linux)}"
-              + (f"\n# {r['error']}" if r["error"] else ""), flush=True)
+        print(f"{'ok' if good else 'not ok'} {number} - {describe(c)}: sha256, and at least a quarter of Linux to Linux\n"
+              f"# {mbs(ours)} MB/s, Linux to Linux {mbs(linux)}" + (f"\n# {r['error']}" if r["error"] else ""), flush=True)
     run_cells(args, [c for c in short_cells() if args.only in describe(c)], 1, (0, 1), tell)
+    if slow:
+        run_cells(args, slow, 3, (0, 1), lambda c, r: tell(c, r, is_last=True))
     print(f"1..{number}")
     return 1 if failed else 0
 
