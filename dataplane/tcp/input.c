@@ -323,6 +323,10 @@ static void input_without_connection(struct foil_worker *w, struct tcp_seg *seg)
 		tcp_listener_input(w, l, seg, 0);
 		return;
 	}
+	if (l && !(seg->flags & RTE_TCP_ACK_FLAG)) { /* in LISTEN only an ACK is answered by a reset */
+		tcp_seg_drop(w, seg, TCP_REASON_NO_ACK);
+		return;
+	}
 	if (l && !(seg->flags & RTE_TCP_SYN_FLAG) && (seg->flags & RTE_TCP_ACK_FLAG) && tcp_cookie_check(w, seg, &y)) {
 		struct tcp_conn *c = tcp_syn_to_conn(w, &y, l, seg);
 		if (c) {

@@ -119,13 +119,20 @@ static void send_challenge(struct foil_worker *w, struct tcp_syn *y)
 		(void)tcp_segment_send(w, &spec); /* without an mbuf: its next SYN */
 }
 
+static bool is_in_window(const struct foil_worker *w, const struct tcp_syn *y, uint32_t seq)
+{
+	return seq - (y->irs + 1) < FOIL_MIN(w->tcp->p.rx_window_bytes, (uint32_t)UINT16_MAX);
+}
+
 void tcp_syn_input(struct foil_worker *w, struct tcp_syn *y, struct tcp_seg *seg)
 {
 	uint32_t rcv_nxt = y->irs + 1;
 
 	if (seg->flags & RTE_TCP_RST_FLAG) { /* RFC 9293 3.10.7.4: back to LISTEN; only the exact one (RFC 5961) */
-		bool is_exact = seg->seq == rcv_nxt;
-		tcp_seg_drop(w, seg, is_exact ? TCP_REASON_PEER_RESET : TCP_REASON_RST_OUT_OF_WINDOW);
+		bool is_exact = seg->seq == rcv_nxt, is_inside = !is_exact && is_in_window(w, y, seg->seq);
+		tcp_seg_drop(w, seg, is_exact ? TCP_REASON_PEER_RESET : is_inside ? TCP_REASON_RST_NOT_EXACT : TCP_REASON_RST_OUT_OF_WINDOW);
+		if (is_inside)
+			send_challenge(w, y);
 		if (!is_exact)
 			return;
 		FOIL_PROBE(w, TCP, SYN_RESET);

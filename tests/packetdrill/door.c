@@ -151,6 +151,7 @@ static int p_netdev_send(void *ud, const void *packet, size_t n)
 {
 	struct door *d = enter(ud);
 
+	door_host_up(d); /* a script may begin by a segment for a socket that neither listens nor connects */
 	return (int)leave(d, door_host_input(d, packet, n));
 }
 
