@@ -69,7 +69,7 @@ class Bench:
             raise ui.Failed("bench gives the proxy one core and needs a second one for client and origin")
         self.chosen, self.proxy_core, self.other_core = chosen, allowed[-1], allowed[0]
         self.folder = tempfile.mkdtemp(prefix="foil-bench-", dir="/tmp")
-        self.proxies, self.versions = {}, {}
+        self.proxies, self.versions, self.n_failed = {}, {}, 0
 
     def __enter__(self):
         return self
@@ -192,6 +192,21 @@ def skipped(proxy, w):
     return None
 
 
+def measure_one(bench, proxy, w, base):
+    try:
+        proxy.up(w)
+        if w.name == "idle":
+            return idle(bench, proxy, w)
+        figures = saturate(bench, proxy, w)
+        base = figures["requests_per_busy_core_second"] if proxy.name == "haproxy" else base
+        if w.latency and base:
+            latencies(bench, proxy, w, base / 10, "", figures)
+            latencies(bench, proxy, w, base / 2, "_at_50", figures)
+        return figures
+    finally:
+        proxy.down()
+
+
 def measure_work(bench, w):
     rounds = {name: [] for name in bench.proxies}
     for number in range(1, bench.chosen["--rounds"] + 1):
@@ -201,19 +216,14 @@ def measure_work(bench, w):
             proxy = bench.proxies[name]
             if skipped(proxy, w):
                 continue
-            proxy.up(w)
             try:
-                if w.name == "idle":
-                    figures = idle(bench, proxy, w)
-                else:
-                    figures = saturate(bench, proxy, w)
-                    if name == "haproxy":
-                        base = figures["requests_per_busy_core_second"]
-                    if w.latency and base:
-                        latencies(bench, proxy, w, base / 10, "", figures)
-                        latencies(bench, proxy, w, base / 2, "_at_50", figures)
-            finally:
-                proxy.down()
+                figures = measure_one(bench, proxy, w, base)
+            except ui.Failed as e:  # the others' figures are still worth something
+                ui.say(f"   {w.name:24} {number}  {name:18} left out: {str(e).strip().splitlines()[-1][:200]}")
+                bench.n_failed += 1
+                continue
+            if name == "haproxy":
+                base = figures.get("requests_per_busy_core_second")
             rounds[name].append(figures)
             ui.say(f"   {w.name:24} {number}  {name:18} " + brief(figures))
     return [one for name in bench.proxies if rounds[name] for one in [summary(bench, w, name, rounds[name])]]
@@ -300,8 +310,10 @@ def main(argv):
         ui.say(f"bench: {chosen['--rounds']} rounds of {chosen['--seconds']} s; the proxy has core {bench.proxy_core}, all else core {bench.other_core}")
         for w in chosen["works"]:
             results += measure_work(bench, w)
+            if chosen["--json"]:
+                with open(chosen["--json"], "w") as f:
+                    json.dump(results, f, indent=1)
     ui.say("\n" + table(results))
-    if chosen["--json"]:
-        with open(chosen["--json"], "w") as f:
-            json.dump(results, f, indent=1)
+    if bench.n_failed:
+        raise ui.Failed(f"{bench.n_failed} measurements failed: see above")
     return 0
