@@ -124,7 +124,8 @@ static int init_tcp(struct node *n, struct node_worker *nw, struct foil_error *e
 	struct tcp_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1,
 			       .time_wait_max = n->conf->connections_max / n->conf->n_workers + 1,
 			       .congestion = n->conf->tcp_congestion,
-			       .ecn_request = n->conf->tcp_ecn};
+			       .ecn_request = n->conf->tcp_ecn,
+			       .user_timeout_us = (uint64_t)n->conf->tcp_user_timeout_s * 1000000};
 	return tcp_init(nw->w, &p, err);
 }
 

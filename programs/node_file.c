@@ -572,11 +572,17 @@ static int key_congestion(struct reader *r, yaml_node_t *n, void *into)
 	return rc;
 }
 
+static int key_user_timeout(struct reader *r, yaml_node_t *n, void *into)
+{
+	return read_u32_in(r, n, 1, 86400, into);
+}
+
 static int key_tcp(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const struct key keys[] = {
 		{"congestion", key_congestion, offsetof(struct node_conf, tcp_congestion)},
 		{"ecn", read_bool, offsetof(struct node_conf, tcp_ecn)},
+		{"user_timeout_s", key_user_timeout, offsetof(struct node_conf, tcp_user_timeout_s)},
 	};
 	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
 }

@@ -62,6 +62,7 @@ struct node_conf {
 	uint32_t requests_max;      /* 4096: in flight, all workers */
 	enum node_hugepages hugepages;
 	const char *tcp_congestion; /* "cubic"; a word of dataplane/tcp/cc.def, static */
+	uint32_t tcp_user_timeout_s; /* 0: tcp's own, 120 */
 	bool tcp_ecn;               /* off: our own SYNs ask for ECN */
 	enum node_idle idle;
 	char agent_socket[108];     /* required */

@@ -254,9 +254,12 @@ static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
 		if (with_fin)
 			break;
 	}
+
 	note_cwnd_use(c, was_limited);
 	if (is_sent && c->ca_state == TCP_CA_OPEN)
 		c->prr_flight = c->snd_nxt - c->snd_una;
+	if (is_sent)
+		tcp_cwv_sent(w, c);
 	tcp_rate_check_app_limited(c);
 	return is_sent;
 }

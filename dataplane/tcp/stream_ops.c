@@ -110,6 +110,17 @@ static void tcp_stream_consumed(struct foil_worker *w, struct stream *s)
 	}
 }
 
+void tcp_set_user_timeout(struct foil_worker *w, struct stream *s, uint64_t timeout_us)
+{
+	struct tcp_conn *c = tcp_conn_of(s);
+	uint64_t ms = (timeout_us + 999) / 1000;
+
+	FOIL_ASSERT(s->ops == &tcp_stream_ops);
+	c->user_timeout_ms = timeout_us ? (uint32_t)FOIL_MIN(FOIL_MAX(ms, TCP_USER_TIMEOUT_MS_MIN), (uint64_t)UINT32_MAX) : 0;
+	if (c->rtx_mode == TCP_RTX_RTO)
+		tcp_rtx_restart(w, c); /* the running timeout may be beyond it */
+}
+
 const struct stream_ops tcp_stream_ops = {
 	.write = tcp_stream_write,
 	.shutdown = tcp_stream_shutdown,

@@ -80,6 +80,10 @@ struct tcp_connect_params {
 /* 0 and *out; -EHOSTUNREACH no route; -EADDRNOTAVAIL no free port; -ENOBUFS table full. */
 int tcp_connect(struct foil_worker *w, const struct tcp_connect_params *p, struct stream **out) FOIL_MUST_USE;
 
+/* How long written bytes may wait without progress before the connection ends (RFC 5482's USER_TIMEOUT, our side alone); 0: as tcp_params says. A stream of
+ * tcp_connect's or of a listener's, until it is closed. At least 100 ms, at most 49 days; from the next timeout on. */
+void tcp_set_user_timeout(struct foil_worker *w, struct stream *s, uint64_t timeout_us);
+
 /* For status pages and tests. */
 struct tcp_stats {
 	uint32_t n_conns, n_half_open, n_time_wait, n_listeners;

@@ -47,6 +47,7 @@
 #define TCP_QUICKACK_SEGS 16u       /* acknowledged at once at the start, while the peer's slow start depends on our ACKs */
 #define TCP_WCDELACK_US 200000u     /* RFC 8985 7.2: worst case delayed ACK of a peer with one segment in flight */
 #define TCP_TLP_SLACK_US 8000u      /* on top of 2 SRTT: a peer's CPU may be elsewhere for a tick or two; as much as Linux adds */
+#define TCP_USER_TIMEOUT_MS_MIN 100u       /* tcp_set_user_timeout */
 #define TCP_KEEPALIVE_INTERVAL_US 75000000u /* RFC 9293 3.8.4 leaves it open; the usual numbers */
 #define TCP_KEEPALIVE_PROBES 9u
 #define TCP_SYNACK_RETRIES 5u
@@ -247,6 +248,8 @@ struct tcp_conn {
 	uint64_t drs_at_us, ts_recent_us, challenge_at_us;
 	uint32_t n_discarded_bytes;
 	uint32_t iss, irs;
+	uint64_t validated_us;   /* cwv.c: when cwnd was last in use by half or more; 0: never */
+	uint32_t user_timeout_ms; /* 0: the worker's */
 	uint32_t n_resent, resent_bytes; /* segments sent again, for whoever looks (scan.c) */
 	uint32_t n_dropped;
 	uint8_t last_drop;       /* enum tcp_reason */
@@ -501,6 +504,9 @@ bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c);
 void tcp_pace_sent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes);
 void tcp_pace_done(struct tcp_conn *c); /* at the end of an output */
 
+/* cwv.c */
+void tcp_cwv_sent(struct foil_worker *w, struct tcp_conn *c); /* after new data went */
+
 /* ecn.c */
 struct tcp_segment_spec;
 #define TCP_FLAGS_ECN (RTE_TCP_ECE_FLAG | RTE_TCP_CWR_FLAG)
@@ -515,6 +521,11 @@ void tcp_undo_resent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n
 void tcp_undo_dsack(struct tcp_conn *c, const struct tcp_sack_block *b);
 /* true: the recovery that goes on was needless; it is over, and the window is what it was. */
 bool tcp_undo_try(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg);
+
+static inline uint64_t tcp_user_timeout_us(const struct foil_worker *w, const struct tcp_conn *c)
+{
+	return c->user_timeout_ms ? (uint64_t)c->user_timeout_ms * 1000 : w->tcp->p.user_timeout_us;
+}
 
 /* timers.c */
 void tcp_rtx_arm(struct foil_worker *w, struct tcp_conn *c, enum tcp_rtx_mode mode, uint64_t at_us);

@@ -22,7 +22,7 @@ static uint64_t give_up_us(const struct foil_worker *w, const struct tcp_conn *c
 {
 	const struct tcp_params *p = &w->tcp->p;
 
-	return c->last_progress_us + (c->state < TCP_STATE_ESTABLISHED ? p->connect_timeout_us : p->user_timeout_us);
+	return c->last_progress_us + (c->state < TCP_STATE_ESTABLISHED ? p->connect_timeout_us : tcp_user_timeout_us(w, c));
 }
 
 static void arm_rto(struct foil_worker *w, struct tcp_conn *c)
@@ -97,7 +97,7 @@ static void fire_persist(struct foil_worker *w, struct tcp_conn *c)
 {
 	struct tcp_sent *first = tcp_sent_of(tcp_list_first(&c->sent));
 
-	if (w->now_us - c->last_rx_us >= w->tcp->p.user_timeout_us) { /* a peer that answers may keep its window shut */
+	if (w->now_us - c->last_rx_us >= tcp_user_timeout_us(w, c)) { /* a peer that answers may keep its window shut */
 		give_up(w, c);
 		return;
 	}

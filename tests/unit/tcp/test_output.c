@@ -628,9 +628,62 @@ static void test_an_idle_peer_is_asked_and_given_up(void **state)
 	t_tcp_free(t);
 }
 
+/* A request of one segment every second, acknowledged at once, for so long. */
+static void trickle(struct t_tcp *t, struct tcp_conn *c, uint32_t n_seconds)
+{
+	for (uint32_t i = 0; i < n_seconds; i++) {
+		t_write_n(t, 1000);
+		t_in(t, .flags = T_ACK, .seq = 5000, .ack = c->snd_nxt);
+		t_wait(t, 150000); /* less than the RTO: never idle */
+		t_forget(t);
+	}
+}
+
+static void test_a_window_that_nobody_uses_is_halved_after_five_minutes(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed(.congestion = "newreno");
+	struct tcp_conn *c = t_accept(t);
+
+	trickle(t, c, 1);
+	c->cwnd = 1000000;
+	c->ssthresh = 2000;
+	trickle(t, c, 1990); /* 298.5 s */
+	assert_in_range(c->cwnd, 1000000, 1000000 + 2 * 1460);
+	trickle(t, c, 30);
+	assert_in_range(c->cwnd, 500000, 500000 + 2 * 1460);
+	assert_in_range(c->ssthresh, 740000, 760000); /* RFC 7661 4.4.3 */
+	assert_int_equal(t_counter(t->w, TCP, CWND_DECAYS), 1);
+	c->cwnd = 2000; /* and one that is used stays */
+	trickle(t, c, 2100);
+	assert_int_equal(t_counter(t->w, TCP, CWND_DECAYS), 1);
+	t_tcp_free(t);
+}
+
+static void test_a_connection_may_have_a_user_timeout_of_its_own(void **state)
+{
+	for (int own = 0; own < 2; own++) {
+		struct t_tcp *t = t_tcp_fixed(.user_timeout_us = 30000000);
+		(void)t_accept(t);
+		t_write_n(t, 1000);
+		if (own)
+			tcp_set_user_timeout(t->w, t->s, 3000000);
+		t_wait(t, 2900000);
+		assert_int_equal(t->n_closed, 0);
+		t_wait(t, 2000000);
+		assert_int_equal(t->n_closed, own);
+		t_wait(t, 28000000);
+		assert_int_equal(t->n_closed, 1);
+		assert_int_equal(t->why, STREAM_END_TIMEOUT);
+		assert_int_equal(t_reason(t->w, TCP, USER_TIMEOUT), 1);
+		t_tcp_free(t);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_window_that_nobody_uses_is_halved_after_five_minutes),
+		cmocka_unit_test(test_a_connection_may_have_a_user_timeout_of_its_own),
 		cmocka_unit_test(test_a_write_goes_out_at_the_end_of_the_turn_with_push),
 		cmocka_unit_test(test_ten_segments_go_at_first),
 		cmocka_unit_test(test_the_peers_window_is_kept_and_a_silly_one_not_filled),
