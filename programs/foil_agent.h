@@ -32,6 +32,9 @@ struct agent_ca {
 	struct ca_workloads *workloads;
 	struct ring_resource *secrets; /* what goes beside the snapshot */
 	size_t n_secrets;
+	struct ring_resource *kept;    /* Secrets of the configuration as they last could be used */
+	size_t n_kept;
+	uint64_t files_stamp;          /* of the certificates' files, as they were looked at last */
 	uint64_t turned_ms, warned_ms, n_sent;
 	bool is_owed;                  /* what changed could not be sent */
 };
@@ -107,6 +110,10 @@ void agent_dump(void *arg, const struct adm_request *q, struct adm_reply *r);
 /* ---- foil_agent_ca.c */
 int agent_ca_open(struct agent *a, struct foil_error *err) FOIL_MUST_USE;
 void agent_ca_close(struct agent *a);
+/* Before s becomes the snapshot: what of its Secrets cannot be used stays as it was. 0 or -ENOMEM. */
+int agent_ca_keep(struct agent *a, const struct istio_snapshot *s) FOIL_MUST_USE;
+/* Certificates' files are others than when the snapshot was made, and have been so since the last look. */
+bool agent_ca_files_changed(struct agent *a);
 /* Makes a->ca.secrets what the snapshot needs; before it is sent. 0 or -ENOMEM. */
 int agent_ca_prepare(struct agent *a) FOIL_MUST_USE;
 void agent_ca_turn(struct agent *a, uint64_t now_ms);

@@ -71,6 +71,7 @@ static void secrets_free(struct ring_resource *list, size_t n)
 void agent_ca_close(struct agent *a)
 {
 	secrets_free(a->ca.secrets, a->ca.n_secrets);
+	secrets_free(a->ca.kept, a->ca.n_kept);
 	ca_workloads_free(a->ca.workloads);
 	ca_close(a->ca.authority);
 	a->ca = (struct agent_ca){.authority = NULL};
@@ -187,6 +188,76 @@ int agent_ca_prepare(struct agent *a)
 	return 0;
 }
 
+/* ---- secrets of the configuration that went bad */
+
+static bool copy_resource(uint32_t type, const char *name, const uint8_t *bytes, size_t n_bytes, struct ring_resource *out)
+{
+	uint8_t *own = malloc(n_bytes + 1);
+	char *own_name = strdup(name);
+
+	if (!own || !own_name) {
+		free(own);
+		free(own_name);
+		return false;
+	}
+	memcpy(own, bytes, n_bytes);
+	*out = (struct ring_resource){.type = type, .name = own_name, .bytes = own, .n_bytes = n_bytes, .hash = XXH64(bytes, n_bytes, 0)};
+	return true;
+}
+
+/* As it last could be used: in the snapshot of before, or kept by that one. False: no memory. */
+static bool keep_one(const struct agent *a, const char *name, struct ring_resource *list, size_t *n)
+{
+	for (size_t i = 0; a->snapshot && i < a->snapshot->n_resources; i++) {
+		const struct istio_resource *r = &a->snapshot->resources[i];
+		if (r->type != FOIL__CONF__RESOURCE_TYPE__RESOURCE_SECRET || strcmp(r->name, name) != 0)
+			continue;
+		bool ok = copy_resource(r->type, name, r->bytes, r->n_bytes, &list[*n]);
+		*n += ok;
+		return ok;
+	}
+	for (size_t i = 0; i < a->ca.n_kept; i++) {
+		const struct ring_resource *r = &a->ca.kept[i];
+		if (strcmp(r->name, name) != 0)
+			continue;
+		bool ok = copy_resource(r->type, name, r->bytes, r->n_bytes, &list[*n]);
+		*n += ok;
+		return ok;
+	}
+	return true;
+}
+
+int agent_ca_keep(struct agent *a, const struct istio_snapshot *s)
+{
+	struct ring_resource *list = calloc(s->n_unusable + 1, sizeof(*list));
+	bool ok = list != NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; ok && i < s->n_unusable; i++)
+		ok = keep_one(a, s->unusable[i], list, &n);
+	if (!ok) {
+		if (list)
+			secrets_free(list, n);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < n; i++)
+		log_line(LOG_LEVEL_WARNING, "secret.kept", "%s cannot be used as it is now: the last good one stays", list[i].name);
+	secrets_free(a->ca.kept, a->ca.n_kept);
+	a->ca.kept = list;
+	a->ca.n_kept = n;
+	return 0;
+}
+
+/* A certificate and its key are two files: they are read when both have been still for a turn. */
+bool agent_ca_files_changed(struct agent *a)
+{
+	if (!a->snapshot || a->snapshot->n_files == 0)
+		return false;
+	uint64_t before = a->ca.files_stamp, now = istio_files_stamp(a->snapshot->files, a->snapshot->n_files);
+	a->ca.files_stamp = now;
+	return now != a->snapshot->files_stamp && now == before;
+}
+
 /* ---- as time passes */
 
 static bool has_same_names(const struct agent *a, const struct ring_resource *list, size_t n)
@@ -274,6 +345,10 @@ void agent_ca_turn(struct agent *a, uint64_t now_ms)
 	if (!a->ca.workloads || now_ms - a->ca.turned_ms < TURN_MS)
 		return;
 	a->ca.turned_ms = now_ms;
+	if (agent_ca_files_changed(a)) {
+		log_line(LOG_LEVEL_NOTICE, "config.files", "files of certificates have changed");
+		agent_config_read(a);
+	}
 	enum ca_change change = ca_turn(a->ca.authority, now_s, &err);
 	tell_failure("ca.files", &err);
 	if (change != CA_SAME)

@@ -76,7 +76,7 @@ static int send_snapshot(struct agent *a)
 {
 	const struct istio_snapshot *s = a->snapshot;
 	int prepared = agent_ca_prepare(a);
-	struct ring_resource *list = calloc(s->n_resources + a->ca.n_secrets + 1, sizeof(*list));
+	struct ring_resource *list = calloc(s->n_resources + a->ca.n_secrets + a->ca.n_kept + 1, sizeof(*list));
 	if (!list || prepared < 0) {
 		free(list);
 		return -ENOMEM;
@@ -86,7 +86,9 @@ static int send_snapshot(struct agent *a)
 						 .n_bytes = s->resources[i].n_bytes, .hash = s->resources[i].hash};
 	if (a->ca.n_secrets)
 		memcpy(list + s->n_resources, a->ca.secrets, a->ca.n_secrets * sizeof(*list));
-	int rc = ring_sender_set(a->sender, s->version, list, s->n_resources + a->ca.n_secrets);
+	if (a->ca.n_kept)
+		memcpy(list + s->n_resources + a->ca.n_secrets, a->ca.kept, a->ca.n_kept * sizeof(*list));
+	int rc = ring_sender_set(a->sender, s->version, list, s->n_resources + a->ca.n_secrets + a->ca.n_kept);
 	free(list);
 	return rc;
 }
@@ -123,6 +125,8 @@ static void use_and_send(struct agent *a, struct istio_snapshot *s)
 {
 	if (!s)
 		return;
+	if (agent_ca_keep(a, s) < 0)
+		out_of_memory(a, "certificates that went bad");
 	istio_snapshot_free(a->snapshot);
 	a->snapshot = s;
 	a->outcome.state = ADM_SNAPSHOT_PENDING;
@@ -261,7 +265,7 @@ static void settle(struct agent *a)
 		istio_model_free(a->model);
 		a->model = model;
 		struct istio_snapshot *s = compile(a, a->model_version);
-		if (s && same_resources(s, a->snapshot)) {
+		if (s && same_resources(s, a->snapshot) && agent_ca_keep(a, s) == 0) {
 			istio_snapshot_free(a->snapshot);
 			a->snapshot = s;
 		} else {

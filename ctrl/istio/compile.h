@@ -104,6 +104,11 @@ struct cluster_ref {
 
 /* ---- the compilation ---- */
 
+struct host_list {
+	const char **list;
+	uint32_t n, n_room;
+};
+
 struct compile {
 	const struct istio_model *model;
 	const struct istio_node *node;
@@ -128,6 +133,8 @@ struct compile {
 	struct istio_map reported;
 	struct istio_map secrets;            /* names of those that were emitted or refused */
 	struct istio_map identities;         /* SPIFFE ids that are wanted */
+	struct host_list files, unusable;    /* of istio_snapshot; allocated where it is */
+	uint64_t files_stamp;
 
 	struct {
 		struct istio_resource *list;
@@ -191,10 +198,6 @@ enum port_protocol istio_registry_protocol_word(const char *word, size_t n);
 /* VirtualServices with delegates resolved, indexed by gateway and mesh host. */
 void istio_virtual_services_index(struct compile *c);
 
-struct host_list {
-	const char **list;
-	uint32_t n, n_room;
-};
 struct server_hosts;
 /* Made at the first call for a server. */
 const struct server_hosts *istio_hosts_of_server(struct compile *c, const struct resource *gateway, const struct gateway_server *server, uint32_t index);

@@ -96,6 +96,11 @@ void istio_identity_finish(struct compile *c, struct istio_snapshot *s)
 	}
 	s->identities = list;
 	s->n_identities = c->identities.n;
+	s->files = c->files.list;
+	s->n_files = c->files.n;
+	s->files_stamp = c->files_stamp;
+	s->unusable = c->unusable.list;
+	s->n_unusable = c->unusable.n;
 	s->extra_roots = istio_arena_copy(c->out, text, strlen(text));
 }
 

@@ -112,9 +112,16 @@ struct istio_snapshot {
 	size_t n_bytes; /* of all resources */
 	const char *const *identities; /* SPIFFE ids whose certificates it names as Secrets, which are the caller's to add; so is that of the roots, "ROOTCA" */
 	size_t n_identities;
+	const char *const *files; /* paths of certificates, keys and CRLs that were read, or could not be */
+	size_t n_files;
+	uint64_t files_stamp;     /* of their state when they were read */
+	const char *const *unusable; /* Secrets that are there and cannot be used: whoever has them from before may keep them */
+	size_t n_unusable;
 	const char *extra_roots; /* PEM: MeshConfig caCertificates, to be among the roots; "" = none */
 };
 
+/* Of the state of files now: another one, and they should be read again. */
+uint64_t istio_files_stamp(const char *const *files, size_t n_files);
 /* version: the caller's name for it, copied. 0; -ENOMEM (nothing made); whatever else is wrong becomes diagnostics, and the rest is compiled. */
 int istio_compile(struct istio_model *m, const struct istio_node *node, const char *version, struct istio_snapshot **out,
 		  struct istio_diags *diags);

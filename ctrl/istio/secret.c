@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #include "dataplane/core/error.h"
 #include "dataplane/tls/tls.h"
 
@@ -159,14 +161,22 @@ static void emit(struct compile *c, const char *name, const struct resource *r, 
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_SECRET, name, &m.base);
 }
 
-static bool is_good(const char *name, const struct secret_parts *p, struct foil_error *err)
+static void note_unusable(struct compile *c, const char *name)
+{
+	ARENA_PUSH(c->out, &c->unusable, istio_arena_copy(c->out, name, strlen(name)));
+}
+
+/* False: with a sentence, and noted. */
+static bool is_good(struct compile *c, const char *name, const struct secret_parts *p, struct foil_error *err)
 {
 	struct foil_slice n = foil_slice_str(name);
-	struct tls_identity id = {.name = n, .chain = slice(p->chain), .key = slice(p->key)};
+	struct tls_identity id = {.name = n, .chain = slice(p->chain), .key = slice(p->key), .ocsp_staple = slice(p->staple)};
 
-	if (p->key.n && tls_identity_check(&id, err) != 0)
+	if ((p->key.n && tls_identity_check(&id, err) != 0) || (p->ca.n && tls_bundle_check(n, slice(p->ca), slice(p->crl), err) != 0)) {
+		note_unusable(c, name);
 		return false;
-	return !p->ca.n || tls_bundle_check(n, slice(p->ca), slice(p->crl), err) == 0;
+	}
+	return true;
 }
 
 /* Only once a name. */
@@ -217,10 +227,11 @@ const char *istio_secret_identity(struct compile *c, const struct tls_user *u, c
 	if (!is_first(c, name))
 		return name;
 	struct secret_parts p = {.chain = value(c, r, chains), .key = value(c, r, keys), .staple = value(c, r, staples)};
-	if (!p.chain.n || !p.key.n)
+	if (!p.chain.n || !p.key.n) {
+		note_unusable(c, name);
 		istio_compile_report(c, ISTIO_ERROR, "HF0020", r, r->node->at, "", "has no %s: %s needs tls.crt and tls.key (or cert and key)",
 				     p.chain.n ? "private key" : "certificate", u->resource->id);
-	else if (!is_good(name, &p, &err))
+	} else if (!is_good(c, name, &p, &err))
 		istio_compile_report(c, ISTIO_ERROR, "HF0020", r, r->node->at, "", "%s: it is not used", err.text);
 	else
 		emit(c, name, r, &p);
@@ -249,10 +260,11 @@ const char *istio_secret_ca(struct compile *c, const struct tls_user *u, const c
 	if (!is_first(c, name))
 		return name;
 	struct secret_parts p = {.ca = value(c, r, keys), .crl = value(c, r, crls)};
-	if (!p.ca.n)
+	if (!p.ca.n) {
+		note_unusable(c, name);
 		istio_compile_report(c, ISTIO_ERROR, "HF0020", r, r->node->at, "", "has no CA: %s needs ca.crt (or cacert) in it or in %s-cacert",
 				     u->resource->id, r->name);
-	else if (!is_good(name, &p, &err))
+	} else if (!is_good(c, name, &p, &err))
 		istio_compile_report(c, ISTIO_ERROR, "HF0020", r, r->node->at, "", "%s: it is not used", err.text);
 	else
 		emit(c, name, r, &p);
@@ -261,14 +273,51 @@ const char *istio_secret_ca(struct compile *c, const struct tls_user *u, const c
 
 /* ---- files ---- */
 
+static uint64_t stamp_of(const char *path, bool is_there, const struct stat *st)
+{
+	int64_t facts[5] = {is_there};
+
+	if (is_there) {
+		facts[1] = (int64_t)st->st_mtim.tv_sec;
+		facts[2] = st->st_mtim.tv_nsec;
+		facts[3] = st->st_size;
+		facts[4] = (int64_t)st->st_ino;
+	}
+	return XXH64(facts, sizeof(facts), XXH64(path, strlen(path), 0));
+}
+
+uint64_t istio_files_stamp(const char *const *files, size_t n_files)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < n_files; i++) {
+		struct stat st;
+		bool is_there = stat(files[i], &st) == 0;
+		sum += stamp_of(files[i], is_there, &st);
+	}
+	return sum;
+}
+
+static void watch(struct compile *c, const char *path, bool is_there, const struct stat *st)
+{
+	for (uint32_t i = 0; i < c->files.n; i++)
+		if (strcmp(c->files.list[i], path) == 0)
+			return;
+	ARENA_PUSH(c->out, &c->files, istio_arena_copy(c->out, path, strlen(path)));
+	c->files_stamp += stamp_of(path, is_there, st);
+}
+
 static bool read_file(struct compile *c, const struct tls_user *u, const char *path, struct tls_bytes *out)
 {
 	struct stat st;
 	int fd = path && path[0] ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
-	bool ok = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && (size_t)st.st_size <= FILE_BYTES_MAX;
+	bool is_there = fd >= 0 && fstat(fd, &st) == 0;
+	bool ok = is_there && S_ISREG(st.st_mode) && st.st_size > 0 && (size_t)st.st_size <= FILE_BYTES_MAX;
 	uint8_t *data = ok ? istio_arena_alloc(c->arena, (size_t)st.st_size) : NULL;
 	size_t n = 0;
 
+	if (path && path[0])
+		watch(c, path, is_there, &st);
 	while (ok && n < (size_t)st.st_size) {
 		ssize_t got = read(fd, data + n, (size_t)st.st_size - n);
 		if (got < 0 && errno == EINTR)
@@ -292,9 +341,14 @@ const char *istio_secret_files(struct compile *c, const struct tls_user *u, cons
 	struct secret_parts p = {.chain = {NULL, 0}};
 	struct foil_error err = {0};
 
-	if (!is_first(c, name) || !read_file(c, u, chain, &p.chain) || !read_file(c, u, key, &p.key))
+	if (!is_first(c, name))
 		return name;
-	if (is_good(name, &p, &err))
+	bool has_chain = read_file(c, u, chain, &p.chain), has_key = read_file(c, u, key, &p.key); /* both are watched */
+	if (!has_chain || !has_key) {
+		note_unusable(c, name);
+		return name;
+	}
+	if (is_good(c, name, &p, &err))
 		emit(c, name, NULL, &p);
 	else
 		istio_compile_report(c, ISTIO_ERROR, "HF0020", u->resource, u->at, u->field, "%s: it is not used", err.text);
@@ -307,9 +361,14 @@ const char *istio_secret_ca_file(struct compile *c, const struct tls_user *u, co
 	struct secret_parts p = {.chain = {NULL, 0}};
 	struct foil_error err = {0};
 
-	if (!is_first(c, name) || !read_file(c, u, ca, &p.ca) || (crl && !read_file(c, u, crl, &p.crl)))
+	if (!is_first(c, name))
 		return name;
-	if (is_good(name, &p, &err))
+	bool has_ca = read_file(c, u, ca, &p.ca), has_crl = !crl || read_file(c, u, crl, &p.crl);
+	if (!has_ca || !has_crl) {
+		note_unusable(c, name);
+		return name;
+	}
+	if (is_good(c, name, &p, &err))
 		emit(c, name, NULL, &p);
 	else
 		istio_compile_report(c, ISTIO_ERROR, "HF0020", u->resource, u->at, u->field, "%s: it is not used", err.text);

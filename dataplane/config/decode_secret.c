@@ -23,7 +23,8 @@ static int check_identity(struct snap_dec *d, const struct mesh_secret *s)
 		return snap_fail(d, s->private_key.n_bytes ? "certificate_chain" : "private_key", "is missing");
 	if (!s->private_key.n_bytes)
 		return 0;
-	struct tls_identity id = {.name = s->res.name, .chain = s->certificate_chain, .key = s->private_key};
+	struct tls_identity id = {.name = s->res.name, .chain = s->certificate_chain, .key = s->private_key,
+				  .ocsp_staple = s->ocsp_staple};
 	return tls_identity_check(&id, &err) == 0 ? 0 : snap_fail(d, "private_key", "%.300s", err.text);
 }
 

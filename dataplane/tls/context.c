@@ -78,6 +78,23 @@ static bool keep_uri(void *data, const struct tls_san *san)
 	return !c->local_uri_san.data;
 }
 
+static int keep_staple(struct tls_context *c, X509 *leaf, const struct tls_identity *id, struct foil_error *err)
+{
+	struct tls_staple *s = &c->staples[c->n_staples];
+	int rc = tls_staple_check(id->name, id->ocsp_staple, &s->until_s, err);
+
+	if (rc != 0)
+		return rc;
+	s->response = foil_blob_copy(&c->blob, id->ocsp_staple.data, id->ocsp_staple.n_bytes);
+	if (!s->response.data || X509_up_ref(leaf) != 1)
+		return no_memory(err);
+	s->leaf = leaf;
+	c->n_staples++;
+	(void)SSL_CTX_set_tlsext_status_cb(c->ssl, tls_staple_callback); /* these two cannot fail */
+	(void)SSL_CTX_set_tlsext_status_arg(c->ssl, c);
+	return 0;
+}
+
 /* The order of the chain is the secret's. */
 static int use_identity(struct tls_context *c, const struct tls_identity *id, struct foil_error *err)
 {
@@ -97,6 +114,8 @@ static int use_identity(struct tls_context *c, const struct tls_identity *id, st
 	if (!rest || SSL_CTX_use_cert_and_key(c->ssl, leaf, p.key, rest, 1) != 1)
 		rc = foil_error_set(err, -EINVAL, "secret \"%.*s\": cannot be used (%s)", (int)id->name.n_bytes, id->name.data,
 				    tls_openssl_text(text, sizeof(text)));
+	if (rc == 0 && c->is_server && id->ocsp_staple.n_bytes)
+		rc = keep_staple(c, leaf, id, err);
 	if (rc == 0) {
 		note_validity(c, leaf);
 		if (!c->local_uri_san.data)
@@ -111,10 +130,11 @@ int tls_identity_check(const struct tls_identity *id, struct foil_error *err)
 {
 	struct parsed p;
 	int rc = parse_identity(id, &p, err);
+	int64_t until_s;
 
 	if (rc == 0)
 		parsed_free(&p);
-	return rc;
+	return rc == 0 && id->ocsp_staple.n_bytes ? tls_staple_check(id->name, id->ocsp_staple, &until_s, err) : rc;
 }
 
 /* ---- trust ---- */
@@ -343,6 +363,8 @@ void tls_context_put(struct tls_context *c)
 	if (!c || __atomic_sub_fetch(&c->n_refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	SSL_CTX_free(c->ssl);
+	for (uint16_t i = 0; i < c->n_staples; i++)
+		X509_free(c->staples[i].leaf);
 	struct foil_blob b = c->blob; /* the blob holds its own head */
 	foil_blob_free(&b);
 }

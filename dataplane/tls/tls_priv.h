@@ -17,6 +17,12 @@ struct tls_context {
 	struct tls_tickets *tickets;
 	struct foil_slice local_uri_san;
 	int64_t not_before_s, not_after_s;
+	struct tls_staple {
+		X509 *leaf;              /* a reference */
+		struct foil_slice response;
+		int64_t until_s;         /* its nextUpdate; 0: it names none */
+	} staples[TLS_IDENTITIES_MAX];
+	uint16_t n_staples;
 	struct foil_blob blob; /* the copies, this struct included */
 };
 
@@ -42,6 +48,11 @@ STACK_OF(X509_CRL) *tls_pem_crls(struct foil_slice name, struct foil_slice pem, 
 /* What OpenSSL said last, for a sentence; clears its queue. */
 const char *tls_openssl_text(char *buf, size_t n_bytes);
 int64_t tls_time_s(const ASN1_TIME *t); /* 0 when it cannot be read */
+
+/* ---- staple.c: OCSP responses that a server sends along (RFC 6066 8, RFC 8446 4.4.2.1) */
+/* Reads a DER response; *until_s as tls_context has it. 0 or -EINVAL with a sentence that names the secret. */
+int tls_staple_check(struct foil_slice name, struct foil_slice response, int64_t *until_s, struct foil_error *err) FOIL_MUST_USE;
+int tls_staple_callback(SSL *ssl, void *arg);
 
 /* ---- names.c: subject alternative names */
 enum tls_san_kind { TLS_SAN_URI, TLS_SAN_DNS, TLS_SAN_IP };

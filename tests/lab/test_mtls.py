@@ -1,6 +1,7 @@
 """Mutual TLS of the mesh in the lab: certificates from our own authority, PeerAuthentication at a service's address, automatic mTLS towards workloads,
 renewal and a change of the root under load; peers are Python's ssl (OpenSSL) and, where there is one, a real Envoy."""
 import atexit
+import base64
 import contextlib
 import http.client
 import io
@@ -291,6 +292,66 @@ def test_renewal_and_a_new_root_under_load_lose_nothing():
     check("good" in foilctl("secrets").stdout, "foilctl secrets")
 
 
+# ---- certificates from files, staples
+
+FILES = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: files, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 8443, name: f, protocol: HTTPS}, hosts: ["files.test"],
+     tls: {mode: SIMPLE, serverCertificate: FOLDER/web.crt, privateKey: FOLDER/web.key}}
+  - {port: {number: 8444, name: s, protocol: HTTPS}, hosts: ["staple.test"], tls: {mode: SIMPLE, credentialName: stapled}}
+"""
+
+
+def replace(name, source):
+    shutil.copyfile(f"{STATE['folder']}/{source}", f"{STATE['folder']}/{name}.new")
+    os.rename(f"{STATE['folder']}/{name}.new", f"{STATE['folder']}/{name}")
+
+
+def staple():
+    """The answer of the authority's own OCSP responder for web.crt, in DER."""
+    number = subprocess.run(["openssl", "x509", "-in", "web.crt", "-noout", "-serial"], check=True, capture_output=True, text=True,
+                            cwd=STATE["folder"]).stdout.strip().split("=")[1]
+    with open(f"{STATE['folder']}/index", "w") as f:
+        f.write(f"V\t350101000000Z\t\t{number}\tunknown\t/CN=web\n")
+    openssl("ocsp", "-index", "index", "-rsigner", "ca/ca-cert.pem", "-rkey", "ca/ca-key.pem", "-CA", "ca/ca-cert.pem", "-issuer", "ca/ca-cert.pem", "-serial",
+            f"0x{number}", "-respout", "staple.der", "-ndays", "1")
+    with open(f"{STATE['folder']}/staple.der", "rb") as f:
+        return base64.b64encode(f.read()).decode()
+
+
+def text(name):
+    with open(f"{STATE['folder']}/{name}") as f:
+        return "".join("    " + line for line in f)
+
+
+def test_certificates_from_files_and_a_staple():
+    setup()
+    for name in ("web", "web2"):
+        certificate(name, "spiffe://cluster.local/ns/x/sa/web")
+    secret = (f"---\napiVersion: v1\nkind: Secret\nmetadata: {{name: stapled, namespace: istio-system}}\nstringData:\n  tls.crt: |\n{text('web.crt')}"
+              f"  tls.key: |\n{text('web.key')}data: {{tls.ocsp-staple: {staple()}}}\n")
+    applied(write, "40-files.yaml", FILES.replace("FOLDER", STATE["folder"]) + secret)
+
+    def number():
+        return serial(connect(support.GATEWAY, 8443, context(None, alpn=None), sni="files.test"))
+    said = support.run_in("client", "openssl", "s_client", "-connect", f"{support.GATEWAY}:8444", "-servername", "staple.test", "-status").stdout
+    check("OCSP Response Status: successful" in said, f"no staple: {said[:300]}")
+    first = number()
+    replace("web.crt", "web2.crt")
+    replace("web.key", "web2.key")
+    wait_for(lambda: number() != first, 15, "a new file is not read")
+    second = number()
+    replace("web.key", "client.key")  # not its key
+    time.sleep(3)
+    check(number() == second, "a key that does not fit took the last good certificate away")
+    os.unlink(f"{STATE['config']}/40-files.yaml")
+
+
 # ---- a real Envoy
 
 def envoy_program():
@@ -358,7 +419,14 @@ def test_a_real_envoy_on_both_sides():
                 return ask(connect("198.18.0.2", 7080), "shop.app")[0] == 200
             except (OSError, http.client.HTTPException):
                 return False
-        wait_for(through, 20, "no answer through Envoy, the data plane and Envoy")
+        said = []
+
+        def why():
+            for p in processes:
+                p.terminate()
+                said.append(p.communicate(timeout=10)[0][-1500:])
+            return "no answer through Envoy, the data plane and Envoy: " + " / ".join(said)
+        wait_for(through, 40, why)
         answers = [ask(connect("198.18.0.2", 7080), "shop.app")[0] for _ in range(20)]
         check(answers == [200] * 20, f"{answers}")
         xfcc = [r["headers"].get("x-forwarded-client-cert", "") for r in behind.seen]
