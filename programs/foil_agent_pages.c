@@ -45,5 +45,6 @@ static void diagnostics(void *arg, adm_diagnostic_fn each, void *to)
 
 void agent_pages_init(struct agent *a)
 {
-	a->sources = (struct adm_sources){.arg = a, .status = status, .diagnostics = diagnostics, .prometheus = agent_stats, .config_dump = agent_dump, .perf = agent_perf};
+	a->sources = (struct adm_sources){.arg = a, .status = status, .diagnostics = diagnostics, .prometheus = agent_stats,
+					  .config_dump = agent_dump, .perf = agent_perf};
 }
