@@ -292,11 +292,23 @@ static int explain_http(struct explain *x, const Foil__Conf__HttpConnectionManag
 
 /* ---- listeners ---- */
 
+/* One port for plaintext and mutual TLS, or for mutual TLS alone. */
+static void say_mutual(struct explain *x, const Foil__Conf__Listener *l)
+{
+	const Foil__Conf__FilterChain *f = l->n_filter_chains ? l->filter_chains[0] : NULL;
+
+	if (!f || !f->tls || !f->has_transport || l->direction != FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND)
+		return;
+	fprintf(x->out, "  mutual TLS with %s%s\n", f->tls->n_secrets ? f->tls->secrets[0] : "?",
+		l->n_filter_chains > 1 ? ", or plaintext (PeerAuthentication: PERMISSIVE)" : "; plaintext is reset (PeerAuthentication: STRICT)");
+}
+
 static int explain_listener(struct explain *x, const Foil__Conf__Listener *l)
 {
 	fprintf(x->out, "listener %s", l->name);
 	say_source(x, l->source);
 	fprintf(x->out, "\n");
+	say_mutual(x, l);
 	for (size_t i = 0; i < l->n_filter_chains; i++) {
 		const Foil__Conf__FilterChain *f = l->filter_chains[i];
 		if (f->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP)
