@@ -302,6 +302,16 @@ static uint32_t acceptable_seq(const struct tcp_conn *c)
 	return seq_lt(edge, c->snd_nxt) && c->snd_nxt - edge >= 1u << c->snd_wscale ? edge : c->snd_nxt;
 }
 
+void tcp_send_dup_acks(struct foil_worker *w, struct tcp_conn *c)
+{
+	for (uint32_t n = c->n_dup_acks_owed; n; n--) {
+		if (!tcp_send_control(w, c, acceptable_seq(c), RTE_TCP_ACK_FLAG))
+			break; /* no mbuf: they are a hint, and the next ACK says more */
+		foil_count(w, TCP, PURE_ACKS_TX, 1);
+	}
+	c->n_dup_acks_owed = 0;
+}
+
 static void send_owed_acks(struct foil_worker *w, struct tcp_conn *c)
 {
 	/* A peer without SACK counts duplicate ACKs, so each out-of-order segment has its own (RFC 5681 4.2), behind the one that moves the edge. */

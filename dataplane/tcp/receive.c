@@ -83,8 +83,9 @@ static void take_in_order(struct foil_worker *w, struct tcp_conn *c, struct foil
 {
 	uint32_t n_bytes = own_chain->n_bytes, before = c->rcv_nxt;
 
+	if (FOIL_UNLIKELY(c->n_dup_acks_owed) && !c->has_sack)
+		tcp_send_dup_acks(w, c); /* of the edge that was: later they would be duplicates of the new one, and tell of a loss that is none */
 	c->rcv_nxt += n_bytes;
-	c->n_dup_acks_owed = 0; /* of the edge that was: sent now, they would be duplicates of the new one, and tell of a loss that is none */
 	foil_count(w, TCP, BYTES_RX, n_bytes);
 	tcp_rx_append(&c->s.rx, own_chain);
 	if (FOIL_UNLIKELY(c->n_ooo_ranges)) {

@@ -434,6 +434,8 @@ struct tcp_segment_spec { /* one segment to build */
 	struct net_dst *dst;
 };
 bool tcp_segment_send(struct foil_worker *w, const struct tcp_segment_spec *spec); /* false: no memory, nothing sent */
+/* A peer without SACK counts duplicate ACKs (RFC 5681 4.2): those owed go before the edge moves, though a burst is being taken. */
+void tcp_send_dup_acks(struct foil_worker *w, struct tcp_conn *c);
 bool tcp_send_control(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, uint8_t flags);
 void tcp_send_rst_for(struct foil_worker *w, const struct tcp_seg *seg);
 void tcp_send_syn(struct foil_worker *w, struct tcp_conn *c);

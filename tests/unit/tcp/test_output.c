@@ -284,8 +284,8 @@ static void test_more_duplicates_than_segments_count_for_nothing(void **state)
 	t_tcp_free(t);
 }
 
-/* Both in one burst: the duplicate ACK of the old edge would be one of the new, and three of them a loss that is none. */
-static void test_a_hole_that_is_filled_in_the_same_burst_leaves_no_duplicate_acks(void **state)
+/* Both in one burst: the duplicate ACKs of the old edge must not become some of the new one, of which three are a loss that is none. */
+static void test_a_hole_that_is_filled_in_the_same_burst_leaves_no_duplicate_of_the_new_edge(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
 	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460};
@@ -295,6 +295,8 @@ static void test_a_hole_that_is_filled_in_the_same_burst_leaves_no_duplicate_ack
 		t_put(t, &(struct t_seg){.flags = T_ACK, .seq = PEER + i * 100, .ack = US, .data = "0123456789", .n_bytes = 10});
 	t_put(t, &(struct t_seg){.flags = T_ACK, .seq = PEER, .ack = US, .data = "0123456789", .n_bytes = 10});
 	t_turn(t);
+	for (uint32_t i = 1; i < 6; i++)
+		t_expect(t, T_ACK, US, PEER, 0); /* RFC 5681 4.2: one each */
 	t_expect(t, T_ACK, US, PEER + 10, 0);
 	t_silent(t);
 	t_put(t, &(struct t_seg){.flags = T_ACK, .seq = PEER + 10, .ack = US, .data = "0123456789", .n_bytes = 10});
@@ -699,7 +701,7 @@ int main(void)
 		cmocka_unit_test(test_the_acks_of_a_full_window_grow_it_when_nothing_more_is_to_be_sent),
 		cmocka_unit_test(test_without_sack_duplicates_let_new_segments_go_in_recovery),
 		cmocka_unit_test(test_more_duplicates_than_segments_count_for_nothing),
-		cmocka_unit_test(test_a_hole_that_is_filled_in_the_same_burst_leaves_no_duplicate_acks),
+		cmocka_unit_test(test_a_hole_that_is_filled_in_the_same_burst_leaves_no_duplicate_of_the_new_edge),
 		cmocka_unit_test(test_sacked_segments_are_not_sent_again),
 		cmocka_unit_test(test_a_silent_tail_is_probed_with_its_last_segment),
 		cmocka_unit_test(test_a_reneging_peer_gets_all_again_after_a_timeout),
