@@ -331,8 +331,11 @@ void tcp_output(struct foil_worker *w, struct tcp_conn *c)
 {
 	bool is_sent = false;
 
-	if (c->state < TCP_STATE_ESTABLISHED)
-		return; /* SYNs are sent by connect.c and timers.c */
+	if (c->state < TCP_STATE_ESTABLISHED) { /* SYNs are sent by connect.c and timers.c */
+		if (c->state == TCP_STATE_SYN_RCVD && c->ack_now) /* a challenge */
+			send_owed_acks(w, c);
+		return;
+	}
 	if (c->n_lost_bytes)
 		is_sent = send_lost(w, c);
 	if (may_send_new(c) && !c->n_lost_bytes)
