@@ -348,9 +348,40 @@ static void test_the_nth_allocation_may_fail(void **state)
 	}
 }
 
+static void test_a_server_that_answers_no_ping_is_lost(void **state)
+{
+	const struct http_limits limits = {.h2_ping_interval_us = 10000000, .h2_ping_timeout_us = 2000000};
+
+	begin_with(&limits, false);
+	fake_opened(w, &side.f);
+	hb_hello(&b, false);
+	hb_frame(&b, H2_SETTINGS, H2_ACK, 0, NULL, 0);
+	feed();
+	(void)h2side_sent(w, &side);
+	assert_non_null(h2side_request(w, &side, "GET", "/a", true));
+	(void)h2side_sent(w, &side);
+	for (int i = 0; i < 3; i++) { /* it answers */
+		t_advance(w, 10100000);
+		assert_non_null(strstr(h2side_sent(w, &side), "PING"));
+		hb_frame(&b, H2_PING, H2_ACK, 0, h2_alive_ping, 8);
+		feed();
+	}
+	t_advance(w, 10100000);
+	assert_non_null(strstr(h2side_sent(w, &side), "PING"));
+	hb_frame(&b, H2_PING, H2_ACK, 0, "notours!", 8);
+	feed();
+	assert_int_equal(side.n_closed, 0);
+	t_advance(w, 2100000);
+	assert_int_equal(side.n_reset, 1);
+	assert_int_equal(side.rec[0].info.kind, HTTP_RESET_REMOTE);
+	assert_int_equal(side.n_closed, 1);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_server_that_answers_no_ping_is_lost),
 		cmocka_unit_test(test_requests_may_go_out_before_anything_comes),
 		cmocka_unit_test(test_answers_of_every_form),
 		cmocka_unit_test(test_answers_that_are_malformed),

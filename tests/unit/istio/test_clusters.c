@@ -94,6 +94,30 @@ static void test_pool_limits_and_that_zero_means_none(void **state)
 	(void)state;
 }
 
+static void test_what_upstream_connections_tell_and_bear(void **state)
+{
+	struct t_mesh *m = with_policy("trafficPolicy: {proxyProtocol: {version: V2}, retryBudget: {percent: 12.5, minRetryConcurrency: 4}, connectionPool: {http: "
+				       "{maxConcurrentStreams: 8, http2KeepAlive: {interval: 30s, timeout: 5s}}}}");
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	assert_int_equal(c->proxy_protocol, FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V2);
+	assert_int_equal(c->circuit_breaker->retry_budget_permille, 125);
+	assert_int_equal(c->circuit_breaker->retry_budget_min, 4);
+	assert_int_equal(c->max_concurrent_streams, 8);
+	assert_int_equal(c->h2_ping_interval_us, 30000000);
+	assert_int_equal(c->h2_ping_timeout_us, 5000000);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = with_policy("trafficPolicy: {proxyProtocol: {}, retryBudget: {}}"); /* V1, and Istio's defaults: DR-32 */
+	c = t_cluster(m, ONE);
+	assert_int_equal(c->proxy_protocol, FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V1);
+	assert_int_equal(c->circuit_breaker->retry_budget_permille, 200);
+	assert_int_equal(c->circuit_breaker->retry_budget_min, 3);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_outlier_detection_defaults_and_values(void **state)
 {
 	struct t_mesh *m = with_policy("trafficPolicy: {outlierDetection: {}}");
@@ -320,6 +344,7 @@ int main(void)
 		cmocka_unit_test(test_a_cluster_without_a_rule_has_istios_defaults),
 		cmocka_unit_test(test_balancing_policies),
 		cmocka_unit_test(test_pool_limits_and_that_zero_means_none),
+		cmocka_unit_test(test_what_upstream_connections_tell_and_bear),
 		cmocka_unit_test(test_outlier_detection_defaults_and_values),
 		cmocka_unit_test(test_which_policy_is_in_force),
 		cmocka_unit_test(test_subsets_take_endpoints_by_label),
