@@ -188,12 +188,13 @@ static int queues_setup(struct nic_port *port, const struct nic_port_params *p, 
 	return rc;
 }
 
-/* What the driver is told. af_packet says that it takes no more than 1518 bytes and takes what framesz holds, which was made to fit. */
+/* What the driver is told. af_packet says that it takes no more than 1518 bytes and takes what framesz holds, which was made to fit; so does memif, which
+ * takes what both ends have buffers for (bsize= in the URI). */
 static uint16_t driver_mtu(const struct nic_port *port, const struct rte_eth_dev_info *info)
 {
 	uint16_t most = info->max_mtu ? info->max_mtu : UINT16_MAX;
 
-	if (port->uri.scheme == NIC_SCHEME_AF_PACKET && info->max_rx_pktlen <= RTE_ETHER_MAX_LEN)
+	if ((port->uri.scheme == NIC_SCHEME_AF_PACKET || port->uri.scheme == NIC_SCHEME_MEMIF) && info->max_rx_pktlen <= RTE_ETHER_MAX_LEN)
 		most = FOIL_MIN(most, (uint16_t)RTE_ETHER_MTU);
 	return FOIL_MIN(port->mtu, most);
 }

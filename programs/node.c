@@ -16,7 +16,9 @@
 #include "dataplane/tcp/tcp.h"
 #include "programs/transport.h"
 
-#define MBUF_BYTES 2560u      /* data room, headroom, private area, struct rte_mbuf, mempool header */
+#define MBUF_DATA_BYTES 2048u /* of a frame with an ordinary MTU */
+#define MBUF_EXTRA_BYTES 512u /* headroom, private area, struct rte_mbuf, mempool header */
+#define FRAME_EXTRA_BYTES 128u /* what a driver wants beyond the MTU: link header, tags, its own alignment */
 #define CHUNKS_PER_REQUEST 3u /* head and scratch of both sides */
 #define MBUFS_MIN 4096u
 
@@ -43,14 +45,24 @@ static int start_eal(struct node *n, nic_notice_fn notice, struct foil_error *er
 	return rc;
 }
 
+/* Room for the largest frame of any port: it lies in one piece. */
+static uint32_t mbuf_data_bytes(const struct node_conf *c)
+{
+	uint32_t bytes = MBUF_DATA_BYTES;
+	for (uint16_t i = 0; i < c->n_ports; i++)
+		bytes = FOIL_MAX(bytes, (c->ports[i].mtu + FRAME_EXTRA_BYTES + RTE_CACHE_LINE_SIZE - 1u) & ~(RTE_CACHE_LINE_SIZE - 1u));
+	return bytes;
+}
+
 /* Half of the memory holds packets; what is left serves connections, requests and DPDK itself. */
 static struct foil_pools_params pools_of(const struct node *n, uint16_t i, const char *prefix)
 {
 	const struct node_conf *c = n->conf;
 	uint32_t requests = c->requests_max / c->n_workers + 1;
-	uint64_t mbufs = (uint64_t)c->memory_megabytes * 1024 * 1024 / 2 / MBUF_BYTES / c->n_workers;
+	uint64_t mbufs = (uint64_t)c->memory_megabytes * 1024 * 1024 / 2 / (mbuf_data_bytes(c) + MBUF_EXTRA_BYTES) / c->n_workers;
 	return (struct foil_pools_params){
-		.prefix = prefix, .n_mbufs = (uint32_t)FOIL_MAX(mbufs, MBUFS_MIN), .n_indirect = (uint32_t)FOIL_MAX(mbufs, MBUFS_MIN),
+		.prefix = prefix, .mbuf_data_bytes = mbuf_data_bytes(c),
+		.n_mbufs = (uint32_t)FOIL_MAX(mbufs, MBUFS_MIN), .n_indirect = (uint32_t)FOIL_MAX(mbufs, MBUFS_MIN),
 		.n_chunks = requests * CHUNKS_PER_REQUEST + 64, .n_large_chunks = requests / 64 + 16, .socket_id = nic_worker_socket(i),
 	};
 }
@@ -74,7 +86,7 @@ static void say_sizes(const struct node *n, nic_notice_fn notice)
 	char text[256];
 	struct foil_pools_params p = pools_of(n, 0, "");
 	(void)snprintf(text, sizeof(text), "a worker has %u packets of %u bytes and %u chunks of %u; a request costs %u KiB of them, a head beyond %u KiB "
-		       "one of %u large ones", p.n_mbufs, MBUF_BYTES, p.n_chunks, FOIL_CHUNK_BYTES, CHUNKS_PER_REQUEST * FOIL_CHUNK_BYTES / 1024,
+		       "one of %u large ones", p.n_mbufs, p.mbuf_data_bytes, p.n_chunks, FOIL_CHUNK_BYTES, CHUNKS_PER_REQUEST * FOIL_CHUNK_BYTES / 1024,
 		       FOIL_CHUNK_BYTES / 1024, p.n_large_chunks);
 	notice(NULL, text);
 }

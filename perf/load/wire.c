@@ -211,8 +211,9 @@ static bool on_accept(struct foil_worker *w, struct tcp_listener *listener, stru
 static int worker_make(struct wire *x, const struct load_conf *k, struct foil_error *err)
 {
 	struct foil_worker_params wp = {.n_workers = 1, .seed = 1, .now_us = nic_clock_us(), .wall_us = nic_wall_us()};
-	uint32_t n_mbufs = k->memory_mb * 1024u / 2 / 3; /* half of the memory, 3 KiB each */
-	struct foil_pools_params pp = {.prefix = "load", .n_mbufs = n_mbufs, .n_indirect = n_mbufs, .n_chunks = 63, .n_large_chunks = 3};
+	uint32_t data_bytes = FOIL_MAX(2048u, (k->mtu + 191u) & ~63u), n_mbufs = k->memory_mb * 1024u / 2 * 1024u / (data_bytes + 1024u);
+	struct foil_pools_params pp = {.prefix = "load", .mbuf_data_bytes = data_bytes, .n_mbufs = n_mbufs, .n_indirect = n_mbufs, .n_chunks = 63,
+				       .n_large_chunks = 3};
 	int rc = foil_pools_new(&x->pools, &pp, err);
 
 	if (rc)
