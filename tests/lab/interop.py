@@ -438,19 +438,26 @@ def tell_cell(c, r):
     print(f"# {describe(c)}: {mbs(ours)} vs {mbs(linux)} MB/s {ratio}  [{runs}]", flush=True)
 
 
+def path_of(c):
+    """The row of a cell in the table: all but who sends and the algorithm."""
+    words = [f"loss {c.loss}" if c.loss != "reorder" else "2 % overtaken by 6 ms", "IPv6" if c.family == 6 else "", f"MSS {c.mss}" if c.mss != 1460 else "",
+             *(f"no {n}" for n in ("ts", "sack", "wscale") if not getattr(c, n)), "ECN" if c.ecn else "", "we open" if c.opener == "us" else ""]
+    return ", ".join(w for w in words if w)
+
+
 def print_table(cells, results):
-    print("| congestion control | who sends | path and options | with us | Linux to Linux | ratio |\n|---|---|---|---|---|---|")
-    low = []
+    """A row a path; in each column the median with us, that of Linux to Linux, and the ratio. Columns: algorithm and who sends."""
+    columns = [(cc, s) for cc in ("cubic", "bbr", "reno") for s in ("us", "linux") if any((c.cc, c.sender) == (cc, s) for c in cells)]
+    rows, low = {}, []
     for c, r in zip(cells, results):
         ours, linux = medians(r)
         ratio = ours / linux if linux else 0
-        options = [f"loss {c.loss}" if c.loss != "reorder" else "2 % overtaken by 6 ms", f"IPv6" if c.family == 6 else "",
-                   f"MSS {c.mss}" if c.mss != 1460 else "", *(f"no {n}" for n in ("ts", "sack", "wscale") if not getattr(c, n)),
-                   "ECN" if c.ecn else "", "we open" if c.opener == "us" else ""]
-        print(f"| {c.cc} | {'we' if c.sender == 'us' else 'Linux'} | {', '.join(o for o in options if o)} | {mbs(ours)} ({mbs(min(r['rates'][0] or [0]))} to "
-              f"{mbs(max(r['rates'][0] or [0]))}) | {mbs(linux)} ({mbs(min(r['rates'][1] or [0]))} to {mbs(max(r['rates'][1] or [0]))}) | {ratio * 100:.0f} % |")
+        rows.setdefault(path_of(c), {})[c.cc, c.sender] = f"{mbs(ours)} / {mbs(linux)}, {ratio * 100:.0f} %" if not r["error"] else "failed"
         if r["error"] or ratio < FLOOR:
-            low.append(f"{describe(c)}: {r['error'] or f'{ratio * 100:.0f} %'}")
+            low.append(f"{describe(c)}: {r['error'] or f'{ratio * 100:.0f} %'}, runs {' '.join(map(mbs, r['rates'][0]))} | {' '.join(map(mbs, r['rates'][1]))}")
+    print("| path | " + " | ".join(f"{cc}, {'we send' if s == 'us' else 'Linux sends'}" for cc, s in columns) + " |\n|" + "---|" * (len(columns) + 1))
+    for path, row in rows.items():
+        print(f"| {path} | " + " | ".join(row.get(column, "") for column in columns) + " |")
     print(f"\n{len(cells)} cells, {len(low)} below {FLOOR * 100:.0f} % of Linux to Linux or failed")
     for line in low:
         print("  " + line)
