@@ -113,6 +113,8 @@ int ca_rotate_root(struct ca_authority *a, int64_t now_s, struct foil_error *err
 		return foil_error_set(err, -ENOMEM, "no memory for a root");
 	}
 	a->switch_s = now_s + (a->p.root_overlap_s ? a->p.root_overlap_s : OVERLAP_S);
+	if (a->dir && ca_files_write(a, err) < 0) /* whoever reads root-cert.pem there must have it before it signs */
+		a->is_saved = false;
 	return 0;
 }
 

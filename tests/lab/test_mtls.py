@@ -275,8 +275,8 @@ def test_renewal_and_a_new_root_under_load_lose_nothing():
     try:
         wait_for(lambda: serial(connect(VIP, 80, fresh)) != first, 15, "no renewal in 15 s")
         check(foilctl("ca", "rotate").returncode == 0, "foilctl ca rotate")
+        fresh.load_verify_locations(f"{STATE['folder']}/ca/root-cert.pem")  # before it signs
         wait_for(lambda: json.loads(lab.get("/ca")[1])["rotations"] == 1, 10, "the new root does not sign")
-        fresh.load_verify_locations(f"{STATE['folder']}/ca/root-cert.pem")
         time.sleep(2)
     finally:
         over.set()

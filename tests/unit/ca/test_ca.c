@@ -116,6 +116,19 @@ static char *request(EVP_PKEY *key, size_t *n)
 	return copy;
 }
 
+static unsigned int count_in_file(const char *name)
+{
+	FILE *f = fopen(in_dir(name), "r");
+	char line[128];
+	unsigned int n = 0;
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f))
+		n += strncmp(line, "-----BEGIN CERTIFICATE", 22) == 0;
+	(void)fclose(f);
+	return n;
+}
+
 /* ---- tests ---- */
 
 static void test_a_root_in_memory_signs_what_its_bundle_verifies(void **state)
@@ -383,6 +396,7 @@ static void test_a_new_root_is_trusted_before_it_signs_and_the_old_one_after(voi
 	ca_info(a, &info);
 	assert_int_equal(info.n_roots, 2);
 	assert_true(info.is_rotating);
+	assert_int_equal(count_in_file("root-cert.pem"), 2); /* for others who look there */
 	assert_int_equal(ca_turn(a, NOW + 29, &err), CA_SAME);
 	assert_int_equal(ca_turn(a, NOW + 30, &err), CA_SIGNER);
 	assert_int_equal(ca_sign_key(a, key, &id, 1, 600, NOW + 30, &new, &err), 0);
