@@ -76,6 +76,7 @@ static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t
 
 	side.reply = is_hasty ? (options & 16 ? H2_REPLY_AT_HEAD : H2_REPLY_AT_END) : H2_REPLY_NONE;
 	side.drops_trailers = options & 32;
+	side.takes_upgrades = options & 32;
 	side.resets_in_head = is_hasty && (seed & 7) == 1;
 	side.closes_in_head = is_hasty && (seed & 7) == 2;
 	side.resets_in_data = is_hasty && (seed & 7) == 3;

@@ -62,6 +62,7 @@ static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t
 
 	side.reply = options & 16 ? SIDE_REPLY_AT_HEAD : SIDE_REPLY_AT_END;
 	side.takes_trailers = options & 32;
+	side.takes_upgrades = options & 64;
 	side.closes_in_head = is_hasty && (seed & 1);
 	side.resets_in_head = is_hasty && (seed & 2);
 	side.closes_in_data = is_hasty && (seed & 4);

@@ -55,6 +55,17 @@ static void reply_ok(struct foil_worker *w, struct http_stream *hs)
 		side_send_text(w, hs, "ok", true);
 }
 
+static void switch_protocols(struct foil_worker *w, struct http_stream *hs, const struct http_head *asked)
+{
+	struct http_header token = *http_header_get(&asked->headers, HTTP_HDR_UPGRADE);
+	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {&token, 1, 1}};
+
+	if (http_send_head(w, hs, &head, false) == 0)
+		return;
+	((struct h1_side *)hs->user_data)->hs = NULL;
+	http_stream_reset(w, hs);
+}
+
 static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_head *head, bool end)
 {
 	struct h1_side *side = hs->user_data;
@@ -84,6 +95,10 @@ static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	}
 	if (side->pauses_at_head)
 		http_stream_pause(w, hs, true);
+	if (!head->status && head->is_upgrade && side->takes_upgrades) {
+		switch_protocols(w, hs, head);
+		return;
+	}
 	if (side->reply == SIDE_REPLY_AT_HEAD || (end && side->reply == SIDE_REPLY_AT_END))
 		reply_ok(w, hs);
 }

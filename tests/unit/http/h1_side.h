@@ -27,6 +27,7 @@ struct h1_side {
 	enum side_reply reply;
 	bool pauses_at_head;
 	bool takes_trailers;      /* and 1xx heads */
+	bool takes_upgrades;      /* 101 to who asks for it */
 	const char *prefill;      /* in rx before the codec is opened */
 	bool closes_in_head, resets_in_head, closes_in_data; /* what a hasty user does */
 	uint32_t n_heads, n_bad, n_complete, n_reset, n_closed, n_ready, n_writable, n_data_calls;

@@ -157,6 +157,17 @@ static void reply_ok(struct foil_worker *w, struct http_stream *hs)
 	http_stream_reset(w, hs);
 }
 
+static void switch_protocols(struct foil_worker *w, struct http_stream *hs, const struct http_head *asked)
+{
+	struct http_header token = *http_header_get(&asked->headers, HTTP_HDR_UPGRADE);
+	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {&token, 1, 1}};
+
+	if (http_send_head(w, hs, &head, false) == 0)
+		return;
+	((struct h2_rec *)hs->user_data)->hs = NULL;
+	http_stream_reset(w, hs);
+}
+
 static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_head *head, bool end)
 {
 	struct h2_rec *r = hs->user_data;
@@ -183,6 +194,10 @@ static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	}
 	if (side->pauses_at_head)
 		http_stream_pause(w, hs, true);
+	if (!head->status && head->is_upgrade && side->takes_upgrades) {
+		switch_protocols(w, hs, head);
+		return;
+	}
 	if (side->reply == H2_REPLY_AT_HEAD || (end && side->reply == H2_REPLY_AT_END))
 		reply_ok(w, hs);
 }

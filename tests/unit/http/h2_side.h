@@ -49,6 +49,7 @@ struct h2_side {
 	struct fake_stream f;
 	struct http_conn *c;
 	enum h2_reply reply;
+	bool takes_upgrades; /* 101 to who asks for it */
 	bool pauses_at_head, drops_trailers, resets_in_head, closes_in_head, resets_in_data;
 	struct h2_rec rec[H2_SIDE_STREAMS]; /* in the order in which they began */
 	uint32_t n_rec, n_heads, n_bad, n_complete, n_reset, n_closed, n_ready, n_writable, n_data_calls;

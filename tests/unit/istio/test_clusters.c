@@ -96,8 +96,8 @@ static void test_pool_limits_and_that_zero_means_none(void **state)
 
 static void test_what_upstream_connections_tell_and_bear(void **state)
 {
-	struct t_mesh *m = with_policy("trafficPolicy: {proxyProtocol: {version: V2}, retryBudget: {percent: 12.5, minRetryConcurrency: 4}, connectionPool: {http: "
-				       "{maxConcurrentStreams: 8, http2KeepAlive: {interval: 30s, timeout: 5s}}}}");
+	struct t_mesh *m = with_policy("trafficPolicy: {proxyProtocol: {version: V2}, retryBudget: {percent: 12.5, minRetryConcurrency: 4}, "
+				       "connectionPool: {http: {maxConcurrentStreams: 8, http2KeepAlive: {interval: 30s, timeout: 5s}}}}");
 	Foil__Conf__Cluster *c = t_cluster(m, ONE);
 
 	assert_int_equal(c->proxy_protocol, FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V2);
