@@ -124,7 +124,7 @@ def test_capture_of_a_flow_has_each_packet_once_and_both_ways():
     client = Client(REVIEWS)
     check(client.ask()[0] == 200, "no answer")
     port = client.connection.sock.getsockname()[1]
-    with Capture("--flow", f"{CLIENT}:{port},{GATEWAY}:80", fields=("ip.src", "tcp.len", "tcp.analysis.retransmission")) as capture:
+    with Capture("--flow", f"{CLIENT}:{port},{GATEWAY}:80", fields=("ip.src", "tcp.len", "tcp.seq_raw", "ip.id")) as capture:
         send_raw(tcp_segment(port, 80, SYN, seq=9))
         check(client.ask("/in-the-capture")[0] == 200, "no answer")
         check(Client(REVIEWS).ask("/another-flow")[0] == 200, "no answer")
@@ -132,8 +132,10 @@ def test_capture_of_a_flow_has_each_packet_once_and_both_ways():
     check({p[1] for p in capture.packets} == {CLIENT, GATEWAY}, str(capture.packets))
     dropped = [p for p in capture.packets if p[0]]
     check(len(dropped) == 1 and dropped[0][0].startswith("no_timestamp"), str(dropped))
-    check(sum(1 for p in capture.packets if p[1] == CLIENT and int(p[2]) > 0) == 1, f"the request is not there once: {capture.packets}")
-    check(not any(p[3] for p in capture.packets), "a packet is there twice")
+    requests = {p[3] for p in capture.packets if p[1] == CLIENT and int(p[2]) > 0}
+    check(len(requests) == 1, f"not the one request: {capture.packets}")  # it may have been sent again on a busy machine
+    ids = [p[4] for p in capture.packets if p[1] == CLIENT and not p[0]]
+    check(len(set(ids)) == len(ids), f"a packet of Linux is there twice: {capture.packets}")
 
 
 def test_capture_ends_by_count_and_refuses_what_it_does_not_know():
