@@ -72,10 +72,13 @@ static uint64_t find_burst(const struct tcp_key *keys)
 		hashes[i] = tcp_flow_hash(t, &keys[i]);
 		tcp_flow_prefetch_bucket(&t->flow, hashes[i]);
 	}
-	for (uint32_t i = 0; i < RIG_BURST; i++)
+	for (uint32_t i = 0; i < TCP_FLOW_AHEAD; i++)
 		tcp_flow_prefetch_block(t, hashes[i]);
-	for (uint32_t i = 0; i < RIG_BURST; i++)
+	for (uint32_t i = 0; i < RIG_BURST; i++) {
+		if (i + TCP_FLOW_AHEAD < RIG_BURST)
+			tcp_flow_prefetch_block(t, hashes[i + TCP_FLOW_AHEAD]);
 		FOIL_ASSERT(tcp_flow_find(t, &keys[i], hashes[i], &block) == TCP_KIND_CONN);
+	}
 	return rig_cycles() - before;
 }
 

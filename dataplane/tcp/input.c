@@ -379,11 +379,14 @@ static void input_some(struct foil_worker *w, struct rte_mbuf **own_segs, uint16
 		if (segs[i].reason == TCP_REASON_OK)
 			tcp_flow_prefetch_bucket(&w->tcp->flow, segs[i].hash);
 	}
-	for (uint16_t i = 0; i < n_segs; i++)
+	for (uint16_t i = 0; i < FOIL_MIN(n_segs, TCP_FLOW_AHEAD); i++)
 		if (segs[i].reason == TCP_REASON_OK)
 			tcp_flow_prefetch_block(w->tcp, segs[i].hash);
-	for (uint16_t i = 0; i < n_segs; i++)
+	for (uint16_t i = 0; i < n_segs; i++) {
+		if (i + TCP_FLOW_AHEAD < n_segs && segs[i + TCP_FLOW_AHEAD].reason == TCP_REASON_OK)
+			tcp_flow_prefetch_block(w->tcp, segs[i + TCP_FLOW_AHEAD].hash);
 		dispatch(w, &segs[i]);
+	}
 }
 
 void tcp_input_burst(struct foil_worker *w, struct rte_mbuf **own_segs, uint16_t n_segs)

@@ -345,6 +345,8 @@ void tcp_flow_remove(struct tcp_ctx *t, uint32_t hash, enum tcp_kind kind, const
 int tcp_flow_bucket(const struct tcp_ctx *t, uint32_t at, enum tcp_kind kinds[TCP_FLOW_ENTRIES_PER_BUCKET],
 		    const void *blocks[TCP_FLOW_ENTRIES_PER_BUCKET]);
 const struct tcp_key *tcp_flow_key(enum tcp_kind kind, const void *block);
+/* So many segments before its own turn a block is fetched: a whole burst ahead there were more pages under way than the TLB holds. */
+#define TCP_FLOW_AHEAD 8u
 void tcp_flow_prefetch_bucket(const struct tcp_flow *f, uint32_t hash);
 void tcp_flow_prefetch_block(const struct tcp_ctx *t, uint32_t hash);
 
