@@ -365,8 +365,8 @@ static void send_pieces(struct sim *s, uint64_t backwards)
 
 	for (uint32_t i = 0; i < 2; i++) {
 		uint32_t second = i ^ (backwards != 0), at = second ? 24 : 0, n_bytes = second ? n - head - 24 : 24;
+		uint8_t ext[8] = {6, 0, 0, (uint8_t)(at | !second), 1, 2, 3, 4};
 		if (s->v6) {
-			uint8_t ext[8] = {6, 0, 0, (uint8_t)(at | !second), 1, 2, 3, 4};
 			g.ip_opt = ext;
 			g.n_ip_opt = 8;
 			g.ip_next = 44;
