@@ -36,6 +36,8 @@ static const char usage[] =
 	"  --ca-key-in-clear        a new root's key may be written without a passphrase\n"
 	"  --ca-ttl SECONDS         of workload certificates; default: 86400\n"
 	"  --ca-overlap SECONDS     a new root is trusted that long before it signs; default: 60\n"
+	"  --ca-address IP          signs for other proxies at port 15012 (Istio's CreateCertificate)\n"
+	"  --ca-tokens FILE         lines \"TOKEN NAMESPACE/ACCOUNT\": who may ask with a token; else a client certificate of the mesh is needed\n"
 	"  --version, --help\n";
 
 static uint64_t clock_ms(clockid_t clock)
@@ -52,9 +54,9 @@ uint64_t agent_now_ms(void)
 
 /* ---- the command line */
 
-enum {
-	OPT_CONFIG = 1000, OPT_SOCKET, OPT_STATS_SOCKET, OPT_ADDRESS, OPT_LOG, OPT_CA_DIR, OPT_CA_PASSPHRASE, OPT_VERSION, OPT_HELP, OPT_CA_CLEAR, OPT_CA_TTL,
-	OPT_CA_OVERLAP
+enum { /* in the order of options[] */
+	OPT_CONFIG = 1000, OPT_SOCKET, OPT_STATS_SOCKET, OPT_ADDRESS, OPT_LOG, OPT_CA_DIR, OPT_CA_PASSPHRASE, OPT_CA_CLEAR, OPT_CA_TTL, OPT_CA_OVERLAP,
+	OPT_CA_ADDRESS, OPT_CA_TOKENS, OPT_VERSION, OPT_HELP
 };
 
 static const struct option options[] = {
@@ -63,7 +65,8 @@ static const struct option options[] = {
 	{"log", required_argument, NULL, OPT_LOG}, {"ca-dir", required_argument, NULL, OPT_CA_DIR},
 	{"ca-passphrase-file", required_argument, NULL, OPT_CA_PASSPHRASE},
 	{"ca-key-in-clear", no_argument, NULL, OPT_CA_CLEAR}, {"ca-ttl", required_argument, NULL, OPT_CA_TTL},
-	{"ca-overlap", required_argument, NULL, OPT_CA_OVERLAP},
+	{"ca-overlap", required_argument, NULL, OPT_CA_OVERLAP}, {"ca-address", required_argument, NULL, OPT_CA_ADDRESS},
+	{"ca-tokens", required_argument, NULL, OPT_CA_TOKENS},
 	{"version", no_argument, NULL, OPT_VERSION}, {"help", no_argument, NULL, OPT_HELP},
 	{NULL, 0, NULL, 0}};
 
@@ -77,6 +80,8 @@ static const char **place_of(struct agent_options *o, int option)
 	case OPT_LOG: return &o->log_path;
 	case OPT_CA_DIR: return &o->ca_dir;
 	case OPT_CA_PASSPHRASE: return &o->ca_passphrase_file;
+	case OPT_CA_ADDRESS: return &o->ca_address;
+	case OPT_CA_TOKENS: return &o->ca_tokens_file;
 	default: return NULL;
 	}
 }
@@ -230,8 +235,9 @@ static void run(struct agent *a, int signal_fd)
 	int ended_by = 0;
 	while (!ended_by) {
 		struct pollfd fds[FDS_MAX] = {{.fd = signal_fd, .events = POLLIN}, {.fd = adm_fd(a->admin), .events = POLLIN},
-					      {.fd = src_dir_fd(a->dir), .events = POLLIN}}; /* -1 is passed over */
-		unsigned int n = 3 + ring_sender_fds(a->sender, fds + 3);
+					      {.fd = src_dir_fd(a->dir), .events = POLLIN}, /* -1 is passed over */
+					      {.fd = a->ca.service ? ca_service_fd(a->ca.service) : -1, .events = POLLIN}};
+		unsigned int n = 4 + ring_sender_fds(a->sender, fds + 4);
 		if (poll(fds, n, TURN_MS) < 0 && errno != EINTR) {
 			log_line(LOG_LEVEL_ERROR, "agent.poll", "poll: %s", strerror(errno));
 			return;

@@ -13,6 +13,7 @@
 #include "ctrl/admin/admin.h"
 #include "ctrl/admin/prometheus.h"
 #include "ctrl/ca/ca.h"
+#include "ctrl/ca/service.h"
 #include "ctrl/istio/istio.h"
 #include "ctrl/ring/sender.h"
 #include "ctrl/source/source.h"
@@ -23,6 +24,7 @@
 struct agent_options {
 	const char *config_dir, *socket_path, *stats_path, *address, *log_path;
 	const char *ca_dir, *ca_passphrase_file; /* NULL: a root in memory; no passphrase */
+	const char *ca_address, *ca_tokens_file; /* of the signing service; NULL: there is none; client certificates only */
 	bool ca_key_in_clear;
 	uint32_t ca_ttl_s, ca_overlap_s;         /* 0: 24 h, 60 s */
 };
@@ -30,6 +32,7 @@ struct agent_options {
 struct agent_ca {
 	struct ca_authority *authority;
 	struct ca_workloads *workloads;
+	struct ca_service *service;    /* or NULL */
 	struct ring_resource *secrets; /* what goes beside the snapshot */
 	size_t n_secrets;
 	struct ring_resource *kept;    /* Secrets of the configuration as they last could be used */

@@ -47,6 +47,13 @@ int agent_ca_open(struct agent *a, struct foil_error *err)
 	a->ca.workloads = ca_workloads_new(a->ca.authority, &r);
 	if (!a->ca.workloads)
 		return foil_error_set(err, -ENOMEM, "no memory for workload certificates");
+	if (o->ca_address) {
+		const struct ca_service_params sp = {.authority = a->ca.authority, .address = o->ca_address, .tokens_file = o->ca_tokens_file,
+						     .now_s = wall_s()};
+		rc = ca_service_open(&sp, &a->ca.service, err);
+		if (rc < 0)
+			return rc;
+	}
 	ca_info(a->ca.authority, &info);
 	log_line(LOG_LEVEL_NOTICE, "ca.open", "%s, serial %s, %u roots%s%s", info.subject, info.serial, info.n_roots, o->ca_dir ? ", from " : "",
 		 o->ca_dir ? o->ca_dir : "; in memory alone: another one is made when the agent starts again (--ca-dir keeps it)");
@@ -73,6 +80,7 @@ void agent_ca_close(struct agent *a)
 	secrets_free(a->ca.secrets, a->ca.n_secrets);
 	secrets_free(a->ca.kept, a->ca.n_kept);
 	ca_workloads_free(a->ca.workloads);
+	ca_service_close(a->ca.service);
 	ca_close(a->ca.authority);
 	a->ca = (struct agent_ca){.authority = NULL};
 }
@@ -342,6 +350,8 @@ void agent_ca_turn(struct agent *a, uint64_t now_ms)
 	struct foil_error err = {0};
 	int64_t now_s = wall_s();
 
+	if (a->ca.service)
+		ca_service_turn(a->ca.service, a->snapshot ? a->snapshot->trust_domain : "cluster.local", now_s, now_ms);
 	if (!a->ca.workloads || now_ms - a->ca.turned_ms < TURN_MS)
 		return;
 	a->ca.turned_ms = now_ms;

@@ -46,7 +46,8 @@ enum ca_change {
 /* Once a second or so: reads changed files, goes on with a change of roots, begins one when the root grows old, lets expired roots go.
  * err: set when the files cannot be used (what was there stays in use); else its text is empty. */
 enum ca_change ca_turn(struct ca_authority *a, int64_t now_s, struct foil_error *err);
-/* Begins a change to a new root: trusted from now on (and in root-cert.pem, where there is a directory), signing root_overlap_s later; the old one stays trusted until what it signed has expired.
+/* Begins a change to a new root: trusted from now on (and in root-cert.pem, where there is a directory), signing root_overlap_s later; the
+ * old one stays trusted until what it signed has expired.
  * -EINVAL: the authority was brought along (change its files instead), or a change is going on. */
 int ca_rotate_root(struct ca_authority *a, int64_t now_s, struct foil_error *err) FOIL_MUST_USE;
 

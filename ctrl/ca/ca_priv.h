@@ -57,6 +57,7 @@ struct ca_subject {
 	const char *organization;      /* of a root; NULL: an empty subject */
 	const struct foil_slice *ids;
 	size_t n_ids;
+	const char *dns;               /* instead of ids: OpenSSL's words for names, "DNS:a,IP:b" */
 	int64_t not_before_s, not_after_s;
 	bool is_ca;
 };

@@ -78,6 +78,8 @@ static bool push_id(GENERAL_NAMES *names, struct foil_slice id)
 
 static bool add_ids(X509 *x, const struct ca_subject *s)
 {
+	if (s->dns)
+		return add_extension(x, NID_subject_alt_name, true, s->dns, x);
 	GENERAL_NAMES *names = sk_GENERAL_NAME_new_null();
 	bool ok = names != NULL;
 

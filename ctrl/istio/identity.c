@@ -101,6 +101,7 @@ void istio_identity_finish(struct compile *c, struct istio_snapshot *s)
 	s->files_stamp = c->files_stamp;
 	s->unusable = c->unusable.list;
 	s->n_unusable = c->unusable.n;
+	s->trust_domain = istio_arena_copy(c->out, c->trust_domain, strlen(c->trust_domain));
 	s->extra_roots = istio_arena_copy(c->out, text, strlen(text));
 }
 

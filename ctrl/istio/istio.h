@@ -117,6 +117,7 @@ struct istio_snapshot {
 	uint64_t files_stamp;     /* of their state when they were read */
 	const char *const *unusable; /* Secrets that are there and cannot be used: whoever has them from before may keep them */
 	size_t n_unusable;
+	const char *trust_domain;
 	const char *extra_roots; /* PEM: MeshConfig caCertificates, to be among the roots; "" = none */
 };
 

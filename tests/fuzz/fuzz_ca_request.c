@@ -7,6 +7,7 @@
 
 #include "ctrl/ca/ca.h"
 #include "ctrl/ca/ca_priv.h"
+#include "ctrl/ca/service.h"
 
 #define NOW 1800000000ll
 #define ID "spiffe://td/ns/a/sa/b"
@@ -63,6 +64,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		FOIL_ASSERT(ca_open(&p, &a, &err) == 0);
 	if (size < 2 || size > 70000) /* PEM has no text without bytes */
 		return 0;
+	struct foil_slice csr;
+	int64_t validity_s;
+	if (ca_service_parse(foil_slice_of(data + 1, size - 1), &csr, &validity_s)) /* inside what was given */
+		FOIL_ASSERT(csr.n_bytes && csr.data >= (const char *)data + 1 && csr.data + csr.n_bytes <= (const char *)data + size);
 	(void)ca_id_is_valid(foil_slice_of(data + 1, size - 1)); /* any answer will do */
 	switch (data[0] % 4) {
 	case 0: ask(a, foil_slice_of(data + 1, size - 1)); break;

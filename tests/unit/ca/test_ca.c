@@ -12,6 +12,7 @@
 
 #include "ctrl/ca/ca.h"
 #include "ctrl/ca/ca_priv.h"
+#include "ctrl/ca/service.h"
 #include "tests/unit/support.h"
 
 #define NOW 1800000000ll
@@ -505,6 +506,25 @@ static void test_no_certificate_outlives_its_authority(void **state)
 	ca_close(a);
 }
 
+static void test_requests_of_the_service(void **state)
+{
+	static const char full[] = "\x0a\x03" "csr" "\x18\x90\x1c" "\x22\x02" "xx" "\x4d" "1234"; /* 1: csr, 3: 3600, 4: metadata, 9: fixed32 */
+	struct foil_slice csr;
+	int64_t validity_s;
+
+	(void)state;
+	assert_true(ca_service_parse(foil_slice_of(full, sizeof(full) - 1), &csr, &validity_s));
+	assert_memory_equal(csr.data, "csr", 3);
+	assert_int_equal(csr.n_bytes, 3);
+	assert_int_equal(validity_s, 3600);
+	for (size_t n = 0; n < sizeof(full) - 1; n++) { /* cut anywhere: refused, or at the end of a field */
+		bool ok = ca_service_parse(foil_slice_of(full, n), &csr, &validity_s);
+		assert_int_equal(ok, n == 5 || n == 8 || n == 12);
+	}
+	assert_false(ca_service_parse(FOIL_SLICE("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" "csr"), &csr, &validity_s)); /* longer than all there is */
+	assert_false(ca_service_parse(FOIL_SLICE("\x0b"), &csr, &validity_s)); /* a group */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -521,6 +541,7 @@ int main(void)
 		cmocka_unit_test(test_a_root_near_its_end_is_followed_by_itself),
 		cmocka_unit_test(test_requests_are_signed_for_who_asks_not_for_what_they_say),
 		cmocka_unit_test(test_no_certificate_outlives_its_authority),
+		cmocka_unit_test(test_requests_of_the_service),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
