@@ -407,7 +407,7 @@ def test_a_real_envoy_on_both_sides():
     behind = Origin("198.19.0.22", "behind", 8081)
     STATE["tls"].kill()
     processes = [start_envoy("backends", 1, envoy_config(("198.19.0.20", 8080), ("198.19.0.22", 8081), tls_context("shop", "server", ["h2", "http/1.1"]))),
-                 start_envoy("client", 2, envoy_config(("198.18.0.2", 7080), (VIP, 80), None,
+                 start_envoy("client", 2, envoy_config(("198.18.0.2", 707), (VIP, 80), None,
                                                        tls_context("client", "client", ["istio-http/1.1", "istio", "http/1.1"])))]
     applied(write, "30-route.yaml", "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: only-tls, namespace: app}\n"
             "spec: {hosts: [shop.app.svc.cluster.local], http: [{route: [{destination: {host: shop.app.svc.cluster.local, subset: tls, port: {number: 80}}}]}]}\n"
@@ -416,7 +416,7 @@ def test_a_real_envoy_on_both_sides():
     try:
         def through():
             try:
-                return ask(connect("198.18.0.2", 7080), "shop.app")[0] == 200
+                return ask(connect("198.18.0.2", 707), "shop.app")[0] == 200
             except (OSError, http.client.HTTPException):
                 return False
         said = []
@@ -427,7 +427,7 @@ def test_a_real_envoy_on_both_sides():
                 said.append(p.communicate(timeout=10)[0][-1500:])
             return "no answer through Envoy, the data plane and Envoy: " + " / ".join(said)
         wait_for(through, 40, why)
-        answers = [ask(connect("198.18.0.2", 7080), "shop.app")[0] for _ in range(20)]
+        answers = [ask(connect("198.18.0.2", 707), "shop.app")[0] for _ in range(20)]
         check(answers == [200] * 20, f"{answers}")
         xfcc = [r["headers"].get("x-forwarded-client-cert", "") for r in behind.seen]
         check(xfcc and CLIENT_ID in xfcc[-1] and f"URI={NODE_ID}" in xfcc[-1], f"x-forwarded-client-cert at the workload: {xfcc[-1:]}")
