@@ -65,13 +65,14 @@ static void ack_in_order(struct foil_worker *w, struct tcp_conn *c, uint32_t n_b
 }
 
 /* RFC 9293 3.8.6: the buffer doubles while a round trip fills a quarter of it and the user keeps up. A quarter, because the round trip is what our
- * own segments measured, perhaps before the path's queue grew, and because a hole keeps back what arrives behind it for another one. */
+ * own segments measured, perhaps before the path's queue grew, and because a hole keeps back what arrives behind it for another one. Without SACK half: a
+ * sender that overshoots into all that we offer pays a round trip for each hole. */
 static void autotune(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
 {
 	c->drs_bytes += n_bytes;
 	if (w->now_us - c->drs_at_us < FOIL_MAX(c->srtt_us, 1000u))
 		return;
-	if (c->drs_bytes >= c->rcv_buf_bytes / 4 && c->s.rx.n_bytes < c->rcv_buf_bytes / 2 && !w->tcp->is_short_of_mbufs) {
+	if (c->drs_bytes >= c->rcv_buf_bytes / (c->has_sack ? 4 : 2) && c->s.rx.n_bytes < c->rcv_buf_bytes / 2 && !w->tcp->is_short_of_mbufs) {
 		FOIL_PROBE(w, TCP, AUTOTUNED);
 		c->rcv_buf_bytes = FOIL_MIN(2 * c->rcv_buf_bytes, w->tcp->p.rx_window_bytes_max);
 	}
