@@ -102,7 +102,7 @@ static void test_an_answer_cut_anywhere_counts_once(void **state)
 		uint64_t before = l->n_done;
 		assert_true(load_bytes(l, c, ANSWER, cut));
 		assert_int_equal(l->n_done, before);
-		assert_true(load_bytes(l, c, ANSWER + cut, (uint32_t)sizeof(ANSWER) - 1 - cut));
+		assert_true(load_bytes(l, c, &ANSWER[cut], (uint32_t)sizeof(ANSWER) - 1 - cut));
 		assert_int_equal(l->n_done, before + 1);
 		assert_int_equal(n_writes, l->n_done + 1); /* closed loop: asked again */
 	}
