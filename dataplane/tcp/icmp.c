@@ -13,11 +13,15 @@ void tcp_blackhole_check(struct foil_worker *w, struct tcp_conn *c)
 	const struct tcp_sent *first = tcp_sent_of(tcp_list_first(&c->sent));
 	uint32_t floor = net_addr_is_v4(tcp_addr(&c->s.remote)) ? TCP_MSS_DEFAULT_V4 : TCP_MSS_DEFAULT_V6;
 
-	if (c->n_rto < TCP_BLACKHOLE_RTOS || c->mss_bytes <= floor)
+	if (c->n_rto < TCP_BLACKHOLE_RTOS || !first)
 		return;
-	uint32_t next = FOIL_MAX(floor, c->mss_bytes > TCP_BLACKHOLE_STEP_BYTES ? TCP_BLACKHOLE_STEP_BYTES : c->mss_bytes / 2u);
-	if (!first || first->end - first->seq <= next - (c->has_ts ? TCP_OPT_TS_BYTES : 0))
+	uint32_t bytes = first->end - first->seq + (c->has_ts ? TCP_OPT_TS_BYTES : 0);
+	if (bytes <= floor)
 		return; /* a small one that does not arrive either: the path is down, not narrow */
+	/* Below what did not arrive, whatever the segment size was: the segment may be a part of one that was cut by an acknowledgement. */
+	uint32_t next = FOIL_MAX(floor, bytes > TCP_BLACKHOLE_STEP_BYTES ? TCP_BLACKHOLE_STEP_BYTES : bytes / 2u);
+	if (next >= c->mss_bytes)
+		return;
 	c->mss_bytes = (uint16_t)next;
 	foil_reason(w, TCP, PMTU_BLACKHOLE);
 }

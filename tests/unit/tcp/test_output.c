@@ -177,6 +177,33 @@ static void test_a_timeout_sends_the_first_again_and_doubles(void **state)
 	t_tcp_free(t);
 }
 
+/* RFC 2923 2.1: nothing says that the path is narrower than a segment, but it does not arrive. The first here is what an acknowledgement has left of one
+ * that fit once: less than the first step, and still too much. */
+static void test_what_never_arrives_is_made_smaller(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	struct tcp_options opt = {.has_mss = true, .mss_bytes = 1460}; /* without SACK: no tail probe */
+	struct tcp_conn *c = t_accept_with(t, &opt, 65535);
+
+	t_write_n(t, 2 * 1460);
+	t_forget(t);
+	ack(t, 253, 65535);
+	t_forget(t);
+	for (int i = 0; i < 3; i++) {
+		t_forget(t);
+		t_wait(t, (c->rto_us << c->n_rto) + 3000);
+	}
+	t_expect(t, T_ACK, US + 253, PEER, 603);
+	assert_int_equal((int64_t)t_reason(t->w, TCP, PMTU_BLACKHOLE), 1);
+	for (int i = 0; i < 2; i++) { /* one more step, to the least there is, and no further */
+		t_forget(t);
+		t_wait(t, (c->rto_us << c->n_rto) + 3000);
+	}
+	t_expect(t, T_ACK, US + 253, PEER, 536);
+	assert_int_equal((int64_t)t_reason(t->w, TCP, PMTU_BLACKHOLE), 2);
+	t_tcp_free(t);
+}
+
 static void test_an_ack_that_covers_a_retransmission_measures_nothing(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -686,6 +713,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_window_that_nobody_uses_is_halved_after_five_minutes),
 		cmocka_unit_test(test_a_connection_may_have_a_user_timeout_of_its_own),
+		cmocka_unit_test(test_what_never_arrives_is_made_smaller),
 		cmocka_unit_test(test_a_write_goes_out_at_the_end_of_the_turn_with_push),
 		cmocka_unit_test(test_ten_segments_go_at_first),
 		cmocka_unit_test(test_the_peers_window_is_kept_and_a_silly_one_not_filled),
