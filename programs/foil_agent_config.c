@@ -26,11 +26,14 @@
 #define SETTLE_QUIET_MS 5000u  /* after the last patch */
 #define SETTLE_LATEST_MS 60000u /* after the first */
 
+static void version_name(const struct agent *a, uint64_t number, char out[AGENT_VERSION_BYTES])
+{
+	(void)snprintf(out, AGENT_VERSION_BYTES, "%llx-%llu", (unsigned long long)a->start_wall_ms, (unsigned long long)number); /* fits */
+}
+
 static void next_version(struct agent *a)
 {
-	a->n_versions++;
-	(void)snprintf(a->config_version, sizeof(a->config_version), "%llx-%llu", (unsigned long long)a->start_wall_ms,
-		       (unsigned long long)a->n_versions); /* fits */
+	version_name(a, ++a->n_versions, a->config_version);
 }
 
 int agent_config_open(struct agent *a, struct foil_error *err)
@@ -72,6 +75,13 @@ void agent_config_close(struct agent *a)
 
 /* ---- compile and send */
 
+static void to_ring(const struct istio_resource *from, struct ring_resource *to, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] = (struct ring_resource){.type = from[i].type, .name = from[i].name, .bytes = from[i].bytes, .n_bytes = from[i].n_bytes,
+					       .hash = from[i].hash};
+}
+
 static int send_snapshot(struct agent *a)
 {
 	const struct istio_snapshot *s = a->snapshot;
@@ -81,9 +91,7 @@ static int send_snapshot(struct agent *a)
 		free(list);
 		return -ENOMEM;
 	}
-	for (size_t i = 0; i < s->n_resources; i++)
-		list[i] = (struct ring_resource){.type = s->resources[i].type, .name = s->resources[i].name, .bytes = s->resources[i].bytes,
-						 .n_bytes = s->resources[i].n_bytes, .hash = s->resources[i].hash};
+	to_ring(s->resources, list, s->n_resources);
 	if (a->ca.n_secrets)
 		memcpy(list + s->n_resources, a->ca.secrets, a->ca.n_secrets * sizeof(*list));
 	if (a->ca.n_kept)
@@ -93,12 +101,18 @@ static int send_snapshot(struct agent *a)
 	return rc;
 }
 
+/* What changed since the newest set, or everything when the sender has none to lay it over. */
+static int send_changed(struct agent *a, const struct ring_resource *changed, size_t n)
+{
+	int rc = ring_sender_change(a->sender, a->snapshot->version, changed, n);
+	return rc == -ENOENT ? send_snapshot(a) : rc;
+}
+
 int agent_config_send_secrets(struct agent *a, const struct ring_resource *changed, size_t n)
 {
 	if (!a->snapshot)
 		return 0;
-	int rc = n ? ring_sender_change(a->sender, a->snapshot->version, changed, n) : -ENOENT;
-	return rc == -ENOENT ? send_snapshot(a) : rc;
+	return n ? send_changed(a, changed, n) : send_snapshot(a);
 }
 
 static void out_of_memory(struct agent *a, const char *doing)
@@ -207,12 +221,10 @@ static int send_patch(struct agent *a, const struct istio_resource *changed, siz
 	struct ring_resource *list = calloc(n + 1, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		list[i] = (struct ring_resource){.type = changed[i].type, .name = changed[i].name, .bytes = changed[i].bytes,
-						 .n_bytes = changed[i].n_bytes, .hash = changed[i].hash};
-	int rc = ring_sender_change(a->sender, a->snapshot->version, list, n);
+	to_ring(changed, list, n);
+	int rc = send_changed(a, list, n);
 	free(list);
-	return rc == -ENOENT ? send_snapshot(a) : rc;
+	return rc;
 }
 
 /* False: the change needs a whole reading. */
@@ -226,7 +238,7 @@ static bool patch(struct agent *a, uint64_t now_ms)
 		return false; /* not what runs, or not of what is there */
 	if (!src_dir_changes(a->dir, changes, &n_changes) || n_changes == 0)
 		return false;
-	(void)snprintf(version, sizeof(version), "%llx-%llu", (unsigned long long)a->start_wall_ms, (unsigned long long)a->n_versions + 1); /* fits */
+	version_name(a, a->n_versions + 1, version);
 	if (istio_patch(a->snapshot, a->node, version, changes, n_changes, &a->diags, &changed, &n_changed) < 0)
 		return false;
 	src_dir_changes_taken(a->dir);

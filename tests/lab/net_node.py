@@ -5,6 +5,7 @@ services of the kernel behind it (ssh's and BGP's ports) are reached and reach o
    net_node.py PATH_OF_HYDROFOIL
 
 Needs root. Makes two namespaces of its own (netnode-PID-*) and removes them."""
+import functools
 import os
 import shutil
 import signal
@@ -13,9 +14,11 @@ import sys
 import tempfile
 import time
 
+import tap
+from tap import ok, plan
+
 PREFIX = f"netnode-{os.getpid()}"
 US, PEER = f"{PREFIX}-us", f"{PREFIX}-peer"
-number = failed = 0
 SERVER = """
 import socket, sys, threading
 def serve(c):
@@ -45,22 +48,7 @@ print('same' if got == data else f'differs: {len(got)} bytes')
 """
 
 
-def run(*args, check=True, timeout_s=60):
-    done = subprocess.run(args, capture_output=True, text=True, timeout=timeout_s)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(args)}: {done.stderr.strip()}")
-    return done
-
-
-def ok(good, text, detail=""):
-    global number, failed
-    number += 1
-    failed += not good
-    print(f"{'ok' if good else 'not ok'} {number} - {text}")
-    if not good:
-        for line in str(detail).splitlines():
-            print(f"# {line}")
-    sys.stdout.flush()
+run = functools.partial(tap.run, timeout_s=60)
 
 
 def inside(ns, *args, check=False):
@@ -232,8 +220,7 @@ def main():
     finally:
         down()
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"1..{number}")
-    return 1 if failed else 0
+    return plan()
 
 
 if __name__ == "__main__":

@@ -11,28 +11,10 @@ import subprocess
 import sys
 import time
 
+from tap import ok, plan, run
+
 PREFIX = f"nettest-{os.getpid()}"
 US, PEER = f"{PREFIX}-us", f"{PREFIX}-peer"
-number = 0
-failed = 0
-
-
-def run(*args, check=True):
-    done = subprocess.run(args, capture_output=True, text=True)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(args)}: {done.stderr.strip()}")
-    return done
-
-
-def ok(good, text, detail=""):
-    global number, failed
-    number += 1
-    failed += not good
-    print(f"{'ok' if good else 'not ok'} {number} - {text}")
-    if not good:
-        for line in detail.splitlines():
-            print(f"# {line}")
-    sys.stdout.flush()
 
 
 def peer(*args, check=False):
@@ -108,8 +90,7 @@ def main():
             scenario(sys.argv[1], mode, n_workers)
     finally:
         down()
-    print(f"1..{number}")
-    return 1 if failed else 0
+    return plan()
 
 
 if __name__ == "__main__":

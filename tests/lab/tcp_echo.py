@@ -17,25 +17,15 @@ import tempfile
 import threading
 import time
 
+import tap
+from tap import ok, plan, run
+
 PREFIX = f"tcptest-{os.getpid()}"
 US, PEER = f"{PREFIX}-us", f"{PREFIX}-peer"
 V4, V6 = "198.18.78.1", "fd00:f011:78::1"
 ME4, ME6 = "198.18.78.2", "fd00:f011:78::2"
 ECHO, SLOW, SINK, RELAY, CLOSER, ABORTER, SOURCE = 7, 8, 9, 10, 11, 12, 19
 PERIOD = 251 * 256
-number = 0
-failed = 0
-
-
-def ok(good, text, detail=""):
-    global number, failed
-    number += 1
-    failed += not good
-    print(f"{'ok' if good else 'not ok'} {number} - {text}")
-    if not good:
-        for line in str(detail).splitlines():
-            print(f"# {line}")
-    sys.stdout.flush()
 
 
 def pattern(n):
@@ -266,18 +256,11 @@ def inside(only):
                 test(*args)
             except OSError as e:
                 ok(False, f"{name} {args}", repr(e))
-    print(f"# count {number} failed {failed}")
+    print(f"# count {tap.n} failed {tap.n_failed}")
     return 0
 
 
 # What runs outside: namespaces, our program, capture, verdict.
-
-def run(*args, check=True):
-    done = subprocess.run(args, capture_output=True, text=True)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(args)}: {done.stderr.strip()}")
-    return done
-
 
 def up():
     run("ip", "netns", "add", US)
@@ -336,7 +319,6 @@ def main():
     program, n_workers = [a for a in args if not a.startswith("--")][:2] if len([a for a in args if not a.startswith("--")]) > 1 else (
         [a for a in args if not a.startswith("--")][0], "1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    global number, failed
     with tempfile.TemporaryDirectory() as tmp:
         pcap = os.path.join(keep or tmp, "tcp_echo.pcap")
         try:
@@ -353,7 +335,7 @@ def main():
                                      stdout=subprocess.PIPE, text=True)
             for line in inner.stdout:
                 if line.startswith("# count"):
-                    number, failed = (int(x) for x in re.findall(r"\d+", line))
+                    tap.n, tap.n_failed = (int(x) for x in re.findall(r"\d+", line))
                 else:
                     print(line, end="", flush=True)
             inner.wait()
@@ -369,8 +351,7 @@ def main():
                 judge_capture(pcap)
         finally:
             down()
-    print(f"1..{number}")
-    return 1 if failed else 0
+    return plan()
 
 
 if __name__ == "__main__":
