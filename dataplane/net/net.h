@@ -183,6 +183,7 @@ struct net_dst {
 	uint32_t neighbour, generation;
 	uint16_t port, mtu;
 	bool single_seg; /* the port wants its frames in one piece: who has the bytes at hand copies them at once */
+	bool tso;        /* the port cuts TCP segments: up to NET_TSO_BYTES_MAX of payload in one packet, tso_segsz and RTE_MBUF_F_TX_TCP_SEG set */
 };
 /* Route look-up without sending: which port, next hop, MTU. false: no route. */
 bool net_dst_lookup(struct foil_worker *w, const struct net_addr *dst, struct net_dst *out);
@@ -194,6 +195,7 @@ bool net_is_local(const struct foil_worker *w, const struct net_addr *a); /* our
  * nothing: net computes it, or has the port do it. dst_cache may be NULL. Queued until net_flush; queues while ARP/ND resolves. Ownership
  * passes whatever happens; drops are counted under a reason. */
 #define NET_HEADROOM_BYTES 64
+#define NET_TSO_BYTES_MAX (UINT16_MAX - 60 - 60) /* with the largest headers the length field still holds it */
 void net_ip_output(struct foil_worker *w, struct rte_mbuf *own_m, const struct net_addr *src, const struct net_addr *dst, uint8_t l4_proto,
 		   uint8_t tos, struct net_dst *dst_cache);
 /* UDP. input takes the payload; error hears of ICMP errors about what was sent from the port, may be NULL. */

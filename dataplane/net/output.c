@@ -171,15 +171,18 @@ static void headers_put(struct foil_worker *w, const struct net_port *p, struct 
 		checksum_offload(m, v4, proto, rte_pktmbuf_mtod(m, const void *), l4 + shape.cksum_offset);
 }
 
-static enum net_reason size_check(const struct net_port *p, struct rte_mbuf *m, bool v4)
+/* A packet that the port is to cut may be longer than the link takes; its segments may not. */
+static enum net_reason size_check(const struct net_port *p, struct rte_mbuf *m, bool v4, uint16_t header_len)
 {
-	uint32_t n_bytes = m->pkt_len + (uint32_t)(v4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr));
+	uint32_t ip_bytes = v4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr), n_bytes = m->pkt_len + ip_bytes;
 
-	if (FOIL_UNLIKELY(n_bytes > p->mtu) && !(p->tso && (m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) && n_bytes <= UINT16_MAX))
-		return NET_REASON_OVER_MTU;
-	if (!p->tso || n_bytes <= p->mtu)
+	if (n_bytes <= p->mtu) {
 		m->ol_flags &= ~RTE_MBUF_F_TX_TCP_SEG;
-	return NET_REASON_OK;
+		return NET_REASON_OK;
+	}
+	if (p->tso && (m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) && n_bytes <= UINT16_MAX && ip_bytes + header_len + m->tso_segsz <= p->mtu)
+		return NET_REASON_OK;
+	return NET_REASON_OVER_MTU;
 }
 
 static enum net_reason dst_resolve(struct foil_worker *w, const struct net_addr *dst, struct net_dst *d)
@@ -223,7 +226,7 @@ void net_ip_output(struct foil_worker *w, struct rte_mbuf *own_m, const struct n
 		return;
 	}
 	p = n->ports[d->port];
-	why = size_check(p, own_m, v4);
+	why = size_check(p, own_m, v4, shape.header_len);
 	if (FOIL_UNLIKELY(why != NET_REASON_OK)) {
 		drop(w, p, own_m, why, src, dst, l4_proto);
 		return;

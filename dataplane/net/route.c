@@ -240,7 +240,7 @@ enum net_reason route_resolve(struct foil_worker *w, const struct net_addr *dst,
 		return NET_REASON_NEIGHBOUR_FULL;
 	*out = (struct net_dst){
 		.neighbour = (uint32_t)(e - n->neigh), .generation = e->generation, .port = r->port, .mtu = n->ports[r->port]->mtu,
-		.single_seg = !n->ports[r->port]->tx_multi_seg};
+		.single_seg = !n->ports[r->port]->tx_multi_seg, .tso = n->ports[r->port]->tso};
 	return NET_REASON_OK;
 }
 

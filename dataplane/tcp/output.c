@@ -38,12 +38,14 @@ static void ack_was_sent(struct foil_worker *w, struct tcp_conn *c)
 	c->last_tx_us = w->now_us;
 }
 
-static bool send_piece(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, const struct tcp_options *opt, bool is_new)
+/* What r says, which for new data may be several segments of segment_bytes that the port cuts; 0: one. */
+static bool send_piece(struct foil_worker *w, struct tcp_conn *c, const struct tcp_sent *r, const struct tcp_options *opt, bool is_new,
+		       uint16_t segment_bytes)
 {
 	uint32_t n_bytes = r->end - r->seq - !!(r->flags & TCP_SENT_FIN);
 	struct tcp_segment_spec spec = {
 		.key = tcp_conn_key(c), .seq = r->seq, .ack = c->rcv_nxt, .wnd = tcp_window_offer(w, c), .flags = RTE_TCP_ACK_FLAG, .opt = opt,
-		.payload_m = r->m, .payload_at = r->at, .payload_bytes = n_bytes, .dst = &c->dst,
+		.payload_m = r->m, .payload_at = r->at, .payload_bytes = n_bytes, .segment_bytes = segment_bytes, .dst = &c->dst,
 	};
 
 	if (r->flags & TCP_SENT_FIN)
@@ -74,7 +76,7 @@ bool tcp_output_retransmit(struct foil_worker *w, struct tcp_conn *c, struct tcp
 			return false;
 		n_bytes = room;
 	}
-	if (!send_piece(w, c, r, &opt, false))
+	if (!send_piece(w, c, r, &opt, false, 0))
 		return false;
 	if (r->flags & TCP_SENT_FIN)
 		FOIL_PROBE(w, TCP, FIN_RETRANSMITTED);
@@ -147,31 +149,62 @@ static void fin_was_sent(struct foil_worker *w, struct tcp_conn *c)
 	tcp_slow_arm(w, c);
 }
 
-/* The next n_bytes never sent before, with the FIN if asked. false: no memory, nothing happened. */
-static bool send_new(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes, const struct tcp_options *opt, bool with_fin)
+static void unrecord(struct foil_worker *w, struct tcp_conn *c, uint32_t seq)
 {
-	struct rte_mbuf *m = NULL;
+	struct tcp_node *last;
 
-	if (n_bytes) {
-		cursor_settle(c);
-		m = c->tx_m;
-	}
-	struct tcp_sent *r = tcp_sent_add(w, c, c->snd_nxt, c->snd_nxt + n_bytes + with_fin, m, c->tx_at, with_fin ? TCP_SENT_FIN : 0);
-	if (!r)
-		return false;
+	while ((last = c->sent.prev) != &c->sent && seq_geq(tcp_sent_of(last)->seq, seq))
+		tcp_sent_free(w, c, tcp_sent_of(last));
+	c->snd_nxt = seq;
+}
+
+/* A record for each segment of the next n_bytes, the cursor behind them. NULL: no memory, and some may have been made. */
+static struct tcp_sent *record_new(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes, uint32_t segment_bytes, bool with_fin)
+{
+	struct tcp_sent *first = NULL, *r;
+
+	do {
+		uint32_t n = FOIL_MIN(n_bytes, segment_bytes);
+		bool is_fin = with_fin && n == n_bytes;
+		if (n)
+			cursor_settle(c);
+		r = tcp_sent_add(w, c, c->snd_nxt, c->snd_nxt + n + is_fin, n ? c->tx_m : NULL, c->tx_at, is_fin ? TCP_SENT_FIN : 0);
+		if (!r)
+			return NULL;
+		if (!first)
+			first = r;
+		c->snd_nxt = r->end;
+		cursor_advance(c, n);
+		n_bytes -= n;
+	} while (n_bytes);
+	return first;
+}
+
+/* The next n_bytes never sent before in segments of segment_bytes, with the FIN if asked. false: no memory, nothing happened. */
+static bool send_new(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes, uint32_t segment_bytes, const struct tcp_options *opt,
+		     bool with_fin)
+{
 	uint32_t before = c->snd_nxt;
-	c->snd_nxt = r->end;
-	if (with_fin)
-		c->fin_sent = true;
-	if (!send_piece(w, c, r, opt, true)) {
-		c->snd_nxt = before;
-		if (with_fin)
-			c->fin_sent = false;
-		tcp_sent_free(w, c, r);
+	struct rte_mbuf *tx_m = c->tx_m;
+	uint16_t tx_at = c->tx_at;
+	bool is_train = n_bytes > segment_bytes;
+	struct tcp_sent *r = record_new(w, c, n_bytes, segment_bytes, with_fin);
+	struct tcp_sent train;
+
+	if (r && is_train) {
+		train = *r;
+		train.end = c->snd_nxt;
+		train.flags = with_fin ? TCP_SENT_FIN : 0;
+		r = &train;
+	}
+	c->fin_sent = with_fin;
+	if (!r || !send_piece(w, c, r, opt, true, is_train ? (uint16_t)segment_bytes : 0)) {
+		unrecord(w, c, before);
+		c->fin_sent = false;
+		c->tx_m = tx_m;
+		c->tx_at = tx_at;
 		return false;
 	}
-	if (n_bytes)
-		cursor_advance(c, n_bytes);
 	if (with_fin)
 		fin_was_sent(w, c);
 	c->prr_out += n_bytes;
@@ -215,6 +248,34 @@ static uint32_t next_bytes(struct foil_worker *w, struct tcp_conn *c, uint32_t u
 	return n_bytes;
 }
 
+/* How much of the next bytes lies in TCP_TSO_MBUFS_MAX mbufs. */
+static uint32_t bytes_in_mbufs(const struct tcp_conn *c)
+{
+	const struct rte_mbuf *m = c->tx_m ? c->tx_m : c->tx.head;
+	uint32_t n_bytes = c->tx_m ? (uint32_t)m->data_off + m->data_len - c->tx_at : m->data_len;
+
+	for (uint32_t n = 1; n < TCP_TSO_MBUFS_MAX && m->next && n_bytes < NET_TSO_BYTES_MAX; n++) {
+		m = m->next;
+		n_bytes += m->data_len;
+	}
+	return n_bytes;
+}
+
+/* A port that cuts segments gets as many as may go now in one packet, after the first has been found to be allowed: whole ones, or with the last bytes that
+ * there are. CWR belongs on one segment (RFC 3168 6.1.2), which a port may not know. A paced connection sends what is due in a tick or two. */
+static uint32_t train_bytes(const struct tcp_conn *c, uint32_t unsent, uint32_t room)
+{
+	uint32_t in_flight = tcp_in_flight(c), n_bytes = FOIL_MIN(unsent, window_left(c));
+
+	if (n_bytes <= room || c->cwr_owed)
+		return room;
+	n_bytes = FOIL_MIN(n_bytes, c->cwnd > in_flight ? c->cwnd - in_flight : 0);
+	if (c->pace_Bps)
+		n_bytes = (uint32_t)FOIL_MIN(n_bytes, c->pace_Bps * TCP_TSO_PACED_US / 1000000);
+	n_bytes = FOIL_MIN(n_bytes, FOIL_MIN(NET_TSO_BYTES_MAX, bytes_in_mbufs(c)));
+	return n_bytes == unsent ? n_bytes : FOIL_MAX(n_bytes / room, 1u) * room;
+}
+
 /* What the window held back once stays so for all that was in flight then: the ACKs of a full window make it grow although its user has nothing more
  * to say by now (RFC 7661 4.2). A server of short answers would else lose the growth of each one's last round trip. */
 static void note_cwnd_use(struct tcp_conn *c, bool was_limited)
@@ -240,13 +301,15 @@ static bool send_unsent(struct foil_worker *w, struct tcp_conn *c)
 		if (!unsent && !c->fin_queued)
 			break;
 		options_of(w, c, &opt);
-		uint32_t n_bytes = next_bytes(w, c, unsent, c->mss_bytes - tcp_options_bytes(&opt));
+		uint32_t room = c->mss_bytes - tcp_options_bytes(&opt), n_bytes = next_bytes(w, c, unsent, room);
 		if (unsent && !n_bytes)
 			break;
 		if (!tcp_pace_may_send(w, c))
 			break;
+		if (c->dst.tso && n_bytes == room)
+			n_bytes = train_bytes(c, unsent, room);
 		bool with_fin = c->fin_queued && n_bytes == unsent;
-		if (!send_new(w, c, n_bytes, &opt, with_fin)) {
+		if (!send_new(w, c, n_bytes, room, &opt, with_fin)) {
 			tcp_output_want(w, c);
 			break;
 		}
@@ -274,7 +337,7 @@ bool tcp_output_probe(struct foil_worker *w, struct tcp_conn *c)
 	uint32_t n_bytes = FOIL_MIN(tcp_unsent_bytes(c), c->mss_bytes - tcp_options_bytes(&opt));
 	/* a zero window is probed with one octet of new data (RFC 9293 3.8.6.1) */
 	n_bytes = FOIL_MIN(n_bytes, c->rtx_mode == TCP_RTX_PERSIST ? FOIL_MAX(window_left(c), 1u) : window_left(c));
-	return n_bytes && send_new(w, c, n_bytes, &opt, false);
+	return n_bytes && send_new(w, c, n_bytes, n_bytes, &opt, false);
 }
 
 bool tcp_send_control(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, uint8_t flags)

@@ -106,7 +106,15 @@ bool tcp_segment_send(struct foil_worker *w, const struct tcp_segment_spec *spec
 		foil_reason(w, TCP, TX_NO_MBUF);
 		return false;
 	}
-	foil_count(w, TCP, SEGMENTS_TX, 1);
+	if (spec->segment_bytes) {
+		m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
+		m->tso_segsz = spec->segment_bytes;
+		foil_count(w, TCP, SEGMENTS_TX, (spec->payload_bytes + spec->segment_bytes - 1) / spec->segment_bytes);
+		foil_count(w, TCP, TSO_TRAINS_TX, 1);
+		FOIL_PROBE(w, TCP, TSO_TRAIN);
+	} else {
+		foil_count(w, TCP, SEGMENTS_TX, 1);
+	}
 	net_ip_output(w, m, tcp_addr(&spec->key->local), tcp_addr(&spec->key->remote), TCP_PROTO, spec->tos, spec->dst);
 	return true;
 }

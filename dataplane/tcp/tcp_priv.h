@@ -36,6 +36,8 @@
  * a whole mbuf for each. */
 #define TCP_RX_COPY_BYTES_MAX 512u
 #define TCP_TX_MBUFS_PER_SEG_MAX 8u /* a segment of more pieces is copied whole: NICs bound their descriptors a packet */
+#define TCP_TSO_MBUFS_MAX 40u       /* ... and of a packet that the port cuts: 64 KiB in mbufs of 2 KiB, and some to spare */
+#define TCP_TSO_PACED_US 500u       /* a paced connection gives the port so much at a time */
 #define TCP_TX_QUEUE_BYTES_MAX (4u * 1024u * 1024u) /* how far a stream's write queue may grow with the window */
 #define TCP_OOO_RANGES_MAX 256u     /* holes a connection may have open in its reassembly queue */
 #define TCP_OOO_MBUF_BYTES_MIN 128u /* the queue may hold one mbuf for each so many bytes of receive buffer */
@@ -433,6 +435,7 @@ struct tcp_segment_spec { /* one segment to build */
 	const struct tcp_options *opt; /* NULL: none */
 	struct rte_mbuf *payload_m;    /* NULL: none */
 	uint32_t payload_at, payload_bytes; /* offset into payload_m's buffer */
+	uint16_t segment_bytes;             /* the port cuts the payload into segments of so much; 0: it is one */
 	struct net_dst *dst;
 };
 bool tcp_segment_send(struct foil_worker *w, const struct tcp_segment_spec *spec); /* false: no memory, nothing sent */

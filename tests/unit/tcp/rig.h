@@ -39,7 +39,7 @@ struct t_tcp {
 	struct net_port port;
 	struct tcp_listener *listener;
 	struct t_seg out[T_OUT_MAX]; /* sent by us and not looked at yet */
-	uint32_t n_out, n_icmp_out;
+	uint32_t n_out, n_icmp_out, n_packets_out;
 	struct rte_mbuf *answers[8]; /* of neighbours */
 	uint32_t n_answers;
 	/* what the user heard */
