@@ -28,12 +28,30 @@ uint16_t nic_rx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbu
 	return n;
 }
 
-uint16_t nic_tx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts)
+static bool any_to_cut(struct rte_mbuf *const *pkts, uint16_t n_pkts)
 {
-	uint16_t n = rte_eth_tx_burst(p->dpdk_port, p->queue, own_pkts, n_pkts);
+	for (uint16_t i = 0; i < n_pkts; i++)
+		if (pkts[i]->ol_flags & RTE_MBUF_F_TX_TCP_SEG)
+			return true;
+	return false;
+}
+
+/* A driver that is to cut packets looks at them first (rte_eth_tx_prepare): some want another checksum in the header, and one that it cannot cut would
+ * stand at the head of its queue for ever. Returns how many are done with, sent or dropped. */
+static uint16_t tx_burst(struct foil_worker *w, const struct net_port *p, uint16_t dpdk_port, uint16_t queue, struct rte_mbuf **own_pkts, uint16_t n_pkts)
+{
+	uint16_t n_fit = any_to_cut(own_pkts, n_pkts) ? rte_eth_tx_prepare(dpdk_port, queue, own_pkts, n_pkts) : n_pkts;
+	uint16_t n = n_fit ? rte_eth_tx_burst(dpdk_port, queue, own_pkts, n_fit) : 0;
 
 	foil_count(w, NIC, TX_PACKETS, n);
+	if (FOIL_UNLIKELY(n_fit < n_pkts) && n == n_fit)
+		nic_drop(w, p, own_pkts[n++], NIC_REASON_TX_REFUSED, NET_CAPTURE_FRAME_TX);
 	return n;
+}
+
+uint16_t nic_tx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts)
+{
+	return tx_burst(w, p, p->dpdk_port, p->queue, own_pkts, n_pkts);
 }
 
 uint16_t nic_tx_ring(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts)
@@ -50,12 +68,12 @@ static void keeper_send(struct foil_worker *w, struct nic_port *port)
 {
 	struct rte_mbuf *pkts[NET_BURST];
 	unsigned int n = rte_ring_dequeue_burst(port->tx_ring, (void **)pkts, NET_BURST, NULL);
-	uint16_t n_sent = n ? rte_eth_tx_burst(port->dpdk, 0, pkts, (uint16_t)n) : 0;
+	uint16_t n_done = 0, n_now = 1;
 
-	foil_count(w, NIC, TX_PACKETS, n_sent);
-	for (uint16_t i = n_sent; i < n; i++) {
-		nic_drop(w, NULL, pkts[i], NIC_REASON_TX_RING_FULL, NET_CAPTURE_FRAME_TX);
-	}
+	for (; n_now && n_done < n; n_done = (uint16_t)(n_done + n_now))
+		n_now = tx_burst(w, NULL, port->dpdk, 0, pkts + n_done, (uint16_t)(n - n_done));
+	for (; n_done < n; n_done++)
+		nic_drop(w, NULL, pkts[n_done], NIC_REASON_TX_RING_FULL, NET_CAPTURE_FRAME_TX);
 }
 
 uint16_t nic_rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts)

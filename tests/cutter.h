@@ -1,5 +1,5 @@
-/* What a network card with checksum and segmentation offload does with an mbuf that asks for it (RTE_MBUF_F_TX_TCP_CKSUM, _TCP_SEG), for test ports: written from
- * the descriptions of the flags, not from our own output path. */
+/* What a network card with checksum and segmentation offload does with an mbuf that asks for it (RTE_MBUF_F_TX_TCP_CKSUM, _TCP_SEG), for test ports: written
+ * from the descriptions of the flags, not from our own output path. */
 #pragma once
 
 #include <rte_mbuf.h>

@@ -69,6 +69,33 @@ static void test_what_is_sent_comes_back(void **state)
 	rig_close(&r);
 }
 
+static uint16_t all_but_the_second(void *queue, struct rte_mbuf **pkts, uint16_t n_pkts)
+{
+	for (uint16_t i = 0; i < n_pkts; i++)
+		if (memcmp(rte_pktmbuf_mtod(pkts[i], char *), "bad", 3) == 0)
+			return i;
+	return n_pkts;
+}
+
+static void test_a_packet_that_the_driver_cannot_cut_holds_up_nothing(void **state)
+{
+	struct rig r;
+	struct rte_mbuf *m[3], *back[8];
+	static const char *const texts[] = {"one", "bad", "two"};
+
+	rig_open(&r, 1);
+	rte_eth_fp_ops[r.ports[0].dpdk_port].tx_pkt_prepare = all_but_the_second;
+	for (int i = 0; i < 3; i++)
+		m[i] = t_mbuf(r.w[0], texts[i], 3);
+	m[1]->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
+	assert_int_equal(r.ports[0].tx_burst(r.w[0], &r.ports[0], m, 3), 2);
+	assert_int_equal(t_reason(r.w[0], NIC, TX_REFUSED), 1);
+	assert_int_equal(r.ports[0].tx_burst(r.w[0], &r.ports[0], m + 2, 1), 1);
+	assert_int_equal(r.ports[0].rx_burst(r.w[0], &r.ports[0], back, 8), 2);
+	rte_pktmbuf_free_bulk(back, 2);
+	rig_close(&r);
+}
+
 static uint32_t hash_of(uint16_t worker)
 {
 	uint32_t h = 0;
@@ -214,6 +241,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_sent_comes_back),
+		cmocka_unit_test(test_a_packet_that_the_driver_cannot_cut_holds_up_nothing),
 		cmocka_unit_test(test_flows_of_another_worker_go_over_its_ring),
 		cmocka_unit_test(test_a_full_queue_does_not_starve_the_ring),
 		cmocka_unit_test(test_a_full_ring_drops_and_counts),
