@@ -3,6 +3,7 @@
  * says how to run that seed alone, which writes foil-sim-SCENARIO-SEED.pcap. --hash prints each run's trace hash. --probes
  * says at the end how often each rare path was reached (rare.def), and 1 is the exit code if one was not. */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +20,15 @@ static void start_eal(void)
 	char *argv[] = {(char[]){"foil-sim"}, (char[]){"--no-huge"}, (char[]){"--no-pci"}, (char[]){"--no-shconf"}, (char[]){"-m"},
 			(char[]){"128"}, (char[]){"--no-telemetry"}, (char[]){"-l"}, (char[]){"0"}, (char[]){"--log-level=3"}, NULL};
 
+	cpu_set_t cpus;
+	bool has_cpus = sched_getaffinity(0, sizeof(cpus), &cpus) == 0;
+
 	if (rte_eal_init((int)FOIL_COUNT_OF(argv) - 1, argv) < 0) {
 		fprintf(stderr, "foil-sim: EAL does not start\n");
 		exit(1);
 	}
+	if (has_cpus && sched_setaffinity(0, sizeof(cpus), &cpus)) /* EAL has pinned this thread: several simulations would share one core */
+		fprintf(stderr, "foil-sim: stays on one core\n");
 }
 
 /* An assertion ended the process: say which run it was. */
