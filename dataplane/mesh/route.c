@@ -3,9 +3,12 @@
  * The host is authority without port, without regard to case. A trailing dot is part of it: a table that means both lists both (VS-3), and a
  * policy written for "a.b" cannot be passed by asking for "a.b.". Order: exact, longest suffix wildcard, longest prefix wildcard, "*".
  * Cost: one pass over the host, one over the path, a probe for each key length that occurs; then only routes whose text matches (of many, only those
- * that want a header's value which the request has), and the routes that no text finds. Nothing is allocated (but see match.c). */
+ * that want a header's value which the request has), the regular expressions that need a text which the path has, and
+ * the routes that no text finds. Nothing is allocated (but see match.c). */
 #include "dataplane/mesh/match_priv.h"
 #include "dataplane/mesh/route_priv.h"
+
+#define FOUND_MAX 32u /* a path with keys of more buckets was made to have them: all expressions are tried in turn */
 
 /* ---- virtual host ---- */
 static struct foil_slice without_port(struct foil_slice host)
@@ -156,16 +159,21 @@ static void try_headers(struct look *l, const struct route_headers *x)
 	try_routes(l, x->others, x->n_others);
 }
 
+static void try_list(struct look *l, const struct route_headers *headers, const uint32_t *numbers, uint32_t n)
+{
+	if (headers)
+		try_headers(l, headers);
+	else
+		try_routes(l, numbers, n);
+}
+
 static void try_groups(struct look *l, const struct vhost_index *vx, uint64_t hash, uint32_t n_bytes, bool is_exact)
 {
 	for (uint32_t slot = route_hash_slot(hash, vx->mask); vx->slots[slot]; slot = (slot + 1) & vx->mask) {
 		const struct route_group *g = &vx->groups[vx->slots[slot] - 1];
 		if (g->hash != hash || g->n_bytes != n_bytes || g->is_exact != is_exact)
 			continue;
-		if (g->headers)
-			try_headers(l, g->headers);
-		else
-			try_routes(l, vx->members + g->first, g->n);
+		try_list(l, g->headers, vx->members + g->first, g->n);
 	}
 }
 
@@ -185,6 +193,59 @@ static void try_indexed(struct look *l, const struct vhost_index *vx)
 		try_groups(l, vx, hash, n_max, true);
 }
 
+/* Buckets of keys that the path has, each once. */
+struct found_buckets {
+	uint32_t list[FOUND_MAX];
+	uint32_t n;
+};
+
+/* False: there are too many. */
+static bool note_bucket(struct found_buckets *f, const struct route_literals *x, uint64_t hash)
+{
+	for (uint32_t slot = route_hash_slot(hash, x->mask); x->slots[slot]; slot = (slot + 1) & x->mask) {
+		uint32_t number = x->slots[slot] - 1;
+		if (x->buckets[number].hash != hash)
+			continue;
+		for (uint32_t i = 0; i < f->n; i++)
+			if (f->list[i] == number)
+				return true;
+		if (f->n == FOUND_MAX)
+			return false;
+		f->list[f->n++] = number;
+		return true;
+	}
+	return true;
+}
+
+static bool note_windows(struct found_buckets *f, const struct route_literals *x, struct foil_slice path, bool is_long)
+{
+	uint32_t n_bytes = is_long ? ROUTE_WINDOW_LONG : ROUTE_WINDOW_SHORT;
+
+	for (uint32_t at = 0; at + n_bytes <= path.n_bytes; at++) {
+		uint64_t hash = route_window_hash(path.data + at, is_long);
+		uint32_t bit = route_window_bit(hash, x->bits_mask);
+		if (FOIL_UNLIKELY(x->bits[bit / 64] >> bit % 64 & 1) && !note_bucket(f, x, hash))
+			return false;
+	}
+	return true;
+}
+
+static void try_literals(struct look *l, const struct vhost_index *vx)
+{
+	const struct route_literals *x = vx->literals;
+	struct found_buckets f;
+
+	f.n = 0;
+	if ((x->has_long && !note_windows(&f, x, l->path, true)) || (x->has_short && !note_windows(&f, x, l->path, false))) {
+		try_routes(l, vx->regexes, vx->n_regexes);
+		return;
+	}
+	for (uint32_t i = 0; i < f.n; i++) {
+		const struct literal_bucket *k = &x->buckets[f.list[i]];
+		try_list(l, k->headers, x->members + k->first, k->n);
+	}
+}
+
 void mesh_route_find(struct foil_worker *w, const struct mesh_routes *routes, const struct http_head *head, struct mesh_route_result *out)
 {
 	uint32_t vhost = vhost_find(routes->index, head->authority);
@@ -199,7 +260,9 @@ void mesh_route_find(struct foil_worker *w, const struct mesh_routes *routes, co
 	};
 	if (vx->slots)
 		try_indexed(&l, vx);
-	try_routes(&l, vx->rest, vx->n_rest);
+	if (vx->literals)
+		try_literals(&l, vx);
+	try_list(&l, vx->rest_headers, vx->rest, vx->n_rest);
 	out->vhost = l.vhost;
 	if (l.best < l.vhost->n_routes)
 		out->route = &l.vhost->routes[l.best];

@@ -1,7 +1,8 @@
 /* The look-up tables of a route table (route_priv.h): set-up, housekeeping thread, all memory from the table's blob.
  *
  * A virtual host with few routes needs no index; with many, routes of plain exact and prefix paths are grouped by their text, and what no
- * text can find (regular expressions) stays a list. First-match order is kept by the routes' numbers: route.c takes the smallest that matches.
+ * text can find stays a list, but for regular expressions, which have an index of their own (route_literals.c). First-match order is kept by the
+ * routes' numbers: route.c takes the smallest that matches.
  * Domains: exact, "*suffix", "prefix*" and "*" (features.md VS-2); one domain twice in a table is refused, as Envoy does. */
 #include <errno.h>
 
@@ -117,6 +118,21 @@ static int vhost_index_small(struct foil_blob *b, struct vhost_index *vx, const 
 	return 0;
 }
 
+/* What is left when regular expressions that a text tells are taken out goes by headers, if by anything. */
+static int index_rest(struct foil_blob *b, struct vhost_index *vx, const struct mesh_vhost *v)
+{
+	uint32_t n_before = vx->n_rest;
+
+	vx->regexes = foil_blob_array(b, n_before, sizeof(uint32_t));
+	if (!vx->regexes)
+		return -ENOMEM;
+	memcpy(vx->regexes, vx->rest, n_before * sizeof(vx->rest[0]));
+	if (route_literals_build(b, v, vx->rest, &vx->n_rest, &vx->literals) != 0)
+		return -ENOMEM;
+	vx->n_regexes = vx->literals ? n_before : 0;
+	return route_headers_build(b, v, vx->rest, vx->n_rest, &vx->rest_headers);
+}
+
 static int vhost_index_build(struct foil_blob *b, struct vhost_index *vx, const struct mesh_vhost *v)
 {
 	if (v->n_routes < INDEX_ROUTES_MIN)
@@ -138,7 +154,7 @@ static int vhost_index_build(struct foil_blob *b, struct vhost_index *vx, const 
 	for (uint32_t g = 0; g < vx->n_groups; g++)
 		if (route_headers_build(b, v, vx->members + vx->groups[g].first, vx->groups[g].n, &vx->groups[g].headers) != 0)
 			return -ENOMEM;
-	return 0;
+	return index_rest(b, vx, v);
 }
 
 /* ---- domains ---- */

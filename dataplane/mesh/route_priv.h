@@ -61,6 +61,49 @@ struct route_headers {
 /* Routes (numbers, in order) into levels. *out NULL: too few have an exact header in common. 0 or -ENOMEM. */
 int route_headers_build(struct foil_blob *b, const struct mesh_vhost *v, const uint32_t *routes, uint32_t n, struct route_headers **out);
 
+/* The index of regular expressions by a text that each cannot match without (route_literals.c). */
+struct literal_bucket {
+	uint64_t hash; /* of a window of the text */
+	uint32_t first, n; /* members[first .. first + n), in order */
+	struct route_headers *headers; /* NULL: few, or not told apart by headers */
+};
+
+struct route_literals {
+	uint64_t *bits; /* does any window have this hash? so that nearly all places of a path are done with */
+	uint32_t bits_mask;
+	bool has_short, has_long; /* windows of 4, of 8 bytes */
+	uint32_t *slots; /* number of a bucket + 1 */
+	uint32_t mask;
+	struct literal_bucket *buckets;
+	uint32_t n_buckets;
+	uint32_t *members;
+};
+
+#define ROUTE_WINDOW_SHORT 4u
+#define ROUTE_WINDOW_LONG 8u
+
+/* Bytes that differ in bit 5 alone are one: case, and a few more, which is well for a hash. */
+static inline uint64_t route_window_hash(const char *at, bool is_long)
+{
+	uint64_t long_bytes;
+	uint32_t short_bytes;
+
+	if (is_long)
+		memcpy(&long_bytes, at, sizeof(long_bytes));
+	else
+		memcpy(&short_bytes, at, sizeof(short_bytes));
+	uint64_t hash = (is_long ? long_bytes | 0x2020202020202020u : (short_bytes | 0x20202020u)) * ROUTE_HASH_SEED;
+	return (hash ^ hash >> 29) * ROUTE_HASH_STEP + is_long;
+}
+
+static inline uint32_t route_window_bit(uint64_t hash, uint32_t bits_mask)
+{
+	return (uint32_t)(hash >> 32) & bits_mask;
+}
+
+/* Those of routes numbers[0..*n), in order, that are told by a text go into *out; the others stay in numbers. *out NULL: too few. 0 or -ENOMEM. */
+int route_literals_build(struct foil_blob *b, const struct mesh_vhost *v, uint32_t *numbers, uint32_t *n, struct route_literals **out);
+
 /* Routes of one virtual host that share path text (without case) and kind, in order: members[first .. first + n). */
 struct route_group {
 	uint64_t hash;
@@ -77,8 +120,12 @@ struct vhost_index {
 	uint32_t *members;
 	struct route_lengths prefixes;
 	uint32_t exact_max;
+	struct route_literals *literals; /* of regular expressions; NULL: few */
+	uint32_t *regexes; /* all that are in literals, and rest, in order */
+	uint32_t n_regexes;
 	uint32_t *rest; /* routes that no text finds, in order */
 	uint32_t n_rest;
+	struct route_headers *rest_headers;
 	uint32_t n_groups;
 };
 

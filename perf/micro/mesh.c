@@ -154,6 +154,7 @@ void micro_mesh(struct micro *m)
 	find_route(m, "mesh.route_header_100", BY_HEADER, 100);
 	find_route(m, "mesh.route_header_10k", BY_HEADER, 10000);
 	find_route(m, "mesh.route_regex_100", BY_REGEX, 100);
+	find_route(m, "mesh.route_regex_10k", BY_REGEX, 10000);
 	pick(m, "mesh.pick_least_request", MESH_LB_LEAST_REQUEST);
 	pick(m, "mesh.pick_round_robin", MESH_LB_ROUND_ROBIN);
 	pick(m, "mesh.pick_random", MESH_LB_RANDOM);

@@ -517,6 +517,143 @@ static void test_index_of_ten_thousand_routes(void **state)
 	(void)state;
 }
 
+/* ---- regular expressions by the texts that they need ---- */
+#define N_PATTERNS 400u
+
+static uint32_t next_random(uint32_t *state)
+{
+	*state = *state * 1664525u + 1013904223u;
+	return *state >> 16;
+}
+
+/* shape with its first '#' a number */
+static void fill_in(char *out, size_t cap, const char *shape, uint32_t number)
+{
+	const char *mark = strchr(shape, '#');
+
+	if (mark)
+		snprintf(out, cap, "%.*s%u%s", (int)(mark - shape), shape, number, mark + 1);
+	else
+		snprintf(out, cap, "%s", shape);
+}
+
+/* Shapes with and without a text, in front, in the middle, behind; alternatives; classes; flags; beyond ASCII. */
+static void make_pattern(char *out, size_t cap, uint32_t *seed)
+{
+	static const char *const shapes[] = {
+		"/service-#/[a-z]+", ".*/item-#", "/v[12]/user-#/.*", "/(red|green|blue)-#/.*", "(?i)/Case-#/.*", "/[^/]+/#", ".*-#.*", ".*",
+		"/(?:one|two)?/deep/path-#/.+", "/\\x{212A}elvin-#", "/k-#(/.*)?", "/\\Qa+b\\E-#",
+		"/UPPER-#/[A-Z]*", "/\u00e9t\u00e9-#", "/\\d+/num-#", "(/a|/b-#.*)",
+		"/esc\\.\\/#\\?", "/(long|longer|longest)/(x|y)/z-#", "/#{2}", "/\\pL+-#",
+		"|/empty-#", "/service-#/.*", "(?:/nested(?:/more-#)+)", "/$-#", "/\\bword-#\\b",
+	};
+	const char *shape = shapes[next_random(seed) % FOIL_COUNT_OF(shapes)];
+
+	fill_in(out, cap, shape, next_random(seed) % 12);
+}
+
+static void make_path(char *out, size_t cap, uint32_t *seed)
+{
+	static const char *const shapes[] = {
+		"/service-#/items", "/x/item-#", "/v1/user-#/y", "/v2/user-#/", "/green-#/g",
+		"/CASE-#/x", "/any/#", "/a-#-b", "/one/deep/path-#/q", "//deep/path-#/q",
+		"/\u212aelvin-#", "/k-#/z", "/a+b-#", "/UPPER-#/AB", "/upper-#/ab",
+		"/\u00e9t\u00e9-#", "/\u00c9T\u00c9-#", "/17/num-#", "/b-#q", "/esc.//#?", "/longer/y/z-#",
+		"/#1", "/abc-#", "/empty-#", "", "/nested/more-#/more-1", "/word-#", "/service-#/items/service-3/items/item-4/user-5/green-6",
+	};
+	const char *shape = shapes[next_random(seed) % FOIL_COUNT_OF(shapes)];
+
+	fill_in(out, cap, shape, next_random(seed) % 12);
+}
+
+static struct mesh_route *regex_routes(struct mesh_routes *r, uint32_t n, uint32_t *seed)
+{
+	struct mesh_route *routes = foil_blob_array(&r->res.blob, n, sizeof(*routes));
+	struct mesh_header_match *tenant = foil_blob_array(&r->res.blob, n, sizeof(*tenant));
+	char text[64];
+
+	for (uint32_t i = 0; i < n; i++) {
+		make_pattern(text, sizeof(text), seed);
+		routes[i].match = (struct mesh_route_match){.path_kind = MESH_PATH_REGEX, .path_regex = t_regex(r, text)};
+		if (next_random(seed) % 3)
+			continue;
+		snprintf(text, sizeof(text), "t%u", next_random(seed) % 3);
+		tenant[i] = (struct mesh_header_match){.name = FOIL_SLICE("x-tenant"), .value = {.kind = MESH_MATCH_EXACT, .text = t_copy(r, text)}};
+		routes[i].match.headers = &tenant[i];
+		routes[i].match.n_headers = 1;
+	}
+	return routes;
+}
+
+static uint32_t first_in_order(const struct mesh_route *routes, uint32_t n, const char *path, const char *tenant)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const struct mesh_route_match *m = &routes[i].match;
+		if (foil_regex_full_match(m->path_regex->by_worker[0], mesh_path_only(foil_slice_str(path))) &&
+		    (m->n_headers == 0 || foil_slice_eq(m->headers[0].value.text, foil_slice_str(tenant))))
+			return i;
+	}
+	return n;
+}
+
+static void test_regex_index_finds_what_a_search_in_order_finds(void **state)
+{
+	struct foil_worker *w = t_worker(0);
+
+	for (uint32_t round = 0; round < 30; round++) {
+		uint32_t seed = round, n = 9 + round * 13 % N_PATTERNS, n_found = 0;
+		struct mesh_routes r = {0};
+		struct mesh_route *routes = regex_routes(&r, n, &seed);
+		t_routes_build(&r, &(const struct t_vhost){"any", T_DOMAINS("*"), routes, n}, 1);
+		for (uint32_t i = 0; i < 300; i++) {
+			char path[128], tenant[8];
+			struct http_header h = {.name = FOIL_SLICE("x-tenant"), .id = HTTP_HDR_OTHER};
+			struct mesh_route_result out;
+			make_path(path, sizeof(path), &seed);
+			snprintf(tenant, sizeof(tenant), "t%u", next_random(&seed) % 4);
+			h.value = foil_slice_str(tenant);
+			struct http_head head = request(path);
+			head.headers = (struct http_headers){.list = &h, .n = 1, .cap = 1};
+			mesh_route_find(w, &r, &head, &out);
+			uint32_t expected = first_in_order(routes, n, path, tenant), got = out.route ? (uint32_t)(out.route - routes) : n;
+			if (got != expected)
+				fail_msg("round %u, path %s, tenant %s: route %u, not %u (of %u)", round, path, tenant, got, expected, n);
+			n_found += got < n;
+		}
+		assert_true(n_found > 10);
+		t_routes_free(&r);
+	}
+	t_worker_free(w);
+	(void)state;
+}
+
+/* A path that holds the texts of many expressions is tried in order, and still finds the first. */
+static void test_regex_index_bears_a_path_that_names_many(void **state)
+{
+	struct foil_worker *w = t_worker(0);
+	struct mesh_routes r = {0};
+	struct mesh_route routes[200] = {0};
+	char text[64], path[8192] = "";
+	struct mesh_route_result out;
+
+	for (uint32_t i = 0; i < 200; i++) {
+		snprintf(text, sizeof(text), ".*/many-%03u/.*", 199 - i);
+		routes[i].match = (struct mesh_route_match){.path_kind = MESH_PATH_REGEX, .path_regex = t_regex(&r, text)};
+	}
+	t_routes_build(&r, &(const struct t_vhost){"any", T_DOMAINS("*"), routes, 200}, 1);
+	for (uint32_t i = 0; i < 200; i++)
+		snprintf(path + strlen(path), sizeof(path) - strlen(path), "/many-%03u/x", i);
+	struct http_head head = request(path);
+	mesh_route_find(w, &r, &head, &out);
+	assert_ptr_equal(out.route, &routes[0]);
+	head.path = FOIL_SLICE("/a/many-007/b");
+	mesh_route_find(w, &r, &head, &out);
+	assert_ptr_equal(out.route, &routes[192]);
+	t_routes_free(&r);
+	t_worker_free(w);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -535,6 +672,8 @@ int main(void)
 		cmocka_unit_test(test_index_finds_what_a_search_in_order_finds),
 		cmocka_unit_test(test_header_index_finds_what_a_search_in_order_finds),
 		cmocka_unit_test(test_index_of_ten_thousand_routes),
+		cmocka_unit_test(test_regex_index_finds_what_a_search_in_order_finds),
+		cmocka_unit_test(test_regex_index_bears_a_path_that_names_many),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
