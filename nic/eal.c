@@ -145,11 +145,12 @@ static uint64_t hugepages_free_mb(void)
 	return kb / 1024;
 }
 
-/* A vhost-user peer maps our memory piece by piece and takes eight pieces at most: one file then, not one a page. */
-static bool has_virtio_user(const struct nic_eal_params *p)
+/* A vhost-user peer maps our memory piece by piece and takes eight pieces at most; a memif that copies nothing shows its peer the one file that the
+ * packet buffers are in: one file then, not one a page. */
+static bool shows_memory(const struct nic_eal_params *p)
 {
 	for (uint16_t i = 0; i < p->n_uris; i++)
-		if (strncmp(p->uris[i], "virtio-user:", 12) == 0)
+		if (strncmp(p->uris[i], "virtio-user:", 12) == 0 || (strncmp(p->uris[i], "memif:", 6) == 0 && strstr(p->uris[i], "zero-copy=yes")))
 			return true;
 	return false;
 }
@@ -160,7 +161,7 @@ static int memory_add(struct args *a, const struct nic_eal_params *p, struct foi
 	uint64_t free_mb = p->hugepages == NIC_HUGEPAGES_NEVER ? 0 : hugepages_free_mb();
 	int rc = arg_add(a, "-m") ? -E2BIG : arg_add(a, "%u", want_mb);
 
-	if (free_mb >= want_mb && has_virtio_user(p))
+	if (free_mb >= want_mb && shows_memory(p))
 		rc = rc ? rc : arg_add(a, "--single-file-segments");
 	if (free_mb >= want_mb)
 		return rc ? rc : arg_add(a, "--in-memory");

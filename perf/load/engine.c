@@ -10,9 +10,10 @@
 
 #define OPENING_MAX 64u
 #define ISSUES_A_TURN 256u
+#define PLAIN_BYTES 16384u     /* a TLS record */
 #define ANSWER_LIMIT_NS 10000000000ull /* without any answer at all: the proxy is not there */
 
-const char *const load_error_names[LOAD_ERR_COUNT] = {"connect", "status", "length", "protocol", "closed", "timeout"};
+const char *const load_error_names[LOAD_ERR_COUNT] = {"connect", "status", "length", "protocol", "closed", "timeout", "tls"};
 
 static void list_put(struct load_list *q, struct load_conn *c)
 {
@@ -87,9 +88,10 @@ int load_init(struct load *l, const struct load_conf *conf, const struct load_io
 	l->conf = conf;
 	l->io = io;
 	int rc = request_make(l);
+	rc = rc ? rc : load_tls_init(l);
 	l->conns = calloc(FOIL_MAX(conf->connections, 1u), sizeof(l->conns[0]));
 	if (rc || !l->conns)
-		return -ENOMEM;
+		return rc ? rc : -ENOMEM;
 	for (uint32_t i = 0; conf->target_port && i < conf->connections; i++)
 		list_put(&l->closed, &l->conns[i]);
 	l->now_ns = load_now_ns();
@@ -101,10 +103,21 @@ int load_init(struct load *l, const struct load_conf *conf, const struct load_io
 	return load_origin_init(l);
 }
 
+static void layers_free(struct load_conn *c)
+{
+	load_secure_free(c->secure);
+	load_h2_free(c->h2);
+	c->secure = NULL;
+	c->h2 = NULL;
+}
+
 void load_fini(struct load *l)
 {
-	for (uint32_t i = 0; l->conns && i < l->conf->connections; i++)
+	for (uint32_t i = 0; l->conns && i < l->conf->connections; i++) {
 		free(l->conns[i].partial);
+		layers_free(&l->conns[i]);
+	}
+	load_tls_fini(l);
 	free(l->conns);
 	free(l->request);
 	free(l->answer);
@@ -120,12 +133,51 @@ static void error_count(struct load *l, enum load_error e)
 	l->n_errors[e]++;
 }
 
+static void secure_flush(struct load *l, struct load_conn *c)
+{
+	const char *data;
+	uint32_t n = load_secure_pending(c->secure, &data);
+
+	if (!n)
+		return;
+	l->io->write(l, c, data, n);
+	load_secure_taken(c->secure);
+}
+
+static void plain_write(struct load *l, struct load_conn *c, const void *data, uint32_t n_bytes)
+{
+	if (c->secure)
+		load_secure_write(c->secure, data, n_bytes); /* it goes with secure_flush */
+	else
+		l->io->write(l, c, data, n_bytes);
+}
+
+/* What HTTP/2 and TLS have to send: once for all that a turn or a packet brought. */
+static void flush(struct load *l, struct load_conn *c)
+{
+	const char *data;
+	uint32_t n = c->h2 ? load_h2_pending(c->h2, &data) : 0;
+
+	if (n) {
+		plain_write(l, c, data, n);
+		load_h2_taken(c->h2);
+	}
+	if (c->secure)
+		secure_flush(l, c);
+}
+
 static void issue(struct load *l, struct load_conn *c, uint64_t due_ns)
 {
+	if (c->h2) {
+		c->n_waiting++;
+		c->state = LOAD_WAITING;
+		load_h2_request(c->h2, due_ns);
+		return;
+	}
 	c->due_ns[(c->first + c->n_waiting) % LOAD_PIPELINE_MAX] = due_ns;
 	c->n_waiting++;
 	c->state = LOAD_WAITING;
-	l->io->write(l, c, l->request, l->n_request);
+	plain_write(l, c, l->request, l->n_request);
 }
 
 /* In the open loop: the next request's time if it has come, else 0. */
@@ -177,12 +229,14 @@ static void begin_open(struct load *l, struct load_conn *c, uint64_t due_ns)
 	error_count(l, LOAD_ERR_CONNECT);
 }
 
-void load_opened(struct load *l, struct load_conn *c)
+static void opened(struct load *l, struct load_conn *c)
 {
 	l->n_opening--;
 	l->n_open++;
 	l->n_connects++;
 	l->now_ns = load_now_ns();
+	if (l->conf->http2)
+		c->h2 = load_h2_new(l, c);
 	if (l->conf->work == LOAD_NEWCONN) {
 		issue(l, c, c->due_ns[0]);
 		return;
@@ -194,9 +248,21 @@ void load_opened(struct load *l, struct load_conn *c)
 	c->opened_ns = l->now_ns;
 }
 
+void load_opened(struct load *l, struct load_conn *c)
+{
+	if (!l->conf->tls) {
+		opened(l, c);
+	} else {
+		c->secure = load_secure_new(l, true);
+		(void)load_secure_handshake(l, c->secure); /* the first message: it cannot be done or fail */
+	}
+	flush(l, c);
+}
+
 static void shut(struct load *l, struct load_conn *c)
 {
 	l->io->close(l, c);
+	layers_free(c);
 	l->n_open--;
 	if (c->state == LOAD_IDLE)
 		list_drop(&l->idle, c);
@@ -208,6 +274,7 @@ void load_closed(struct load *l, struct load_conn *c)
 {
 	if (c->state == LOAD_CLOSED)
 		return;
+	layers_free(c);
 	if (c->state == LOAD_OPENING) {
 		l->n_opening--;
 		error_count(l, LOAD_ERR_CONNECT);
@@ -302,10 +369,29 @@ static bool tcp_bytes(struct load *l, struct load_conn *c, uint32_t n_bytes)
 	return c->body_left ? true : answered(l, c, false);
 }
 
-bool load_bytes(struct load *l, struct load_conn *c, const char *data, uint32_t n_bytes)
+void load_answered_at(struct load *l, struct load_conn *c, uint64_t due_ns, bool is_good)
+{
+	l->now_ns = load_now_ns();
+	if (is_good) {
+		load_hist_add(&l->hist, l->now_ns > due_ns ? l->now_ns - due_ns : 0);
+		l->n_done++;
+	}
+	c->n_waiting--;
+	if (c->n_waiting == 0 || !is_open_loop(l))
+		rest_or_ask(l, c);
+}
+
+static bool h2_bytes(struct load *l, struct load_conn *c, const char *data, uint32_t n_bytes)
+{
+	return load_h2_bytes(c->h2, data, n_bytes) ? true : fail(l, c, LOAD_ERR_PROTOCOL);
+}
+
+static bool plain_bytes(struct load *l, struct load_conn *c, const char *data, uint32_t n_bytes)
 {
 	bool close = false;
 
+	if (c->h2)
+		return h2_bytes(l, c, data, n_bytes);
 	l->n_bytes += n_bytes;
 	if (l->conf->work == LOAD_TCP)
 		return tcp_bytes(l, c, n_bytes);
@@ -340,6 +426,50 @@ bool load_bytes(struct load *l, struct load_conn *c, const char *data, uint32_t 
 	return true;
 }
 
+/* The handshake failed, or the peer said that it is over. */
+static bool secure_over(struct load *l, struct load_conn *c)
+{
+	if (c->state != LOAD_OPENING)
+		return fail(l, c, c->n_waiting ? LOAD_ERR_TLS : LOAD_ERR_CLOSED);
+	secure_flush(l, c);
+	l->io->close(l, c);
+	error_count(l, LOAD_ERR_TLS);
+	load_closed(l, c);
+	return false;
+}
+
+static bool secure_bytes(struct load *l, struct load_conn *c, const char *data, uint32_t n_bytes)
+{
+	char plain[PLAIN_BYTES];
+
+	load_secure_feed(c->secure, data, n_bytes);
+	if (c->state == LOAD_OPENING) {
+		int rc = load_secure_handshake(l, c->secure);
+		if (rc < 0)
+			return secure_over(l, c);
+		if (rc == 0)
+			return true;
+		opened(l, c);
+	}
+	for (;;) {
+		int n = load_secure_read(c->secure, plain, sizeof(plain));
+		if (n < 0)
+			return secure_over(l, c);
+		if (n == 0)
+			return true;
+		if (!plain_bytes(l, c, plain, (uint32_t)n))
+			return false;
+	}
+}
+
+bool load_bytes(struct load *l, struct load_conn *c, const char *data, uint32_t n_bytes)
+{
+	if (!(c->secure ? secure_bytes(l, c, data, n_bytes) : plain_bytes(l, c, data, n_bytes)))
+		return false;
+	flush(l, c);
+	return true;
+}
+
 static void open_some(struct load *l)
 {
 	bool per_request = l->conf->work == LOAD_NEWCONN && is_open_loop(l);
@@ -361,7 +491,9 @@ static void issue_due(struct load *l)
 		uint64_t due = take_due(l);
 		if (!due)
 			return;
-		issue(l, list_take(&l->idle), due);
+		struct load_conn *c = list_take(&l->idle);
+		issue(l, c, due);
+		flush(l, c);
 	}
 }
 
@@ -369,7 +501,7 @@ static void measure_begin(struct load *l)
 {
 	memset(&l->hist, 0, sizeof(l->hist));
 	memset(l->n_errors, 0, sizeof(l->n_errors));
-	l->n_done = l->n_bytes = l->n_connects = l->n_origin_requests = l->busy_ns = l->last_done = 0;
+	l->n_done = l->n_bytes = l->n_connects = l->n_origin_requests = l->busy_ns = l->last_done = l->n_handshakes = l->n_resumed = 0;
 	l->measure_ns = l->progress_ns = l->now_ns;
 	l->end_ns = l->measure_ns + (uint64_t)(l->conf->seconds * 1e9);
 	l->measuring = true;

@@ -45,6 +45,10 @@ struct load_conf {
 	uint32_t memory_mb;
 	uint16_t mtu;
 	enum nic_idle_mode idle;
+	bool tls, origin_tls;                /* this side speaks TLS 1.3, or 1.2 */
+	bool tls_1_2, tls_resume;
+	const char *tls_cert, *tls_key, *tls_ca; /* of both sides; a client without cert shows none, ca: the peer is verified, and must have one */
+	bool http2, origin_http2;
 };
 
 /* 0; 1: help was asked for and given; -1: wrong, and a sentence is on stderr. */
@@ -62,13 +66,15 @@ struct load_conn {
 	uint64_t body_left, opened_ns;
 	uint64_t due_ns[LOAD_PIPELINE_MAX]; /* when each should have been sent */
 	char *partial;                /* LOAD_HEAD_BYTES_MAX, taken at need */
+	struct load_secure *secure;   /* NULL: plain */
+	struct load_h2 *h2;           /* NULL: HTTP/1.1, or not open */
 };
 
 struct load_list {
 	struct load_conn *head, *tail;
 };
 
-enum load_error { LOAD_ERR_CONNECT, LOAD_ERR_STATUS, LOAD_ERR_LENGTH, LOAD_ERR_PROTOCOL, LOAD_ERR_CLOSED, LOAD_ERR_TIMEOUT, LOAD_ERR_COUNT };
+enum load_error { LOAD_ERR_CONNECT, LOAD_ERR_STATUS, LOAD_ERR_LENGTH, LOAD_ERR_PROTOCOL, LOAD_ERR_CLOSED, LOAD_ERR_TIMEOUT, LOAD_ERR_TLS, LOAD_ERR_COUNT };
 extern const char *const load_error_names[LOAD_ERR_COUNT];
 
 struct load {
@@ -86,6 +92,7 @@ struct load {
 	/* of the measured time */
 	uint64_t n_done, n_bytes, n_connects, n_errors[LOAD_ERR_COUNT], n_overdue_max;
 	uint64_t busy_ns;
+	uint64_t n_handshakes, n_resumed; /* of both sides */
 	/* of the last second */
 	uint64_t last_done;
 	struct load_hist hist;
@@ -93,12 +100,16 @@ struct load {
 	char *answer;                 /* the head, and the body when it is small */
 	uint32_t n_answer;
 	uint64_t n_origin_requests, n_origin_conns, n_origin_errors;
+	/* tls.c */
+	struct ssl_ctx_st *client_tls, *origin_tls;
+	struct ssl_session_st *session; /* the newest; NULL: none, or not to be resumed */
 };
 
 /* What a wire does for the engine. */
 struct load_io {
 	/* 0, or -errno: no connection was begun. load_opened or load_closed comes later. */
 	int (*connect)(struct load *l, struct load_conn *c);
+	/* data is load's request, which stays, or, with TLS or HTTP/2, good for the call only. */
 	void (*write)(struct load *l, struct load_conn *c, const void *data, uint32_t n_bytes);
 	/* Ends the connection; nothing is called for it any more. */
 	void (*close)(struct load *l, struct load_conn *c);
@@ -137,11 +148,38 @@ struct load_served {
 	uint64_t body_left;
 	uint32_t n_partial;
 	char *partial;
+	struct load_secure *secure;
+	struct load_h2 *h2;
+	char *out;         /* what is to be sent, when TLS or HTTP/2 makes it: the wire sends n_out bytes of it and sets n_out to 0 */
+	uint32_t n_out, out_cap;
 };
 int load_origin_init(struct load *l) FOIL_MUST_USE;
-/* Eats bytes of a client; returns how many answers it is owed now, -1 if it talks nonsense. In TCP mode: 0, the caller echoes. */
+/* Eats bytes of a client; returns how many answers it is owed now, -1 if it talks nonsense. In TCP mode: 0, the caller echoes. With TLS or HTTP/2
+ * answers are in s->out, and 0 is returned. */
 int load_origin_bytes(struct load *l, struct load_served *s, const char *data, uint32_t n_bytes);
 void load_served_free(struct load_served *s);
+
+/* ---- tls.c: bytes in, bytes out */
+int load_tls_init(struct load *l) FOIL_MUST_USE;
+void load_tls_fini(struct load *l);
+struct load_secure *load_secure_new(struct load *l, bool is_client);
+void load_secure_free(struct load_secure *s); /* NULL is fine */
+void load_secure_feed(struct load_secure *s, const void *data, uint32_t n_bytes);
+int load_secure_handshake(struct load *l, struct load_secure *s); /* 1: done, 0: more bytes, -1: failed */
+int load_secure_read(struct load_secure *s, void *out, uint32_t n_bytes); /* 0: nothing now, -1: over */
+void load_secure_write(struct load_secure *s, const void *data, uint32_t n_bytes);
+uint32_t load_secure_pending(struct load_secure *s, const char **out); /* what is to be sent; load_secure_taken when it was */
+void load_secure_taken(struct load_secure *s);
+
+/* ---- h2.c: the same; c NULL: an origin's */
+struct load_h2 *load_h2_new(struct load *l, struct load_conn *c);
+void load_h2_free(struct load_h2 *h); /* NULL is fine; not from its own callbacks */
+void load_h2_request(struct load_h2 *h, uint64_t due_ns);
+bool load_h2_bytes(struct load_h2 *h, const void *data, uint32_t n_bytes); /* false: the connection is no good any more */
+uint32_t load_h2_pending(struct load_h2 *h, const char **out);
+void load_h2_taken(struct load_h2 *h);
+/* A stream's answer came. May ask again, never closes. */
+void load_answered_at(struct load *l, struct load_conn *c, uint64_t due_ns, bool is_good);
 
 /* ---- the wires */
 int load_run_wire(struct load *l, const struct load_conf *conf);

@@ -20,6 +20,9 @@ static const char usage[] =
 	"how much   --connections N (64)  --pipeline N (1)   closed loop, or with\n"
 	"           --rate R                                 open loop: R a second, latency from when a request was due\n"
 	"           --seconds S (5)  --warm-up S (1)\n"
+	"TLS        --tls --origin-tls --resume --tls-1.2    which side speaks it; sessions are resumed; 1.3 otherwise\n"
+	"           --cert FILE --key FILE --ca FILE         of both sides; --ca: the peer must have a certificate by it\n"
+	"HTTP/2     --http2 --origin-http2                   which side speaks it; --pipeline is streams of a connection then\n"
 	"what it says   a line a second on stderr (--quiet: none), the result, --json FILE [--label NAME]\n";
 
 static const struct option options[] = {
@@ -32,6 +35,9 @@ static const struct option options[] = {
 	{"tcp-bytes", required_argument, NULL, 'T'}, {"connections", required_argument, NULL, 'n'}, {"pipeline", required_argument, NULL, 'l'},
 	{"rate", required_argument, NULL, 'r'}, {"seconds", required_argument, NULL, 'S'}, {"warm-up", required_argument, NULL, 'W'},
 	{"json", required_argument, NULL, 'j'}, {"label", required_argument, NULL, 'L'}, {"quiet", no_argument, NULL, 'q'},
+	{"tls", no_argument, NULL, '1'}, {"origin-tls", no_argument, NULL, '2'}, {"resume", no_argument, NULL, '3'}, {"tls-1.2", no_argument, NULL, '4'},
+	{"http2", no_argument, NULL, '5'}, {"origin-http2", no_argument, NULL, '6'}, {"cert", required_argument, NULL, 'e'}, {"key", required_argument, NULL, 'k'},
+	{"ca", required_argument, NULL, 'a'},
 	{"help", no_argument, NULL, '?'}, {NULL, 0, NULL, 0}};
 
 static bool number(const char *name, const char *text, double min, double max, double *out)
@@ -137,6 +143,15 @@ static bool take_string(int opt, const char *name, const char *text, struct load
 	case 'j':
 		k->json = text;
 		return true;
+	case 'e':
+		k->tls_cert = text;
+		return true;
+	case 'k':
+		k->tls_key = text;
+		return true;
+	case 'a':
+		k->tls_ca = text;
+		return true;
 	case 't':
 		return target_parse(text, k);
 	case 'w':
@@ -204,6 +219,12 @@ static bool complete(const struct load_conf *k)
 		fprintf(stderr, "foil-load: %s is missing; --help says more\n", missing);
 	else if (k->work == LOAD_TCP && (k->pipeline > 1 || k->request_body_bytes))
 		fprintf(stderr, "foil-load: --work tcp has neither pipeline nor body\n");
+	else if (k->work == LOAD_TCP && (k->tls || k->origin_tls || k->http2 || k->origin_http2))
+		fprintf(stderr, "foil-load: --work tcp has neither TLS nor HTTP/2\n");
+	else if (k->http2 && (k->work == LOAD_NEWCONN || k->request_body_bytes || k->n_headers || k->pad_headers))
+		fprintf(stderr, "foil-load: --http2 has neither --work newconn nor bodies nor headers of its own in requests\n");
+	else if (!k->tls_cert != !k->tls_key || (k->origin_tls && !k->tls_cert))
+		fprintf(stderr, "foil-load: --cert and --key go together, and --origin-tls needs them\n");
 	else if (k->work == LOAD_HOLD && k->rate > 0)
 		fprintf(stderr, "foil-load: --work hold has no rate\n");
 	else
@@ -228,7 +249,9 @@ int load_options(int argc, char **argv, struct load_conf *out)
 			k.sockets = true;
 		else if (opt == 'q')
 			k.quiet = true;
-		else if (strchr("coCOHhPLjtwi", opt))
+		else if (opt >= '1' && opt <= '6')
+			*(bool *[]){&k.tls, &k.origin_tls, &k.tls_resume, &k.tls_1_2, &k.http2, &k.origin_http2}[opt - '1'] = true;
+		else if (strchr("coCOHhPLjtwieka", opt))
 			fine = take_string(opt, options[index].name, optarg, &k);
 		else
 			fine = take_number(opt, options[index].name, optarg, &k);

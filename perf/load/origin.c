@@ -36,12 +36,10 @@ static int64_t gather(struct load_served *s, const char *data, uint32_t n_bytes,
 	return (int64_t)h->n_bytes - before;
 }
 
-int load_origin_bytes(struct load *l, struct load_served *s, const char *data, uint32_t n_bytes)
+static int plain_bytes(struct load *l, struct load_served *s, const char *data, uint32_t n_bytes)
 {
 	int n_answers = 0;
 
-	if (l->conf->work == LOAD_TCP)
-		return 0;
 	while (n_bytes > 0) {
 		if (s->body_left == 0) {
 			struct load_head h = {0};
@@ -70,8 +68,81 @@ int load_origin_bytes(struct load *l, struct load_served *s, const char *data, u
 	return n_answers;
 }
 
+static void out_add(struct load_served *s, const char *data, uint32_t n_bytes)
+{
+	if (s->n_out + n_bytes > s->out_cap) {
+		s->out_cap = FOIL_MAX(2 * s->out_cap, s->n_out + n_bytes + 4096);
+		s->out = realloc(s->out, s->out_cap);
+		if (!s->out)
+			abort();
+	}
+	memcpy(s->out + s->n_out, data, n_bytes);
+	s->n_out += n_bytes;
+}
+
+static void layered_write(struct load_served *s, const char *data, uint32_t n_bytes)
+{
+	if (s->secure)
+		load_secure_write(s->secure, data, n_bytes);
+	else
+		out_add(s, data, n_bytes);
+}
+
+/* Plain bytes where TLS or HTTP/2 is in between. */
+static bool layered_bytes(struct load *l, struct load_served *s, const char *data, uint32_t n_bytes)
+{
+	if (!s->h2) {
+		int n = plain_bytes(l, s, data, n_bytes);
+		for (int i = 0; i < n; i++)
+			layered_write(s, l->answer, l->n_answer);
+		return n >= 0;
+	}
+	const char *out;
+	bool fine = load_h2_bytes(s->h2, data, n_bytes);
+	uint32_t n = load_h2_pending(s->h2, &out);
+	layered_write(s, out, n);
+	load_h2_taken(s->h2);
+	return fine;
+}
+
+static bool secure_bytes(struct load *l, struct load_served *s, const char *data, uint32_t n_bytes)
+{
+	char plain[16384];
+	int n = -1;
+
+	load_secure_feed(s->secure, data, n_bytes);
+	int rc = load_secure_handshake(l, s->secure);
+	while (rc == 1 && (n = load_secure_read(s->secure, plain, sizeof(plain))) > 0)
+		if (!layered_bytes(l, s, plain, (uint32_t)n))
+			return false;
+	const char *out;
+	uint32_t n_out = load_secure_pending(s->secure, &out);
+	out_add(s, out, n_out);
+	load_secure_taken(s->secure);
+	return rc == 0 || n == 0;
+}
+
+int load_origin_bytes(struct load *l, struct load_served *s, const char *data, uint32_t n_bytes)
+{
+	if (l->conf->work == LOAD_TCP)
+		return 0;
+	if (!l->conf->origin_tls && !l->conf->origin_http2)
+		return plain_bytes(l, s, data, n_bytes);
+	if (l->conf->origin_tls && !s->secure)
+		s->secure = load_secure_new(l, false);
+	if (l->conf->origin_http2 && !s->h2)
+		s->h2 = load_h2_new(l, NULL);
+	return (s->secure ? secure_bytes(l, s, data, n_bytes) : layered_bytes(l, s, data, n_bytes)) ? 0 : -1;
+}
+
 void load_served_free(struct load_served *s)
 {
+	load_secure_free(s->secure);
+	load_h2_free(s->h2);
+	free(s->out);
+	s->secure = NULL;
+	s->h2 = NULL;
+	s->out = NULL;
 	free(s->partial);
 	s->partial = NULL;
 }

@@ -41,6 +41,7 @@ static void json_write(const struct load *l, FILE *f)
 		(double)l->n_connects / s, (double)l->n_bytes / s, l->conf->rate);
 	fprintf(f, " \"origin_requests\": %llu, \"busy_share\": %.4f, \"overdue_max\": %llu,\n", (unsigned long long)l->n_origin_requests,
 		(double)l->busy_ns / 1e9 / s, (unsigned long long)l->n_overdue_max);
+	fprintf(f, " \"handshakes\": %llu, \"resumed\": %llu,\n", (unsigned long long)l->n_handshakes, (unsigned long long)l->n_resumed);
 	fprintf(f, " \"errors\": {");
 	for (int i = 0; i < LOAD_ERR_COUNT; i++)
 		fprintf(f, "%s\"%s\": %llu", i ? ", " : "", load_error_names[i], (unsigned long long)l->n_errors[i]);

@@ -26,6 +26,8 @@ struct sock {
 	struct load_served served;
 	const char *out;            /* what is left of the piece being written */
 	uint32_t n_out, n_owed;     /* n_owed: answers after it */
+	char *copy;                 /* of what does not stay; out is in it */
+	uint32_t copy_cap;
 	struct sock *next_dead;
 };
 
@@ -65,6 +67,8 @@ static void sock_end(struct sock *s)
 	s->dead = true;
 	(void)close(s->fd);
 	load_served_free(&s->served);
+	free(s->copy);
+	s->copy = NULL;
 	s->next_dead = the_sockets.dead;
 	the_sockets.dead = s;
 }
@@ -119,6 +123,24 @@ static void enqueue(struct sock *s, const char *data, uint32_t n_bytes, uint32_t
 		(void)push(s); /* a broken connection shows at the next event */
 }
 
+/* Bytes that are good for the call only. */
+static void enqueue_copy(struct sock *s, const char *data, uint32_t n_bytes)
+{
+	uint32_t at = s->n_out ? (uint32_t)(s->out - s->copy) + s->n_out : 0, gone = s->n_out ? (uint32_t)(s->out - s->copy) : 0;
+
+	if (at + n_bytes > s->copy_cap) {
+		s->copy_cap = FOIL_MAX(2 * s->copy_cap, at + n_bytes + 1024);
+		s->copy = realloc(s->copy, s->copy_cap);
+		if (!s->copy)
+			abort();
+	}
+	memcpy(s->copy + at, data, n_bytes);
+	s->out = s->copy + gone;
+	s->n_out += n_bytes;
+	if (!s->connecting)
+		(void)push(s); /* a broken connection shows at the next event */
+}
+
 /* ---- client */
 
 static int sockets_connect(struct load *l, struct load_conn *c)
@@ -147,7 +169,10 @@ static int sockets_connect(struct load *l, struct load_conn *c)
 
 static void sockets_write(struct load *l, struct load_conn *c, const void *data, uint32_t n_bytes)
 {
-	enqueue(c->io, data, n_bytes, 1);
+	if (l->conf->tls || l->conf->http2)
+		enqueue_copy(c->io, data, n_bytes);
+	else
+		enqueue(c->io, data, n_bytes, 1);
 }
 
 static void sockets_close(struct load *l, struct load_conn *c)
@@ -224,6 +249,9 @@ static void served_event(struct sock *s, uint32_t events)
 		sock_end(s);
 		return;
 	}
+	if (s->served.n_out)
+		enqueue_copy(s, s->served.out, s->served.n_out);
+	s->served.n_out = 0;
 	enqueue(s, l->answer, l->n_answer, (uint32_t)n_answers);
 }
 

@@ -147,6 +147,18 @@ static void echo(struct foil_worker *w, struct stream *s)
 		stream_write(w, s, &chain);
 }
 
+/* What TLS or HTTP/2 made, all of it: the stream keeps what the window does not take. */
+static void send_made(struct foil_worker *w, struct served_conn *c)
+{
+	struct foil_chain chain = {0};
+
+	if (foil_chain_append(w, &chain, c->served.out, c->served.n_out) == 0)
+		stream_write(w, c->s, &chain);
+	else
+		c->wire->load->n_origin_errors++; /* no mbufs */
+	c->served.n_out = 0;
+}
+
 static void served_readable(struct foil_worker *w, struct stream *s)
 {
 	struct served_conn *c = s->user_data;
@@ -167,6 +179,8 @@ static void served_readable(struct foil_worker *w, struct stream *s)
 	}
 	if (s->rx.n_bytes)
 		stream_consume(w, s, s->rx.n_bytes);
+	if (c->served.n_out)
+		send_made(w, c);
 	c->n_owed += (uint32_t)n_answers;
 	answer(w, c);
 	if (s->rx_eof) {
