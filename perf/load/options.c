@@ -36,8 +36,8 @@ static const struct option options[] = {
 	{"rate", required_argument, NULL, 'r'}, {"seconds", required_argument, NULL, 'S'}, {"warm-up", required_argument, NULL, 'W'},
 	{"json", required_argument, NULL, 'j'}, {"label", required_argument, NULL, 'L'}, {"quiet", no_argument, NULL, 'q'},
 	{"tls", no_argument, NULL, '1'}, {"origin-tls", no_argument, NULL, '2'}, {"resume", no_argument, NULL, '3'}, {"tls-1.2", no_argument, NULL, '4'},
-	{"http2", no_argument, NULL, '5'}, {"origin-http2", no_argument, NULL, '6'}, {"cert", required_argument, NULL, 'e'}, {"key", required_argument, NULL, 'k'},
-	{"ca", required_argument, NULL, 'a'},
+	{"http2", no_argument, NULL, '5'}, {"origin-http2", no_argument, NULL, '6'}, {"cert", required_argument, NULL, 'e'},
+	{"key", required_argument, NULL, 'k'}, {"ca", required_argument, NULL, 'a'},
 	{"help", no_argument, NULL, '?'}, {NULL, 0, NULL, 0}};
 
 static bool number(const char *name, const char *text, double min, double max, double *out)

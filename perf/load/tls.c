@@ -40,7 +40,8 @@ static SSL_CTX *context_new(const struct load_conf *k, bool is_client)
 	SSL_CTX_set_mode(x, SSL_MODE_RELEASE_BUFFERS);
 	bool fine = SSL_CTX_set_min_proto_version(x, k->tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION) &&
 		    SSL_CTX_set_max_proto_version(x, k->tls_1_2 ? TLS1_2_VERSION : TLS1_3_VERSION);
-	if (fine && k->tls_cert && (SSL_CTX_use_certificate_chain_file(x, k->tls_cert) != 1 || SSL_CTX_use_PrivateKey_file(x, k->tls_key, SSL_FILETYPE_PEM) != 1))
+	if (fine && k->tls_cert &&
+	    (SSL_CTX_use_certificate_chain_file(x, k->tls_cert) != 1 || SSL_CTX_use_PrivateKey_file(x, k->tls_key, SSL_FILETYPE_PEM) != 1))
 		fine = refuse("certificate or key", k->tls_cert) == 0;
 	if (fine && k->tls_ca && SSL_CTX_load_verify_locations(x, k->tls_ca, NULL) != 1)
 		fine = refuse("authorities", k->tls_ca) == 0;
@@ -79,9 +80,10 @@ int load_tls_init(struct load *l)
 		return -EINVAL;
 	if (k->origin_tls && !(l->origin_tls = context_new(k, false)))
 		return -EINVAL;
-	if (l->origin_tls)
-		SSL_CTX_set_alpn_select_cb(l->origin_tls, choose_protocol, l);
-	return 0;
+	if (!l->origin_tls)
+		return 0;
+	SSL_CTX_set_alpn_select_cb(l->origin_tls, choose_protocol, l);
+	return SSL_CTX_set_session_id_context(l->origin_tls, (const unsigned char *)"load", 4) ? 0 : -EINVAL; /* sessions with certificates want one */
 }
 
 void load_tls_fini(struct load *l)

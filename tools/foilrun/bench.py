@@ -17,11 +17,13 @@ USAGE = ("usage: ./foil bench [NAME...] [--seconds N] [--rounds N] [--proxy NAME
          "       ./foil bench micro | veth ...\n"
          "names: {}\nproxies: {}\n--urgent: the bench's processes before all others of the machine")
 INSIDE = "FOIL_BENCH_INSIDE"
-Work = collections.namedtuple("Work", "name arguments connections routes match tcp latency seconds_factor unit_bits")
+Work = collections.namedtuple("Work", "name arguments connections routes match tcp latency seconds_factor unit_bits tls http2 held")
 
 
-def work(name, *arguments, connections=64, routes=20, match="prefix", tcp=False, latency=False, seconds_factor=1, unit_bits=0):
-    return Work(name, list(arguments), connections, routes, match, tcp, latency, seconds_factor, unit_bits)
+def work(name, *arguments, connections=64, routes=20, match="prefix", tcp=False, latency=False, seconds_factor=1, unit_bits=0, tls=None,
+         http2=None, held=False):
+    """tls: "tls" of the client, "mtls" of client and origin with certificates of both; http2: "h2-h1" of the client, "h2-h2" of both."""
+    return Work(name, list(arguments), connections, routes, match, tcp, latency, seconds_factor, unit_bits, tls, http2, held)
 
 
 WORKS = {w.name: w for w in (
@@ -32,7 +34,15 @@ WORKS = {w.name: w for w in (
     work("h1-routes-10000-header", "--header", "x-route: value-9998", routes=10000, match="header"),
     work("h1-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20),
     work("tcp-64b", "--work", "tcp", "--tcp-bytes", "64", tcp=True),
-    work("idle", connections=5000),
+    work("idle", connections=5000, held=True),
+    work("h2-h1", "--pipeline", "8", connections=8, http2="h2-h1"),
+    work("h2-h2", "--pipeline", "8", connections=8, http2="h2-h2"),
+    work("tls-keepalive", tls="tls"),
+    work("mtls-keepalive", tls="mtls"),
+    work("tls-newconn", "--work", "newconn", tls="tls"),
+    work("tls-resume", "--work", "newconn", "--resume", tls="tls"),
+    work("tls-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, tls="tls"),
+    work("tls-idle", connections=2000, held=True, tls="tls"),
 )}
 PATHS = {"h1-routes-10": "/route-8/x", "h1-routes-10000": "/route-9998/x"}
 
@@ -70,6 +80,7 @@ class Bench:
         self.chosen, self.proxy_core, self.other_core = chosen, allowed[-1], allowed[0]
         self.folder = tempfile.mkdtemp(prefix="foil-bench-", dir="/tmp")
         self.proxies, self.versions, self.n_failed = {}, {}, 0
+        self.certificates = bench_peers.make_certificates(os.path.join(self.folder, "certificates"))
 
     def __enter__(self):
         return self
@@ -91,7 +102,7 @@ class Bench:
                 continue
             folder = os.path.join(self.folder, name)
             os.makedirs(folder)
-            self.proxies[name] = kind(folder, self.proxy_core)
+            self.proxies[name] = kind(folder, self.proxy_core, self.certificates)
             self.versions[name] = self.proxies[name].version()
 
     def load(self, proxy, arguments, seconds, warm_up=0.5, between=None):
@@ -130,7 +141,9 @@ class Bench:
 
 def load_arguments(proxy, w):
     path = PATHS.get(w.name, "/")
-    return [*proxy.load_arguments(w), "--connections", str(w.connections), "--path", path, *w.arguments]
+    secure = {None: [], "tls": ["--tls"], "mtls": ["--tls", "--origin-tls", *bench_peers.certificate_arguments(proxy.certificates)]}[w.tls]
+    http2 = {None: [], "h2-h1": ["--http2"], "h2-h2": ["--http2", "--origin-http2"]}[w.http2]
+    return [*proxy.load_arguments(w), "--connections", str(w.connections), "--path", path, *w.arguments, *secure, *http2]
 
 
 def warm_up_s(proxy):
@@ -187,15 +200,17 @@ def idle(bench, proxy, w):
 def skipped(proxy, w):
     if w.tcp and proxy.name == "nginx":
         return "Debian's nginx has no stream module of its own"
-    if w.name == "idle" and proxy.name == "hydrofoil-virtio":
+    if w.held and proxy.name == "hydrofoil-virtio":
         return "as over memif: the wire makes no difference"
+    if w.http2 == "h2-h2" and proxy.name == "nginx":
+        return "nginx speaks HTTP/1.1 to its origins"
     return None
 
 
 def measure_one(bench, proxy, w, base):
     try:
         proxy.up(w)
-        if w.name == "idle":
+        if w.held:
             return idle(bench, proxy, w)
         figures = saturate(bench, proxy, w)
         base = figures["requests_per_busy_core_second"] if proxy.name == "haproxy" else base

@@ -58,6 +58,28 @@ def family(pid):
     return found
 
 
+def make_certificates(folder):
+    """An authority and one certificate for every end, ECDSA P-256: ca.crt, leaf.crt, leaf.key, and both of the latter in leaf.pem."""
+    os.makedirs(folder)
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
+    subprocess.run([*new, "-subj", "/CN=bench authority", "-keyout", "ca.key", "-out", "ca.crt"], cwd=folder, check=True, capture_output=True)
+    subprocess.run([*new, "-subj", f"/CN={HOST}", "-keyout", "leaf.key", "-out", "leaf.crt", "-CA", "ca.crt", "-CAkey", "ca.key", "-addext",
+                    f"subjectAltName=DNS:{HOST}", "-addext", "basicConstraints=critical,CA:FALSE"], cwd=folder, check=True, capture_output=True)
+    with open(os.path.join(folder, "leaf.pem"), "w") as out:
+        out.write(read(folder, "leaf.crt") + read(folder, "leaf.key"))
+    return folder
+
+
+def read(folder, name):
+    with open(os.path.join(folder, name)) as f:
+        return f.read()
+
+
+def certificate_arguments(folder):
+    """What foil-load shows and asks for on both sides."""
+    return ["--cert", f"{folder}/leaf.crt", "--key", f"{folder}/leaf.key", "--ca", f"{folder}/ca.crt"]
+
+
 def rss_bytes(pid):
     with open(f"/proc/{pid}/status") as f:
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
@@ -67,8 +89,8 @@ class Peer:
     """A proxy on kernel sockets, at the loopback."""
     wire = "loopback"
 
-    def __init__(self, folder, core):
-        self.folder, self.core, self.process = folder, core, None
+    def __init__(self, folder, core, certificates):
+        self.folder, self.core, self.certificates, self.process = folder, core, certificates, None
 
     def write(self, name, text):
         path = os.path.join(self.folder, name)
@@ -123,7 +145,11 @@ class HAProxy(Peer):
         return subprocess.run(["haproxy", "-v"], capture_output=True, text=True).stdout.split()[2]
 
     def command(self, work):
-        backend = f"server one 127.0.0.1:{ORIGIN_PORT} pool-max-conn -1"
+        c = self.certificates
+        backend = f"server one 127.0.0.1:{ORIGIN_PORT} pool-max-conn -1" + (" proto h2" if work.http2 == "h2-h2" else "") + \
+            (f" ssl verify required ca-file {c}/ca.crt crt {c}/leaf.pem sni str({HOST}) verifyhost {HOST}" if work.tls == "mtls" else "")
+        secure = (f" ssl crt {c}/leaf.pem alpn http/1.1" if work.tls else "") + (f" ca-file {c}/ca.crt verify required" if work.tls == "mtls" else "") + \
+            (" proto h2" if work.http2 else "")
         timeouts = "timeout connect 5s\n timeout client 600s\n timeout server 600s\n"
         if work.tcp:
             body = f"defaults\n mode tcp\n {timeouts}frontend front\n bind 127.0.0.1:{TCP_PORT} backlog 4096\n default_backend origin\nbackend origin\n {backend}\n"
@@ -135,7 +161,7 @@ class HAProxy(Peer):
                 use = " use_backend %[req.hdr(x-route),map_str(" + \
                     self.write("routes.map", "".join(f"value-{i} origin\n" for i in range(work.routes - 1))) + ",origin)]\n"
             body = f"defaults\n mode http\n {timeouts} option http-keep-alive\n http-reuse always\n option forwardfor\nfrontend front\n" \
-                   f" bind 127.0.0.1:{PORT} backlog 4096\n{use} default_backend origin\nbackend origin\n {backend}\n"
+                   f" bind 127.0.0.1:{PORT} backlog 4096{secure}\n{use} default_backend origin\nbackend origin\n {backend}\n"
         text = f"global\n nbthread 1\n maxconn 9000\n stats socket {self.folder}/haproxy.sock\n" + body
         return ["haproxy", "-db", "-f", self.write("haproxy.cfg", text)]
 
@@ -153,7 +179,13 @@ class Nginx(Peer):
     def command(self, work):
         f, common = self.folder, "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; " \
             "proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;"
-        routes, maps = "", ""
+        routes, maps, secure, c = "", "", "", self.certificates
+        if work.tls:
+            secure = f"ssl_certificate {c}/leaf.crt; ssl_certificate_key {c}/leaf.key; ssl_protocols TLSv1.3; ssl_session_cache shared:bench:10m;\n"
+        if work.tls == "mtls":
+            secure += f"ssl_client_certificate {c}/ca.crt; ssl_verify_client on;\n"
+            common = common.replace("http://origin", "https://origin") + f" proxy_ssl_certificate {c}/leaf.crt; proxy_ssl_certificate_key {c}/leaf.key; " \
+                f"proxy_ssl_trusted_certificate {c}/ca.crt; proxy_ssl_verify on; proxy_ssl_name {HOST}; proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.3;"
         if work.match == "prefix":
             routes = "".join(f"location /route-{i}/ {{ {common} }}\n" for i in range(work.routes - 1))
         elif work.match == "header":
@@ -164,8 +196,11 @@ class Nginx(Peer):
                f"events {{ worker_connections 19000; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on;\n" + \
                "".join(f"{k}_temp_path {f}/{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")) + \
                f"\n{maps}upstream origin {{ server 127.0.0.1:{ORIGIN_PORT}; keepalive 512; keepalive_requests 1000000000; }}\n" \
-               f"server {{ listen 127.0.0.1:{PORT} backlog=4096;\n{routes}location / {{ {common} }} }} }}\n"
+               f"server {{ listen 127.0.0.1:{PORT}{' ssl' if work.tls else ''}{' http2' if work.http2 else ''} backlog=4096;\n{secure}{routes}location / {{ {common} }} }} }}\n"
         return ["nginx", "-c", self.write("nginx.conf", text), "-e", f + "/nginx.log"]
+
+
+TLS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
 
 
 class Envoy(Peer):
@@ -202,6 +237,11 @@ class Envoy(Peer):
             routes.append({"match": match, "route": {"cluster": "origin"}})
         return [*routes, {"match": {"prefix": "/"}, "route": {"cluster": "origin"}}]
 
+    def tls_context(self):
+        c = self.certificates
+        return {"tls_certificates": [{"certificate_chain": {"filename": f"{c}/leaf.crt"}, "private_key": {"filename": f"{c}/leaf.key"}}],
+                "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"}, "validation_context": {"trusted_ca": {"filename": f"{c}/ca.crt"}}}
+
     def command(self, work):
         if work.tcp:
             filters = [{"name": "tcp", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -213,12 +253,22 @@ class Envoy(Peer):
                 "stat_prefix": "front", "use_remote_address": True, "http_filters": [router],
                 "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": self.routes(work)}]}}}]
 
+        chain, cluster, secrets = {"filters": filters}, {}, self.tls_context()
+        if work.tls:
+            down = {"common_tls_context": secrets if work.tls == "mtls" else {"tls_certificates": secrets["tls_certificates"]}, "require_client_certificate": work.tls == "mtls"}
+            chain["transport_socket"] = {"name": "tls", "typed_config": {"@type": TLS_TYPE + "DownstreamTlsContext", **down}}
+        if work.tls == "mtls":
+            cluster["transport_socket"] = {"name": "tls", "typed_config": {"@type": TLS_TYPE + "UpstreamTlsContext", "common_tls_context": secrets, "sni": HOST}}
+        if work.http2 == "h2-h2":
+            cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}}
+
         def address(port):
             return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
         limits = {key: 1000000 for key in ("max_connections", "max_pending_requests", "max_requests", "max_retries")}
         config = {"static_resources": {
-            "listeners": [{"name": "front", "address": address(TCP_PORT if work.tcp else PORT), "filter_chains": [{"filters": filters}]}],
-            "clusters": [{"name": "origin", "type": "STATIC", "circuit_breakers": {"thresholds": [limits]}, "load_assignment": {
+            "listeners": [{"name": "front", "address": address(TCP_PORT if work.tcp else PORT), "filter_chains": [chain]}],
+            "clusters": [{**cluster, "name": "origin", "type": "STATIC", "circuit_breakers": {"thresholds": [limits]}, "load_assignment": {
                 "cluster_name": "origin", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ORIGIN_PORT)}}]}]}}]}}
         return [self.binary(), "-c", self.write("envoy.json", json.dumps(config)), "--concurrency", "1", "-l", "error", "--disable-hot-restart"]
 
@@ -229,7 +279,7 @@ metadata: {name: front, namespace: bench}
 spec:
   selector: {istio: ingressgateway}
   servers:
-  - port: {number: PORT, name: http, protocol: HTTP}
+  - port: {number: PORT, name: web, protocol: DOWNSTREAM}
     hosts: ["*.example.com"]
   - port: {number: TCP_PORT, name: tcp, protocol: TCP}
     hosts: ["*"]
@@ -241,7 +291,7 @@ spec:
   hosts: [origin.bench]
   location: MESH_INTERNAL
   resolution: STATIC
-  ports: [{number: ORIGIN_PORT, name: http, protocol: HTTP}]
+  ports: [{number: ORIGIN_PORT, name: web, protocol: UPSTREAM}]
   endpoints: [{address: 198.19.0.10}]
 ---
 apiVersion: networking.istio.io/v1
@@ -261,6 +311,14 @@ spec:
   tcp:
   - match: [{port: TCP_PORT}]
     route: [{destination: {host: origin.bench, port: {number: ORIGIN_PORT}}}]
+"""
+MUTUAL = """---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: origin, namespace: bench}
+spec:
+  host: origin.bench
+  trafficPolicy: {tls: {mode: MUTUAL, credentialName: bench, sni: HOST, subjectAltNames: [HOST]}}
 """
 NODE = """node_name: bench
 ports:
@@ -287,8 +345,8 @@ class Hydrofoil(Peer):
     other core, whose CPU time counts as used, too (the agent's does not: a proxy's control plane is nobody's in this comparison)."""
     memory_mb, hugepages, idle = 512, "auto", "poll"
 
-    def __init__(self, folder, core):
-        super().__init__(folder, core)
+    def __init__(self, folder, core, certificates):
+        super().__init__(folder, core, certificates)
         self.agent, self.other = None, min(os.sched_getaffinity(0))
 
     @staticmethod
@@ -310,9 +368,17 @@ class Hydrofoil(Peer):
             lines.append(f"  - match: [{match}]\n    {to}")
         return "".join(lines) + "  - " + to
 
+    def secret(self):
+        lines = ["---", "apiVersion: v1", "kind: Secret", "metadata: {name: bench, namespace: istio-system}", "stringData:"]
+        for key, name in (("tls.crt", "leaf.crt"), ("tls.key", "leaf.key"), ("ca.crt", "ca.crt")):
+            lines += [f"  {key}: |", *("    " + line for line in read(self.certificates, name).strip().splitlines())]
+        return "\n".join(lines) + "\n"
+
     def start(self, work):
         os.makedirs(os.path.join(self.folder, "config"), exist_ok=True)
-        mesh = MESH.replace("ROUTES", self.routes(work)).replace("TCP_PORT", str(TCP_PORT)).replace("ORIGIN_PORT", str(ORIGIN_PORT)) \
+        down = {None: "HTTP", "tls": "HTTPS}\n    tls: {mode: SIMPLE, credentialName: bench", "mtls": "HTTPS}\n    tls: {mode: MUTUAL, credentialName: bench"}[work.tls]
+        mesh = MESH + (self.secret() if work.tls else "") + (MUTUAL if work.tls == "mtls" else "")
+        mesh = mesh.replace("DOWNSTREAM", down).replace("UPSTREAM", "HTTP2" if work.http2 == "h2-h2" else "HTTP").replace("ROUTES", self.routes(work)).replace("TCP_PORT", str(TCP_PORT)).replace("ORIGIN_PORT", str(ORIGIN_PORT)) \
             .replace("PORT", str(PORT)).replace("HOST", HOST)
         self.write("config/10-bench.yaml", mesh)
         front, back = self.ports(self.mtu(work))

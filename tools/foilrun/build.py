@@ -1,12 +1,13 @@
 """./foil build: meson build folders build/<type>, configured once and then kept up to date by ninja."""
+import json
 import os
 import shutil
 
 from foilrun import ui
 
 TYPES = {
-    # what people run: -O2 -g
-    "release": ["-Dbuildtype=debugoptimized"],
+    # what people run: -O2 -g; hydrofoil itself as one program at -O3
+    "release": ["-Dbuildtype=debugoptimized", "-Dlto=true"],
     # the same with every FOIL_DEBUG_ASSERT
     "debug": ["-Dbuildtype=debugoptimized", "-Dchecks=true"],
     # AddressSanitizer and UBSan: unit tests, simulation, replay
@@ -46,6 +47,14 @@ def environment(kind):
     return env
 
 
+def has_lto(path):
+    try:
+        with open(os.path.join(path, "meson-info", "intro-buildoptions.json")) as f:
+            return any(one["name"] == "lto" and one["value"] for one in json.load(f))
+    except (OSError, ValueError):
+        return False
+
+
 def build(kind="release", targets=()):
     """Configure if that was not done, and compile. Raises ui.Failed."""
     if shutil.which("meson") is None or shutil.which("ninja") is None:
@@ -58,6 +67,8 @@ def build(kind="release", targets=()):
         shutil.rmtree(path, ignore_errors=True)  # a configuration that was interrupted
         ui.step(f"configure build/{kind}", ["meson", "setup", path, "-Dmarch=" + march(), *TYPES[kind]], f"setup-{kind}",
                 "is everything installed? sudo ./foil setup", env=env)
+    elif kind == "release" and not has_lto(path):  # configured before there was such an option
+        ui.step(f"configure build/{kind} again", ["meson", "configure", path, "-Dlto=true"], f"setup-{kind}", "rm -r build/release starts afresh", env=env)
     jobs = str(max(1, os.cpu_count() or 1))
     ui.step(f"build {kind}", ["ninja", "-C", path, "-j", jobs, *targets], f"build-{kind}",
             f"the first \"error:\" or \"FAILED:\" in the log says where; rm -r build/{kind} starts afresh", env=env)
