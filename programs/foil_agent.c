@@ -18,16 +18,19 @@
 #include "programs/log.h"
 
 #define TURN_MS 100
-#define FDS_MAX 8
+#define FDS_MAX (6 + DNS_FDS_MAX)
 
 static const char usage[] =
-	"usage: foil-agent --config DIR --socket PATH [--stats-socket PATH] [--address IP] [--log FILE] [CA OPTIONS]\n"
+	"usage: foil-agent --config DIR --socket PATH [--stats-socket PATH] [--address IP] [--log FILE]\n"
+	"                  [--dns-servers LIST] [--resolv-conf FILE] [CA OPTIONS]\n"
 	"\n"
 	"  --config DIR         Istio and Kubernetes resources as YAML or JSON files; watched\n"
 	"  --socket PATH        hydrofoil's agent_socket\n"
 	"  --stats-socket PATH  hydrofoil's stats_socket; default: that of --socket with .stats appended\n"
 	"  --address IP         where ports 15000 (admin), 15021 (readiness) and 15090 (metrics) listen; default: loopback\n"
 	"  --log FILE           default: stderr\n"
+	"  --dns-servers LIST   IP[:PORT],… that resolve names among the endpoints; default: those of --resolv-conf\n"
+	"  --resolv-conf FILE   read again when it changes; default: /etc/resolv.conf. /etc/hosts comes first\n"
 	"\n"
 	"The certificate authority of the mesh:\n"
 	"  --ca-dir DIR             ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem, as Istio's cacerts; watched. An empty directory\n"
@@ -56,7 +59,7 @@ uint64_t agent_now_ms(void)
 
 enum { /* in the order of options[] */
 	OPT_CONFIG = 1000, OPT_SOCKET, OPT_STATS_SOCKET, OPT_ADDRESS, OPT_LOG, OPT_CA_DIR, OPT_CA_PASSPHRASE, OPT_CA_CLEAR, OPT_CA_TTL, OPT_CA_OVERLAP,
-	OPT_CA_ADDRESS, OPT_CA_TOKENS, OPT_VERSION, OPT_HELP
+	OPT_CA_ADDRESS, OPT_CA_TOKENS, OPT_DNS_SERVERS, OPT_RESOLV_CONF, OPT_VERSION, OPT_HELP
 };
 
 static const struct option options[] = {
@@ -67,6 +70,7 @@ static const struct option options[] = {
 	{"ca-key-in-clear", no_argument, NULL, OPT_CA_CLEAR}, {"ca-ttl", required_argument, NULL, OPT_CA_TTL},
 	{"ca-overlap", required_argument, NULL, OPT_CA_OVERLAP}, {"ca-address", required_argument, NULL, OPT_CA_ADDRESS},
 	{"ca-tokens", required_argument, NULL, OPT_CA_TOKENS},
+	{"dns-servers", required_argument, NULL, OPT_DNS_SERVERS}, {"resolv-conf", required_argument, NULL, OPT_RESOLV_CONF},
 	{"version", no_argument, NULL, OPT_VERSION}, {"help", no_argument, NULL, OPT_HELP},
 	{NULL, 0, NULL, 0}};
 
@@ -82,6 +86,8 @@ static const char **place_of(struct agent_options *o, int option)
 	case OPT_CA_PASSPHRASE: return &o->ca_passphrase_file;
 	case OPT_CA_ADDRESS: return &o->ca_address;
 	case OPT_CA_TOKENS: return &o->ca_tokens_file;
+	case OPT_DNS_SERVERS: return &o->dns_servers;
+	case OPT_RESOLV_CONF: return &o->resolv_conf;
 	default: return NULL;
 	}
 }
@@ -185,12 +191,13 @@ static int open_sender(struct agent *a, struct foil_error *err)
 
 static int open_admin(struct agent *a, struct foil_error *err)
 {
-	struct adm_route routes[ADM_STANDARD_MAX + 3];
+	struct adm_route routes[ADM_STANDARD_MAX + 4];
 	agent_pages_init(a);
 	size_t n = adm_standard_routes(routes, &a->sources);
 	routes[n++] = (struct adm_route){15000, "GET", "/ca", "the certificate authority; ?text for people", agent_ca_page, a};
 	routes[n++] = (struct adm_route){15000, "POST", "/ca/rotate", "begins a change to a new root", agent_ca_rotate, a};
 	routes[n++] = (struct adm_route){15000, "GET", "/secrets", "certificates and until when they are good; ?text for people", agent_ca_secrets_page, a};
+	routes[n++] = (struct adm_route){15000, "GET", "/dns", "names among the endpoints and their addresses; ?text for people", agent_dns_page, a};
 	struct adm_params p = {.address = a->options.address, .routes = routes, .n_routes = n, .now_ms = agent_now_ms()};
 	return adm_open(&a->admin, &p, err);
 }
@@ -201,6 +208,7 @@ static void close_all(struct agent *a)
 	ring_sender_free(a->sender);
 	agent_stats_forget(a);
 	agent_config_close(a);
+	agent_dns_close(a);
 	agent_ca_close(a);
 }
 
@@ -238,6 +246,7 @@ static void run(struct agent *a, int signal_fd)
 					      {.fd = src_dir_fd(a->dir), .events = POLLIN}, /* -1 is passed over */
 					      {.fd = a->ca.service ? ca_service_fd(a->ca.service) : -1, .events = POLLIN}};
 		unsigned int n = 4 + ring_sender_fds(a->sender, fds + 4);
+		n += dns_resolver_fds(a->dns.resolver, fds + n);
 		if (poll(fds, n, TURN_MS) < 0 && errno != EINTR) {
 			log_line(LOG_LEVEL_ERROR, "agent.poll", "poll: %s", strerror(errno));
 			return;
@@ -245,6 +254,7 @@ static void run(struct agent *a, int signal_fd)
 		uint64_t now_ms = agent_now_ms();
 		ended_by = take_signals(signal_fd);
 		agent_config_turn(a, now_ms);
+		agent_dns_turn(a, now_ms);
 		agent_ca_turn(a, now_ms);
 		ring_sender_turn(a->sender, now_ms);
 		adm_turn(a->admin, now_ms);
@@ -270,6 +280,8 @@ int main(int argc, char **argv)
 	int rc = signal_fd < 0 ? foil_error_set(&err, signal_fd, "cannot wait for signals: %s", strerror(-signal_fd)) : 0;
 	if (rc == 0)
 		rc = agent_ca_open(a, &err);
+	if (rc == 0)
+		rc = agent_dns_open(a, &err);
 	if (rc == 0)
 		rc = agent_config_open(a, &err);
 	if (rc == 0)

@@ -6,6 +6,7 @@
  *   foil_agent_dump.c    a snapshot as JSON
  *   foil_agent_stats.c   metrics: the data plane's segment and the agent's own
  *   foil_agent_ca.c      certificates of the identities that the snapshot names
+ *   foil_agent_dns.c     addresses of the names among its endpoints
  *
  * One thread, one poll loop; everything lives in one struct agent. */
 #pragma once
@@ -14,6 +15,7 @@
 #include "ctrl/admin/prometheus.h"
 #include "ctrl/ca/ca.h"
 #include "ctrl/ca/service.h"
+#include "ctrl/dns/dns.h"
 #include "ctrl/istio/istio.h"
 #include "ctrl/ring/sender.h"
 #include "ctrl/source/source.h"
@@ -24,6 +26,7 @@
 struct agent_options {
 	const char *config_dir, *socket_path, *stats_path, *address, *log_path;
 	const char *ca_dir, *ca_passphrase_file; /* NULL: a root in memory; no passphrase */
+	const char *dns_servers, *resolv_conf; /* NULL: those of resolv_conf; /etc/resolv.conf */
 	const char *ca_address, *ca_tokens_file; /* of the signing service; NULL: there is none; client certificates only */
 	bool ca_key_in_clear;
 	uint32_t ca_ttl_s, ca_overlap_s;         /* 0: 24 h, 60 s */
@@ -40,6 +43,16 @@ struct agent_ca {
 	uint64_t files_stamp;          /* of the certificates' files, as they were looked at last */
 	uint64_t turned_ms, warned_ms, n_sent;
 	bool is_owed;                  /* what changed could not be sent */
+};
+
+struct agent_dns {
+	struct dns_resolver *resolver;
+	struct istio_names names;      /* what the compiler asks it through */
+	bool is_held;                  /* the snapshot waits for first answers and is not sent yet */
+	uint64_t held_until_ms, turned_ms, logged_ms;
+	uint32_t n_logged;             /* in the second of logged_ms */
+	size_t base_bytes;             /* of the snapshot, as it was compiled */
+	uint64_t n_patches;
 };
 
 /* What became of the newest configuration at the data plane. */
@@ -81,6 +94,7 @@ struct agent {
 	struct tele_reader_stats reader_stats;
 
 	struct agent_ca ca;
+	struct agent_dns dns;
 
 	struct adm_server *admin;
 	struct adm_sources sources;
@@ -98,6 +112,12 @@ void agent_config_turn(struct agent *a, uint64_t now_ms);
 void agent_config_read(struct agent *a);
 /* Sends these of the CA's secrets, or with n 0 everything, under the snapshot's version. */
 int agent_config_send_secrets(struct agent *a, const struct ring_resource *changed, size_t n) FOIL_MUST_USE;
+/* Sends these of the snapshot, which are others than when it was sent last, under its version. */
+int agent_config_send_changed(struct agent *a, const struct istio_resource *changed, size_t n) FOIL_MUST_USE;
+/* The snapshot that waited for addresses goes. */
+void agent_config_send_held(struct agent *a);
+/* Compiles the same configuration again, so that what patches left behind is freed. */
+void agent_config_compact(struct agent *a);
 /* Callbacks of the ring's sender; arg is the agent. */
 void agent_config_node(void *arg, const Foil__Conf__NodeHello *hello);
 void agent_config_result(void *arg, const Foil__Conf__UpdateResult *result);
@@ -125,6 +145,15 @@ void agent_ca_page(void *arg, const struct adm_request *q, struct adm_reply *r);
 void agent_ca_rotate(void *arg, const struct adm_request *q, struct adm_reply *r);
 void agent_ca_secrets_page(void *arg, const struct adm_request *q, struct adm_reply *r);
 void agent_ca_metrics(struct agent *a, struct adm_prometheus *p);
+
+/* ---- foil_agent_dns.c */
+int agent_dns_open(struct agent *a, struct foil_error *err) FOIL_MUST_USE;
+void agent_dns_close(struct agent *a);
+/* The snapshot is another one, and there is a node: its names are resolved. Sets dns.is_held where it should wait. */
+void agent_dns_want(struct agent *a);
+void agent_dns_turn(struct agent *a, uint64_t now_ms);
+void agent_dns_page(void *arg, const struct adm_request *q, struct adm_reply *r);
+void agent_dns_metrics(struct agent *a, struct adm_prometheus *p);
 
 /* ---- foil_agent_stats.c */
 void agent_stats(void *arg, struct adm_reply *r);

@@ -101,16 +101,18 @@ static int send_snapshot(struct agent *a)
 	return rc;
 }
 
-/* What changed since the newest set, or everything when the sender has none to lay it over. */
+/* What changed since the newest set, or everything when the sender has none to lay it over. A snapshot that waits for addresses takes it along. */
 static int send_changed(struct agent *a, const struct ring_resource *changed, size_t n)
 {
+	if (a->dns.is_held)
+		return 0;
 	int rc = ring_sender_change(a->sender, a->snapshot->version, changed, n);
 	return rc == -ENOENT ? send_snapshot(a) : rc;
 }
 
 int agent_config_send_secrets(struct agent *a, const struct ring_resource *changed, size_t n)
 {
-	if (!a->snapshot)
+	if (!a->snapshot || a->dns.is_held)
 		return 0;
 	return n ? send_changed(a, changed, n) : send_snapshot(a);
 }
@@ -145,7 +147,16 @@ static void use_and_send(struct agent *a, struct istio_snapshot *s)
 	a->snapshot = s;
 	a->outcome.state = ADM_SNAPSHOT_PENDING;
 	a->outcome.reason[0] = 0;
-	if (a->node && send_snapshot(a) < 0)
+	if (!a->node)
+		return;
+	agent_dns_want(a);
+	if (!a->dns.is_held)
+		agent_config_send_held(a);
+}
+
+void agent_config_send_held(struct agent *a)
+{
+	if (send_snapshot(a) < 0)
 		out_of_memory(a, "sending");
 }
 
@@ -216,7 +227,7 @@ void agent_config_read(struct agent *a)
 
 /* ---- patches */
 
-static int send_patch(struct agent *a, const struct istio_resource *changed, size_t n)
+int agent_config_send_changed(struct agent *a, const struct istio_resource *changed, size_t n)
 {
 	struct ring_resource *list = calloc(n + 1, sizeof(*list));
 	if (!list)
@@ -249,7 +260,7 @@ static bool patch(struct agent *a, uint64_t now_ms)
 	a->last_patch_ms = now_ms;
 	a->outcome.state = ADM_SNAPSHOT_PENDING;
 	a->outcome.reason[0] = 0;
-	if (send_patch(a, changed, n_changed) < 0)
+	if (agent_config_send_changed(a, changed, n_changed) < 0)
 		out_of_memory(a, "sending");
 	istio_diags_sort(&a->diags);
 	log_line(LOG_LEVEL_NOTICE, "config.patched", "version %s: %zu files with endpoints only, %zu resources are others", a->config_version, n_changes,
@@ -264,6 +275,21 @@ static bool same_resources(const struct istio_snapshot *x, const struct istio_sn
 		same = x->resources[i].type == y->resources[i].type && strcmp(x->resources[i].name, y->resources[i].name) == 0 &&
 		       x->resources[i].hash == y->resources[i].hash;
 	return same;
+}
+
+void agent_config_compact(struct agent *a)
+{
+	struct istio_diags said = a->diags; /* of the reading: this compile finds the same */
+	istio_diags_init(&a->diags);
+	struct istio_snapshot *s = compile(a, a->snapshot->version);
+	if (s && same_resources(s, a->snapshot) && agent_ca_keep(a, s) == 0) {
+		istio_snapshot_free(a->snapshot);
+		a->snapshot = s;
+	} else {
+		istio_snapshot_free(s); /* what is there serves on */
+	}
+	istio_diags_fini(&a->diags);
+	a->diags = said;
 }
 
 /* The whole reading after patches. Nothing is sent, and the version stays, when it comes to the same; else something changed since, and it is as any. */
@@ -335,6 +361,8 @@ void agent_config_node(void *arg, const Foil__Conf__NodeHello *hello)
 	a->disconnected_why[0] = 0;
 	a->hello = copy_hello(hello);
 	a->node = a->hello ? istio_node_from_hello(a->hello) : NULL;
+	if (a->node)
+		a->node->names = &a->dns.names;
 	(void)snprintf(a->outcome.running_version, sizeof(a->outcome.running_version), "%s",
 		       hello->running_version ? hello->running_version : ""); /* a longer one is not ours */
 	log_line(LOG_LEVEL_NOTICE, "node.connected", "node %s, version %s, %u workers, running on %s", hello->node_name ? hello->node_name : "?",

@@ -132,5 +132,6 @@ void agent_stats(void *arg, struct adm_reply *r)
 	configuration(a, &p);
 	channel(a, &p);
 	agent_ca_metrics(a, &p);
+	agent_dns_metrics(a, &p);
 	itself(a, &p);
 }

@@ -23,6 +23,7 @@ static const char usage[] =
 	"                                  packets that were dropped, or of a flow, as pcapng; the comment says why they were dropped\n"
 	"  ca [rotate]                     the mesh's certificate authority; a change to a new root\n"
 	"  secrets                         certificates and until when they are good\n"
+	"  dns                             names among the endpoints: addresses, TTL, the last error\n"
 	"  version\n"
 	"\n"
 	"  status, stats, diagnostics and config take --agent IP (127.0.0.1); connections and capture take\n"
@@ -43,7 +44,7 @@ static const struct {
 	{"status", foilctl_status}, {"stats", foilctl_stats}, {"diagnostics", foilctl_diagnostics}, {"config", foilctl_config},
 	{"validate", foilctl_validate}, {"explain", foilctl_explain}, {"check", foilctl_check},
 	{"connections", foilctl_connections}, {"capture", foilctl_capture}, {"ca", foilctl_ca},
-	{"secrets", foilctl_secrets}, {"version", version},
+	{"secrets", foilctl_secrets}, {"dns", foilctl_dns}, {"version", version},
 };
 
 static void take_out(int *argc, char **argv, int at, int n)

@@ -15,6 +15,7 @@ int foilctl_validate(int argc, char **argv);
 int foilctl_explain(int argc, char **argv);
 int foilctl_connections(int argc, char **argv);
 int foilctl_capture(int argc, char **argv);
+int foilctl_dns(int argc, char **argv);
 int foilctl_ca(int argc, char **argv);
 int foilctl_secrets(int argc, char **argv);
 

@@ -1,10 +1,11 @@
-/* `foilctl ca` and `foilctl secrets`: what the agent's certificate authority has, and a change of its root. */
+/* `foilctl ca`, `foilctl secrets` and `foilctl dns`: what the agent's certificate authority and resolver have, and a change of the root. */
 #include "programs/foilctl.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const char ca_usage[] = "ca [rotate] [--agent IP] [--json]";
+static const char dns_usage[] = "dns [--agent IP] [--json]";
 static const char secrets_usage[] = "secrets [--agent IP] [--json]";
 
 static int show(const char *address, const char *method, const char *path)
@@ -47,4 +48,18 @@ int foilctl_secrets(int argc, char **argv)
 		return 2;
 	}
 	return show(address, "GET", is_json ? "/secrets" : "/secrets?text");
+}
+
+int foilctl_dns(int argc, char **argv)
+{
+	bool is_json = foilctl_flag(&argc, argv, "--json");
+	const char *address = foilctl_option(&argc, argv, "--agent");
+
+	if (foilctl_unknown(argc, argv, dns_usage))
+		return 2;
+	if (argc > 1) {
+		fprintf(stderr, "usage: foilctl %s\n", dns_usage);
+		return 2;
+	}
+	return show(address, "GET", is_json ? "/dns" : "/dns?text");
 }

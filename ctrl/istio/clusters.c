@@ -365,12 +365,12 @@ static void protect(const struct compile *c, const struct instance *in, uint32_t
 		e->principal = word(in->account);
 }
 
-static Foil__Conf__Endpoint *endpoint(struct compile *c, const struct instance *in, uint32_t port)
+static Foil__Conf__Endpoint *endpoint(struct compile *c, const struct instance *in, const char *address, uint32_t port)
 {
 	Foil__Conf__Endpoint *e = ARENA_NEW(c->arena, Foil__Conf__Endpoint);
 
 	foil__conf__endpoint__init(e);
-	e->address = word(in->address);
+	e->address = word(address);
 	e->has_port = true;
 	e->port = port;
 	if (in->weight != 1) {
@@ -389,40 +389,98 @@ static Foil__Conf__Endpoint *endpoint(struct compile *c, const struct instance *
 	return e;
 }
 
+/* The endpoints of a cluster, and what each was made of. */
+struct endpoint_list {
+	struct {
+		Foil__Conf__Endpoint **list;
+		uint32_t n, n_room;
+	} all;
+	struct {
+		const struct instance **list;
+		uint32_t n, n_room;
+	} made_of;
+	uint64_t weights;
+};
+
+/* False: there is no room for more. */
+static bool add_endpoint(struct compile *c, const struct cluster_ref *ref, const struct instance *in, const char *address, struct endpoint_list *to)
+{
+	const struct resource *source = ref->service->source;
+	uint32_t port = istio_clusters_port_of(ref->port, in);
+
+	if (!port)
+		return true;
+	if (to->all.n == ENDPOINTS_MAX) {
+		istio_compile_report(c, ISTIO_ERROR, "HF0016", source, source->node->at, "", "more than %d endpoints: the rest is left out", ENDPOINTS_MAX);
+		return false;
+	}
+	Foil__Conf__Endpoint *e = endpoint(c, in, address, port);
+	protect(c, in, port, protection_of(c, ref), e);
+	ARENA_PUSH(c->arena, &to->all, e);
+	ARENA_PUSH(c->arena, &to->made_of, in);
+	to->weights += in->weight;
+	return true;
+}
+
+static void want_name(struct compile *c, struct service *s, const char *name)
+{
+	bool is_new;
+	void **place = istio_map_put(c->arena, &c->names, name, &is_new);
+
+	if (is_new)
+		*place = ARENA_NEW(c->arena, struct service_list);
+	struct service_list *users = *place;
+	if (users->n == 0 || users->list[users->n - 1] != s) /* a service's clusters follow one another, mostly: twice is not wrong */
+		ARENA_PUSH(c->arena, users, s);
+}
+
+/* SE-3: DNS: every address is an endpoint with the weight, labels and place of what the name stands for; DNS_ROUND_ROBIN: one of them. */
+static bool add_named(struct compile *c, const struct cluster_ref *ref, const struct instance *in, struct endpoint_list *to)
+{
+	const char *addresses[ISTIO_ADDRESSES_MAX];
+	const struct istio_names *names = c->node->names;
+	bool is_one = ref->service->resolution == RESOLUTION_DNS_ROUND_ROBIN;
+	enum istio_name_use use = is_one ? ISTIO_NAME_LAST_GOOD : ISTIO_NAME_NOW; /* as Envoy's logical and strict DNS clusters do */
+	size_t n_max = is_one ? 1 : ISTIO_ADDRESSES_MAX;
+	bool has_room = true;
+
+	if (!istio_registry_is_dns(ref->service)) {
+		const struct resource *source = ref->service->source;
+		istio_compile_report(c, ISTIO_ERROR, "IST0106", source, source->node->at, "spec.resolution",
+				     "a name (%.80s) among the endpoints, which resolution STATIC does not look up: it is left out; set resolution: DNS",
+				     in->address);
+		return true;
+	}
+	want_name(c, ref->service, in->address);
+	size_t n = names ? names->addresses(names->arg, in->address, use, addresses, n_max) : 0;
+	for (size_t i = 0; i < n && has_room; i++)
+		has_room = add_endpoint(c, ref, in, addresses[i], to);
+	return has_room;
+}
+
 static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 {
 	const struct service *s = ref->service;
 	const struct subset *subset = ref->subset ? istio_registry_subset(ref->rule, ref->subset) : NULL;
 	Foil__Conf__Endpoints out = FOIL__CONF__ENDPOINTS__INIT;
+	struct endpoint_list made = {0};
+	bool has_room = true;
 
 	out.cluster = word(ref->name);
-	out.endpoints = ARENA_ARRAY(c->arena, Foil__Conf__Endpoint *, s->instances.n);
-	const struct instance **made_of = ARENA_ARRAY(c->arena, const struct instance *, s->instances.n);
-	enum protection protection = protection_of(c, ref);
-	uint64_t weights = 0;
-	for (uint32_t i = 0; i < s->instances.n; i++) {
+	for (uint32_t i = 0; i < s->instances.n && has_room; i++) {
 		const struct instance *in = s->instances.list[i];
 		if ((!in->is_ready && !s->publish_not_ready) || (subset && !istio_compile_labels_have(in->labels, &subset->labels)))
 			continue;
-		uint32_t port = istio_clusters_port_of(ref->port, in);
-		if (port && out.n_endpoints == ENDPOINTS_MAX) {
-			istio_compile_report(c, ISTIO_ERROR, "HF0016", s->source, s->source->node->at, "", "more than %d endpoints: the rest is left out",
-					     ENDPOINTS_MAX);
-			break;
-		}
-		if (port) {
-			made_of[out.n_endpoints] = in;
-			out.endpoints[out.n_endpoints] = endpoint(c, in, port);
-			protect(c, in, port, protection, out.endpoints[out.n_endpoints++]);
-			weights += in->weight;
-		}
+		has_room = in->is_name ? add_named(c, ref, in, &made) : add_endpoint(c, ref, in, in->address, &made);
 	}
-	for (; weights > UINT32_MAX; weights /= 16) /* the data plane adds them up in 32 bits: only their proportion means anything */
+	out.endpoints = made.all.list;
+	out.n_endpoints = made.all.n;
+	for (; made.weights > UINT32_MAX; made.weights /= 16) /* the data plane adds them up in 32 bits: only their proportion means anything */
 		for (size_t i = 0; i < out.n_endpoints; i++)
 			if (out.endpoints[i]->has_weight)
 				out.endpoints[i]->weight = out.endpoints[i]->weight / 16 + 1;
 	struct policy p = policy_of_ref(ref);
-	istio_balancing_localities(c, p.load_balancer, p.outlier != NULL, made_of, &out);
+	istio_balancing_localities(c, p.load_balancer, p.outlier != NULL, made.made_of.list, &out);
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
 }
 
@@ -431,7 +489,7 @@ static void warn_ejection(struct compile *c, const struct cluster_ref *ref, cons
 	const struct outlier *o = p->outlier;
 	uint32_t n = ref->service->instances.n, percent = o && o->max_ejection_percent.value ? (uint32_t)o->max_ejection_percent.value : 10;
 
-	if (o && n && 100 / n > percent) /* DR-41 */
+	if (o && n && 100 / n > percent && !istio_registry_is_dns(ref->service)) /* DR-41; how many a name has is not known yet */
 		istio_compile_report(c, ISTIO_WARNING, "HF0007", ref->rule->source, o->head.node->at, "trafficPolicy.outlierDetection",
 			       "never ejects anything: one of %u endpoints is more than maxEjectionPercent (%u %%)", n, percent);
 }
@@ -492,7 +550,7 @@ void istio_clusters_emit(struct compile *c)
 	}
 }
 
-void istio_clusters_emit_endpoints(struct compile *c, const struct service *s)
+void istio_clusters_emit_endpoints(struct compile *c, struct service *s)
 {
 	for (uint32_t i = 0; i < c->clusters.n; i++) {
 		const struct cluster_ref *ref = c->clusters.entries[i].value;

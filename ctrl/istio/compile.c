@@ -14,6 +14,7 @@
 #define SCRATCH_BUDGET_BYTES (4096ull << 20)
 #define OUT_BUDGET_BYTES (1024ull << 20)
 #define DRAIN_US_DEFAULT 45000000
+#define DNS_REFRESH_US_DEFAULT 60000000u
 
 const struct istio_node istio_any_node = {.is_any = true};
 
@@ -150,6 +151,24 @@ int istio_resource_compare(const void *x, const void *y)
 	return strcmp(a->name, b->name);
 }
 
+static int by_word(const void *x, const void *y)
+{
+	return strcmp(*(const char *const *)x, *(const char *const *)y);
+}
+
+static void names_finish(struct compile *c, struct istio_snapshot *s)
+{
+	const struct istio_int *refresh = &c->model->mesh->dns_refresh;
+	const char **names = ARENA_ARRAY(c->out, const char *, c->names.n + 1);
+
+	for (uint32_t i = 0; i < c->names.n; i++)
+		names[s->n_names++] = istio_arena_copy(c->out, c->names.entries[i].key, strlen(c->names.entries[i].key));
+	if (s->n_names)
+		qsort(names, s->n_names, sizeof(*names), by_word);
+	s->names = names;
+	s->dns_refresh_us = refresh->is_set ? (uint64_t)refresh->value : DNS_REFRESH_US_DEFAULT;
+}
+
 static void fill(struct compile *c, struct owned_snapshot *o, const char *version)
 {
 	struct istio_snapshot *s = &o->snapshot;
@@ -161,6 +180,7 @@ static void fill(struct compile *c, struct owned_snapshot *o, const char *versio
 	istio_outbound_compile(c);
 	istio_clusters_emit(c);
 	istio_identity_finish(c, s);
+	names_finish(c, s);
 	istio_lint_model(c);
 	o->resources = ARENA_ARRAY(c->out, struct istio_resource, c->resources.n);
 	memcpy(o->resources, c->resources.list, sizeof(*o->resources) * c->resources.n);
@@ -191,6 +211,13 @@ int istio_compile(struct istio_model *m, const struct istio_node *node, const ch
 	fill(&o->compile, o, version);
 	*out = &o->snapshot;
 	return 0;
+}
+
+size_t istio_snapshot_memory_bytes(const struct istio_snapshot *s)
+{
+	const struct owned_snapshot *o = (const struct owned_snapshot *)(const void *)s;
+
+	return o->arena.n_used + o->scratch.n_used;
 }
 
 void istio_snapshot_free(struct istio_snapshot *own_s)

@@ -29,7 +29,7 @@ struct instance {
 	const char *locality, *workload, *namespace;
 	const char *account; /* its SPIFFE id, or NULL */
 	uint32_t weight;
-	bool is_ready;
+	bool is_ready, is_name; /* is_name: address is one, lower case */
 };
 
 struct instance_list {
@@ -130,6 +130,7 @@ struct compile {
 	struct istio_map clusters;           /* name -> struct cluster_ref */
 	struct istio_map listener_keys;      /* "address_port" -> struct resource: who opened it */
 	struct istio_map server_hosts;       /* "Gateway/ns/name#server" -> struct server_hosts */
+	struct istio_map names;              /* that endpoints need -> struct service_list: whose */
 	struct istio_map reported;
 	struct istio_map secrets;            /* names of those that were emitted or refused */
 	struct istio_map identities;         /* SPIFFE ids that are wanted */
@@ -183,6 +184,10 @@ Foil__Conf__VirtualHost *istio_compile_vhost(struct compile *c, const char *host
 void istio_compile_route_config(struct compile *c, const char *name, Foil__Conf__VirtualHost **vhosts, size_t n);
 
 void istio_registry_build(struct compile *c);
+static inline bool istio_registry_is_dns(const struct service *s)
+{
+	return s->resolution == RESOLUTION_DNS || s->resolution == RESOLUTION_DNS_ROUND_ROBIN;
+}
 /* The service's instances anew, from these EndpointSlices. */
 void istio_registry_reslice(struct compile *c, struct service *s, const struct resource_list *slices);
 struct service *istio_registry_find(const struct compile *c, const char *host);
@@ -236,7 +241,7 @@ uint32_t istio_clusters_port_of(const struct service_port *p, const struct insta
 uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref);
 const struct load_balancer *istio_clusters_load_balancer(const struct cluster_ref *ref); /* in force, or NULL */
 void istio_clusters_emit(struct compile *c);
-void istio_clusters_emit_endpoints(struct compile *c, const struct service *s); /* of every cluster that the service has */
+void istio_clusters_emit_endpoints(struct compile *c, struct service *s); /* of every cluster that the service has */
 
 void istio_gateways_compile(struct compile *c);
 void istio_outbound_compile(struct compile *c);

@@ -68,6 +68,15 @@ struct istio_model_stats istio_model_stats(const struct istio_model *m);
 
 /* ---- the compiler ---- */
 
+/* What is known of the names that stand where addresses could (ServiceEntry with resolution DNS or DNS_ROUND_ROBIN). */
+#define ISTIO_ADDRESSES_MAX 256u /* of one name */
+enum istio_name_use { ISTIO_NAME_NOW, ISTIO_NAME_LAST_GOOD }; /* the latter: even when the newest answer says that it has none any more */
+struct istio_names {
+	void *arg;
+	/* IP addresses of name, each once, best first: up to n_max of them into out, and how many. Borrowed until the compiler returns. */
+	size_t (*addresses)(void *arg, const char *name, enum istio_name_use use, const char **out, size_t n_max);
+};
+
 struct istio_gateway_address {
 	const char *const *label_keys, *const *label_values;
 	size_t n_labels;
@@ -85,6 +94,7 @@ struct istio_node {
 	const char *const *label_keys, *const *label_values;
 	size_t n_labels;
 	const char *service_account; /* "namespace/name": whose identity the node has; NULL: istio-system/hydrofoil */
+	const struct istio_names *names; /* addresses of names; NULL: none is known */
 	bool is_any; /* every Gateway has the address 0.0.0.0, and every service address is served */
 };
 
@@ -117,6 +127,9 @@ struct istio_snapshot {
 	uint64_t files_stamp;     /* of their state when they were read */
 	const char *const *unusable; /* Secrets that are there and cannot be used: whoever has them from before may keep them */
 	size_t n_unusable;
+	const char *const *names; /* that endpoints need the addresses of: lower case, each once, in order */
+	size_t n_names;
+	uint64_t dns_refresh_us;  /* MeshConfig dnsRefreshRate */
 	const char *trust_domain;
 	const char *extra_roots; /* PEM: MeshConfig caCertificates, to be among the roots; "" = none */
 };
@@ -138,6 +151,13 @@ struct istio_file_change {
  * 0; -ENOTSUP: more changed than that, the snapshot is as it was: compile anew; -ENOMEM: compile anew, this one is of no use any more. */
 int istio_patch(struct istio_snapshot *s, const struct istio_node *node, const char *version, const struct istio_file_change *changes, size_t n_changes,
 		struct istio_diags *diags, const struct istio_resource **changed, size_t *n_changed);
+
+/* Brings a snapshot up to date when these names have other addresses than when it was made: at the cost of the services that use them. The version stays:
+ * it is that of the configuration. As istio_patch: *changed, -ENOMEM. node->names says what the addresses are now. */
+int istio_patch_names(struct istio_snapshot *s, const struct istio_node *node, const char *const *names, size_t n_names, const struct istio_resource **changed,
+		      size_t *n_changed);
+/* What the snapshot and all its patches hold. It shrinks by compiling anew. */
+size_t istio_snapshot_memory_bytes(const struct istio_snapshot *s);
 
 /* ---- explain ---- */
 

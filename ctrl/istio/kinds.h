@@ -503,7 +503,7 @@ struct ca_certificate {
 struct mesh_config {
 	struct istio_head head;
 	struct istio_bool auto_mtls;
-	struct istio_int detection_timeout;
+	struct istio_int detection_timeout, dns_refresh;
 	struct tls_settings *mtls, *tls_defaults;
 	struct istio_strings trust_domain_aliases;
 	struct istio_list ca_certificates; /* struct ca_certificate */

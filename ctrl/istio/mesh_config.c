@@ -146,7 +146,7 @@ static const struct istio_field mesh_rows[] = {
 	ROW(mesh_config, destination_rule_export_to, "defaultDestinationRuleExportTo", F_STRINGS),
 	ROW(mesh_config, root_namespace, "rootNamespace", F_STRING, .min = 1, .max = 63),
 	ROW(mesh_config, locality, "localityLbSetting", F_OBJECT, .table = &istio_table_locality_lb),
-	ROW_IGNORED("dnsRefreshRate", "no names are resolved"),
+	ROW(mesh_config, dns_refresh, "dnsRefreshRate", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
 	ROW_IGNORED("h2UpgradePolicy", "the port's protocol decides"),
 	ROW_IGNORED("inboundClusterStatName", "names of metrics do not change"),
 	ROW_IGNORED("outboundClusterStatName", "names of metrics do not change"),

@@ -1,6 +1,6 @@
 /* Endpoints without the mesh: when nothing but EndpointSlices changed, only the services that they belong to are looked at again, inside the
  * compilation that made the snapshot (its tables and its arenas are kept for this). Everything is checked before anything is changed: what is not plainly
- * a change of endpoints is left to a whole compilation.
+ * a change of endpoints is left to a whole compilation. The same for names whose addresses changed.
  * Invariant: after every patch the snapshot's resources are what istio_compile makes of the same contents. */
 #include "ctrl/istio/identity.h"
 
@@ -238,5 +238,47 @@ int istio_patch(struct istio_snapshot *s, const struct istio_node *node, const c
 		*changed = p.c->resources.list;
 	}
 	istio_model_free(p.after);
+	return rc;
+}
+
+/* ---- names ---- */
+
+static int run_names(struct patching *p, const char *const *names, size_t n_names)
+{
+	struct istio_map done = {0};
+
+	if (setjmp(p->o->arena.full) || setjmp(p->o->scratch.full))
+		return -ENOMEM;
+	p->c->resources.n = 0;
+	for (size_t i = 0; i < n_names; i++) {
+		const struct service_list *users = istio_map_get(&p->c->names, names[i]);
+		for (uint32_t j = 0; users && j < users->n; j++) {
+			bool is_new;
+			struct service *s = users->list[j];
+			(void)istio_map_put(p->c->arena, &done, istio_arena_printf(p->c->arena, "%s/%s", s->namespace, s->host), &is_new);
+			if (is_new)
+				istio_clusters_emit_endpoints(p->c, s);
+		}
+	}
+	return 0;
+}
+
+int istio_patch_names(struct istio_snapshot *s, const struct istio_node *node, const char *const *names, size_t n_names, const struct istio_resource **changed,
+		      size_t *n_changed)
+{
+	struct owned_snapshot *o = (struct owned_snapshot *)(void *)s;
+	struct patching p = {.o = o, .c = &o->compile};
+	struct istio_diags diags; /* what there is to say of these services was said when they were compiled */
+
+	istio_diags_init(&diags);
+	o->compile.node = node;
+	o->compile.diags = &diags;
+	int rc = run_names(&p, names, n_names);
+	if (rc == 0) {
+		*n_changed = take_resources(&p);
+		*changed = p.c->resources.list;
+	}
+	istio_diags_fini(&diags);
+	o->compile.diags = NULL;
 	return rc;
 }

@@ -119,8 +119,10 @@ static const char *account_of(struct compile *c, const char *namespace, const ch
 static struct instance *instance_of_entry(struct compile *c, const struct workload_entry *w, const struct resource *r)
 {
 	struct instance *in = ARENA_NEW(c->arena, struct instance);
+	bool is_name = !istio_is_ip(w->address);
 
-	*in = (struct instance){.address = w->address, .port_map = &w->ports, .labels = &w->labels, .locality = w->locality, .namespace = r->namespace,
+	*in = (struct instance){.address = is_name ? istio_arena_lower(c->arena, w->address) : w->address, .is_name = is_name, .port_map = &w->ports,
+				.labels = &w->labels, .locality = w->locality, .namespace = r->namespace,
 				.workload = r->row->id == KIND_WORKLOAD_ENTRY ? r->name : NULL, .weight = w->weight.value ? (uint32_t)w->weight.value : 1,
 				.account = account_of(c, r->namespace, w->service_account, NULL), .is_ready = true};
 	return in;
@@ -196,11 +198,7 @@ static void index_workloads(struct compile *c, struct label_index *pods, struct 
 	list = &c->model->kinds[KIND_WORKLOAD_ENTRY];
 	for (uint32_t i = 0; i < list->n; i++) {
 		const struct workload_entry *w = list->list[i]->spec;
-		if (istio_is_ip(w->address))
-			index_labels(c, entries, instance_of_entry(c, w, list->list[i]));
-		else
-			istio_compile_report(c, ISTIO_ERROR, "HF0005", list->list[i], istio_doc_at(w->head.node, "address"), "spec.address",
-				       "not supported: a name (%.80s); give the IP address", w->address);
+		index_labels(c, entries, instance_of_entry(c, w, list->list[i]));
 	}
 }
 
@@ -220,6 +218,16 @@ static void select_workloads(struct compile *c, const struct label_index *index,
 
 /* ---- ServiceEntries ---- */
 
+/* SE-8: nothing is written, so the host is the name. */
+static struct instance *instance_of_host(struct compile *c, const struct service *s)
+{
+	static const struct istio_string_map no_labels;
+	struct instance *in = ARENA_NEW(c->arena, struct instance);
+
+	*in = (struct instance){.address = s->host, .is_name = true, .labels = &no_labels, .namespace = s->namespace, .weight = 1, .is_ready = true};
+	return in;
+}
+
 static void add_service_entries(struct compile *c, const struct label_index *pods, const struct label_index *entries)
 {
 	const struct resource_list *list = &c->model->kinds[KIND_SERVICE_ENTRY];
@@ -237,6 +245,10 @@ static void add_service_entries(struct compile *c, const struct label_index *pod
 		for (uint32_t j = 0; j < e->hosts.n; j++) {
 			struct service *s = service_entry_host(c, r, e, j);
 			s->instances = instances; /* shared: nobody adds to it afterwards but by a copy */
+			if (istio_registry_is_dns(s) && e->endpoints.n == 0 && !e->selector) {
+				s->instances = (struct instance_list){0};
+				ARENA_PUSH(c->arena, &s->instances, instance_of_host(c, s));
+			}
 			add_service(c, s);
 		}
 	}

@@ -13,9 +13,11 @@ static void check_workload_entry(struct istio_decode *d, void *object)
 	struct workload_entry *w = object;
 
 	if (!w->address || !w->address[0])
-		istio_decode_error(d, "IST0106", &w->head, "address", "needs an address: an IP address");
+		istio_decode_error(d, "IST0106", &w->head, "address", "needs an address: an IP address, or a name where the ServiceEntry has resolution DNS");
 	else if (strncmp(w->address, "unix:", 5) == 0)
 		istio_decode_error(d, "HF0005", &w->head, "address", "not supported: a Unix socket is not reachable from the data plane; give an IP address");
+	else if (!istio_is_ip(w->address) && !istio_is_host(w->address, false))
+		istio_decode_error(d, "IST0106", &w->head, "address", "\"%.80s\" is neither an IP address nor a name", w->address);
 }
 
 static const struct istio_field workload_entry_rows[] = {
@@ -92,6 +94,20 @@ static void check_ports(struct istio_decode *d, const struct service_entry *s)
 		}
 }
 
+/* What istiod's validation says of names. */
+static void check_names(struct istio_decode *d, const struct service_entry *s)
+{
+	for (uint32_t i = 0; i < s->hosts.n && s->endpoints.n == 0 && !s->selector; i++)
+		if (s->hosts.list[i][0] == '*')
+			istio_decode_error(d, "IST0106", &s->head, "hosts", "\"%.80s\" cannot be resolved: with resolution DNS and no endpoints every host "
+					   "must be a whole name", s->hosts.list[i]);
+	for (uint32_t i = 0; i < s->addresses.n; i++)
+		if (strchr(s->addresses.list[i], '/'))
+			istio_decode_error(d, "IST0106", &s->head, "addresses", "\"%.60s\": ranges go with resolution NONE or STATIC", s->addresses.list[i]);
+	if (s->resolution.value == RESOLUTION_DNS_ROUND_ROBIN && s->endpoints.n > 1)
+		istio_decode_error(d, "IST0106", &s->head, "endpoints", "resolution DNS_ROUND_ROBIN takes one endpoint at most");
+}
+
 static void check_endpoints(struct istio_decode *d, const struct service_entry *s)
 {
 	char field[48];
@@ -101,8 +117,6 @@ static void check_endpoints(struct istio_decode *d, const struct service_entry *
 		(void)snprintf(field, sizeof(field), "endpoints[%u].address", i); /* it fits */
 		if (s->resolution.value == RESOLUTION_STATIC && !istio_is_ip(w->address))
 			istio_decode_error(d, "IST0106", &s->head, field, "\"%.60s\" is not an IP address, which resolution STATIC needs", w->address);
-		else if (!istio_is_ip(w->address))
-			istio_decode_error(d, "HF0005", &s->head, field, "not supported: a name (%.60s); give the IP address", w->address);
 	}
 }
 
@@ -120,10 +134,9 @@ static void check_service_entry(struct istio_decode *d, void *object)
 	if (how == RESOLUTION_NONE && s->endpoints.n)
 		istio_decode_error(d, "IST0106", &s->head, "endpoints", "resolution NONE takes no endpoints: set resolution: STATIC");
 	if (how == RESOLUTION_DYNAMIC_DNS)
-		istio_decode_error(d, "HF0005", &s->head, "resolution", "not supported: DYNAMIC_DNS; use STATIC with endpoints");
-	if ((how == RESOLUTION_DNS || how == RESOLUTION_DNS_ROUND_ROBIN) && s->endpoints.n == 0 && !s->selector)
-		istio_decode_error(d, "HF0005", &s->head, "resolution", "not supported: names are not resolved; use STATIC, or give endpoints with IP "
-				   "addresses");
+		istio_decode_error(d, "HF0005", &s->head, "resolution", "not supported: DYNAMIC_DNS; name the hosts and use DNS");
+	if (how == RESOLUTION_DNS || how == RESOLUTION_DNS_ROUND_ROBIN)
+		check_names(d, s);
 	check_hosts(d, s);
 	check_ports(d, s);
 	check_endpoints(d, s);

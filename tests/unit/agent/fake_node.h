@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "channel.pb-c.h"
+#include "snapshot.pb-c.h"
 #include "ctrl/ring/channel.h"
 #include "ctrl/ring/receiver.h"
 #include "dataplane/core/error.h"
@@ -24,6 +25,7 @@ struct fake_node {
 	char version[128];
 	bool was_full;
 	size_t n_resources, n_removed, n_listeners, n_clusters, n_updates;
+	char addresses[256];         /* of all endpoints in it */
 	uint64_t n_requests_seen;
 };
 
@@ -78,6 +80,19 @@ static inline void fake_node_answer(struct fake_node *n, struct ring_channel *ch
 	fake_node_send(ch, RING_FRAME_UPDATE_RESULT, &m.base);
 }
 
+static inline void fake_node_take_endpoints(struct fake_node *n, const struct ring_update_resource *r)
+{
+	if (r->type != FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS || r->removed)
+		return;
+	Foil__Conf__Endpoints *e = foil__conf__endpoints__unpack(NULL, r->n_bytes, r->bytes);
+	assert_non_null(e);
+	for (size_t i = 0; i < e->n_endpoints; i++) {
+		size_t at = strlen(n->addresses);
+		(void)snprintf(n->addresses + at, sizeof(n->addresses) - at, "%s%s", at ? " " : "", e->endpoints[i]->address);
+	}
+	foil__conf__endpoints__free_unpacked(e, NULL);
+}
+
 static inline void fake_node_take(struct fake_node *n, struct ring_channel *ch, const struct ring_update *u)
 {
 	n->n_updates++;
@@ -85,7 +100,9 @@ static inline void fake_node_take(struct fake_node *n, struct ring_channel *ch, 
 	n->was_full = u->full;
 	n->n_resources = u->n_resources;
 	n->n_removed = n->n_listeners = n->n_clusters = 0;
+	n->addresses[0] = 0;
 	for (size_t i = 0; i < u->n_resources; i++) {
+		fake_node_take_endpoints(n, &u->resources[i]);
 		n->n_removed += u->resources[i].removed;
 		n->n_listeners += u->resources[i].type == FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER && !u->resources[i].removed;
 		n->n_clusters += u->resources[i].type == FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER && !u->resources[i].removed;

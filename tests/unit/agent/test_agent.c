@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "tests/unit/admin/exposition.h"
+#include "tests/unit/dns/server.h"
 
 #define WAIT_MS 10000
 
@@ -37,6 +38,11 @@ static const char route_yaml[] =
 static const char second_yaml[] =
 	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: two, namespace: app}\nspec:\n  hosts: [two.test]\n"
 	"  ports:\n  - {number: 8080, name: http, protocol: HTTP}\n  resolution: STATIC\n  endpoints:\n  - {address: 198.19.0.11}\n"
+	"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: two, namespace: app}\nspec:\n  hosts: [two.example.com]\n"
+	"  gateways: [front]\n  http:\n  - route:\n    - destination: {host: two.test, port: {number: 8080}}\n";
+static const char names_yaml[] =
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: two, namespace: app}\nspec:\n  hosts: [two.test]\n"
+	"  ports:\n  - {number: 8080, name: http, protocol: HTTP}\n  resolution: DNS\n"
 	"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: two, namespace: app}\nspec:\n  hosts: [two.example.com]\n"
 	"  gateways: [front]\n  http:\n  - route:\n    - destination: {host: two.test, port: {number: 8080}}\n";
 static const char bad_yaml[] =
@@ -83,11 +89,16 @@ static pid_t spawn(char *const argv[], const char *output)
 	return pid;
 }
 
-static void start_agent(void)
+static void start_agent_with(char *option, char *value)
 {
 	char *const argv[] = {(char *)(uintptr_t)program, (char[]){"--config"}, config, (char[]){"--socket"}, socket_path,
-			      (char[]){"--address"}, address, NULL};
+			      (char[]){"--address"}, address, option, value, NULL};
 	agent = spawn(argv, log_path);
+}
+
+static void start_agent(void)
+{
+	start_agent_with(NULL, NULL);
 }
 
 static int end_agent(int sig)
@@ -277,6 +288,7 @@ static void test_wrong_command_lines_are_refused_with_a_sentence(void **state)
 		{{"--config", "/tmp", "--socket", "/tmp/01234567890123456789012345678901234567890123456789"
 		 "0123456789012345678901234567890123456789012345678901234"},
 		 "107 bytes", 2},
+		{{"--config", "/tmp", "--socket", "/tmp/x", "--dns-servers", "nowhere"}, "--dns-servers takes IP", 1},
 		{{"--version"}, "foil-agent ", 0},
 		{{"--help"}, "usage: foil-agent", 0},
 	};
@@ -540,6 +552,81 @@ static void test_metrics_of_the_data_plane_come_through_its_segment(void **state
 	(void)state;
 }
 
+static void turn_until(struct dns_server *names, size_t n_updates)
+{
+	for (uint64_t end = now_ms() + WAIT_MS; node.n_updates < n_updates && now_ms() < end; (void)usleep(1000)) {
+		fake_node_turn(&node);
+		dns_server_turn(names);
+	}
+	assert_int_equal(node.n_updates, n_updates);
+}
+
+static void test_names_are_resolved_first_and_followed_by_patches(void **state)
+{
+	struct dns_zone zone = {"two.test", SAY_ADDRESSES, .ttl = 1, .a = {"198.19.0.20"}};
+	struct dns_server names;
+	char servers[32], version[128], *body;
+	size_t n;
+	dns_server_open(&names, &zone, 1);
+	(void)snprintf(servers, sizeof(servers), "127.0.0.1:%u", names.port);
+	write_file("second.yaml", names_yaml);
+	fake_node_open(&node, socket_path);
+	start_agent_with((char[]){"--dns-servers"}, servers);
+	for (uint64_t end = now_ms() + WAIT_MS; zone.n_asked == 0 && now_ms() < end; (void)usleep(1000)) {
+		fake_node_turn(&node);
+		assert_int_equal(node.n_updates, 0); /* it waits for the answer */
+		dns_server_turn(&names);
+	}
+	turn_until(&names, 1);
+	assert_true(node.was_full);
+	assert_string_equal(node.addresses, "198.19.0.10 198.19.0.20");
+	(void)snprintf(version, sizeof(version), "%s", node.version);
+	zone.a[0] = "198.19.0.21";
+	turn_until(&names, 2);
+	assert_false(node.was_full);
+	assert_int_equal(node.n_resources, 1);
+	assert_string_equal(node.addresses, "198.19.0.21");
+	assert_string_equal(node.version, version);
+	assert_int_equal(get(15000, "/dns", &body, &n), 200);
+	assert_non_null(strstr(body, "{\"name\": \"two.test\", \"state\": \"ok\", \"ttl_s\": 1, "));
+	assert_non_null(strstr(body, "\"addresses\": [\"198.19.0.21\"], \"last_good\": 1, \"error\": \"\"}]"));
+	free(body);
+	zone.say = SAY_NO_NAME;
+	turn_until(&names, 3);
+	assert_int_equal(node.n_resources, 1);
+	assert_string_equal(node.addresses, "");
+	assert_int_equal(get(15000, "/dns?text", &body, &n), 200);
+	assert_non_null(strstr(body, "no_name   ttl 1"));
+	free(body);
+	assert_int_equal(get(15090, "/metrics", &body, &n), 200);
+	if (!expo_check(&expo, body, n))
+		fail_msg("%s: %s", expo.fault, expo.line);
+	assert_non_null(strstr(body, "foil_agent_dns_names_without_address 1\n"));
+	assert_non_null(strstr(body, "foil_agent_dns_answers_total{outcome=\"no_name\"} 1\n"));
+	assert_non_null(strstr(body, "foil_agent_dns_patches_total 3\n"));
+	free(body);
+	assert_non_null(strstr(log_text(), "dns.failed two.test: no_name: "));
+	json_decref(wait_for("applied", NULL));
+	dns_server_close(&names);
+	(void)state;
+}
+
+static void test_a_name_that_nobody_answers_for_does_not_hold_the_rest(void **state)
+{
+	struct dns_zone zone = {"two.test", SAY_NOTHING};
+	struct dns_server names;
+	char servers[32];
+	dns_server_open(&names, &zone, 1);
+	(void)snprintf(servers, sizeof(servers), "127.0.0.1:%u", names.port);
+	write_file("second.yaml", names_yaml);
+	fake_node_open(&node, socket_path);
+	start_agent_with((char[]){"--dns-servers"}, servers);
+	turn_until(&names, 1);
+	assert_string_equal(node.addresses, "198.19.0.10");
+	dns_server_close(&names);
+	(void)state;
+}
+
 static void test_second_agent_on_the_same_ports_says_who_has_them(void **state)
 {
 	char *const argv[] = {(char *)(uintptr_t)program, (char[]){"--config"}, config, (char[]){"--socket"}, socket_path,
@@ -578,6 +665,8 @@ int main(int argc, char **argv)
 		AGENT_TEST(test_folder_that_vanishes_changes_nothing_that_runs),
 		AGENT_TEST(test_killed_agent_leaves_nothing_that_stops_the_next),
 		AGENT_TEST(test_metrics_of_the_data_plane_come_through_its_segment),
+		AGENT_TEST(test_names_are_resolved_first_and_followed_by_patches),
+		AGENT_TEST(test_a_name_that_nobody_answers_for_does_not_hold_the_rest),
 		AGENT_TEST(test_second_agent_on_the_same_ports_says_who_has_them),
 	};
 	if (argc != 2) {

@@ -1,0 +1,210 @@
+/* Names among the endpoints: what of a ServiceEntry with resolution DNS or DNS_ROUND_ROBIN reaches the snapshot, and how it follows new addresses. */
+#include "tests/unit/istio/fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SE(name, spec) "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name ", namespace: app}\nspec: {" spec "}\n"
+#define PORT "ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8000}]"
+#define ROUTE(name, host) \
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name ", namespace: app}\nspec:\n  hosts: [" name ".example.com]\n" \
+	"  gateways: [istio-system/main]\n  http: [{route: [{destination: {host: " host ", port: {number: 80}}}]}]\n"
+
+/* What the names have: "now" and, where that is empty, of before. */
+static struct {
+	const char *name, *addresses[4], *last_good;
+} known[] = {{"one.test", {"198.19.0.10", "198.19.0.11"}, NULL}, {"two.test", {"198.19.0.20"}, NULL}, {"gone.test", {NULL}, "198.19.0.30"}};
+
+static size_t addresses(void *arg, const char *name, enum istio_name_use use, const char **out, size_t n_max)
+{
+	size_t n = 0;
+
+	assert_ptr_equal(arg, known);
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (strcmp(known[i].name, name) != 0)
+			continue;
+		for (; n < n_max && known[i].addresses[n]; n++)
+			out[n] = known[i].addresses[n];
+		if (n == 0 && use == ISTIO_NAME_LAST_GOOD && known[i].last_good)
+			out[n++] = known[i].last_good;
+	}
+	return n;
+}
+
+static const struct istio_names names = {.arg = known, .addresses = addresses};
+
+static const struct istio_node *node(void)
+{
+	static struct istio_node n;
+
+	n = t_node;
+	n.names = &names;
+	return &n;
+}
+
+static void assert_endpoints(const struct t_mesh *m, const char *cluster, const char *expected)
+{
+	Foil__Conf__Endpoints *e = t_endpoints(m, cluster);
+	char text[512] = "";
+
+	assert_non_null(e);
+	for (size_t i = 0; i < e->n_endpoints; i++) {
+		size_t n = strlen(text);
+		(void)snprintf(text + n, sizeof(text) - n, "%s%s:%u", i ? " " : "", e->endpoints[i]->address, e->endpoints[i]->port);
+	}
+	assert_string_equal(text, expected);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+}
+
+static void assert_names(const struct t_mesh *m, const char *expected)
+{
+	char text[512] = "";
+
+	for (size_t i = 0; i < m->snapshot->n_names; i++) {
+		size_t n = strlen(text);
+		(void)snprintf(text + n, sizeof(text) - n, "%s%s", i ? " " : "", m->snapshot->names[i]);
+	}
+	assert_string_equal(text, expected);
+}
+
+static void test_the_host_itself_is_resolved(void **state)
+{
+	struct t_mesh *m = t_mesh_at(node(), T_GATEWAY, SE("one", "hosts: [ONE.test], resolution: DNS, " PORT),
+				     SE("gone", "hosts: [gone.test], resolution: DNS, " PORT), ROUTE("a", "one.test"), ROUTE("b", "gone.test"), NULL);
+	Foil__Conf__Cluster *c = t_cluster(m, "outbound|80||one.test");
+
+	t_assert_no_diags(m);
+	assert_false(c->is_original_dst);
+	assert_endpoints(m, "outbound|80||one.test", "198.19.0.10:8000 198.19.0.11:8000");
+	assert_endpoints(m, "outbound|80||gone.test", ""); /* 503 UH, as a recording of Envoy has it */
+	assert_names(m, "gone.test one.test");
+	assert_int_equal(m->snapshot->dns_refresh_us, 60000000);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = t_mesh_new(T_GATEWAY, SE("one", "hosts: [one.test], resolution: DNS, " PORT), ROUTE("a", "one.test"), NULL); /* without a resolver */
+	assert_endpoints(m, "outbound|80||one.test", "");
+	assert_names(m, "one.test");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_endpoints_that_are_names_keep_what_is_said_of_them(void **state)
+{
+	struct t_mesh *m = t_mesh_at(node(), T_GATEWAY,
+				     SE("s", "hosts: ['*.s.test', s.test], resolution: DNS, " PORT ", endpoints: [{address: One.test, ports: {http: 9999}, "
+					     "weight: 3, locality: r/z, labels: {version: v1}}, {address: 198.19.0.40, labels: {version: v2}}, "
+					     "{address: two.test}]"),
+				     "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: s, namespace: app}\nspec: {host: s.test, "
+				     "subsets: [{name: v1, labels: {version: v1}}]}\n",
+				     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: app}\nspec:\n"
+				     "  hosts: [a.example.com]\n  gateways: [istio-system/main]\n  http:\n"
+				     "  - {match: [{uri: {prefix: /1}}], route: [{destination: {host: s.test, subset: v1, port: {number: 80}}}]}\n"
+				     "  - {route: [{destination: {host: s.test, port: {number: 80}}}]}\n", NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|80||s.test");
+
+	t_assert_no_diags(m);
+	assert_endpoints(m, "outbound|80||s.test", "198.19.0.10:9999 198.19.0.11:9999 198.19.0.40:8000 198.19.0.20:8000");
+	assert_endpoints(m, "outbound|80|v1|s.test", "198.19.0.10:9999 198.19.0.11:9999");
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(e->endpoints[i]->weight, 3);
+		assert_string_equal(e->endpoints[i]->locality, "r/z");
+		assert_string_equal(e->endpoints[i]->version, "v1");
+	}
+	assert_names(m, "one.test two.test");
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_round_robin_has_one_address_and_keeps_the_last(void **state)
+{
+	struct t_mesh *m = t_mesh_at(node(), T_GATEWAY, SE("one", "hosts: [one.test], resolution: DNS_ROUND_ROBIN, " PORT),
+				     SE("gone", "hosts: [gone.test], resolution: DNS_ROUND_ROBIN, " PORT), ROUTE("a", "one.test"), ROUTE("b", "gone.test"),
+				     NULL);
+
+	t_assert_no_diags(m);
+	assert_endpoints(m, "outbound|80||one.test", "198.19.0.10:8000");
+	assert_endpoints(m, "outbound|80||gone.test", "198.19.0.30:8000");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_workload_entries_may_be_names_where_they_are_resolved(void **state)
+{
+	static const char entry[] = "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: app}\n"
+				    "spec: {address: one.test, labels: {app: s}, weight: 2}\n";
+	struct t_mesh *m = t_mesh_at(node(), T_GATEWAY, SE("s", "hosts: [s.test], resolution: DNS, " PORT ", workloadSelector: {labels: {app: s}}"),
+				     SE("t", "hosts: [t.test], resolution: STATIC, " PORT ", workloadSelector: {labels: {app: s}}"), entry,
+				     ROUTE("a", "s.test"), ROUTE("b", "t.test"), NULL);
+
+	assert_endpoints(m, "outbound|80||s.test", "198.19.0.10:8000 198.19.0.11:8000");
+	assert_endpoints(m, "outbound|80||t.test", "");
+	(void)t_diag(m, "IST0106", "a name (one.test) among the endpoints");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_the_mesh_says_how_often(void **state)
+{
+	struct t_mesh *m = t_mesh_at(node(), T_GATEWAY, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: "
+				     "'dnsRefreshRate: 5s'}\n", NULL);
+
+	t_assert_no_diags(m);
+	assert_int_equal(m->snapshot->dns_refresh_us, 5000000);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static const struct istio_resource *resource_of(const struct istio_snapshot *s, const char *name)
+{
+	for (size_t i = 0; i < s->n_resources; i++)
+		if (s->resources[i].type == FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS && strcmp(s->resources[i].name, name) == 0)
+			return &s->resources[i];
+	return NULL;
+}
+
+static void test_new_addresses_change_the_endpoints_that_use_them_alone(void **state)
+{
+	static const char *const parts[] = {T_GATEWAY, SE("one", "hosts: [one.test], resolution: DNS, " PORT),
+		SE("s", "hosts: [s.test], resolution: DNS, " PORT ", endpoints: [{address: one.test}, {address: two.test}]"),
+		SE("two", "hosts: [two.test], resolution: DNS_ROUND_ROBIN, " PORT), ROUTE("a", "one.test"), ROUTE("b", "s.test"), ROUTE("c", "two.test")};
+	const char *changed_names[] = {"one.test", "nobody.test"};
+	const struct istio_resource *changed;
+	size_t n_changed = 9;
+	struct t_mesh *m = t_mesh_at(node(), parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], NULL);
+	size_t bytes = istio_snapshot_memory_bytes(m->snapshot);
+
+	assert_int_equal(istio_patch_names(m->snapshot, node(), changed_names, 2, &changed, &n_changed), 0);
+	assert_int_equal(n_changed, 0); /* they are what they were */
+	known[0].addresses[1] = NULL;
+	assert_int_equal(istio_patch_names(m->snapshot, node(), changed_names, 2, &changed, &n_changed), 0);
+	assert_int_equal(n_changed, 2);
+	assert_endpoints(m, "outbound|80||one.test", "198.19.0.10:8000");
+	assert_endpoints(m, "outbound|80||s.test", "198.19.0.10:8000 198.19.0.20:8000");
+	assert_string_equal(m->snapshot->version, "v1");
+	assert_true(istio_snapshot_memory_bytes(m->snapshot) >= bytes);
+	struct t_mesh *fresh = t_mesh_at(node(), parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], NULL);
+	assert_int_equal(fresh->snapshot->n_resources, m->snapshot->n_resources);
+	assert_int_equal(fresh->snapshot->n_bytes, m->snapshot->n_bytes);
+	for (size_t i = 0; i < fresh->snapshot->n_resources; i++)
+		assert_int_equal(fresh->snapshot->resources[i].hash, m->snapshot->resources[i].hash);
+	assert_non_null(resource_of(m->snapshot, "outbound|80||two.test"));
+	t_mesh_free(fresh);
+	t_mesh_free(m);
+	known[0].addresses[1] = "198.19.0.11";
+	(void)state;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_host_itself_is_resolved),
+		cmocka_unit_test(test_endpoints_that_are_names_keep_what_is_said_of_them),
+		cmocka_unit_test(test_round_robin_has_one_address_and_keeps_the_last),
+		cmocka_unit_test(test_workload_entries_may_be_names_where_they_are_resolved),
+		cmocka_unit_test(test_the_mesh_says_how_often),
+		cmocka_unit_test(test_new_addresses_change_the_endpoints_that_use_them_alone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
