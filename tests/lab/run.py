@@ -76,6 +76,7 @@ def run_with_lab(report, with_lab, words):
     try:
         config = shutil.copytree(lab.DEFAULT_CONFIG, folder + "/config")
         started = time.monotonic()
+        os.environ["FOIL_AGENT_ARGS"] = "--dns-servers " + support.NAME_SERVER
         status, text = quietly_up(config)
         if status:
             report.line("the lab comes up with conf/examples/bookinfo-like", error=text)
@@ -88,6 +89,7 @@ def run_with_lab(report, with_lab, words):
                 run_case(report, module, name, fn)
         shared.end()
     finally:
+        os.environ.pop("FOIL_AGENT_ARGS", None)
         lab.down(keep_quiet=True)
         shutil.rmtree(folder, ignore_errors=True)
 
