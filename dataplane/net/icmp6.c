@@ -12,6 +12,7 @@
 #define PARAMETER_OPTION 2u
 #define ECHO 128u
 #define ECHO_REPLY 129u
+#define MLD_QUERY 130u
 #define ND_FIRST 133u
 #define ND_LAST 137u
 #define MTU_MIN 1280u               /* RFC 8201 4 */
@@ -88,6 +89,8 @@ void icmp6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own
 		net_drop_id(w, p, own_m, NET_REASON_BAD_CHECKSUM);
 	else if (type >= ND_FIRST && type <= ND_LAST)
 		nd_input(w, p, own_m, rx, type);
+	else if (type == MLD_QUERY)
+		mld_input(w, p, own_m, rx);
 	else if (nobody)
 		net_drop_id(w, p, own_m, NET_REASON_IP6_BAD_SOURCE);
 	else if (type == ECHO && code == 0 && !group)

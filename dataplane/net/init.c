@@ -53,6 +53,8 @@ int net_init(struct foil_worker *w, const struct net_params *p, struct foil_erro
 		net_fini(w);
 		return rc;
 	}
+	if (p->report_groups)
+		mld_start(w); /* before neighbours are asked: the answers are sent to groups */
 	claim_start(w, p->address_check);
 	next_hops_start(w);
 	return 0;
@@ -65,6 +67,7 @@ void net_fini(struct foil_worker *w)
 	if (!n)
 		return;
 	claim_fini(w, n);
+	mld_fini(w, n);
 	next_hops_fini(w, n);
 	frag_fini(w, n);
 	free(n->frags);

@@ -64,12 +64,17 @@ static bool mac_of(const uint8_t *option, struct rte_ether_addr *out)
 	return !rte_is_multicast_ether_addr(out) && !rte_is_zero_ether_addr(out);
 }
 
-static struct rte_ether_addr group_mac(const struct net_addr *group)
+struct rte_ether_addr net_group_mac(const struct net_addr *group)
 {
 	struct rte_ether_addr mac = {{0x33, 0x33}}; /* RFC 2464 7 */
 
 	memcpy(mac.addr_bytes + 2, group->b + 12, 4);
 	return mac;
+}
+
+struct net_addr net_solicited_group(const struct net_addr *a)
+{
+	return (struct net_addr){{0xff, 2, [11] = 1, 0xff, a->b[13], a->b[14], a->b[15]}};
 }
 
 /* Without a source (duplicate address detection) there is no link-layer address option (RFC 4861 4.3). */
@@ -102,8 +107,8 @@ static void nd_send(struct foil_worker *w, struct net_port *p, const struct rte_
 void nd_solicit(struct foil_worker *w, struct net_port *p, const struct rte_ether_addr *to, const struct net_addr *source,
 		const struct net_addr *target)
 {
-	struct net_addr dst = {{0xff, 2, [11] = 1, 0xff, target->b[13], target->b[14], target->b[15]}};
-	struct rte_ether_addr mac = group_mac(&dst);
+	struct net_addr dst = net_solicited_group(target);
+	struct rte_ether_addr mac = net_group_mac(&dst);
 
 	foil_count(w, NET, ND_SOLICITS_TX, 1);
 	nd_send(w, p, to ? to : &mac, source, to ? target : &dst, ND_NS, 0, target);
@@ -118,7 +123,7 @@ void nd_probe(struct foil_worker *w, struct net_port *p, const struct net_addr *
 
 void nd_announce(struct foil_worker *w, struct net_port *p, const struct net_addr *ours)
 {
-	struct rte_ether_addr mac = group_mac(&all_nodes);
+	struct rte_ether_addr mac = net_group_mac(&all_nodes);
 
 	foil_count(w, NET, ND_ADVERTS_TX, 1);
 	nd_send(w, p, &mac, ours, &all_nodes, ND_NA, ND_NA_OVERRIDE, ours);
@@ -155,7 +160,7 @@ static enum net_reason ns_input(struct foil_worker *w, struct net_port *p, const
 	uint32_t override = claim_is_optimistic(w->net, p->index, &s->target) ? 0 : ND_NA_OVERRIDE; /* RFC 4429 3.3 */
 	foil_count(w, NET, ND_ADVERTS_TX, 1);
 	if (probe) {
-		mac = group_mac(&all_nodes);
+		mac = net_group_mac(&all_nodes);
 		nd_send(w, p, &mac, &s->target, &all_nodes, ND_NA, override, &s->target);
 		return NET_REASON_OK;
 	}

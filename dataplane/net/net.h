@@ -117,6 +117,7 @@ struct net_params {
 	const struct net_route_conf *routes;
 	uint16_t n_routes;
 	enum net_address_check address_check; /* of locals; services are never asked for */
+	bool report_groups;              /* MLD: the groups in which neighbours look for our IPv6 addresses are reported */
 	bool services_answer_arp;        /* ARP and ND for service addresses are answered too */
 	uint32_t neighbours_max;         /* 0 = 4096 */
 	/* Not ours (other addresses, protocols, ARP of others): given here, or dropped with a reason when NULL. Takes the mbuf. */

@@ -148,7 +148,9 @@ struct net_ctx {
 	struct net_next_hop *next_hops;
 	uint16_t n_next_hops, n_udp_ports;
 	struct net_udp_port udp_ports[NET_UDP_PORTS_MAX];
-	struct foil_timer claim_timer, next_hop_timer;
+	struct foil_timer claim_timer, next_hop_timer, mld_timer;
+	uint64_t mld_due_us;
+	bool mld_v1 /* what the last querier speaks */, mld_asked;
 	uint32_t icmp_tokens; /* errors that may be sent now */
 	uint64_t icmp_refill_us;
 	struct net_frag *frags;
@@ -314,6 +316,15 @@ bool route_is_on_link(const struct net_ctx *n, uint16_t port, const struct net_a
 enum net_reason route_check_source(const struct net_ctx *n, uint16_t port, const struct net_addr *src);
 bool route_source(const struct net_ctx *n, uint16_t port, const struct net_addr *next_hop, struct net_addr *out);
 bool net_answers_for(const struct net_ctx *n, uint16_t port, const struct net_addr *a);
+
+/* nd.c: RFC 2464 7, RFC 4291 2.7.1 */
+struct rte_ether_addr net_group_mac(const struct net_addr *group);
+struct net_addr net_solicited_group(const struct net_addr *a);
+
+/* mld.c */
+void mld_start(struct foil_worker *w);
+void mld_fini(struct foil_worker *w, struct net_ctx *n);
+void mld_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx); /* a query */
 
 /* claim.c */
 void claim_start(struct foil_worker *w, enum net_address_check check);

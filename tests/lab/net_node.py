@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """hydrofoil beside a Linux host on one link: duplicate addresses in both directions, next hops that come and go, and the exception path, over which
-services of the kernel behind it (ssh's and BGP's ports) are reached and reach out; in TAP.
+services of the kernel behind it (ssh's and BGP's ports) are reached and reach out, a switch that looks on; in TAP.
 
    net_node.py PATH_OF_HYDROFOIL
 
@@ -204,6 +204,26 @@ def exception_path(program, folder):
                 p.stdout.close()
 
 
+def snooping_switch(program, folder):
+    """Linux's bridge, which forwards a group only where somebody wants it, and asks who does."""
+    run("ip", "-n", PEER, "link", "add", "br0", "type", "bridge", "mcast_snooping", "1", "mcast_querier", "1", "mcast_query_response_interval", "50",
+        "mcast_startup_query_interval", "100", "mcast_startup_query_count", "20")
+    for version in ("2", "1"):
+        run("ip", "-n", PEER, "link", "set", "br0", "type", "bridge", "mcast_mld_version", version)
+        run("ip", "-n", PEER, "link", "set", "br0", "up")
+        group = ("ff02::1:ff00:1", "nn-p")
+
+        def knows():
+            return any(all(w in line for w in group) for line in inside(PEER, "bridge", "mdb", "show").stdout.splitlines())
+        with Node(program, folder, "") as node:
+            time.sleep(2)  # what is told at the start has gone by: now only an answer helps
+            run("ip", "-n", PEER, "link", "set", "nn-p", "master", "br0")
+            ok(wait_for(knows, 40), f"a switch with an MLDv{version} querier learns in which group our IPv6 address is looked for",
+               inside(PEER, "bridge", "mdb", "show").stdout + node.text())
+        run("ip", "-n", PEER, "link", "set", "nn-p", "nomaster")
+    run("ip", "-n", PEER, "link", "del", "br0")
+
+
 def main():
     if os.geteuid() != 0:
         print("1..0 # SKIP needs root for network namespaces")
@@ -215,7 +235,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="foil-net-node-", dir="/var/tmp")
     try:
         up()
-        for scenario in (duplicates, linux_and_us, exception_path):
+        for scenario in (duplicates, linux_and_us, exception_path, snooping_switch):
             scenario(os.path.abspath(sys.argv[1]), folder)
     finally:
         down()

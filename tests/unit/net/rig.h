@@ -31,7 +31,7 @@ struct n_net {
 
 struct n_params {
 	uint16_t vlan, mtu; /* mtu 0: 1500 */
-	bool single_seg, two_ports, exception, steer, services_answer_arp, no_announce_check;
+	bool single_seg, two_ports, exception, steer, services_answer_arp, no_announce_check, report_groups;
 	const struct net_route_conf *routes;
 	uint16_t n_routes;
 	const struct net_prefix *services;
