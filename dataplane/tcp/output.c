@@ -358,17 +358,20 @@ bool tcp_send_control(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, u
 
 /* What a peer accepts an ACK at although its window has shrunk below what is in flight: the window's edge. An ACK beyond it would be
  * dropped, and with it the acknowledgement that the peer waits for. */
-static uint32_t acceptable_seq(const struct tcp_conn *c)
+static uint32_t acceptable_seq(struct foil_worker *w, const struct tcp_conn *c)
 {
 	uint32_t edge = c->snd_una + c->snd_wnd;
 
-	return seq_lt(edge, c->snd_nxt) && c->snd_nxt - edge >= 1u << c->snd_wscale ? edge : c->snd_nxt;
+	if (FOIL_LIKELY(seq_geq(edge, c->snd_nxt) || c->snd_nxt - edge < 1u << c->snd_wscale))
+		return c->snd_nxt;
+	FOIL_PROBE(w, TCP, ACK_AT_EDGE);
+	return edge;
 }
 
 void tcp_send_dup_acks(struct foil_worker *w, struct tcp_conn *c)
 {
 	for (uint32_t n = c->n_dup_acks_owed; n; n--) {
-		if (!tcp_send_control(w, c, acceptable_seq(c), RTE_TCP_ACK_FLAG))
+		if (!tcp_send_control(w, c, acceptable_seq(w, c), RTE_TCP_ACK_FLAG))
 			break; /* no mbuf: they are a hint, and the next ACK says more */
 		foil_count(w, TCP, PURE_ACKS_TX, 1);
 	}
@@ -381,7 +384,7 @@ static void send_owed_acks(struct foil_worker *w, struct tcp_conn *c)
 	uint32_t n = c->has_sack ? 1 : FOIL_MAX(c->n_dup_acks_owed + (c->rcv_nxt != c->last_ack_sent), 1);
 
 	for (; n; n--) {
-		if (!tcp_send_control(w, c, acceptable_seq(c), RTE_TCP_ACK_FLAG)) {
+		if (!tcp_send_control(w, c, acceptable_seq(w, c), RTE_TCP_ACK_FLAG)) {
 			c->ack_now = true;
 			tcp_output_want(w, c);
 			return;

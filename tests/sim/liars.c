@@ -186,9 +186,14 @@ static void lie_about(struct sim *s, uint32_t before)
 	uint32_t wild = (uint32_t)foil_prng_u64(&s->prng);
 
 	switch (l->lie) {
-	case LIE_SHRINK: /* each second ACK takes back half of what was offered, down to nothing; later it comes back */
+	case LIE_SHRINK: /* takes back what was offered, down to nothing; later it comes back; and says something now and then, to be acknowledged meanwhile */
 		l->wnd = sim_chance(s, 300000) ? 0 : sim_pick(s, 0, 4000);
 		g.wnd = l->wnd;
+		if (sim_chance(s, 200000)) {
+			uint32_t n_there;
+			g.data = sim_pattern(&s->flows[0], 0, l->snd_nxt++ - l->iss - 1, &n_there);
+			g.n_data = 1;
+		}
 		break;
 	case LIE_SACK: /* above what was sent, below what was acknowledged, turned round, overlapping */
 		g.n_sack = sim_pick(s, 1, 3);

@@ -14,6 +14,7 @@ from foilrun import build, ui
 LAYERS = ["checks", "unit", "sim", "replay", "fuzz", "lab"]
 EXTRA = ["judge", "exam"]  # need ../shared beside the clone; asked for by name
 FUZZ_SHORT_S = 5
+PROBE_SEEDS = 40  # of each scenario: a minute
 LAB_LIMIT_S, JUDGE_LIMIT_S, EXAM_LIMIT_S = 900, 420, 240
 # those that pass, and must; the others ask for what is not there yet (docs/architecture.md)
 JUDGE_SCENARIOS = ("plain match headers redirect-rewrite timeouts retries circuit-breaker outlier upstream-faults tcp addresses consistent-hash "
@@ -96,6 +97,16 @@ def run_suite(tally, suite):
     for kind in ("release", "asan"):
         build.build(kind)
         meson_suite(tally, suite, kind)
+
+
+def sim_probes(tally):
+    """Was each rare path reached by some seed? Only a build with checks counts them."""
+    build.build("debug", ["tests/sim/foil-sim"])
+    program = os.path.join(build.folder("debug"), "tests", "sim", "foil-sim")
+    status = ui.step("rare paths, debug build", [program, "--tap", "--probes", "--seed", "1", "--count", str(PROBE_SEEDS)], "sim-probes", "", timeout_s=900,
+                     check=False)
+    with open(os.path.join(ui.LOGS, "sim-probes.log"), errors="replace") as f:
+        tally.add_tap("debug sim-probes", f.read(), status == 0)
 
 
 def fuzz(tally, seconds, only=()):
@@ -219,6 +230,8 @@ def run_layer(tally, layer):
             exam_layer(tally)
         else:
             run_suite(tally, layer)
+        if layer == "sim":
+            sim_probes(tally)
     except ui.Failed as e:
         ui.say(f"  {e}")
         tally.add(f"{layer}: {str(e).splitlines()[0]}", False)
