@@ -248,14 +248,17 @@ static uint32_t next_bytes(struct foil_worker *w, struct tcp_conn *c, uint32_t u
 	return n_bytes;
 }
 
-/* How much of the next bytes lies in TCP_TSO_MBUFS_MAX mbufs. */
-static uint32_t bytes_in_mbufs(const struct tcp_conn *c)
+/* How much of the next bytes lies in TCP_TSO_MBUFS_MAX mbufs, none but the last so small that a segment would be of more than six: cards bound the pieces of each
+ * segment that they cut, too, and some stop for good when there are more. */
+static uint32_t bytes_in_mbufs(const struct tcp_conn *c, uint32_t room)
 {
 	const struct rte_mbuf *m = c->tx_m ? c->tx_m : c->tx.head;
 	uint32_t n_bytes = c->tx_m ? (uint32_t)m->data_off + m->data_len - c->tx_at : m->data_len;
 
 	for (uint32_t n = 1; n < TCP_TSO_MBUFS_MAX && m->next && n_bytes < NET_TSO_BYTES_MAX; n++) {
 		m = m->next;
+		if (m->data_len < room / 4 && m->next)
+			break;
 		n_bytes += m->data_len;
 	}
 	return n_bytes;
@@ -272,7 +275,7 @@ static uint32_t train_bytes(const struct tcp_conn *c, uint32_t unsent, uint32_t 
 	n_bytes = FOIL_MIN(n_bytes, c->cwnd > in_flight ? c->cwnd - in_flight : 0);
 	if (c->pace_Bps)
 		n_bytes = (uint32_t)FOIL_MIN(n_bytes, c->pace_Bps * TCP_TSO_PACED_US / 1000000);
-	n_bytes = FOIL_MIN(n_bytes, FOIL_MIN(NET_TSO_BYTES_MAX, bytes_in_mbufs(c)));
+	n_bytes = FOIL_MIN(n_bytes, FOIL_MIN(NET_TSO_BYTES_MAX, bytes_in_mbufs(c, room)));
 	return n_bytes == unsent ? n_bytes : FOIL_MAX(n_bytes / room, 1u) * room;
 }
 

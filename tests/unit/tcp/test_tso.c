@@ -110,6 +110,19 @@ static void test_the_peers_window_bounds_a_train(void **state)
 	t_tcp_free(t);
 }
 
+static void test_a_train_ends_before_small_pieces(void **state)
+{
+	struct t_tcp *t = cutting();
+
+	(void)accept_on(t);
+	write_only(t, 3 * MSS, MSS);
+	write_only(t, 2 * MSS, 100);
+	t_turn(t);
+	assert_int_equal(t->n_packets_out, 3); /* three together, then one by one */
+	assert_int_equal(t->n_out, 5);
+	t_tcp_free(t);
+}
+
 static void test_crumbs_go_as_segments(void **state)
 {
 	struct t_tcp *t = cutting();
@@ -160,6 +173,7 @@ int main(void)
 		cmocka_unit_test(test_the_last_bytes_and_the_fin_ride_along),
 		cmocka_unit_test(test_a_lost_piece_goes_alone),
 		cmocka_unit_test(test_the_peers_window_bounds_a_train),
+		cmocka_unit_test(test_a_train_ends_before_small_pieces),
 		cmocka_unit_test(test_crumbs_go_as_segments),
 		cmocka_unit_test(test_without_memory_nothing_is_half_sent),
 		cmocka_unit_test(test_a_window_that_the_way_does_not_take_comes_back_smaller),
