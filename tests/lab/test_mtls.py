@@ -157,7 +157,7 @@ def refused(make):
     raise AssertionError(f"answered {status} where nothing may be answered")
 
 
-def setup():
+def setup(ttl_s=12, overlap_s=2):
     if STATE:
         return
     folder = tempfile.mkdtemp(prefix="foil-mtls-")
@@ -166,7 +166,7 @@ def setup():
     os.mkdir(STATE["config"])
     os.mkdir(f"{folder}/ca")
     write("10-mesh.yaml", MESH)
-    os.environ["FOIL_AGENT_ARGS"] = f"--ca-dir {folder}/ca --ca-key-in-clear --ca-ttl 12 --ca-overlap 2"
+    os.environ["FOIL_AGENT_ARGS"] = f"--ca-dir {folder}/ca --ca-key-in-clear --ca-ttl {ttl_s} --ca-overlap {overlap_s}"
     with contextlib.redirect_stdout(io.StringIO()) as said:
         status = lab.up(STATE["config"], lab.DEFAULT_NODE)
     os.environ.pop("FOIL_AGENT_ARGS")
