@@ -14,6 +14,7 @@
 #include "dataplane/http/codec.h"
 #include "dataplane/net/net.h"
 #include "dataplane/tcp/tcp.h"
+#include "dataplane/tls/tls.h"
 #include "programs/transport.h"
 
 #define MBUF_DATA_BYTES 2048u /* of a frame with an ordinary MTU */
@@ -21,6 +22,7 @@
 #define FRAME_EXTRA_BYTES 128u /* what a driver wants beyond the MTU: link header, tags, its own alignment */
 #define CHUNKS_PER_REQUEST 3u /* head and scratch of both sides */
 #define MBUFS_MIN 4096u
+#define UPSTREAM_JOBS 1024u /* handshakes towards upstreams that crypto threads may have of one worker */
 
 static const enum nic_hugepages hugepages_of[] = {
 	[NODE_HUGEPAGES_AUTO] = NIC_HUGEPAGES_AUTO, [NODE_HUGEPAGES_ON] = NIC_HUGEPAGES_REQUIRE, [NODE_HUGEPAGES_OFF] = NIC_HUGEPAGES_NEVER};
@@ -141,9 +143,24 @@ static int init_tcp(struct node *n, struct node_worker *nw, struct foil_error *e
 	return tcp_init(nw->w, &p, err);
 }
 
+/* A worker's part of what is said of all. */
+static uint32_t share(const struct node *n, uint32_t v)
+{
+	return (v + n->conf->n_workers - 1) / n->conf->n_workers;
+}
+
+/* Every handshake of a client may be away, and some towards upstreams. */
+static uint32_t jobs_of(const struct node *n)
+{
+	return share(n, n->conf->tls_handshakes_max) + UPSTREAM_JOBS;
+}
+
 static int init_tls(struct node *n, struct node_worker *nw, struct foil_error *err)
 {
-	struct tls_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1};
+	struct tls_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1,
+			       .handshakes_max = share(n, n->conf->tls_handshakes_max),
+			       .handshakes_prefix_max = share(n, n->conf->tls_handshakes_network_max),
+			       .crypto = n->crypto, .jobs_max = jobs_of(n)};
 	return tls_init(nw->w, &p, err);
 }
 
@@ -231,6 +248,53 @@ static int open_shared(struct node *n, struct foil_error *err)
 	return n->tele ? transport_init(n->conf->n_workers, err) : -ENOMEM; /* the sentence is tele's */
 }
 
+static void wake_worker(void *arg, uint16_t worker)
+{
+	struct node *n = arg;
+	worker_loop_wake(&n->workers[worker].loop);
+}
+
+static int open_crypto(struct node *n, struct foil_error *err)
+{
+	struct tls_crypto_params p = {.n_workers = n->conf->n_workers, .jobs_max = jobs_of(n), .wake = wake_worker, .wake_arg = n};
+	if (!n->conf->n_crypto_workers)
+		return 0;
+	n->crypto = tls_crypto_new(&p, err);
+	return n->crypto ? 0 : -ENOMEM; /* the sentence is tls's */
+}
+
+static void *crypto_thread(void *arg)
+{
+	struct tls_crypto *x = arg;
+	while (tls_crypto_wait(x))
+		(void)tls_crypto_step(x); /* another may have been quicker */
+	return NULL;
+}
+
+/* They run on the allowed cores that no worker has, or on housekeeping's: that is where DPDK puts control threads. */
+static int run_crypto(struct node *n, struct foil_error *err)
+{
+	while (n->crypto && n->n_crypto_threads < n->conf->n_crypto_workers) {
+		char name[16];
+		(void)snprintf(name, sizeof(name), "crypto-%u", n->n_crypto_threads); /* fits */
+		int rc = rte_ctrl_thread_create(&n->crypto_threads[n->n_crypto_threads], name, NULL, crypto_thread, n->crypto);
+		if (rc != 0)
+			return foil_error_set(err, -EAGAIN, "crypto worker %u does not start (%d)", n->n_crypto_threads, rc);
+		n->n_crypto_threads++;
+	}
+	return 0;
+}
+
+static void end_crypto(struct node *n)
+{
+	if (n->crypto)
+		tls_crypto_stop(n->crypto, n->n_crypto_threads);
+	while (n->n_crypto_threads)
+		(void)pthread_join(n->crypto_threads[--n->n_crypto_threads], NULL); /* it returns nothing */
+	tls_crypto_free(n->crypto);
+	n->crypto = NULL;
+}
+
 static int open_all(struct node *n, nic_notice_fn notice, struct foil_error *err)
 {
 	int rc = start_eal(n, notice, err);
@@ -247,6 +311,8 @@ static int open_all(struct node *n, nic_notice_fn notice, struct foil_error *err
 		rc = open_ports(n, notice, err);
 	if (rc == 0)
 		rc = open_shared(n, err);
+	if (rc == 0)
+		rc = open_crypto(n, err);
 	for (uint16_t i = 0; rc == 0 && i < n->conf->n_workers; i++)
 		rc = init_worker(n, i, notice, err);
 	return rc;
@@ -265,6 +331,9 @@ int node_open(struct node *n, const struct node_conf *conf, nic_notice_fn notice
 
 int node_run(struct node *n, struct foil_error *err)
 {
+	int started = run_crypto(n, err);
+	if (started < 0)
+		return started;
 	for (uint16_t i = 0; i < n->conf->n_workers; i++) {
 		int rc = rte_eal_remote_launch(worker_loop_run, &n->workers[i].loop, nic_worker_lcore(i));
 		if (rc < 0)
@@ -315,6 +384,7 @@ void node_halt(struct node *n)
 	for (uint16_t i = 0; n->workers && i < n->conf->n_workers; i++)
 		if (n->workers[i].w)
 			fini_worker(&n->workers[i]);
+	end_crypto(n);
 }
 
 void node_close(struct node *n)

@@ -2,6 +2,8 @@
  * takes it apart; what goes on between (snapshots, logs, signals) is hydrofoil.c's. */
 #pragma once
 
+#include <pthread.h>
+
 #include "dataplane/mesh/mesh.h"
 #include "dataplane/telemetry/shared.h"
 #include "nic/nic.h"
@@ -22,6 +24,9 @@ struct node {
 	struct node_worker *workers; /* conf->n_workers, cache-aligned */
 	struct mesh_shared *mesh;
 	struct tele_shared *tele;
+	struct tls_crypto *crypto; /* NULL: no crypto_workers */
+	pthread_t crypto_threads[NODE_WORKERS_MAX];
+	uint16_t n_crypto_threads; /* that run */
 	bool is_eal_up;
 	uint64_t seed;
 };

@@ -587,6 +587,25 @@ static int key_tcp(struct reader *r, yaml_node_t *n, void *into)
 	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
 }
 
+static int key_crypto_workers(struct reader *r, yaml_node_t *n, void *into)
+{
+	return read_u16_in(r, n, 0, NODE_WORKERS_MAX, into);
+}
+
+static int key_handshakes(struct reader *r, yaml_node_t *n, void *into)
+{
+	return read_u32_in(r, n, 1, 1u << 20, into);
+}
+
+static int key_tls(struct reader *r, yaml_node_t *n, void *into)
+{
+	static const struct key keys[] = {
+		{"handshakes", key_handshakes, offsetof(struct node_conf, tls_handshakes_max)},
+		{"handshakes_per_network", key_handshakes, offsetof(struct node_conf, tls_handshakes_network_max)},
+	};
+	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
+}
+
 static int key_drain_s(struct reader *r, yaml_node_t *n, void *into)
 {
 	return read_u32_in(r, n, 0, 3600, into);
@@ -626,6 +645,8 @@ static const struct key top_keys[] = {
 	{"workers", key_workers, 0},
 	{"memory", key_memory, 0},
 	{"tcp", key_tcp, 0},
+	{"crypto_workers", key_crypto_workers, offsetof(struct node_conf, n_crypto_workers)},
+	{"tls", key_tls, 0},
 	{"idle", key_idle, offsetof(struct node_conf, idle)},
 	{"agent_socket", key_socket, offsetof(struct node_conf, agent_socket)},
 	{"stats_socket", key_socket, offsetof(struct node_conf, stats_socket)},
@@ -736,6 +757,11 @@ static int finish(struct reader *r, const yaml_mark_t *at)
 	    snprintf(c->inspect_socket, sizeof(c->inspect_socket), "%s.inspect", c->agent_socket) >= (int)sizeof(c->inspect_socket))
 		return refuse(r, at, "agent_socket: too long to append .inspect; give inspect_socket too");
 	int rc = find_ports_of_routes(r, at);
+	if (!c->tls_handshakes_network_max)
+		c->tls_handshakes_network_max = (c->tls_handshakes_max + 3) / 4;
+	if (rc == 0 && c->tls_handshakes_network_max > c->tls_handshakes_max)
+		rc = refuse(r, at, "tls.handshakes_per_network %u is more than tls.handshakes %u; lower it or raise the other", c->tls_handshakes_network_max,
+			    c->tls_handshakes_max);
 	return rc < 0 ? rc : check_gateways(r, at);
 }
 
@@ -796,7 +822,7 @@ int node_file_parse(const char *name, const void *text, size_t n_bytes, struct n
 	if (!c)
 		return foil_error_set(err, -ENOMEM, "%s: no memory", name);
 	*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 16384, .requests_max = 4096, .drain_s = 30, .tcp_congestion = "cubic", .log = "-",
-				 .address_check = NET_CHECK_OPTIMISTIC};
+				 .address_check = NET_CHECK_OPTIMISTIC, .tls_handshakes_max = 8192};
 	yaml_parser_t parser;
 	int rc = check_tokens(&r, text, n_bytes);
 	if (rc == 0 && !yaml_parser_initialize(&parser))

@@ -63,6 +63,9 @@ struct node_conf {
 	enum node_hugepages hugepages;
 	const char *tcp_congestion; /* "cubic"; a word of dataplane/tcp/cc.def, static */
 	uint32_t tcp_user_timeout_s; /* 0: tcp's own, 120 */
+	uint16_t n_crypto_workers;  /* 0: handshakes on the workers */
+	uint32_t tls_handshakes_max; /* 8192: of clients, in flight in all */
+	uint32_t tls_handshakes_network_max; /* 2048: of one network, a quarter of the former */
 	bool tcp_ecn;               /* off: our own SYNs ask for ECN */
 	enum node_idle idle;
 	char agent_socket[108];     /* required */

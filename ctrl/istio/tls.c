@@ -10,11 +10,13 @@ static char *word(const char *text)
 	return (char *)(uintptr_t)text; /* protobuf-c's structs want it writable; they are only packed */
 }
 
-/* What Envoy's BoringSSL has of the API's list; the suites of TLS 1.3 are fixed. */
+/* What Envoy's BoringSSL has of the API's list, and, for clients without elliptic curves, finite fields, which nobody gets who does not name them. The
+ * suites of TLS 1.3 are fixed. */
 static const char *const known_ciphers[] = {
 	"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
 	"ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA",
 	"ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA", "AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA",
+	"DHE-RSA-AES128-GCM-SHA256", "DHE-RSA-AES256-GCM-SHA384", "DHE-RSA-CHACHA20-POLY1305", "DHE-RSA-AES128-SHA", "DHE-RSA-AES256-SHA",
 };
 
 static bool is_known(const char *cipher)

@@ -16,6 +16,7 @@ struct hello {
 	struct tls_hello_scan scan;
 	struct foil_timer timer;
 	uint64_t deadline_us;
+	struct tls_place place; /* among the handshakes in flight, from the first byte of a hello on */
 	struct stream_addr remote, local; /* of the client: what a PROXY header told, where there was one */
 	bool awaits_proxy_header;
 	char sni[MESH_SNI_BYTES];
@@ -31,6 +32,7 @@ int mesh_hellos_init(struct mesh_ctx *m, uint32_t n_max)
 static void hello_over(struct foil_worker *w, struct hello *h)
 {
 	h->s = NULL;
+	tls_place_give(w, &h->place);
 	foil_timer_cancel(w, &h->timer);
 	mesh_list_del(&h->node);
 	foil_count(w, MESH, HELLOS, -1);
@@ -102,6 +104,7 @@ static void begin_tls(struct foil_worker *w, struct hello *h)
 	struct tls_context *context = mesh_tls_context(h->grave.held, &h->chain->tls->rules);
 	struct tls_server_params p = {
 		.context = context, .user = &tls_user, .user_data = h, .sni = foil_slice_of(h->sni, h->n_sni), .deadline_us = h->deadline_us,
+		.place = &h->place,
 	};
 
 	if (!context) {
@@ -109,7 +112,7 @@ static void begin_tls(struct foil_worker *w, struct hello *h)
 		hello_abort(w, h);
 		return;
 	}
-	if (tls_server_open(w, h->s, &p, &h->s) != 0)
+	if (!tls_place_take(w, &h->place, &h->remote) || tls_server_open(w, h->s, &p, &h->s) != 0)
 		hello_abort(w, h);
 	else
 		foil_timer_cancel(w, &h->timer); /* the handshake has the same deadline */
@@ -189,7 +192,7 @@ static void hello_readable(struct foil_worker *w, struct stream *s)
 		return;
 	switch (tls_hello_peek(w, &s->rx, &h->scan, &found)) {
 	case TLS_HELLO_MORE:
-		if (s->rx_eof)
+		if (s->rx_eof || (s->rx.n_bytes && !tls_place_take(w, &h->place, &h->remote)))
 			hello_abort(w, h);
 		return;
 	case TLS_HELLO_READY:

@@ -15,6 +15,7 @@
 #define SMALL_RECORD_BYTES 4096u
 #define SMALL_UNTIL_BYTES 65536u
 #define SMALL_AGAIN_US 1000000u
+#define BACK_A_TURN 16u /* handshakes that go on in one turn, so that packets keep theirs */
 #define UPDATE_AT_RECORDS (1ull << 24) /* RFC 8446 5.5: AES-GCM is good for 2^24.5 full records */
 
 static const struct stream_ops tls_ops;
@@ -60,7 +61,7 @@ static void handshake_over(struct tls_conn *c)
 	if (!c->is_counted)
 		return;
 	c->is_counted = false;
-	c->w->tls->n_handshakes--;
+	tls_place_give(c->w, &c->place);
 	foil_count(c->w, TLS, HANDSHAKES_IN_FLIGHT, -1);
 	foil_timer_cancel(c->w, &c->timer);
 }
@@ -85,10 +86,17 @@ void tls_conn_free(struct foil_worker *w, struct tls_conn *c)
 	tls_pool_give(&w->tls->conns, c);
 }
 
+static void ends(struct tls_conn *c)
+{
+	c->is_dead = true;
+	if (c->job)
+		__atomic_store_n(&c->job->is_moot, true, __ATOMIC_RELAXED);
+}
+
 static void die(struct foil_worker *w, struct tls_conn *c)
 {
 	c->state = TLS_STATE_CLOSED;
-	c->is_dead = true;
+	ends(c);
 	not_later(c);
 	if (!c->n_pins)
 		tls_conn_free(w, c);
@@ -146,7 +154,7 @@ static void tell_closed(struct foil_worker *w, struct tls_conn *c, enum stream_e
 	if (user && user->closed)
 		user->closed(w, &c->s, why);
 	w->tls->failing = NULL;
-	c->is_dead = true;
+	ends(c);
 	unpin(w, c);
 }
 
@@ -160,7 +168,8 @@ static void fail(struct foil_worker *w, struct tls_conn *c, enum tls_reason reas
 	foil_reason_id(w, TLS, reason);
 	if (in_handshake)
 		foil_count(w, TLS, HANDSHAKE_FAILURES, 1);
-	c->reason = reason;
+	if (!c->job) /* else a verification that goes on there has it; it is of no use to anybody */
+		c->reason = reason;
 	if (text)
 		(void)snprintf(w->tls->failure, sizeof(w->tls->failure), "TLS_error:|%s:TLS_error_end", text); /* cut is fine */
 	let_below_go(w, c, reason != TLS_REASON_HANDSHAKE_TIMEOUT);
@@ -220,22 +229,18 @@ static void take_records(struct foil_worker *w, struct tls_conn *c)
 	c->ssl = NULL;
 }
 
-static bool handshake(struct foil_worker *w, struct tls_conn *c)
+static bool handshake_went(struct foil_worker *w, struct tls_conn *c, const struct tls_step *s)
 {
 	const struct stream_user *user;
-	int rc;
 
-	ERR_clear_error();
-	X509_VERIFY_PARAM_set_time(SSL_get0_param(c->ssl), (time_t)(w->wall_us / 1000000u));
-	rc = SSL_do_handshake(c->ssl);
-	if (rc != 1 && SSL_get_error(c->ssl, rc) == SSL_ERROR_WANT_READ) {
+	if (c->no_memory || (!s->is_done && !s->wants_read)) {
+		fail(w, c, tls_reason_of(w, c, s->error), NULL);
+		return false;
+	}
+	if (!s->is_done) {
 		flush_down(w, c);
 		if (c->below->rx_eof && foil_chain_is_empty(&c->below->rx))
 			fail(w, c, TLS_REASON_HANDSHAKE_ENDED, "the peer closed the connection during the handshake");
-		return false;
-	}
-	if (rc != 1) {
-		fail(w, c, tls_reason_of(w, c), NULL);
 		return false;
 	}
 	if (!handshake_done(w, c))
@@ -254,6 +259,20 @@ static bool handshake(struct foil_worker *w, struct tls_conn *c)
 		stream_shutdown(w, c->below);
 	}
 	return c->state == TLS_STATE_OPEN;
+}
+
+/* Bytes have come, or the connection begins. True: it is open now. */
+static bool handshake(struct foil_worker *w, struct tls_conn *c)
+{
+	struct tls_step s;
+
+	if (c->job)
+		return false;
+	X509_VERIFY_PARAM_set_time(SSL_get0_param(c->ssl), (time_t)(w->wall_us / 1000000u));
+	if (tls_hand_off(w, c))
+		return false;
+	tls_step(c, &s);
+	return handshake_went(w, c, &s);
 }
 
 /* ---- reading ---- */
@@ -370,7 +389,7 @@ static void read_all(struct foil_worker *w, struct tls_conn *c)
 	if (error == SSL_ERROR_NONE || error == SSL_ERROR_WANT_READ)
 		reason = TLS_REASON_OK;
 	else if (!c->rec.is_ours)
-		reason = tls_reason_of(w, c);
+		reason = tls_reason_of(w, c, ERR_peek_last_error());
 	if (c->s.rx.n_bytes > before && user && user->readable)
 		user->readable(w, &c->s);
 	if (c->state != TLS_STATE_OPEN)
@@ -448,7 +467,7 @@ static void seal(struct foil_worker *w, struct tls_conn *c)
 	if (!c->plain.n_bytes || !c->below || c->state != TLS_STATE_OPEN || c->events & TLS_EV_FAIL)
 		return;
 	if (!(c->rec.is_ours ? seal_ours(w, c, &c->plain) : seal_openssl(w, c, &c->plain))) {
-		c->reason = c->rec.is_ours ? TLS_REASON_OUT_OF_MEMORY : tls_reason_of(w, c);
+		c->reason = c->rec.is_ours ? TLS_REASON_OUT_OF_MEMORY : tls_reason_of(w, c, ERR_peek_last_error());
 		later(c, TLS_EV_FAIL);
 	}
 	foil_chain_clear(&c->plain);
@@ -625,11 +644,39 @@ static void work(struct foil_worker *w, struct tls_conn *c)
 	unpin(w, c);
 }
 
+/* A step came back, with the pin that kept the connection. What has arrived meanwhile is the next one's. */
+static void came_back(struct foil_worker *w, struct tls_conn *c, const struct tls_step *s)
+{
+	if (c->state == TLS_STATE_HANDSHAKE && c->below) {
+		bool is_open = handshake_went(w, c, s);
+		if (is_open || (c->state == TLS_STATE_HANDSHAKE && c->below && c->below->rx.n_bytes))
+			input(w, c);
+	}
+	unpin(w, c);
+}
+
+void tls_recall(struct foil_worker *w)
+{
+	struct tls_step s;
+
+	while (w->tls->n_jobs) {
+		struct tls_conn *c = tls_take_back(w, &s);
+		if (c)
+			unpin(w, c);
+		else
+			(void)tls_crypto_step(w->tls->crypto); /* nothing there: a thread has the last ones */
+	}
+}
+
 void tls_turn(struct foil_worker *w)
 {
 	struct tls_ctx *t = w->tls;
 	uint32_t n = t->conns.n_live; /* what is put off meanwhile by the same connection waits for the next turn */
+	struct tls_conn *back;
+	struct tls_step s;
 
+	for (uint32_t i = 0; i < BACK_A_TURN && (back = tls_take_back(w, &s)); i++)
+		came_back(w, back, &s);
 	while (t->pending && n-- > 0)
 		work(w, t->pending);
 }
@@ -664,13 +711,8 @@ static bool ssl_new(struct tls_ctx *t, struct tls_conn *c, struct tls_context *c
 static struct tls_conn *conn_new(struct foil_worker *w, struct tls_context *context, enum tls_reason *why)
 {
 	struct tls_ctx *t = w->tls;
-	struct tls_conn *c = NULL;
+	struct tls_conn *c = tls_pool_take(&t->conns);
 
-	if (t->n_handshakes >= t->handshakes_max) {
-		*why = TLS_REASON_HANDSHAKES_EXHAUSTED;
-		return NULL;
-	}
-	c = tls_pool_take(&t->conns);
 	if (!c) {
 		*why = TLS_REASON_CONNS_EXHAUSTED;
 		return NULL;
@@ -685,7 +727,6 @@ static struct tls_conn *conn_new(struct foil_worker *w, struct tls_context *cont
 		t->all->pprev_all = &c->next_all;
 	t->all = c;
 	foil_count(w, TLS, CONNS, 1);
-	t->n_handshakes++;
 	c->is_counted = true;
 	foil_count(w, TLS, HANDSHAKES_IN_FLIGHT, 1);
 	if (ssl_new(t, c, context))
@@ -709,8 +750,11 @@ static void take_below(struct tls_conn *c, struct stream *below)
 int tls_server_open(struct foil_worker *w, struct stream *below, const struct tls_server_params *p, struct stream **out)
 {
 	enum tls_reason why = TLS_REASON_OUT_OF_MEMORY;
-	struct tls_conn *c = conn_new(w, p->context, &why);
+	struct tls_place own = {.is_held = false}, *place = p->place ? p->place : &own;
 
+	if (!tls_place_take(w, place, &below->remote))
+		return -ENOBUFS;
+	struct tls_conn *c = conn_new(w, p->context, &why);
 	if (c && p->sni.n_bytes) {
 		c->facts.sni = foil_arena_copy(w, &c->arena, p->sni);
 		if (!c->facts.sni.data) {
@@ -719,9 +763,12 @@ int tls_server_open(struct foil_worker *w, struct stream *below, const struct tl
 		}
 	}
 	if (!c) {
+		tls_place_give(w, &own);
 		foil_reason_id(w, TLS, why);
 		return why == TLS_REASON_OUT_OF_MEMORY ? -ENOMEM : -ENOBUFS;
 	}
+	c->place = *place;
+	place->is_held = false;
 	SSL_set_accept_state(c->ssl);
 	c->rec.is_server = true;
 	c->state = TLS_STATE_HANDSHAKE;

@@ -12,6 +12,7 @@
 #define CERT_LIST_BYTES_MAX (64l * 1024l) /* what a peer's chain may have */
 #define VERIFY_DEPTH_MAX 10
 #define TICKET_LIFE_S 7200l
+#define SESSIONS_KEPT 1024l /* of a context; about 2 KB each, with the client's certificate */
 
 /* Bundles of roots where systems keep them; the first that can be read is taken. */
 static const char *const system_roots[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
@@ -250,7 +251,10 @@ static int use_resumption(struct tls_context *c, const struct tls_context_params
 	EVP_MD_CTX_free(md);
 	if (!ok)
 		return no_memory(err);
-	(void)SSL_CTX_set_session_cache_mode(c->ssl, SSL_SESS_CACHE_OFF);
+	/* A server remembers sessions only for clients of TLS 1.2 that take no tickets; what tickets resume is not in the cache. */
+	bool remembers = c->is_server && c->tickets;
+	(void)SSL_CTX_set_session_cache_mode(c->ssl, remembers ? SSL_SESS_CACHE_SERVER : SSL_SESS_CACHE_OFF);
+	(void)SSL_CTX_sess_set_cache_size(c->ssl, SESSIONS_KEPT);
 	(void)SSL_CTX_set_timeout(c->ssl, TICKET_LIFE_S);
 	if (c->is_server && c->tickets) {
 		(void)SSL_CTX_set_tlsext_ticket_key_evp_cb(c->ssl, tls_ticket_callback);
@@ -287,6 +291,7 @@ static int use_rules(struct tls_context *c, const struct tls_context_params *p, 
 	(void)SSL_CTX_set_options(c->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	(void)SSL_CTX_set_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_max_cert_list(c->ssl, CERT_LIST_BYTES_MAX);
+	(void)SSL_CTX_set_dh_auto(c->ssl, 1); /* RFC 7919's groups, where a suite with finite fields is named */
 	(void)SSL_CTX_set_max_early_data(c->ssl, 0); /* 0-RTT can be replayed */
 	SSL_CTX_set_keylog_callback(c->ssl, tls_keylog_callback); /* how the traffic secrets come to the connection; nothing is logged */
 	use_auth(c, p);

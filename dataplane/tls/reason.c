@@ -1,4 +1,4 @@
-/* OpenSSL's error queue into one of our reasons and a text for logs. */
+/* OpenSSL's error code into one of our reasons and a text for logs. */
 #include <openssl/err.h>
 
 #include <stdio.h>
@@ -34,9 +34,8 @@ static void describe(struct tls_ctx *t, const struct tls_conn *c, unsigned long 
 	(void)n; /* cut is fine */
 }
 
-enum tls_reason tls_reason_of(struct foil_worker *w, struct tls_conn *c)
+enum tls_reason tls_reason_of(struct foil_worker *w, struct tls_conn *c, unsigned long e)
 {
-	unsigned long e = ERR_peek_last_error();
 	int reason = ERR_GET_REASON(e);
 	enum tls_reason out;
 

@@ -39,11 +39,12 @@ int tls_staple_callback(SSL *ssl, void *arg)
 {
 	const struct tls_context *t = arg;
 	struct tls_conn *c = tls_conn_of_ssl(ssl);
+	int64_t now_s = (int64_t)((c->job ? c->job->wall_us : c->w->wall_us) / 1000000u);
 	const X509 *leaf = SSL_get_certificate(ssl);
 
 	for (uint16_t i = 0; leaf && i < t->n_staples; i++) {
 		const struct tls_staple *s = &t->staples[i];
-		if (X509_cmp(leaf, s->leaf) != 0 || (s->until_s && s->until_s <= (int64_t)(c->w->wall_us / 1000000u)))
+		if (X509_cmp(leaf, s->leaf) != 0 || (s->until_s && s->until_s <= now_s))
 			continue;
 		unsigned char *copy = OPENSSL_malloc(s->response.n_bytes); /* OpenSSL frees it */
 		if (!copy)

@@ -64,7 +64,10 @@ int tls_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
 		if (!set->n_keys || RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1)
 			return -1;
 		memcpy(name, set->keys[0], NAME_BYTES);
-		foil_count(c->w, TLS, TICKETS_SEALED, 1);
+		if (c->job)
+			c->job->n_tickets_sealed++;
+		else
+			foil_count(c->w, TLS, TICKETS_SEALED, 1);
 		return begin(set->keys[0], iv, cipher, mac, 1);
 	}
 	for (uint32_t i = 0; i < set->n_keys; i++) {
@@ -74,6 +77,9 @@ int tls_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
 		bool is_renewed = i > 0 || SSL_version(ssl) == TLS1_3_VERSION; /* clients of 1.3 use each once (RFC 8446 C.4) */
 		return rc == 1 && is_renewed ? 2 : rc;                         /* 2: good, and make a fresh one */
 	}
-	foil_count(c->w, TLS, TICKETS_REFUSED, 1);
+	if (c->job)
+		c->job->n_tickets_refused++;
+	else
+		foil_count(c->w, TLS, TICKETS_REFUSED, 1);
 	return 0;
 }

@@ -49,11 +49,15 @@ int tls_init(struct foil_worker *w, const struct tls_params *p, struct foil_erro
 	if (!t)
 		return foil_error_set(err, -ENOMEM, "no memory for TLS of worker %u", (unsigned int)w->id);
 	(void)OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL); /* a failure shows at the next step */
-	t->handshakes_max = p->handshakes_max ? p->handshakes_max : HANDSHAKES_MAX;
+	uint32_t n_handshakes = p->handshakes_max ? p->handshakes_max : HANDSHAKES_MAX;
+	t->crypto = p->crypto;
+	t->jobs_max = p->jobs_max;
 	t->pending_tail = &t->pending;
 	t->keeps_openssl = p->openssl_records;
 	t->bio = tls_bio_method_new();
-	if (!t->bio || tls_pool_init(&t->conns, sizeof(struct tls_conn), p->conns_max ? p->conns_max : CONNS_MAX) != 0) {
+	if (!t->bio || tls_places_init(&t->places, n_handshakes, p->handshakes_prefix_max) != 0 ||
+	    tls_pool_init(&t->conns, sizeof(struct tls_conn), p->conns_max ? p->conns_max : CONNS_MAX) != 0) {
+		tls_places_fini(&t->places);
 		BIO_meth_free(t->bio);
 		free(t);
 		return foil_error_set(err, -ENOMEM, "no memory for %u TLS connections of worker %u", p->conns_max ? p->conns_max : CONNS_MAX,
@@ -69,8 +73,10 @@ void tls_fini(struct foil_worker *w)
 
 	if (!t)
 		return;
+	tls_recall(w);
 	while (t->all)
 		tls_conn_free(w, t->all);
+	tls_places_fini(&t->places);
 	rte_pktmbuf_free(t->spare);
 	BIO_meth_free(t->bio);
 	free(t->conns.base);

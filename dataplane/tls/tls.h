@@ -143,12 +143,22 @@ struct tls_facts {
 };
 
 /* ---- streams: workers ---- */
+/* A place among the client handshakes in flight (admit.c). Zeroed: none is held. */
+struct tls_place {
+	uint64_t prefix;
+	bool is_held;
+};
+/* Takes one for a client that begins a handshake, unless p holds one. False: too many, in all or of source's network; counted under its reason. */
+bool tls_place_take(struct foil_worker *w, struct tls_place *p, const struct stream_addr *source) FOIL_MUST_USE;
+void tls_place_give(struct foil_worker *w, struct tls_place *p); /* nothing held is fine */
+
 struct tls_server_params {
 	struct tls_context *context;   /* the stream takes a reference of its own */
 	const struct stream_user *user; /* opened: the handshake is done; closed before it: the handshake failed */
 	void *user_data;
 	struct foil_slice sni;         /* as peeked, for the facts; copied */
 	uint64_t deadline_us;          /* absolute: the handshake must be done by then; 0 = TLS_HANDSHAKE_US from now */
+	struct tls_place *place;       /* held by the caller, who has it no more after success; NULL: one is taken for below's remote */
 };
 #define TLS_HANDSHAKE_US 15000000u /* features.md GW-22 */
 /* Takes an accepted stream below, whose user it becomes; what is in its rx already is read. Callbacks come later, never from inside.
@@ -175,9 +185,28 @@ const struct tls_facts *tls_stream_facts(const struct stream *s);
 /* Why the stream failed, in words, for the time of its closed callback; empty: it did not. */
 struct foil_slice tls_stream_failure(const struct foil_worker *w, const struct stream *s);
 
+/* ---- crypto threads: handshakes away from the workers (offload.c) ---- */
+struct tls_crypto;
+struct tls_crypto_params {
+	uint16_t n_workers;
+	uint32_t jobs_max; /* a worker's steps that are away at once; more are taken on the worker */
+	void (*wake)(void *arg, uint16_t worker); /* from a crypto thread: something came back; NULL: the worker looks every turn */
+	void *wake_arg;
+};
+struct tls_crypto *tls_crypto_new(const struct tls_crypto_params *p, struct foil_error *err); /* NULL with a sentence */
+void tls_crypto_free(struct tls_crypto *own_x); /* after tls_fini of every worker, and after the threads have ended */
+/* A crypto thread's life: while (tls_crypto_wait(x)) (void)tls_crypto_step(x). wait: until there may be something, false after stop. step: one handshake step,
+ * false when there was none. tls_fini takes those of its worker back, whether threads live or not. */
+bool tls_crypto_wait(struct tls_crypto *x) FOIL_MUST_USE;
+bool tls_crypto_step(struct tls_crypto *x);
+void tls_crypto_stop(struct tls_crypto *x, uint16_t n_threads);
+
 struct tls_params {
 	uint32_t conns_max;      /* 65536 */
-	uint32_t handshakes_max; /* 8192: in flight at once; beyond it new ones are refused */
+	uint32_t handshakes_max; /* 8192: of clients, in flight at once; beyond it new ones are refused */
+	uint32_t handshakes_prefix_max; /* of one network (admit.c); 0 = a quarter of handshakes_max */
+	struct tls_crypto *crypto;      /* NULL: handshakes on the worker */
+	uint32_t jobs_max;              /* as crypto was made with */
 	bool openssl_records;    /* records stay with OpenSSL after the handshake: for comparison; CBC suites always do */
 };
 int tls_init(struct foil_worker *w, const struct tls_params *p, struct foil_error *err) FOIL_MUST_USE;

@@ -125,6 +125,7 @@ struct tls_conn {
 	struct foil_worker *w;
 	struct stream *below; /* NULL: closed or let go */
 	SSL *ssl;            /* NULL: the records are ours */
+	struct tls_job *job; /* the handshake's step that a crypto thread has; NULL: none is away */
 	struct tls_records rec;
 	struct tls_context *context;
 	struct foil_chain out;   /* records that this call made */
@@ -140,12 +141,49 @@ struct tls_conn {
 	enum tls_reason reason;  /* why it failed; while verifying: what is wrong with the certificate */
 	long verify_error;
 	struct foil_timer timer; /* the handshake's deadline */
+	struct tls_place place;
 	const struct foil_slice *sans;
 	uint16_t n_sans;
 	struct foil_arena arena; /* what facts point to */
 	struct tls_facts facts;
 	struct tls_peer peer;
 };
+
+/* ---- admit.c */
+struct tls_prefix {
+	uint64_t prefix;
+	uint32_t n; /* handshakes in flight; 0: a free slot */
+};
+struct tls_places {
+	struct tls_prefix *slots;
+	uint32_t mask, n, n_max, n_prefix_max;
+};
+int tls_places_init(struct tls_places *t, uint32_t n_max, uint32_t n_prefix_max) FOIL_MUST_USE; /* 0 or -ENOMEM */
+void tls_places_fini(struct tls_places *t);
+
+/* ---- offload.c */
+struct tls_step { /* what SSL_do_handshake said */
+	bool is_done, wants_read;
+	unsigned long error; /* OpenSSL's last; 0: none */
+};
+struct tls_job { /* a step that is away: written by the worker before, by a crypto thread while it is there */
+	uint8_t *in, *out;
+	size_t out_bytes, n_out;
+	uint32_t n_in, n_read;
+	uint64_t wall_us;
+	uint32_t n_tickets_sealed, n_tickets_refused;
+	uint16_t worker;
+	bool no_memory;
+	bool is_moot;  /* atomic: the connection has ended meanwhile, the step need not be taken */
+	struct tls_step step;
+};
+/* The next step of the handshake, here and now. */
+void tls_step(struct tls_conn *c, struct tls_step *s);
+/* False: it cannot go (no crypto threads, too many there, no memory), take the step here. */
+bool tls_hand_off(struct foil_worker *w, struct tls_conn *c);
+/* One that came back, its bytes settled and its pin still on; NULL: none. */
+struct tls_conn *tls_take_back(struct foil_worker *w, struct tls_step *s);
+bool tls_job_write(struct tls_job *j, const void *data, size_t n); /* false: no memory, or more than a flight may have */
 
 struct tls_pool { /* as tcp's: reserved at init, touched when first used */
 	uint8_t *base;
@@ -160,7 +198,9 @@ void tls_pool_give(struct tls_pool *p, void *block);
 
 struct tls_ctx {
 	struct tls_pool conns;
-	uint32_t n_handshakes, handshakes_max;
+	struct tls_places places;
+	struct tls_crypto *crypto;
+	uint32_t n_jobs, jobs_max;
 	bool keeps_openssl;
 	struct tls_conn *pending, **pending_tail;
 	struct tls_conn *all; /* live ones, for fini */
@@ -186,10 +226,11 @@ int tls_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
 bool tls_facts_fill(struct foil_worker *w, struct tls_conn *c);
 
 /* ---- reason.c */
-/* What OpenSSL's error queue means; empties it and writes the failure's text. */
-enum tls_reason tls_reason_of(struct foil_worker *w, struct tls_conn *c);
+/* What OpenSSL's error code means (the last of its queue, which is emptied); writes the failure's text. */
+enum tls_reason tls_reason_of(struct foil_worker *w, struct tls_conn *c, unsigned long e);
 
 /* ---- conn.c */
+void tls_recall(struct foil_worker *w); /* waits for what is away, and takes it back without a word to anybody */
 void tls_conn_free(struct foil_worker *w, struct tls_conn *c); /* without a word to anybody */
 
 static inline struct tls_conn *tls_conn_of_ssl(const SSL *ssl)

@@ -23,7 +23,8 @@ import support  # noqa: E402
 import test_mtls as mesh  # noqa: E402
 from foilrun import lab  # noqa: E402
 
-REPORT_S, WARM_S, OVERLAP_S, PAUSE_S = 20, 60, 30, 0.02
+REPORT_S, WARM_S, OVERLAP_S, PAUSE_S = 20, 60, 30, 0.03
+PATIENCE_S = 60  # of a client: on a machine under load this test looks for failures, not for delays
 GROWTH_KB_MAX = 2048  # of resident memory, after the first minute
 POOLS = {"mbufs": "foil_core_mbufs_free", "chunks": "foil_core_chunks_free", "tcp": "foil_tcp_conns", "tls": "foil_tls_conns"}
 CA_CONFIG = """[ca]
@@ -127,7 +128,7 @@ LOAD = Load()
 
 
 def fresh(address, port, tls, host):
-    s = mesh.connect(address, port, tls, sni=host)
+    s = mesh.connect(address, port, tls, host, PATIENCE_S)
     try:
         return mesh.ask(s, host)[0]
     finally:
@@ -135,10 +136,10 @@ def fresh(address, port, tls, host):
 
 
 def start_load(peers):
-    kept = [mesh.connect(mesh.VIP, 80, peers.client) for _ in range(2)]
+    kept = [mesh.connect(mesh.VIP, 80, peers.client, None, PATIENCE_S) for _ in range(2)]
     works = [("new mTLS connection", lambda: fresh(mesh.VIP, 80, peers.client, "shop.app"), PAUSE_S),
              ("new mTLS connection to the gateway", lambda: fresh(support.GATEWAY, 9443, peers.gateway, "mesh.test"), PAUSE_S),
-             ("mTLS towards the workload", lambda: support.ask("any.test")[0], PAUSE_S),
+             ("mTLS towards the workload", lambda: support.ask("any.test", timeout_s=PATIENCE_S)[0], PAUSE_S),
              *((f"kept connection {i}", lambda s=s: mesh.ask(s)[0], 1) for i, s in enumerate(kept))]
     threads = [threading.Thread(target=LOAD.loop, args=w, daemon=True) for w in works]
     for t in threads:

@@ -84,6 +84,10 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 		{GOOD_PORTS "tcp: {congestion: vegas}\n" GOOD_TAIL, "tcp.congestion", "not one of", 2},
 		{GOOD_PORTS "tcp: {congestion: [bbr]}\n" GOOD_TAIL, "tcp.congestion", "one plain value", 2},
 		{GOOD_PORTS "tcp: {ecn: 1}\n" GOOD_TAIL, "tcp.ecn", "not true or false", 2},
+		{GOOD_PORTS "crypto_workers: 65\n" GOOD_TAIL, "crypto_workers", "not a number", 2},
+		{GOOD_PORTS "tls: {handshakes: 0}\n" GOOD_TAIL, "tls.handshakes", "not a number", 2},
+		{GOOD_PORTS "tls: {handshakes: 100, handshakes_per_network: 101}\n" GOOD_TAIL, "", "is more than tls.handshakes 100", 1},
+		{GOOD_PORTS "tls: {shakes: 1}\n" GOOD_TAIL, "tls", "unknown key \"shakes\"", 2},
 		{GOOD_PORTS "tcp: bbr\n" GOOD_TAIL, "tcp", "expected a mapping", 2},
 		{GOOD_PORTS "exception_path: yes\n" GOOD_TAIL, "exception_path", "not true or false", 2},
 		{"ports: &p [{uri: 'ring:', addresses: [198.18.0.1/24]}]\nservices: *p\n" GOOD_TAIL, "", "anchors and aliases", 1},
@@ -132,6 +136,24 @@ static void test_congestion_control_is_chosen_for_the_node(void **state)
 	(void)state;
 }
 
+static void test_limits_of_handshakes_and_who_does_them(void **state)
+{
+	struct node_conf *c = calloc(1, sizeof(*c));
+	struct foil_error err;
+	assert_int_equal(parse(GOOD_PORTS "crypto_workers: 2\ntls: {handshakes: 10, handshakes_per_network: 7}\n" GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->n_crypto_workers, 2);
+	assert_int_equal(c->tls_handshakes_max, 10);
+	assert_int_equal(c->tls_handshakes_network_max, 7);
+	assert_int_equal(parse(GOOD_PORTS "tls: {handshakes: 10}\n" GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->tls_handshakes_network_max, 3);
+	assert_int_equal(parse(GOOD_PORTS GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->n_crypto_workers, 0);
+	assert_int_equal(c->tls_handshakes_max, 8192);
+	assert_int_equal(c->tls_handshakes_network_max, 2048);
+	free(c);
+	(void)state;
+}
+
 static void test_missing_file_and_folder_are_told_apart(void **state)
 {
 	struct node_conf *c = calloc(1, sizeof(*c));
@@ -151,6 +173,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_each_refusal_names_line_field_and_reason),
 		cmocka_unit_test(test_locality_and_labels_of_the_node),
 		cmocka_unit_test(test_congestion_control_is_chosen_for_the_node),
+		cmocka_unit_test(test_limits_of_handshakes_and_who_does_them),
 		cmocka_unit_test(test_missing_file_and_folder_are_told_apart),
 	};
 	source_root = argc > 1 ? argv[1] : ".";

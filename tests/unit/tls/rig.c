@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#include "dataplane/tls/tls_priv.h"
+
 #define WALL_S ((int64_t)(T_WALL_US / 1000000u))
 #define YEAR_S 31536000
 #define OUT_BYTES (4u << 20)
@@ -233,6 +235,47 @@ static const struct stream_user user = {on_opened, on_readable, on_writable, on_
 
 /* ---- life ---- */
 bool rig_openssl_records;
+enum rig_crypto rig_crypto;
+
+#define JOBS_MAX 32u
+
+static void *crypto_thread(void *arg)
+{
+	while (tls_crypto_wait(arg))
+		(void)tls_crypto_step(arg);
+	return NULL;
+}
+
+static void start_crypto(struct rig *r)
+{
+	struct foil_error err = {0};
+	const struct tls_crypto_params p = {.n_workers = 1, .jobs_max = JOBS_MAX};
+
+	r->crypto = tls_crypto_new(&p, &err);
+	assert_non_null(r->crypto);
+	if (rig_crypto == RIG_CRYPTO_THREAD)
+		assert_int_equal(pthread_create(&r->thread, NULL, crypto_thread, r->crypto), 0);
+}
+
+static void stop_crypto(struct rig *r)
+{
+	if (!r->crypto)
+		return;
+	tls_crypto_stop(r->crypto, 1);
+	if (rig_crypto == RIG_CRYPTO_THREAD)
+		assert_int_equal(pthread_join(r->thread, NULL), 0);
+	tls_crypto_free(r->crypto);
+}
+
+void rig_turn(struct rig *r)
+{
+	tls_turn(r->w);
+	while (r->crypto && r->w->tls->n_jobs) {
+		if (rig_crypto == RIG_CRYPTO_STEPPED)
+			(void)tls_crypto_step(r->crypto);
+		tls_turn(r->w);
+	}
+}
 
 static void open_ours(struct rig *r, const struct rig_params *p)
 {
@@ -252,12 +295,17 @@ struct rig *rig_new(struct rig_params p)
 {
 	struct rig *r = calloc(1, sizeof(*r));
 	struct foil_error err = {0};
-	struct tls_params tp = {.conns_max = 64, .handshakes_max = 16, .openssl_records = rig_openssl_records};
+	struct tls_params tp = {.conns_max = 64, .handshakes_max = 16, .handshakes_prefix_max = 8, .openssl_records = rig_openssl_records};
 
 	r->is_lent = p.w != NULL;
 	r->w = p.w ? p.w : t_worker(.seed = 7, .n_mbufs = p.n_mbufs);
-	if (!r->w->tls)
+	if (!r->w->tls) {
+		if (rig_crypto != RIG_CRYPTO_NONE)
+			start_crypto(r);
+		tp.crypto = r->crypto;
+		tp.jobs_max = JOBS_MAX;
 		assert_int_equal(tls_init(r->w, &tp, &err), 0);
+	}
 	r->below.out = malloc(OUT_BYTES);
 	r->below.s.ops = &below_ops;
 	r->below.s.is_open = true;
@@ -285,9 +333,10 @@ void rig_free(struct rig *r)
 	SSL_CTX_free(r->peer_ctx);
 	foil_chain_clear(&r->got);
 	foil_chain_clear(&r->below.s.rx);
-	tls_turn(r->w);
+	rig_turn(r);
 	if (!r->is_lent) {
 		tls_fini(r->w);
+		stop_crypto(r);
 		t_worker_free(r->w);
 	}
 	free(r->below.out);
@@ -303,7 +352,7 @@ void rig_push(struct rig *r, const void *data, size_t n)
 		uint32_t take = (uint32_t)(r->seg_bytes ? FOIL_MIN(n, r->seg_bytes) : FOIL_MIN(n, 16384));
 		assert_int_equal(foil_chain_append(r->w, &r->below.s.rx, at, take), 0);
 		r->below.s.user->readable(r->w, &r->below.s);
-		tls_turn(r->w);
+		rig_turn(r);
 		at += take;
 		n -= take;
 	}
@@ -335,14 +384,14 @@ void rig_pump(struct rig *r)
 {
 	bool moved = true;
 
-	tls_turn(r->w);
+	rig_turn(r);
 	for (int i = 0; i < 1000 && moved; i++) {
 		moved = to_peer(r);
 		ERR_clear_error();
 		if (!SSL_is_init_finished(r->peer))
 			(void)SSL_do_handshake(r->peer); /* what it says is looked at by tests that care */
 		moved |= rig_feed(r);
-		tls_turn(r->w);
+		rig_turn(r);
 	}
 	ERR_clear_error();
 }
@@ -351,14 +400,14 @@ void rig_fin(struct rig *r)
 {
 	r->below.s.rx_eof = true;
 	r->below.s.user->readable(r->w, &r->below.s);
-	tls_turn(r->w);
+	rig_turn(r);
 }
 
 void rig_closed(struct rig *r, enum stream_end why)
 {
 	r->below.s.user->closed(r->w, &r->below.s, why);
 	foil_chain_clear(&r->below.s.rx);
-	tls_turn(r->w);
+	rig_turn(r);
 }
 
 void rig_write(struct rig *r, const void *data, uint32_t n)
@@ -367,7 +416,7 @@ void rig_write(struct rig *r, const void *data, uint32_t n)
 
 	t_chain(r->w, &c, data, n, 1000);
 	stream_write(r->w, r->s, &c);
-	tls_turn(r->w);
+	rig_turn(r);
 }
 
 void rig_ack(struct rig *r)
@@ -377,7 +426,7 @@ void rig_ack(struct rig *r)
 		r->below.s.was_full = false;
 		r->below.s.user->writable(r->w, &r->below.s);
 	}
-	tls_turn(r->w);
+	rig_turn(r);
 }
 
 size_t rig_peer_read(struct rig *r, void *out, size_t n_max)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <openssl/ssl.h>
+#include <pthread.h>
 
 #include "dataplane/core/error.h"
 #include "dataplane/tls/tls.h"
@@ -51,6 +52,8 @@ struct rig {
 	uint16_t seg_bytes; /* how bytes reach us: 0 = as they come */
 	bool drop_to_peer;
 	bool is_lent;       /* the worker is the caller's */
+	struct tls_crypto *crypto;
+	pthread_t thread;
 	/* what our user saw */
 	unsigned int n_opened, n_readable, n_writable, n_closed;
 	enum stream_end why;
@@ -71,6 +74,10 @@ struct rig_params {
 	struct foil_worker *w;       /* NULL: one of its own; else it stays the caller's, with its tls */
 };
 extern bool rig_openssl_records; /* of rigs made from now on */
+/* Where handshakes are: on the worker; on "crypto threads" that the rig plays itself, one step a turn; on one that is real. */
+enum rig_crypto { RIG_CRYPTO_NONE, RIG_CRYPTO_STEPPED, RIG_CRYPTO_THREAD };
+extern enum rig_crypto rig_crypto;
+void rig_turn(struct rig *r); /* tls_turn, until what is away has come back */
 struct rig *rig_new(struct rig_params p);
 #define rig(...) rig_new((struct rig_params){__VA_ARGS__})
 void rig_free(struct rig *r);

@@ -1,4 +1,5 @@
 /* TLS streams of ours against OpenSSL by itself: handshakes however the bytes are cut, data both ways, ends told apart, refusals with their reasons. */
+#include "dataplane/tls/tls_priv.h"
 #include "tests/unit/tls/rig.h"
 
 #include <openssl/err.h>
@@ -425,7 +426,7 @@ static void test_large_bodies_both_ways_and_backpressure(void **state)
 	for (int i = 0; i < 32 && total < 8 * 16384; i++) {
 		total += r->s->rx.n_bytes;
 		stream_consume(r->w, r->s, r->s->rx.n_bytes);
-		tls_turn(r->w);
+		rig_turn(r);
 	}
 	assert_int_equal(total, 8 * 16384);
 	free(data);
@@ -573,30 +574,143 @@ static void test_users_may_leave_from_inside_callbacks(void **state)
 	}
 }
 
+/* Opens servers on streams that say nothing, from addresses 198.18.NET.n, until one is refused or there are n_max. */
+static int open_silent(struct rig *r, struct tls_context *c, uint8_t net, int n_max, struct rig_below *below, struct stream **s)
+{
+	for (int n = 0; n < n_max; n++) {
+		const struct tls_server_params p = {.context = c};
+		below[n] = (struct rig_below){.s = {.ops = r->below.s.ops, .remote = {.ip = {[10] = 0xff, 0xff, 198, 18, net, (uint8_t)n}}}};
+		if (tls_server_open(r->w, &below[n].s, &p, &s[n]) != 0)
+			return n;
+	}
+	return n_max;
+}
+
 static void test_too_many_handshakes_are_refused_and_given_back(void **state)
 {
 	struct rig *r = rig(.context = t_server(server_cert, NULL, TLS_AUTH_NONE, NULL));
 	struct tls_context *c = t_server(server_cert, NULL, TLS_AUTH_NONE, NULL);
-	struct rig_below more[16];
-	struct stream *s[16];
-	int n = 0;
+	struct rig_below more[3][16];
+	struct stream *s[3][16];
 
 	(void)state;
-	for (; n < 16; n++) {
-		const struct tls_server_params p = {.context = c};
-		more[n] = (struct rig_below){.s = {.ops = r->below.s.ops}};
-		if (tls_server_open(r->w, &more[n].s, &p, &s[n]) != 0)
-			break;
-	}
-	assert_int_equal(n, 15); /* and the rig's own */
+	assert_int_equal(open_silent(r, c, 1, 16, more[0], s[0]), 8); /* one network's share */
+	assert_int_equal(t_reason(r->w, TLS, HANDSHAKES_OF_PREFIX), 1);
+	assert_int_equal(open_silent(r, c, 2, 16, more[1], s[1]), 7); /* others have their places; in all 16, the rig's own among them */
 	assert_int_equal(t_reason(r->w, TLS, HANDSHAKES_EXHAUSTED), 1);
-	while (n-- > 0)
-		stream_abort(r->w, s[n]);
+	for (int n = 0; n < 8; n++)
+		stream_abort(r->w, s[0][n]);
+	assert_int_equal(open_silent(r, c, 3, 8, more[2], s[2]), 8);
+	for (int n = 0; n < 8; n++)
+		stream_abort(r->w, s[2][n]);
+	for (int n = 0; n < 7; n++)
+		stream_abort(r->w, s[1][n]);
 	assert_int_equal(t_counter(r->w, TLS, HANDSHAKES_IN_FLIGHT), 1);
 	tls_context_put(c);
 	rig_pump(r);
 	assert_int_equal(r->n_opened, 1);
 	rig_free(r);
+}
+
+/* Any order of taking and giving leaves the table as counting by hand says. */
+static void test_places_are_counted_by_network(void **state)
+{
+	struct rig *r = rig(.context = t_server(server_cert, NULL, TLS_AUTH_NONE, NULL));
+	struct tls_places *t = &r->w->tls->places;
+	struct tls_place held[400] = {{0}};
+	unsigned int by_net[200] = {0}, n = 0, seed = 1, of[400];
+
+	(void)state;
+	tls_places_fini(t);
+	assert_int_equal(tls_places_init(t, 300, 4), 0);
+	for (int i = 0; i < 200000; i++) {
+		seed = seed * 1103515245u + 12345u;
+		unsigned int at = (seed >> 8) % 400, net = (seed >> 17) % 200;
+		if (held[at].is_held) {
+			tls_place_give(r->w, &held[at]);
+			by_net[of[at]]--;
+			n--;
+			continue;
+		}
+		struct stream_addr a = {.ip = {[10] = 0xff, 0xff, 10, (uint8_t)(net >> 4), (uint8_t)(net & 15), (uint8_t)at}};
+		if (net & 1)
+			a = (struct stream_addr){.ip = {0xfd, 0, 0xf0, 0x11, 0, 0, 0, (uint8_t)net, [15] = (uint8_t)at}};
+		bool expected = n < 300 && by_net[net] < 4;
+		assert_int_equal(tls_place_take(r->w, &held[at], &a), expected);
+		if (expected) {
+			of[at] = net;
+			by_net[net]++;
+			n++;
+		}
+		assert_int_equal(t->n, n);
+	}
+	for (int i = 0; i < 400; i++)
+		tls_place_give(r->w, &held[i]);
+	assert_int_equal(t->n, 0);
+	for (uint32_t i = 0; i <= t->mask; i++)
+		assert_int_equal(t->slots[i].n, 0);
+	struct tls_place own = {0}; /* the rig's, which was in the table of before */
+	assert_true(tls_place_take(r->w, &own, &r->below.s.remote));
+	rig_free(r);
+}
+
+/* A step that is away: whatever happens to the connection meanwhile, it comes back, and nothing is left. */
+static void test_connections_end_while_their_handshake_is_away(void **state)
+{
+	enum rig_crypto was = rig_crypto;
+
+	(void)state;
+	rig_crypto = RIG_CRYPTO_STEPPED;
+	for (int how = 0; how < 5; how++) {
+		struct rig *r = rig(.context = t_server(server_cert, ca, TLS_AUTH_REQUIRED, NULL), .peer = t_peer_ctx(false, client_cert));
+		uint8_t hello[4096];
+		(void)SSL_do_handshake(r->peer);
+		int n = BIO_read(SSL_get_wbio(r->peer), hello, sizeof(hello));
+		assert_int_equal(foil_chain_append(r->w, &r->below.s.rx, hello, (uint32_t)n), 0);
+		r->below.s.user->readable(r->w, &r->below.s);
+		assert_int_equal(r->w->tls->n_jobs, 1);
+		assert_int_equal(t_counter(r->w, TLS, STEPS_HANDED_OFF), 1);
+		if (how == 0) {
+			abort_it(r);
+		} else if (how == 1) {
+			r->below.s.user->closed(r->w, &r->below.s, STREAM_END_RESET);
+			foil_chain_clear(&r->below.s.rx);
+		} else if (how == 2) {
+			r->w->now_us += TLS_HANDSHAKE_US + 1000000;
+			(void)foil_wheel_advance(r->w, 100);
+			assert_int_equal(t_reason(r->w, TLS, HANDSHAKE_TIMEOUT), 1);
+		} else if (how == 3) {
+			release_it(r);
+		} /* 4: the room ends */
+		if (how < 4) {
+			assert_int_equal(r->w->tls->n_jobs, 1);
+			assert_int_equal(t_counter(r->w, TLS, CONNS), 1);
+			rig_turn(r);
+			assert_int_equal(t_counter(r->w, TLS, CONNS), 0);
+			assert_int_equal(t_counter(r->w, TLS, HANDSHAKES_IN_FLIGHT), 0);
+		} else {
+			tls_recall(r->w);
+			assert_int_equal(r->w->tls->n_jobs, 0);
+		}
+		rig_free(r);
+	}
+	rig_crypto = was;
+}
+
+/* More steps than the rings have room for are taken here. */
+static void test_what_cannot_go_is_done_here(void **state)
+{
+	enum rig_crypto was = rig_crypto;
+
+	(void)state;
+	rig_crypto = RIG_CRYPTO_STEPPED;
+	struct rig *r = rig(.context = t_server(server_cert, NULL, TLS_AUTH_NONE, NULL));
+	r->w->tls->jobs_max = 0;
+	rig_pump(r);
+	assert_int_equal(r->n_opened, 1);
+	assert_int_equal(t_counter(r->w, TLS, STEPS_HANDED_OFF), 0);
+	rig_free(r);
+	rig_crypto = was;
 }
 
 static void test_without_mbufs_it_fails_and_leaks_nothing(void **state)
@@ -610,7 +724,7 @@ static void test_without_mbufs_it_fails_and_leaks_nothing(void **state)
 		assert_int_equal(foil_chain_append(r->w, &r->below.s.rx, hello, (uint32_t)n), 0);
 		t_pool_drain(r->w->mbuf_pool, left);
 		r->below.s.user->readable(r->w, &r->below.s);
-		tls_turn(r->w);
+		rig_turn(r);
 		t_pool_refill(r->w->mbuf_pool);
 		if (!r->s)
 			assert_int_equal(t_reason(r->w, TLS, OUT_OF_MEMORY), 1);
@@ -640,9 +754,14 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_key_updates_and_no_renegotiation),
 		cmocka_unit_test(test_users_may_leave_from_inside_callbacks),
 		cmocka_unit_test(test_too_many_handshakes_are_refused_and_given_back),
+		cmocka_unit_test(test_places_are_counted_by_network),
+		cmocka_unit_test(test_connections_end_while_their_handshake_is_away),
+		cmocka_unit_test(test_what_cannot_go_is_done_here),
 		cmocka_unit_test(test_without_mbufs_it_fails_and_leaks_nothing),
 	};
 
-	rig_openssl_records = argc > 1 && strcmp(argv[1], "openssl-records") == 0; /* one run, one TAP plan */
-	return cmocka_run_group_tests_name(rig_openssl_records ? "OpenSSL's records" : "our records", tests, make_certs, free_certs);
+	const char *how = argc > 1 ? argv[1] : "our records"; /* one run, one TAP plan */
+	rig_openssl_records = strcmp(how, "openssl-records") == 0;
+	rig_crypto = strcmp(how, "crypto-stepped") == 0 ? RIG_CRYPTO_STEPPED : strcmp(how, "crypto-thread") == 0 ? RIG_CRYPTO_THREAD : RIG_CRYPTO_NONE;
+	return cmocka_run_group_tests_name(how, tests, make_certs, free_certs);
 }
