@@ -248,8 +248,8 @@ static uint32_t next_bytes(struct foil_worker *w, struct tcp_conn *c, uint32_t u
 	return n_bytes;
 }
 
-/* How much of the next bytes lies in TCP_TSO_MBUFS_MAX mbufs, none but the last so small that a segment would be of more than six: cards bound the pieces of each
- * segment that they cut, too, and some stop for good when there are more. */
+/* How much of the next bytes lies in TCP_TSO_MBUFS_MAX mbufs, none but the last so small that a segment would be of more than six: cards bound the
+ * pieces of each segment that they cut, too, and some stop for good when there are more. */
 static uint32_t bytes_in_mbufs(const struct tcp_conn *c, uint32_t room)
 {
 	const struct rte_mbuf *m = c->tx_m ? c->tx_m : c->tx.head;
