@@ -1,11 +1,16 @@
 """The page /perf of foil-agent: it is there, its figures are those of /stats/prometheus, and stages make up the busy cycles."""
 import json
 import os
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.parse
 import urllib.request
 
 import shared  # noqa: F401  (the lab's origins)
-from foilrun import ui
-from support import ask, check
+from foilrun import lab, ui
+from support import Skip, ask, check, wait_for
 
 WITH_LAB = True
 REVIEWS = "reviews.example.com"
@@ -63,3 +68,59 @@ def test_grafana_dashboard_names_only_metrics_that_are_there():
                     words.add(word)
     check(len(words) > 20, f"only {len(words)} metrics")
     check(words <= there, f"unknown: {sorted(words - there)}")
+
+
+def test_figures_agree_with_foilctl_within_a_hundredth():
+    names = ("foil_mesh_requests_total", "foil_net_rx_packets_total", "foil_net_tx_packets_total", "foil_tcp_segments_rx_total", "foil_core_busy_cycles_total")
+    command = [lab.read_state()["programs"]["foilctl"], "stats", "foil_", "--json"]
+    for _ in range(100):
+        ask(REVIEWS)
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    check(told.returncode == 0, told.stderr)
+    cells = json.loads(fetch("/perf.json")[1])["cells"]
+    stats = {one["sample"]: one["value"] for one in json.loads(told.stdout)}
+    for name in names:
+        here, there = sum(cells[name]), stats[name]
+        check(abs(here - there) <= here / 100, f"{name}: the page says {here}, foilctl {there}")
+
+
+def query(port, expression):
+    url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as e:
+        return json.load(e)
+
+
+def test_grafana_expressions_have_answers_in_a_prometheus():
+    """Each expression of the dashboard, asked of a Prometheus that has scraped the agent: it is valid, and it has a value."""
+    if not shutil.which("prometheus"):
+        raise Skip("no prometheus here: apt-get install prometheus")
+    with open(os.path.join(ui.ROOT, "perf/dashboards/hydrofoil-perf.json")) as f:
+        expressions = [t["expr"] for panel in json.load(f)["panels"] for t in panel["targets"]]
+    folder, port = tempfile.mkdtemp(prefix="foil-prometheus-"), 19090
+    with open(folder + "/prometheus.yml", "w") as f:
+        f.write("global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n- job_name: hydrofoil\n  metrics_path: /stats/prometheus\n"
+                "  static_configs: [{targets: ['127.0.0.1:15000']}]\n")
+    with open(folder + "/prometheus.out", "w") as out:
+        p = subprocess.Popen(["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"],
+                             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        def scraped():
+            ask(REVIEWS)
+            try:
+                found = query(port, "count_over_time(up[1m]) and up == 1")["data"]["result"]
+            except (OSError, ValueError):  # it is not up yet
+                return False
+            return found and float(found[0]["value"][1]) >= 4
+        wait_for(scraped, 60, "Prometheus has not scraped the agent four times", every_s=0.2)
+        for expression in expressions:
+            said = query(port, expression.replace("$instance", ".*").replace("$__rate_interval", "30s"))
+            check(said["status"] == "success", f"{expression}: {said.get('error')}")
+            check(said["data"]["result"] or "> 0)" in expression, f"{expression}: no answer")  # nothing was dropped: no line
+        check(len(expressions) > 20, f"only {len(expressions)} expressions")
+    finally:
+        p.terminate()
+        p.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)

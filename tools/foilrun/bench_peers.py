@@ -440,7 +440,7 @@ class Memif(Hydrofoil):
 
     def ends(self, role, mtu):
         size = ",bsize=9216" if mtu > 1500 else ""
-        return [f"memif:socket={self.folder}/{name}.sock,id={i},role={role},rsize=11{size},checksums=trust" for i, name in enumerate(("front", "back"))]
+        return [f"memif:socket={self.folder}/{name}.sock,id={i},role={role},rsize=8{size},checksums=trust" for i, name in enumerate(("front", "back"))]
 
     def ports(self, mtu):
         return self.ends("server", mtu)
@@ -472,7 +472,7 @@ class VirtioUser(Hydrofoil):
         return [f"virtio-user:path={self.folder}/{name}.vhost,queue_size=1024,checksums=trust" for name in ("front", "back")]
 
     def load_ports(self, mtu):
-        return [f"vhost:iface={self.folder}/{name}.vhost,checksums=trust" for name in ("front", "back")]
+        return [f"vhost:iface={self.folder}/{name}.vhost,checksums=trust,tso=1" for name in ("front", "back")]
 
 
 PROXIES = {proxy.name: proxy for proxy in (Memif, VirtioUser, HAProxy, Nginx, Envoy)}
