@@ -125,9 +125,11 @@ static void log_ports(const struct house *h)
 	for (uint16_t i = 0; i < h->conf.n_ports; i++) {
 		struct nic_port_status st;
 		nic_port_status(h->node.ports[i], &st);
-		log_line(LOG_LEVEL_NOTICE, "port.open", "p%u %s: %s, " RTE_ETHER_ADDR_PRT_FMT ", mtu %u, %u queues%s%s%s%s%s", i, h->conf.ports[i].uri, st.driver,
-			 RTE_ETHER_ADDR_BYTES(&st.mac), st.mtu, st.n_queues, st.rss ? ", rss" : "", st.rx_cksum ? ", rx checksums" : "",
-			 st.tx_cksum ? ", tx checksums" : "", st.tso ? ", tso" : "", st.link_up ? "" : ", link down");
+		log_line(LOG_LEVEL_NOTICE, "port.open", "p%u %s: %s, " RTE_ETHER_ADDR_PRT_FMT ", mtu %u, %u queues%s%s%s%s%s", i,
+			 h->conf.ports[i].uri, st.driver, RTE_ETHER_ADDR_BYTES(&st.mac), st.mtu, st.n_queues,
+			 st.rss ? ", rss" : "", st.rx_cksum ? ", rx checksums" : "",
+			 st.tx_cksum ? ", tx checksums" : "", st.tso ? ", tso" : "",
+			 st.link_up ? "" : ", link down");
 	}
 }
 

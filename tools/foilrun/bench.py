@@ -17,17 +17,18 @@ USAGE = ("usage: ./foil bench [NAME...] [--seconds N] [--rounds N] [--proxy NAME
          "       ./foil bench micro | veth ...\n"
          "names: {}\nproxies: {}\n--urgent: the bench's processes before all others of the machine")
 INSIDE = "FOIL_BENCH_INSIDE"
-Work = collections.namedtuple("Work", "name arguments connections routes match tcp latency seconds_factor unit_bits tls http2 held")
+Work = collections.namedtuple("Work", "name arguments connections routes match tcp latency seconds_factor unit_bits tls http2 held workers")
 
 
 def work(name, *arguments, connections=64, routes=20, match="prefix", tcp=False, latency=False, seconds_factor=1, unit_bits=0, tls=None,
-         http2=None, held=False):
+         http2=None, held=False, workers=1):
     """tls: "tls" of the client, "mtls" of client and origin with certificates of both; http2: "h2-h1" of the client, "h2-h2" of both."""
-    return Work(name, list(arguments), connections, routes, match, tcp, latency, seconds_factor, unit_bits, tls, http2, held)
+    return Work(name, list(arguments), connections, routes, match, tcp, latency, seconds_factor, unit_bits, tls, http2, held, workers)
 
 
 WORKS = {w.name: w for w in (
     work("h1-keepalive", latency=True),
+    work("h1-keepalive-2", workers=2),
     work("h1-newconn", "--work", "newconn"),
     work("h1-routes-10", routes=10),
     work("h1-routes-10000", routes=10000),
@@ -161,6 +162,9 @@ def saturate(bench, proxy, w):
     if w.unit_bits:
         figures["gbit_per_busy_core_second"] = result["requests"] * w.unit_bits / busy_s / 1e9
         figures["gbit_per_second"] = result["requests_per_second"] * w.unit_bits / 1e9
+    if w.workers > 1:  # a packet for the worker that does not have the queue goes over a ring
+        moved, received = (usage["end"]["stats"][key] - usage["begin"]["stats"][key] for key in ("foil_nic_steered_in_total", "foil_nic_rx_packets_total"))
+        figures["steered_share"] = moved / max(1, received)
     if w.tcp:  # a message there and back is four packets of payload through the proxy
         figures["packets_per_busy_core_second"] = 4 * figures["requests_per_busy_core_second"]
     return figures
@@ -187,9 +191,16 @@ def idle(bench, proxy, w):
         _, usage = bench.load(proxy, [*load_arguments(proxy, w), "--work", "hold"], 3, 3, between=lambda: held.update(rss=proxy.memory_bytes()))
         cpu_s = proxy.used(usage["begin"], usage["end"])[1]
         first, _ = bench.load(proxy, [*load_arguments(proxy, w._replace(connections=4)), "--rate", "20"], bench.chosen["--seconds"], warm_up_s(proxy))
-        return {"memory_bytes_per_connection": (held["rss"] - empty_bytes) / w.connections, "idle_cpu_share": cpu_s / 3,
-                "first_request_p50_us": first["latency_us"]["p50"], "first_request_p99_us": first["latency_us"]["p99"],
-                "errors": sum(first["errors"].values())}
+        figures = {"memory_bytes_per_connection": (held["rss"] - empty_bytes) / w.connections, "idle_cpu_share": cpu_s / 3,
+                   "first_request_p50_us": first["latency_us"]["p50"], "first_request_p99_us": first["latency_us"]["p99"],
+                   "errors": sum(first["errors"].values())}
+        if isinstance(proxy, bench_peers.Hydrofoil):  # and what a worker that never rests makes of the same
+            proxy.down()
+            proxy.idle = "poll"
+            proxy.up(w)
+            polled, _ = bench.load(proxy, [*load_arguments(proxy, w._replace(connections=4)), "--rate", "20"], bench.chosen["--seconds"], warm_up_s(proxy))
+            figures["first_request_polling_p50_us"] = polled["latency_us"]["p50"]
+        return figures
     finally:
         if isinstance(proxy, bench_peers.Hydrofoil):
             proxy.down()
@@ -202,6 +213,8 @@ def skipped(proxy, w):
         return "Debian's nginx has no stream module of its own"
     if w.held and proxy.name == "hydrofoil-virtio":
         return "as over memif: the wire makes no difference"
+    if w.workers > 1 and proxy.name != "hydrofoil":
+        return "two workers, one of them on the load generator's core, say something of Hydrofoil's only"
     if w.http2 == "h2-h2" and proxy.name == "nginx":
         return "nginx speaks HTTP/1.1 to its origins"
     return None
@@ -247,7 +260,8 @@ def measure_work(bench, w):
 def brief(figures):
     shown = (("requests_per_busy_core_second", "{:9.0f}/busy core-s"), ("requests_per_second", "{:9.0f}/s"), ("gbit_per_busy_core_second", "{:7.2f} Gbit/busy core-s"),
              ("p50_us", "p50 {:.0f}"), ("p99_us", "p99 {:.0f} us"), ("p999_us_at_50", "p99.9 at half {:.0f} us"), ("memory_bytes_per_connection", "{:.0f} B/conn"),
-             ("idle_cpu_share", "idle cpu {:.3f}"), ("first_request_p50_us", "first p50 {:.0f} us"), ("errors", "errors {}"))
+             ("steered_share", "steered {:.2f}"), ("idle_cpu_share", "idle cpu {:.3f}"), ("first_request_p50_us", "first p50 {:.0f} us"),
+             ("first_request_polling_p50_us", "polling {:.0f} us"), ("errors", "errors {}"))
     return "  ".join(form.format(figures[key]) for key, form in shown if key in figures)
 
 
@@ -270,7 +284,10 @@ def table(results):
             extra.append(f"{r['gbit_per_busy_core_second']:.1f} Gbit per busy core-second")
         if "memory_bytes_per_connection" in r:
             extra.append(f"{r['memory_bytes_per_connection']:.0f} B a connection, {100 * r['idle_cpu_share']:.1f} % of a core idle, "
-                         f"first request p50 {r['first_request_p50_us']:.0f} us")
+                         f"first request p50 {r['first_request_p50_us']:.0f} us" +
+                         (f" ({r['first_request_polling_p50_us']:.0f} us from a worker that polls)" if "first_request_polling_p50_us" in r else ""))
+        if "steered_share" in r:
+            extra.append(f"{100 * r['steered_share']:.0f} % of packets from worker to worker")
         if r["errors"]:
             extra.append(f"{r['errors']} errors")
         cells = [r["work"], f"{r['proxy']} {r['version']} ({r['wire']})", f"{r[key]:,.0f}" if key in r else "",

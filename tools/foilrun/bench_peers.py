@@ -331,7 +331,7 @@ ports:
 gateways:
   - labels: {{istio: ingressgateway}}
     addresses: [198.18.0.1]
-workers: {{count: 1, cores: [{core}], housekeeping: {other}}}
+workers: {{count: {workers}, cores: [{cores}], housekeeping: {other}}}
 memory: {{megabytes: {memory}, hugepages: {hugepages}, connections: 131072, requests: 8192}}
 idle: {idle}
 agent_socket: {folder}/agent.sock
@@ -382,7 +382,7 @@ class Hydrofoil(Peer):
             .replace("PORT", str(PORT)).replace("HOST", HOST)
         self.write("config/10-bench.yaml", mesh)
         front, back = self.ports(self.mtu(work))
-        node = self.write("node.yaml", NODE.format(front=front, back=back, core=self.core, other=self.other, folder=self.folder, mtu=self.mtu(work), idle=self.idle,
+        node = self.write("node.yaml", NODE.format(front=front, back=back, workers=work.workers, cores=", ".join(str(core) for core in (self.core, self.other)[:work.workers]), other=self.other, folder=self.folder, mtu=self.mtu(work), idle=self.idle if work.workers == 1 else "pause",
                                                    memory=self.memory_mb, hugepages=self.hugepages))
         for name in ("agent.sock", "hydrofoil.log", "foil-agent.out", "front.sock", "back.sock", "state/snapshot.bin"):
             if os.path.exists(os.path.join(self.folder, name)):
