@@ -321,6 +321,14 @@ static int key_route_via(struct reader *r, yaml_node_t *n, void *into)
 	return read_addr(r, n, into);
 }
 
+static int key_route_port(struct reader *r, yaml_node_t *n, void *into)
+{
+	struct node_route *route = into;
+
+	route->has_port = true;
+	return read_u16_in(r, n, 0, NODE_PORTS_MAX - 1, &route->port);
+}
+
 static bool is_zero(const struct net_addr *a)
 {
 	static const struct net_addr zero;
@@ -340,6 +348,7 @@ static int one_route(struct reader *r, yaml_node_t *n, void *into)
 	static const struct key keys[] = {
 		{"to", key_route_to, offsetof(struct node_route, to)},
 		{"via", key_route_via, offsetof(struct node_route, via)},
+		{"port", key_route_port, 0},
 	};
 	struct node_conf *c = into;
 	struct node_route *route = &c->routes[c->n_routes];
@@ -672,20 +681,48 @@ static bool on_link(const struct net_prefix *p, const struct net_addr *a)
 	return true;
 }
 
+static bool has_v6(const struct node_port *p)
+{
+	for (uint16_t i = 0; i < p->n_addresses; i++)
+		if (!net_addr_is_v4(&p->addresses[i].addr))
+			return true;
+	return false;
+}
+
+/* May via be on the link of this port? A link-local address may be on any that speaks IPv6. */
+static bool reaches(const struct node_port *p, const struct net_addr *via)
+{
+	if (net_addr_is_link_local(via))
+		return has_v6(p);
+	for (uint16_t i = 0; i < p->n_addresses; i++)
+		if (on_link(&p->addresses[i], via))
+			return true;
+	return false;
+}
+
 static int find_ports_of_routes(struct reader *r, const yaml_mark_t *at)
 {
 	struct node_conf *c = r->conf;
+
 	for (uint16_t i = 0; i < c->n_routes; i++) {
 		struct node_route *route = &c->routes[i];
-		route->port = UINT16_MAX;
-		for (uint16_t p = 0; p < c->n_ports; p++)
-			for (uint16_t a = 0; a < c->ports[p].n_addresses; a++)
-				if (on_link(&c->ports[p].addresses[a], &route->via))
-					route->port = p;
+		uint16_t n_found = 0, found = 0;
 		char via[NET_ADDR_STRLEN];
-		if (route->port == UINT16_MAX)
-			return refuse(r, at, "routes: via %s is in no port's prefix; add an address of that network to a port",
-				      net_addr_format(&route->via, via));
+		net_addr_format(&route->via, via);
+		if (route->has_port && (route->port >= c->n_ports || !reaches(&c->ports[route->port], &route->via)))
+			return refuse(r, at, "routes: via %s is not reached from port %u; ports are counted from 0", via, route->port);
+		if (route->has_port)
+			continue;
+		for (uint16_t p = 0; p < c->n_ports; p++)
+			if (reaches(&c->ports[p], &route->via)) {
+				found = p;
+				n_found++;
+			}
+		if (!n_found)
+			return refuse(r, at, "routes: via %s is in no port's prefix; add an address of that network to a port", via);
+		if (n_found > 1 && net_addr_is_link_local(&route->via))
+			return refuse(r, at, "routes: via %s may be on the link of %u ports; say which, as \"port: 0\"", via, n_found);
+		route->port = found;
 	}
 	return 0;
 }

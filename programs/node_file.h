@@ -28,7 +28,8 @@ struct node_port {
 struct node_route {
 	struct net_prefix to;
 	struct net_addr via;
-	uint16_t port; /* found by via's on-link prefix */
+	uint16_t port; /* as given, else found by via's on-link prefix */
+	bool has_port;
 };
 
 struct node_gateway {

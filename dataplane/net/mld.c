@@ -155,7 +155,7 @@ void mld_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 
 	(void)cur_be32(&c); /* type, code, checksum: the caller's */
 	uint16_t code = cur_be16(&c);
-	bool is_v1 = rx->l4_len == QUERY_V1_BYTES, from_router = rx->src.b[0] == 0xfe && (rx->src.b[1] & 0xc0) == 0x80;
+	bool is_v1 = rx->l4_len == QUERY_V1_BYTES, from_router = net_addr_is_link_local(&rx->src);
 	if (c.short_read || rx->ttl != 1 || !from_router || (!is_v1 && rx->l4_len < QUERY_V2_BYTES)) {
 		net_drop_id(w, p, own_m, NET_REASON_MLD_MALFORMED);
 		return;

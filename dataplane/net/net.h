@@ -68,6 +68,11 @@ int net_prefix_parse(const char *text, struct net_prefix *out) FOIL_MUST_USE;
 #define NET_ADDR_STRLEN 46
 const char *net_addr_format(const struct net_addr *a, char out[NET_ADDR_STRLEN]); /* returns out */
 
+static inline bool net_addr_is_link_local(const struct net_addr *a) /* IPv6: RFC 4291 2.5.6 */
+{
+	return a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
+}
+
 /* One queue pair of a port as the worker sees it. nic/ fills it for real ports, the simulator and replayer for theirs. */
 struct net_port {
 	uint16_t (*rx_burst)(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts);
@@ -91,7 +96,7 @@ struct net_port {
 struct net_route_conf {
 	struct net_prefix prefix;
 	uint16_t port;           /* index */
-	struct net_addr via;     /* all zero: on link */
+	struct net_addr via;     /* all zero: on link; may be link-local where the port has IPv6 addresses */
 };
 
 struct net_local_conf {       /* an address that is ours */

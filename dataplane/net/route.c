@@ -133,10 +133,20 @@ const struct net_route *route_find(const struct net_ctx *n, const struct net_add
 	return first; /* through a next hop that does not answer: it may again */
 }
 
+static bool has_v6(const struct net_ctx *n, uint16_t port)
+{
+	for (uint16_t i = 0; i < n->n_locals; i++)
+		if (n->locals[i].port == port && !n->locals[i].v4)
+			return true;
+	return false;
+}
+
 bool route_is_on_link(const struct net_ctx *n, uint16_t port, const struct net_addr *a)
 {
 	bool v4 = net_addr_is_v4(a);
 
+	if (net_addr_is_link_local(a)) /* of every link */
+		return has_v6(n, port);
 	for (uint32_t i = 0; i < n->n_routes; i++)
 		if (n->routes[i].port == port && n->routes[i].on_link && n->routes[i].v4 == v4 && net_matches(&n->routes[i].match, a))
 			return true;

@@ -162,6 +162,16 @@ def linux_and_us(program, folder):
             ok(node.says("route.up", address), f"next hop {address}, which has come, is said to be up", node.text())
 
 
+def link_local_router(program, folder):
+    """The way to another network by a router's link-local address, as IPv6 networks have it."""
+    run("ip", "-n", PEER, "addr", "add", "fe80::77/64", "dev", "nn-p", "nodad")
+    run("ip", "-n", PEER, "addr", "add", "2001:db8:77::1/128", "dev", "lo")
+    with Node(program, folder, 'routes: [{to: "::/0", via: "fe80::77"}]\n') as node:
+        done = inside(PEER, "ping", "-n", "-c", "3", "-i", "0.1", "-w", "15", "-I", "2001:db8:77::1", "fd00:f011:77::1").stdout
+        ok(" 3 received" in done, "a network behind a router with a link-local address is answered", done + node.text())
+    run("ip", "-n", PEER, "addr", "del", "2001:db8:77::1/128", "dev", "lo")
+
+
 def server(ns, address, port):
     p = subprocess.Popen(["ip", "netns", "exec", ns, sys.executable, "-c", SERVER, address, str(port)], stdout=subprocess.PIPE, text=True)
     p.stdout.readline()
@@ -235,7 +245,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="foil-net-node-", dir="/var/tmp")
     try:
         up()
-        for scenario in (duplicates, linux_and_us, exception_path, snooping_switch):
+        for scenario in (duplicates, linux_and_us, link_local_router, exception_path, snooping_switch):
             scenario(os.path.abspath(sys.argv[1]), folder)
     finally:
         down()

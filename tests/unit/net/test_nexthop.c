@@ -124,9 +124,37 @@ static void test_when_none_answers_the_first_is_used_all_the_same(void **state)
 	n_net_free(n);
 }
 
+static void test_a_router_is_known_by_its_link_local_address(void **state)
+{
+	struct net_route_conf route = {.prefix = {n_addr("2001:db8::"), 32}, .via = n_addr("fe80::8")};
+	struct n_net *n = n_net(.routes = &route, .n_routes = 1);
+	struct net_addr src = n_addr("fd00:f011::1"), to = n_addr("2001:db8::5");
+	uint8_t f[200], tcp[20];
+
+	n_wait(n, 1001000);
+	assert_int_equal(n->n_out, 1); /* asked for, from our global address */
+	assert_int_equal(n->out[0].bytes[54], 135);
+	assert_memory_equal(n->out[0].bytes + 22, src.b, 16);
+	n_in(n, f, n_nd(f, 136, "fe80::8", "fd00:f011::1", "fe80::8", 0x60000000, 8));
+	assert_false(is_down(n, 0));
+	n->n_out = 0;
+	n_tcp(tcp, "fd00:f011::1", "2001:db8::5");
+	net_ip_output(n->w, t_mbuf(n->w, tcp, sizeof(tcp)), &src, &to, 6, 0, NULL);
+	net_flush(n->w);
+	assert_int_equal(n->n_out, 1);
+	assert_int_equal(n->out[0].bytes[5], 8);
+	n->n_out = 0;
+	n_in(n, f, n_nd(f, 135, "fe80::9", "ff02::1:ff00:1", "fd00:f011::1", 0, 9)); /* another router asks for us, and is answered */
+	assert_int_equal(n->n_out, 1);
+	assert_int_equal(n->out[0].bytes[5], 9);
+	assert_int_equal(n->out[0].bytes[54], 136);
+	n_net_free(n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_router_is_known_by_its_link_local_address),
 		cmocka_unit_test(test_next_hops_are_asked_without_traffic_and_the_first_named_is_used),
 		cmocka_unit_test(test_flows_leave_a_dead_next_hop_and_come_back),
 		cmocka_unit_test(test_a_shorter_prefix_is_used_when_the_longer_ones_next_hops_are_dead),

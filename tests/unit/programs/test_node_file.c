@@ -71,6 +71,10 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 		{"ports: [{addresses: [198.18.0.1/24]}]\n" GOOD_TAIL, "ports[0]", "has no uri", 1},
 		{"ports: [{uri: 'ring:'}]\n" GOOD_TAIL, "", "ports[0]: has no addresses", 1},
 		{GOOD_PORTS "routes: [{to: 10.0.0.0/8, via: 10.9.9.9}]\n" GOOD_TAIL, "", "in no port's prefix", 1},
+		{GOOD_PORTS "routes: [{to: 10.0.0.0/8, via: 198.18.0.2, port: 1}]\n" GOOD_TAIL, "", "not reached from port 1", 1},
+		{"ports: [{uri: 'ring:', addresses: ['fd00:f011::1/64']}, {uri: 'ring:', addresses: ['fd00:f011:1::1/64']}]\n"
+		 "routes: [{to: '::/0', via: 'fe80::1'}]\n" GOOD_TAIL,
+		 "", "say which", 1},
 		{GOOD_PORTS "routes: [{to: 10.0.0.1/8, via: 198.18.0.2}]\n" GOOD_TAIL, "routes[0]", "beyond its prefix length", 2},
 		{GOOD_PORTS "gateways: [{labels: {a: b}, addresses: [1.2.3.4]}]\n" GOOD_TAIL, "", "neither a port's address", 1},
 		{GOOD_PORTS "locality: r1/z1/a/b\n" GOOD_TAIL, "locality", "expected region", 2},
