@@ -144,6 +144,33 @@ static void test_regex_is_linear_on_a_text_that_ruins_backtracking(void **state)
 	(void)state;
 }
 
+/* Each pattern and the texts that are told of it, joined by spaces; "" is nothing. */
+static void test_regex_names_texts_that_a_match_cannot_do_without(void **state)
+{
+	static const struct {
+		const char *pattern, *texts;
+	} cases[] = {
+		{"/service-7/[a-z]+", "/service-7/"}, {".*\\.example\\.com", ".example.com"}, {"/a/.*/long-part", "/long-part"}, {"/UPPER/.*", "/upper/"},
+		{"/abc", "/abc"}, {"/ab", ""}, {".*", ""}, {"[a-z]+", ""}, {"/abcd|", ""}, {"/abcd|/e.*", ""},
+		{"(?i)/abcd/", ""}, {"/k\\x{212a}elvin", ""}, {"/caf\u00e9/", ""}, {"\\pL+/abcd", ""}, {"(", ""}, {"/abc\\d/defg", "/defg"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct foil_regex_literal out[FOIL_REGEX_LITERALS_MAX];
+		char said[1200] = "";
+		uint32_t n = foil_regex_literals(foil_slice_str(cases[i].pattern), out);
+		for (uint32_t k = 0; k < n; k++)
+			snprintf(said + strlen(said), sizeof(said) - strlen(said), "%s%.*s", k ? " " : "", out[k].n_bytes, out[k].text);
+		if (strcmp(said, cases[i].texts) != 0)
+			fail_msg("%s: '%s', not '%s'", cases[i].pattern, said, cases[i].texts);
+	}
+	struct foil_regex_literal out[FOIL_REGEX_LITERALS_MAX];
+	assert_int_equal(foil_regex_literals(FOIL_SLICE("/(?:one|two)/x"), out), 2); /* in no order that RE2 promises */
+	assert_int_equal(out[0].n_bytes, 6);
+	assert_memory_not_equal(out[0].text, out[1].text, 6);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -157,6 +184,7 @@ int main(void)
 		cmocka_unit_test(test_regex_search_at_the_end_finds_an_empty_match),
 		cmocka_unit_test(test_regex_hands_out_at_most_nine_groups),
 		cmocka_unit_test(test_regex_is_linear_on_a_text_that_ruins_backtracking),
+		cmocka_unit_test(test_regex_names_texts_that_a_match_cannot_do_without),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
