@@ -101,6 +101,18 @@ static bool tls_is_refused(struct compile *c, const struct cluster_ref *ref)
 	return is_refused;
 }
 
+/* A DNS cluster without anything to resolve is none (istiod: requests get 503 NC). */
+static bool has_nothing_to_resolve(const struct cluster_ref *ref)
+{
+	const struct service *s = ref->service;
+	const struct subset *subset = ref->subset ? istio_registry_subset(ref->rule, ref->subset) : NULL;
+
+	for (uint32_t i = 0; i < s->instances.n; i++)
+		if (!subset || istio_compile_labels_have(s->instances.list[i]->labels, &subset->labels))
+			return false;
+	return istio_registry_is_dns(s);
+}
+
 /* service stays NULL when the destination does not exist, or must not be spoken to. */
 static void fill_ref(struct compile *c, struct cluster_ref *ref, struct service *s, uint32_t port, const char *client_namespace)
 {
@@ -109,7 +121,7 @@ static void fill_ref(struct compile *c, struct cluster_ref *ref, struct service 
 	ref->service = ref->port ? s : NULL;
 	if (ref->subset && !istio_registry_subset(ref->rule, ref->subset))
 		ref->service = NULL;
-	if (ref->service && tls_is_refused(c, ref))
+	if (ref->service && (tls_is_refused(c, ref) || has_nothing_to_resolve(ref)))
 		ref->service = NULL;
 }
 
@@ -494,6 +506,24 @@ static void warn_ejection(struct compile *c, const struct cluster_ref *ref, cons
 			       "never ejects anything: one of %u endpoints is more than maxEjectionPercent (%u %%)", n, percent);
 }
 
+/* What the node takes is sent to its own addresses, gateways' or services': a client's destination is always the node itself. Envoy at a gateway has none
+ * either. */
+static void warn_original_dst(struct compile *c, const struct cluster_ref *ref, const struct policy *p)
+{
+	static const char text[] = "where the client went is this node itself, so requests to it get 503 (UH)";
+	const struct resource *source = ref->service->source;
+
+	if (ref->service->resolution == RESOLUTION_NONE) {
+		const struct service_entry *e = source->spec;
+		istio_compile_report(c, ISTIO_WARNING, "HF0017", source, istio_doc_at(e->head.node, "resolution"), "spec.resolution",
+				     "resolution NONE: %s; give endpoints and resolution STATIC, or resolution DNS", text);
+	} else {
+		istio_compile_report(c, ISTIO_WARNING, "HF0017", ref->rule->source, istio_doc_at(p->load_balancer->head.node, "simple"),
+				     "trafficPolicy.loadBalancer.simple", "PASSTHROUGH: %s; leave it out, and the endpoints of %s are used", text,
+				     ref->service->host);
+	}
+}
+
 static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 {
 	struct policy p = policy_of_ref(ref);
@@ -505,6 +535,8 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	istio_balancing_cluster(c, p.load_balancer, &out);
 	out.protocol = protocol_of(ref, &p);
 	out.is_original_dst = is_original_dst(ref, &p);
+	if (out.is_original_dst)
+		warn_original_dst(c, ref, &p);
 	out.circuit_breaker = &breaker;
 	limits(&p, &breaker);
 	pool(c, &p, &out);

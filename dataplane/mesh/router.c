@@ -189,7 +189,7 @@ static void no_healthy_upstream(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct mesh_reply r = {
 		.status = 503, .body = FOIL_SLICE("no healthy upstream"), .details = FOIL_SLICE("no_healthy_upstream"), .flags = TELE_FLAG_UH,
-		.with_route_ops = true, .reason = MESH_REASON_NO_HEALTHY_UPSTREAM,
+		.with_route_ops = true, .reason = x->cluster->is_original_dst ? MESH_REASON_ORIGINAL_DST : MESH_REASON_NO_HEALTHY_UPSTREAM,
 	};
 
 	x->host = NULL;

@@ -325,6 +325,8 @@ static void connect_next(struct foil_worker *w, struct session *s)
 	}
 	e = pick(w, s);
 	if (!e) {
+		if (s->cluster->is_original_dst)
+			foil_reason(w, MESH, ORIGINAL_DST);
 		s->flags |= TELE_FLAG_UH;
 		session_end(w, s, true);
 		return;

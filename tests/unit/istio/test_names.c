@@ -144,6 +144,26 @@ static void test_workload_entries_may_be_names_where_they_are_resolved(void **st
 	(void)state;
 }
 
+static void test_a_name_service_without_anything_to_resolve_has_no_cluster(void **state)
+{
+	struct t_mesh *m = t_mesh_at(node(), T_GATEWAY, SE("s", "hosts: [s.test], resolution: DNS, " PORT ", workloadSelector: {labels: {app: nobody}}"),
+				     SE("t", "hosts: [t.test], resolution: DNS, " PORT ", endpoints: [{address: one.test, labels: {version: v1}}]"),
+				     "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: t, namespace: app}\nspec: {host: t.test, "
+				     "subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}\n",
+				     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: app}\nspec:\n"
+				     "  hosts: [a.example.com]\n  gateways: [istio-system/main]\n  http:\n"
+				     "  - {match: [{uri: {prefix: /1}}], route: [{destination: {host: t.test, subset: v1, port: {number: 80}}}]}\n"
+				     "  - {match: [{uri: {prefix: /2}}], route: [{destination: {host: t.test, subset: v2, port: {number: 80}}}]}\n"
+				     "  - {route: [{destination: {host: s.test, port: {number: 80}}}]}\n", NULL);
+
+	assert_true(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|80|v1|t.test"));
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|80|v2|t.test")); /* 503 NC, as recorded of istiod */
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|80||s.test"));
+	assert_names(m, "one.test");
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_the_mesh_says_how_often(void **state)
 {
 	struct t_mesh *m = t_mesh_at(node(), T_GATEWAY, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: "
@@ -202,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_endpoints_that_are_names_keep_what_is_said_of_them),
 		cmocka_unit_test(test_round_robin_has_one_address_and_keeps_the_last),
 		cmocka_unit_test(test_workload_entries_may_be_names_where_they_are_resolved),
+		cmocka_unit_test(test_a_name_service_without_anything_to_resolve_has_no_cluster),
 		cmocka_unit_test(test_the_mesh_says_how_often),
 		cmocka_unit_test(test_new_addresses_change_the_endpoints_that_use_them_alone),
 	};

@@ -132,6 +132,7 @@ static void test_resolution_none_goes_where_the_client_went(void **state)
 	Foil__Conf__Cluster *c = t_cluster(m, "outbound|81||s.test");
 
 	assert_true(c->is_original_dst);
+	t_assert_at(t_diag(m, "HF0017", "resolution NONE: where the client went is this node itself"), 4, 63, "spec.resolution");
 	foil__conf__cluster__free_unpacked(c, NULL);
 	t_mesh_free(m);
 	(void)state;

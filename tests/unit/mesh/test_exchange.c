@@ -152,6 +152,18 @@ static void test_no_route_no_cluster_no_host(void **state)
 	a = fx_heard(c);
 	assert_has(a, "content-length: 19\r\n");
 	assert_has_not(a, "no healthy");
+	assert_int_equal(t_reason(f->w, MESH, NO_HEALTHY_UPSTREAM), 2);
+	fx_free(f);
+	cfg = fx_config_new(1, 1); /* where the client went, which is here */
+	(void)fx_route(cfg, "/", 0);
+	cfg->endpoints[0].n_endpoints = 0;
+	cfg->cluster[0].is_original_dst = true;
+	f = begin(cfg);
+	c = fx_connect(f);
+	fx_say(f, c, GET("/"));
+	assert_has(fx_heard(c), "\r\n\r\nno healthy upstream");
+	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UH);
+	assert_int_equal(t_reason(f->w, MESH, ORIGINAL_DST), 1);
 	fx_free(f);
 }
 

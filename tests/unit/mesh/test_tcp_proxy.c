@@ -107,6 +107,12 @@ static void no_hosts(struct fx_config *c)
 	c->endpoints[0].n_endpoints = 0;
 }
 
+static void original_dst(struct fx_config *c)
+{
+	no_hosts(c);
+	c->cluster[0].is_original_dst = true;
+}
+
 static void no_cluster(struct fx_config *c)
 {
 	c->weighted[0][0].slot = 3;
@@ -124,6 +130,13 @@ static void test_refusals(void **state)
 	struct fx_stream *c = session(f);
 	assert_true(c->is_released);
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UH);
+	assert_int_equal(t_reason(f->w, MESH, ORIGINAL_DST), 0);
+	fx_free(f);
+	f = begin(original_dst);
+	c = session(f);
+	assert_true(c->is_released);
+	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UH);
+	assert_int_equal(t_reason(f->w, MESH, ORIGINAL_DST), 1);
 	fx_free(f);
 	f = begin(no_cluster);
 	c = session(f);
