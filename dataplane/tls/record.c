@@ -9,7 +9,7 @@
 
 #define HEAD_BYTES 5u
 #define EXPLICIT_BYTES 8u
-#define TAG_BYTES 16u
+#define TAG_BYTES TLS_TAG_BYTES
 #define RX_BYTES_MAX_13 (TLS_RECORD_BYTES_MAX + 256u)  /* RFC 8446 5.2 */
 #define RX_BYTES_MAX_12 (TLS_RECORD_BYTES_MAX + 2048u) /* RFC 5246 6.2.3 */
 #define SEQ_MAX (1ull << 48)                           /* far above what keys are updated at */
@@ -37,7 +37,7 @@ static bool expand(const struct tls_records *r, const uint8_t *secret, const cha
 	return ok;
 }
 
-static bool half_start(struct tls_half *h, const EVP_CIPHER *cipher, const uint8_t *key, bool is_tx)
+bool tls_half_start(struct tls_half *h, const EVP_CIPHER *cipher, const uint8_t *key, bool is_tx)
 {
 	if (!h->ctx)
 		h->ctx = EVP_CIPHER_CTX_new();
@@ -48,7 +48,7 @@ static bool half_start(struct tls_half *h, const EVP_CIPHER *cipher, const uint8
 static bool half_keys_13(const struct tls_records *r, struct tls_half *h, bool is_tx)
 {
 	uint8_t key[EVP_MAX_KEY_LENGTH];
-	bool ok = expand(r, h->secret, "key", key, r->n_key) && expand(r, h->secret, "iv", h->iv, sizeof(h->iv)) && half_start(h, r->cipher, key, is_tx);
+	bool ok = expand(r, h->secret, "key", key, r->n_key) && expand(r, h->secret, "iv", h->iv, sizeof(h->iv)) && tls_half_start(h, r->cipher, key, is_tx);
 
 	OPENSSL_cleanse(key, sizeof(key));
 	return ok;
@@ -100,7 +100,7 @@ static bool keys_12(struct tls_records *r, const SSL *ssl)
 	if (ok) {
 		memcpy(client->iv, block + 2 * r->n_key, n_iv);
 		memcpy(server->iv, block + 2 * r->n_key + n_iv, n_iv);
-		ok = half_start(client, r->cipher, block, !r->is_server) && half_start(server, r->cipher, block + r->n_key, r->is_server);
+		ok = tls_half_start(client, r->cipher, block, !r->is_server) && tls_half_start(server, r->cipher, block + r->n_key, r->is_server);
 	}
 	r->rx.seq = r->tx.seq = 1; /* the Finished messages were 0 */
 	OPENSSL_cleanse(master, sizeof(master));
@@ -180,13 +180,7 @@ void tls_keylog_callback(const SSL *ssl, const char *line)
 }
 
 /* ---- where bytes go ---- */
-struct sink {
-	struct foil_worker *w;
-	struct foil_chain chain;
-	struct rte_mbuf *m; /* not in the chain yet */
-};
-
-static void sink_close(struct sink *k)
+void tls_sink_close(struct tls_sink *k)
 {
 	if (k->m)
 		foil_chain_append_mbuf(&k->chain, k->m);
@@ -194,10 +188,10 @@ static void sink_close(struct sink *k)
 }
 
 /* Room for one byte at least; 0: no mbuf. */
-static uint32_t sink_room(struct sink *k, uint8_t **at)
+static uint32_t sink_room(struct tls_sink *k, uint8_t **at)
 {
 	if (!k->m || !rte_pktmbuf_tailroom(k->m)) {
-		sink_close(k);
+		tls_sink_close(k);
 		k->m = rte_pktmbuf_alloc(k->w->mbuf_pool);
 		if (!k->m)
 			return 0;
@@ -206,13 +200,13 @@ static uint32_t sink_room(struct sink *k, uint8_t **at)
 	return rte_pktmbuf_tailroom(k->m);
 }
 
-static void sink_took(struct sink *k, uint32_t n)
+static void sink_took(struct tls_sink *k, uint32_t n)
 {
 	k->m->data_len = (uint16_t)(k->m->data_len + n);
 	k->m->pkt_len = k->m->data_len;
 }
 
-static bool sink_put(struct sink *k, const uint8_t *data, uint32_t n)
+static bool sink_put(struct tls_sink *k, const uint8_t *data, uint32_t n)
 {
 	while (n) {
 		uint8_t *at = NULL;
@@ -227,13 +221,13 @@ static bool sink_put(struct sink *k, const uint8_t *data, uint32_t n)
 	return true;
 }
 
-static void sink_drop(struct sink *k)
+static void sink_drop(struct tls_sink *k)
 {
-	sink_close(k);
+	tls_sink_close(k);
 	foil_chain_clear(&k->chain);
 }
 
-static bool crypt_bytes(EVP_CIPHER_CTX *ctx, const uint8_t *from, uint32_t n, struct sink *to)
+static bool crypt_bytes(EVP_CIPHER_CTX *ctx, const uint8_t *from, uint32_t n, struct tls_sink *to)
 {
 	while (n) {
 		uint8_t *at = NULL;
@@ -249,7 +243,7 @@ static bool crypt_bytes(EVP_CIPHER_CTX *ctx, const uint8_t *from, uint32_t n, st
 }
 
 /* n bytes of a chain from offset on. */
-static bool crypt_chain(EVP_CIPHER_CTX *ctx, const struct foil_chain *from, uint32_t offset, uint32_t n, struct sink *to)
+static bool crypt_chain(EVP_CIPHER_CTX *ctx, const struct foil_chain *from, uint32_t offset, uint32_t n, struct tls_sink *to)
 {
 	for (struct rte_mbuf *m = from->head; n; m = m->next) {
 		if (offset >= m->data_len) {
@@ -272,50 +266,73 @@ static void put_be64(uint8_t *to, uint64_t v)
 		to[i] = (uint8_t)(v >> (56 - 8 * i));
 }
 
-static bool begin(const struct tls_records *r, struct tls_half *h, uint8_t type, uint32_t n_plain, const uint8_t head[HEAD_BYTES],
-		  const uint8_t *explicit_nonce)
+bool tls_aead_run(EVP_CIPHER_CTX *ctx, const struct tls_beside *b, const struct foil_chain *from, uint32_t offset, uint32_t n, struct tls_sink *to)
 {
-	uint8_t nonce[12], aad[13], seq[8];
-	int n = 0, n_aad = HEAD_BYTES;
+	int n_out = 0;
+
+	return EVP_CipherInit_ex(ctx, NULL, NULL, NULL, b->nonce, -1) == 1 && EVP_CipherUpdate(ctx, NULL, &n_out, b->aad, (int)b->n_aad) == 1 &&
+	       crypt_chain(ctx, from, offset, n, to);
+}
+
+bool tls_aead_tag(EVP_CIPHER_CTX *ctx, uint8_t tag[TLS_TAG_BYTES])
+{
+	int n = 0;
+
+	return EVP_CipherFinal_ex(ctx, tag, &n) == 1 && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TLS_TAG_BYTES, tag) == 1;
+}
+
+bool tls_aead_check(EVP_CIPHER_CTX *ctx, uint8_t tag[TLS_TAG_BYTES])
+{
+	uint8_t none[TLS_TAG_BYTES];
+	int n = 0;
+
+	return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TLS_TAG_BYTES, tag) == 1 && EVP_CipherFinal_ex(ctx, none, &n) == 1;
+}
+
+static void beside(const struct tls_records *r, const struct tls_half *h, uint8_t type, uint32_t n_plain, const uint8_t head[HEAD_BYTES],
+		   struct tls_beside *b)
+{
+	uint8_t seq[8];
 
 	put_be64(seq, h->seq);
-	memcpy(nonce, h->iv, sizeof(nonce));
-	if (r->has_explicit_nonce)
-		memcpy(nonce + 4, explicit_nonce, EXPLICIT_BYTES);
-	else
-		for (int i = 0; i < 8; i++)
-			nonce[4 + i] ^= seq[i];
-	memcpy(aad, head, HEAD_BYTES);
-	if (!r->is_tls13) {
+	memcpy(b->nonce, h->iv, sizeof(b->nonce));
+	for (int i = 0; i < 8 && !r->has_explicit_nonce; i++)
+		b->nonce[4 + i] ^= seq[i];
+	b->aad = b->own;
+	if (r->is_tls13) {
+		memcpy(b->own, head, HEAD_BYTES);
+		b->n_aad = HEAD_BYTES;
+	} else {
 		const uint8_t rest[5] = {type, 3, 3, (uint8_t)(n_plain >> 8), (uint8_t)n_plain};
-		memcpy(aad, seq, 8);
-		memcpy(aad + 8, rest, 5);
-		n_aad = 13;
+		memcpy(b->own, seq, 8);
+		memcpy(b->own + 8, rest, 5);
+		b->n_aad = 13;
 	}
-	return EVP_CipherInit_ex(h->ctx, NULL, NULL, NULL, nonce, -1) == 1 && EVP_CipherUpdate(h->ctx, NULL, &n, aad, n_aad) == 1;
 }
 
 /* ---- seal ---- */
 int tls_records_seal(struct foil_worker *w, struct tls_records *r, uint8_t type, const struct foil_chain *plain, uint32_t offset, uint32_t n,
 		     struct foil_chain *out)
 {
-	struct sink k = {.w = w};
+	struct tls_sink k = {.w = w};
 	uint32_t n_body = n + TAG_BYTES + (r->is_tls13 ? 1 : r->has_explicit_nonce ? EXPLICIT_BYTES : 0);
 	const uint8_t head[HEAD_BYTES] = {r->is_tls13 ? TLS_TYPE_DATA : type, 3, 3, (uint8_t)(n_body >> 8), (uint8_t)n_body};
 	uint8_t explicit_nonce[EXPLICIT_BYTES], tag[TAG_BYTES];
-	int n_final = 0;
+	struct tls_beside b;
 
 	put_be64(explicit_nonce, r->tx.seq);
+	beside(r, &r->tx, type, n, head, &b);
+	if (r->has_explicit_nonce)
+		memcpy(b.nonce + 4, explicit_nonce, EXPLICIT_BYTES);
 	bool ok = r->tx.seq < SEQ_MAX && sink_put(&k, head, sizeof(head)) && (!r->has_explicit_nonce || sink_put(&k, explicit_nonce, EXPLICIT_BYTES)) &&
-		  begin(r, &r->tx, type, n, head, explicit_nonce) && crypt_chain(r->tx.ctx, plain, offset, n, &k) &&
-		  (!r->is_tls13 || crypt_bytes(r->tx.ctx, &type, 1, &k)) && EVP_CipherFinal_ex(r->tx.ctx, tag, &n_final) == 1 &&
-		  EVP_CIPHER_CTX_ctrl(r->tx.ctx, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, tag) == 1 && sink_put(&k, tag, TAG_BYTES);
+		  tls_aead_run(r->tx.ctx, &b, plain, offset, n, &k) && (!r->is_tls13 || crypt_bytes(r->tx.ctx, &type, 1, &k)) &&
+		  tls_aead_tag(r->tx.ctx, tag) && sink_put(&k, tag, TAG_BYTES);
 	if (!ok) {
 		sink_drop(&k);
 		return -ENOBUFS;
 	}
 	r->tx.seq++;
-	sink_close(&k);
+	tls_sink_close(&k);
 	foil_chain_move(out, &k.chain);
 	return 0;
 }
@@ -384,24 +401,26 @@ static enum tls_open check_head(const struct tls_records *r, const uint8_t head[
 static enum tls_open decrypt(struct foil_worker *w, struct tls_records *r, const struct foil_chain *rx, const uint8_t head[HEAD_BYTES], uint32_t n,
 			     struct foil_chain *out)
 {
-	struct sink k = {.w = w};
+	struct tls_sink k = {.w = w};
 	uint32_t n_explicit = r->has_explicit_nonce ? EXPLICIT_BYTES : 0, n_plain = n - TAG_BYTES - n_explicit;
-	uint8_t explicit_nonce[EXPLICIT_BYTES] = {0}, tag[TAG_BYTES], none[TAG_BYTES];
-	int n_final = 0;
+	uint8_t explicit_nonce[EXPLICIT_BYTES] = {0}, tag[TAG_BYTES];
+	struct tls_beside b;
 
 	foil_chain_copy_out(rx, HEAD_BYTES, explicit_nonce, n_explicit);
 	foil_chain_copy_out(rx, HEAD_BYTES + n - TAG_BYTES, tag, TAG_BYTES);
-	if (r->rx.seq >= SEQ_MAX || !begin(r, &r->rx, head[0], n_plain, head, explicit_nonce) ||
-	    !crypt_chain(r->rx.ctx, rx, HEAD_BYTES + n_explicit, n_plain, &k)) {
+	beside(r, &r->rx, head[0], n_plain, head, &b);
+	if (r->has_explicit_nonce)
+		memcpy(b.nonce + 4, explicit_nonce, EXPLICIT_BYTES);
+	if (r->rx.seq >= SEQ_MAX || !tls_aead_run(r->rx.ctx, &b, rx, HEAD_BYTES + n_explicit, n_plain, &k)) {
 		sink_drop(&k);
 		return TLS_OPEN_NO_MEMORY;
 	}
-	if (EVP_CIPHER_CTX_ctrl(r->rx.ctx, EVP_CTRL_AEAD_SET_TAG, TAG_BYTES, tag) != 1 || EVP_CipherFinal_ex(r->rx.ctx, none, &n_final) != 1) {
+	if (!tls_aead_check(r->rx.ctx, tag)) {
 		sink_drop(&k);
 		return TLS_OPEN_BAD;
 	}
 	r->rx.seq++;
-	sink_close(&k);
+	tls_sink_close(&k);
 	*out = k.chain;
 	return TLS_OPEN_OK;
 }

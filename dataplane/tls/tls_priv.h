@@ -67,6 +67,7 @@ bool tls_cert_has_name(X509 *cert, const struct foil_slice *names, size_t n_name
 
 /* ---- record.c: our records, after a handshake */
 #define TLS_RECORD_BYTES_MAX 16384u /* RFC 8446 5.1 */
+#define TLS_TAG_BYTES 16u
 enum { TLS_TYPE_CCS = 20, TLS_TYPE_ALERT = 21, TLS_TYPE_HANDSHAKE = 22, TLS_TYPE_DATA = 23 };
 struct tls_half { /* one direction */
 	EVP_CIPHER_CTX *ctx;
@@ -83,6 +84,24 @@ struct tls_records {
 	uint8_t alert;                 /* heard, or to be sent */
 	struct tls_half rx, tx;
 };
+struct tls_sink { /* where bytes of a record go: fresh mbufs */
+	struct foil_worker *w;
+	struct foil_chain chain;
+	struct rte_mbuf *m; /* not in the chain yet */
+};
+void tls_sink_close(struct tls_sink *k); /* all is in the chain now */
+struct tls_beside { /* what a record is sealed with beside its key */
+	uint8_t nonce[12], own[13];
+	const uint8_t *aad; /* a record's is own */
+	uint32_t n_aad;
+};
+/* The cipher under all records: n bytes of from at offset on, sealed or opened as ctx was started. What comes out of opening is nobody's before
+ * tls_aead_check said that it is good. False: no mbuf, or OpenSSL failed. */
+bool tls_half_start(struct tls_half *h, const EVP_CIPHER *cipher, const uint8_t *key, bool is_tx) FOIL_MUST_USE;
+bool tls_aead_run(EVP_CIPHER_CTX *ctx, const struct tls_beside *b, const struct foil_chain *from, uint32_t offset, uint32_t n,
+		  struct tls_sink *to) FOIL_MUST_USE;
+bool tls_aead_tag(EVP_CIPHER_CTX *ctx, uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
+bool tls_aead_check(EVP_CIPHER_CTX *ctx, uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
 /* Takes the keys of a finished handshake; n_sent records went out under ours already (TLS 1.3). False: OpenSSL keeps them. */
 bool tls_records_take(struct tls_records *r, const SSL *ssl, uint32_t n_sent) FOIL_MUST_USE;
 void tls_records_free(struct tls_records *r); /* wipes */
