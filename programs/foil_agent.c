@@ -41,6 +41,8 @@ static const char usage[] =
 	"  --ca-overlap SECONDS     a new root is trusted that long before it signs; default: 60\n"
 	"  --ca-address IP          signs for other proxies at port 15012 (Istio's CreateCertificate)\n"
 	"  --ca-tokens FILE         lines \"TOKEN NAMESPACE/ACCOUNT\": who may ask with a token; else a client certificate of the mesh is needed\n"
+	"  --ca-jwks FILE           the cluster's keys: Kubernetes' service-account tokens are taken, too\n"
+	"  --ca-audience NAME       which such tokens must have (istio-ca); --ca-issuer URL: the same of their issuer (any)\n"
 	"  --version, --help\n";
 
 static uint64_t clock_ms(clockid_t clock)
@@ -59,7 +61,7 @@ uint64_t agent_now_ms(void)
 
 enum { /* in the order of options[] */
 	OPT_CONFIG = 1000, OPT_SOCKET, OPT_STATS_SOCKET, OPT_ADDRESS, OPT_LOG, OPT_CA_DIR, OPT_CA_PASSPHRASE, OPT_CA_CLEAR, OPT_CA_TTL, OPT_CA_OVERLAP,
-	OPT_CA_ADDRESS, OPT_CA_TOKENS, OPT_DNS_SERVERS, OPT_RESOLV_CONF, OPT_VERSION, OPT_HELP
+	OPT_CA_ADDRESS, OPT_CA_TOKENS, OPT_CA_JWKS, OPT_CA_AUDIENCE, OPT_CA_ISSUER, OPT_DNS_SERVERS, OPT_RESOLV_CONF, OPT_VERSION, OPT_HELP
 };
 
 static const struct option options[] = {
@@ -70,6 +72,9 @@ static const struct option options[] = {
 	{"ca-key-in-clear", no_argument, NULL, OPT_CA_CLEAR}, {"ca-ttl", required_argument, NULL, OPT_CA_TTL},
 	{"ca-overlap", required_argument, NULL, OPT_CA_OVERLAP}, {"ca-address", required_argument, NULL, OPT_CA_ADDRESS},
 	{"ca-tokens", required_argument, NULL, OPT_CA_TOKENS},
+	{"ca-jwks", required_argument, NULL, OPT_CA_JWKS},
+	{"ca-audience", required_argument, NULL, OPT_CA_AUDIENCE},
+	{"ca-issuer", required_argument, NULL, OPT_CA_ISSUER},
 	{"dns-servers", required_argument, NULL, OPT_DNS_SERVERS}, {"resolv-conf", required_argument, NULL, OPT_RESOLV_CONF},
 	{"version", no_argument, NULL, OPT_VERSION}, {"help", no_argument, NULL, OPT_HELP},
 	{NULL, 0, NULL, 0}};
@@ -86,6 +91,9 @@ static const char **place_of(struct agent_options *o, int option)
 	case OPT_CA_PASSPHRASE: return &o->ca_passphrase_file;
 	case OPT_CA_ADDRESS: return &o->ca_address;
 	case OPT_CA_TOKENS: return &o->ca_tokens_file;
+	case OPT_CA_JWKS: return &o->ca_jwks_file;
+	case OPT_CA_AUDIENCE: return &o->ca_audience;
+	case OPT_CA_ISSUER: return &o->ca_issuer;
 	case OPT_DNS_SERVERS: return &o->dns_servers;
 	case OPT_RESOLV_CONF: return &o->resolv_conf;
 	default: return NULL;

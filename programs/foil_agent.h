@@ -27,6 +27,7 @@ struct agent_options {
 	const char *config_dir, *socket_path, *stats_path, *address, *log_path;
 	const char *ca_dir, *ca_passphrase_file; /* NULL: a root in memory; no passphrase */
 	const char *dns_servers, *resolv_conf; /* NULL: those of resolv_conf; /etc/resolv.conf */
+	const char *ca_jwks_file, *ca_audience, *ca_issuer; /* of Kubernetes' tokens, for the signing service */
 	const char *ca_address, *ca_tokens_file; /* of the signing service; NULL: there is none; client certificates only */
 	bool ca_key_in_clear;
 	uint32_t ca_ttl_s, ca_overlap_s;         /* 0: 24 h, 60 s */

@@ -49,6 +49,7 @@ int agent_ca_open(struct agent *a, struct foil_error *err)
 		return foil_error_set(err, -ENOMEM, "no memory for workload certificates");
 	if (o->ca_address) {
 		const struct ca_service_params sp = {.authority = a->ca.authority, .address = o->ca_address, .tokens_file = o->ca_tokens_file,
+						     .jwks_file = o->ca_jwks_file, .audience = o->ca_audience, .issuer = o->ca_issuer,
 						     .now_s = wall_s()};
 		rc = ca_service_open(&sp, &a->ca.service, err);
 		if (rc < 0)

@@ -18,6 +18,7 @@
 #include <openssl/ssl.h>
 
 #include "ctrl/ca/ca_priv.h"
+#include "ctrl/ca/jwt.h"
 
 #define CONNS_MAX 64
 #define STREAMS_MAX 8
@@ -50,7 +51,7 @@ struct conn {
 };
 struct ca_service {
 	struct ca_authority *a;
-	char *tokens_file;
+	char *tokens_file, *jwks_file, *audience, *issuer;
 	int epoll_fd, listen_fd;
 	SSL_CTX *tls;
 	uint64_t generation;
@@ -143,6 +144,54 @@ static bool account_of_token(const struct ca_service *s, const char *token, char
 	return found;
 }
 
+/* The whole file; NULL: it cannot be read, or is larger than any. */
+static char *read_file(const char *path, size_t *n)
+{
+	FILE *f = fopen(path, "re");
+	char *text = f ? malloc(CA_JWKS_BYTES_MAX + 1) : NULL;
+
+	*n = text ? fread(text, 1, CA_JWKS_BYTES_MAX + 1, f) : 0;
+	if (f)
+		(void)fclose(f); /* only read */
+	if (*n && *n <= CA_JWKS_BYTES_MAX)
+		return text;
+	free(text);
+	return NULL;
+}
+
+/* A token that Kubernetes gave to a workload. */
+static bool account_of_jwt(const struct ca_service *s, const char *token, char out[512], struct foil_error *err)
+{
+	char account[320];
+	size_t n = 0;
+
+	if (!s->jwks_file)
+		return foil_error_set(err, -EACCES, "a token of Kubernetes, and no keys to verify it with (--ca-jwks); TokenReview is not asked") == 0;
+	char *jwks = read_file(s->jwks_file, &n);
+	if (!jwks)
+		return foil_error_set(err, -EACCES, "the cluster's keys (--ca-jwks) cannot be read") == 0;
+	const struct ca_jwt_params p = {.jwks = foil_slice_of(jwks, n), .audience = s->audience ? s->audience : CA_SERVICE_AUDIENCE, .issuer = s->issuer,
+					.now_s = s->now_s};
+	int rc = ca_jwt_account(&p, token, account, err);
+	free(jwks);
+	if (rc < 0)
+		return false;
+	const char *slash = strchr(account, '/');
+	int len = snprintf(out, 512, "spiffe://%s/ns/%.*s/sa/%s", s->trust_domain, (int)(slash - account), account, slash + 1);
+	if (len > 0 && len < 512 && ca_id_is_valid(foil_slice_str(out)))
+		return true;
+	return foil_error_set(err, -EACCES, "the token is refused: its subject makes no identity") == 0;
+}
+
+static bool account_of(const struct ca_service *s, const char *token, char out[512], struct foil_error *err)
+{
+	if (account_of_token(s, token, out))
+		return true;
+	if (ca_jwt_is_one(token))
+		return account_of_jwt(s, token, out, err);
+	return foil_error_set(err, -EACCES, "the token is not known") == 0;
+}
+
 static bool account_of_certificate(const struct conn *c, char out[512], struct foil_error *err)
 {
 	STACK_OF(X509) *chain = SSL_get_peer_cert_chain(c->ssl);
@@ -216,8 +265,8 @@ static void serve(struct conn *c, struct call *k)
 		fail(k, GRPC_UNIMPLEMENTED, "this service has CreateCertificate alone");
 	else if (!k->is_grpc || k->body.failed)
 		fail(k, GRPC_INVALID_ARGUMENT, "not a gRPC request");
-	else if (k->token ? !account_of_token(c->s, k->token, account) : !account_of_certificate(c, account, &err))
-		fail(k, GRPC_UNAUTHENTICATED, k->token ? "the token is not known" : err.text);
+	else if (k->token ? !account_of(c->s, k->token, account, &err) : !account_of_certificate(c, account, &err))
+		fail(k, GRPC_UNAUTHENTICATED, err.text);
 	else
 		sign(c, k, account);
 }
@@ -575,6 +624,12 @@ static int listen_at(struct ca_service *s, const struct ca_service_params *p, st
 	return 0;
 }
 
+static bool keep(const char *text, char **out)
+{
+	*out = text ? strdup(text) : NULL;
+	return *out || !text;
+}
+
 int ca_service_open(const struct ca_service_params *p, struct ca_service **out, struct foil_error *err)
 {
 	struct ca_service *s = calloc(1, sizeof(*s));
@@ -584,8 +639,9 @@ int ca_service_open(const struct ca_service_params *p, struct ca_service **out, 
 	s->a = p->authority;
 	s->listen_fd = -1;
 	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	s->tokens_file = p->tokens_file ? strdup(p->tokens_file) : NULL;
-	int rc = s->epoll_fd < 0 || (p->tokens_file && !s->tokens_file) ? foil_error_set(err, -ENOMEM, "no memory for the signing service") : 0;
+	bool has_memory = keep(p->tokens_file, &s->tokens_file) & keep(p->jwks_file, &s->jwks_file) & keep(p->audience, &s->audience) &
+			  keep(p->issuer, &s->issuer);
+	int rc = s->epoll_fd < 0 || !has_memory ? foil_error_set(err, -ENOMEM, "no memory for the signing service") : 0;
 	if (rc == 0)
 		rc = tls_renew(s, p->now_s, err);
 	if (rc == 0)
@@ -610,6 +666,9 @@ void ca_service_close(struct ca_service *s)
 	if (s->epoll_fd >= 0)
 		(void)close(s->epoll_fd);
 	free(s->tokens_file);
+	free(s->jwks_file);
+	free(s->audience);
+	free(s->issuer);
 	free(s);
 }
 

@@ -15,8 +15,12 @@ struct ca_service_params {
 	const char *address;            /* where it listens */
 	uint16_t port;                  /* 0: CA_SERVICE_PORT */
 	const char *tokens_file;        /* lines "TOKEN NAMESPACE/ACCOUNT"; read at every request; NULL: client certificates only */
+	const char *jwks_file;          /* the cluster's keys: Kubernetes' own tokens are taken; read at every request; NULL: they are not */
+	const char *audience;           /* of such tokens; NULL: CA_SERVICE_AUDIENCE */
+	const char *issuer;             /* the same; NULL: any */
 	int64_t now_s;
 };
+#define CA_SERVICE_AUDIENCE "istio-ca"
 int ca_service_open(const struct ca_service_params *p, struct ca_service **out, struct foil_error *err) FOIL_MUST_USE;
 void ca_service_close(struct ca_service *own_s); /* NULL is fine */
 int ca_service_fd(const struct ca_service *s);   /* readable when ca_service_turn has something to do */

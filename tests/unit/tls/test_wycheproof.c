@@ -1,5 +1,5 @@
-/* Project Wycheproof's vectors (tests/unit/tls/wycheproof, made by tools/wycheproof.py): AES-GCM and ChaCha20-Poly1305 through what seals and opens our records,
- * over chains cut in several ways; ECDSA through what OpenSSL verifies certificates and handshakes with. argv[1]: the folder of the vectors. */
+/* Project Wycheproof's vectors (tests/unit/tls/wycheproof, made by tools/wycheproof.py): AES-GCM and ChaCha20-Poly1305 through what seals and opens our
+ * records, over chains cut in several ways; ECDSA through what OpenSSL verifies certificates and handshakes with. argv[1]: the folder of the vectors. */
 #include "tests/unit/tls/rig.h"
 
 #include <openssl/err.h>
