@@ -6,6 +6,7 @@
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 
+#include <sched.h>
 #include <stdlib.h>
 
 #include "dataplane/tls/tls_priv.h"
@@ -273,6 +274,8 @@ void rig_turn(struct rig *r)
 	while (r->crypto && r->w->tls->n_jobs) {
 		if (rig_crypto == RIG_CRYPTO_STEPPED)
 			(void)tls_crypto_step(r->crypto);
+		else
+			(void)sched_yield(); /* the thread may wait for this very core */
 		tls_turn(r->w);
 	}
 }
