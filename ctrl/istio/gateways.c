@@ -390,6 +390,18 @@ static struct host_list server_names(struct edge *e, const struct bound_server *
 	return names;
 }
 
+/* Istio answers 404 where a client uses a connection for a host of another server; a Gateway with this annotation answers 421. */
+static bool refuses_misdirected(struct edge *e, const struct bound_server *b)
+{
+	static const char key[] = "hydrofoil.io/misdirected";
+	const char *value = istio_compile_label(&b->gateway->annotations, key);
+
+	if (value && strcmp(value, "refuse") != 0 && strcmp(value, "route") != 0)
+		istio_compile_report(e->c, ISTIO_WARNING, "HF0007", b->gateway, b->gateway->node->at, "metadata.annotations",
+				     "%s is \"%.40s\": \"refuse\" answers 421, \"route\" is the default", key, value);
+	return value && strcmp(value, "refuse") == 0;
+}
+
 /* A server that ends TLS: a chain for its names, with routes of its own. */
 static void tls_server(struct edge *e, const struct gateway_port *p, const struct bound_server *b, struct istio_map *taken, struct chains *out)
 {
@@ -409,6 +421,8 @@ static void tls_server(struct edge *e, const struct gateway_port *p, const struc
 	if (is_http) {
 		http_port(e, &alone, name, &chain);
 		chain->http->scheme = word("https");
+		chain->http->has_refuse_misdirected = true;
+		chain->http->refuse_misdirected = refuses_misdirected(e, b);
 	} else {
 		Foil__Conf__TcpProxy *t = tcp_of_server(e, &alone, b);
 		if (!t) {

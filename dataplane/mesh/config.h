@@ -249,6 +249,7 @@ struct mesh_hcm {
 	struct foil_slice scheme;            /* "http" */
 	struct foil_slice server_name;       /* the final value: settings.server_name unless overridden; filled at decode from either */
 	bool envoy_debug_headers_off, request_id_off, attempt_count_off, add_forwarded_host, add_forwarded_port, preserve_header_case;
+	bool refuse_misdirected;             /* over TLS: 421 for a host whose server name another chain of the listener has */
 	struct mesh_client_cert_header client_cert;
 };
 struct mesh_tcp_proxy {

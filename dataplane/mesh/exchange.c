@@ -120,20 +120,39 @@ static void bad_request(struct foil_worker *w, struct http_stream *hs, struct ht
 	mesh_reply_send(w, x, &r);
 }
 
+/* Without its port: what stands before the last colon outside of brackets. */
+static struct foil_slice host_of(struct foil_slice authority)
+{
+	for (uint32_t i = authority.n_bytes; i-- > 0;) {
+		if (authority.data[i] == ']')
+			break;
+		if (authority.data[i] == ':')
+			return foil_slice_of(authority.data, i);
+	}
+	return authority;
+}
+
+/* RFC 9110 15.5.20: a client that uses one connection for all names of a certificate meets the filter chain of the first name (Envoy answers 404, and so
+ * does a chain that is not told to refuse); 421 makes it open a connection of its own. */
+static bool is_misdirected(const struct mesh_exchange *x)
+{
+	const struct mesh_downstream *d = x->ds;
+	const struct mesh_listener *l = d->port->listener;
+	struct mesh_first first = mesh_downstream_first(d);
+
+	if (FOIL_LIKELY(!x->hcm->refuse_misdirected) || !d->tls || !l)
+		return false;
+	first.sni = host_of(x->request->authority);
+	const struct mesh_chain *chain = mesh_chain_choose(l, d->local.ip, &first);
+	return chain && (chain->network != MESH_NETWORK_HTTP || &chain->http != x->hcm);
+}
+
 static void redirect_to_tls(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct http_head *q = x->request;
-	struct foil_slice host = q->authority;
+	struct foil_slice host = host_of(q->authority);
 	struct http_header location = {.name = FOIL_SLICE("location"), .id = HTTP_HDR_LOCATION};
 
-	for (uint32_t i = host.n_bytes; i-- > 0;) { /* without port; the last colon outside of brackets */
-		if (host.data[i] == ']')
-			break;
-		if (host.data[i] == ':') {
-			host.n_bytes = i;
-			break;
-		}
-	}
 	location.value = foil_arena_printf(w, x->arena, "https://%.*s%.*s", (int)host.n_bytes, host.data, (int)FOIL_MIN(q->path.n_bytes, 3500u), q->path.data);
 	if (!location.value.data) {
 		mesh_reply_no_memory(w, x);
@@ -175,6 +194,10 @@ static bool find_route(struct foil_worker *w, struct mesh_exchange *x)
 
 	if (mesh_forwarding_apply(w, x->arena, &p, x->request, &x->from) != 0) {
 		mesh_reply_no_memory(w, x);
+		return false;
+	}
+	if (is_misdirected(x)) {
+		reply_plain(w, x, 421, FOIL_SLICE("misdirected_request"), 0, MESH_REASON_MISDIRECTED);
 		return false;
 	}
 	if (routes && x->request->method != HTTP_METHOD_CONNECT)

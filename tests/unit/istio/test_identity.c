@@ -274,6 +274,30 @@ static void test_istio_mutual_at_a_gateway(void **state)
 	t_mesh_free(m);
 }
 
+static void test_a_gateway_that_refuses_hosts_of_other_servers(void **state)
+{
+	static const struct {
+		const char *annotation;
+		bool refuses, is_odd;
+	} cases[] = {{"refuse", true, false}, {"route", false, false}, {"421", false, true}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[600];
+		(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: main, namespace: istio-system, "
+			       "annotations: {hydrofoil.io/misdirected: '%s'}}\nspec:\n  selector: {istio: ingressgateway}\n  servers: "
+			       "[{port: {number: 9443, name: m, protocol: HTTPS}, hosts: [web.example.com], tls: {mode: ISTIO_MUTUAL}}]\n",
+			       cases[i].annotation); /* fits */
+		struct t_mesh *m = t_mesh_new(SERVICE, text, NULL);
+		Foil__Conf__Listener *l = t_listener(m, "198.18.0.1_9443");
+		assert_int_equal(l->filter_chains[0]->http->refuse_misdirected, cases[i].refuses);
+		if (cases[i].is_odd)
+			assert_string_equal(t_diag(m, "HF0007", "answers 421")->field, "metadata.annotations");
+		foil__conf__listener__free_unpacked(l, NULL);
+		t_mesh_free(m);
+	}
+}
+
 static void test_auto_passthrough_reads_the_service_from_the_name(void **state)
 {
 	struct t_mesh *m = t_mesh_new(SERVICE, PODS, DR("subsets: [{name: v1, labels: {version: v1}}]"),
@@ -309,6 +333,7 @@ int main(void)
 		cmocka_unit_test(test_istio_mutual_goes_to_every_endpoint),
 		cmocka_unit_test(test_trust_domains_and_whose_identity_the_node_has),
 		cmocka_unit_test(test_istio_mutual_at_a_gateway),
+		cmocka_unit_test(test_a_gateway_that_refuses_hosts_of_other_servers),
 		cmocka_unit_test(test_auto_passthrough_reads_the_service_from_the_name),
 	};
 	return cmocka_run_group_tests_name("istio.identity", tests, NULL, NULL);

@@ -123,6 +123,56 @@ static void test_a_request_over_tls(void **state)
 	end(&t);
 }
 
+/* A second chain, for other.test; the connection's name is web.test. */
+static struct mesh_chain two[2];
+
+static void two_names(struct fx_config *c)
+{
+	static const struct foil_slice other[] = {{"other.test", 10}, {"*.more.test", 11}};
+
+	two[0] = two[1] = c->chain;
+	two[1].server_names = other;
+	c->listener.chains = two;
+	c->listener.n_chains = 2;
+}
+
+static void two_names_strict(struct fx_config *c)
+{
+	c->chain.http.refuse_misdirected = true;
+	two_names(c);
+}
+
+static uint16_t status_for(void (*change)(struct fx_config *c), const char *host)
+{
+	struct front t;
+	char request[200];
+
+	begin(&t, change);
+	shake(&t, "web.test");
+	assert_true(SSL_is_init_finished(t.ssl));
+	int n = snprintf(request, sizeof(request), "GET / HTTP/1.1\r\nhost: %s\r\n\r\n", host);
+	assert_int_equal(SSL_write(t.ssl, request, n), n);
+	step(&t);
+	uint16_t status = t.f->n_records ? fx_last(t.f, 1)->r.status : 0; /* 0: it went to the origin */
+	if (status == 421)
+		assert_string_equal(fx_last(t.f, 1)->details, "misdirected_request");
+	end(&t);
+	return status;
+}
+
+static void test_a_host_of_another_chain_gets_421_where_the_chain_says_so(void **state)
+{
+	static const char *const elsewhere[] = {"other.test", "OTHER.test:443", "a.more.test"}, *const here[] = {"web.test", "x.wild.test:8443", "nobody.test", "[::1]:1"};
+
+	(void)state;
+	for (size_t i = 0; i < FOIL_COUNT_OF(elsewhere); i++) {
+		assert_int_equal(status_for(two_names_strict, elsewhere[i]), 421);
+		assert_int_equal(status_for(two_names, elsewhere[i]), 0);
+	}
+	for (size_t i = 0; i < FOIL_COUNT_OF(here); i++)
+		assert_int_equal(status_for(two_names_strict, here[i]), 0);
+}
+
 static void pass_through(struct fx_config *c)
 {
 	c->chain.tls = NULL;
@@ -286,7 +336,9 @@ static void test_silence_counts_as_plaintext_where_that_is_taken(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_a_request_over_tls), cmocka_unit_test(test_bytes_are_passed_on_as_they_came),
+		cmocka_unit_test(test_a_request_over_tls),
+		cmocka_unit_test(test_a_host_of_another_chain_gets_421_where_the_chain_says_so),
+		cmocka_unit_test(test_bytes_are_passed_on_as_they_came),
 		cmocka_unit_test(test_names_that_no_chain_has), cmocka_unit_test(test_a_chain_whose_secret_is_missing_resets),
 		cmocka_unit_test(test_who_says_nothing_is_cut),
 		cmocka_unit_test(test_silence_counts_as_plaintext_where_that_is_taken), cmocka_unit_test(test_clients_that_leave),
