@@ -66,6 +66,8 @@ void istio_balancing_cluster(struct compile *c, const struct load_balancer *lb, 
 		out->lb = FOIL__CONF__LB_POLICY__LB_ROUND_ROBIN;
 	else if (lb->simple.value == SIMPLE_RANDOM)
 		out->lb = FOIL__CONF__LB_POLICY__LB_RANDOM;
+	else if (lb->simple.value == SIMPLE_LEAST_LATENCY)
+		out->lb = FOIL__CONF__LB_POLICY__LB_LEAST_LATENCY;
 	slow_start(c, lb, out);
 }
 

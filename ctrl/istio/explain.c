@@ -105,7 +105,7 @@ static void say_slow_start(struct explain *x, const Foil__Conf__SlowStart *s)
 
 static void say_cluster(struct explain *x, const char *name)
 {
-	static const char *const lb[] = {"LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "ring hash", "Maglev"};
+	static const char *const lb[] = {"LEAST_REQUEST", "ROUND_ROBIN", "RANDOM", "ring hash", "Maglev", "LEAST_LATENCY"};
 	char connect[32];
 	const struct istio_resource *r = find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, name);
 	Foil__Conf__Cluster *c = r ? foil__conf__cluster__unpack(NULL, r->n_bytes, r->bytes) : NULL;

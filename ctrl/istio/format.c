@@ -20,5 +20,13 @@ bool istio_format_check_header(const char *value, struct foil_error *err)
 
 bool istio_format_check_log(const char *format, bool is_json, struct foil_error *err)
 {
-	return tele_format_check(foil_slice_str(format), is_json, err) == 0;
+	struct foil_blob blob = {0};
+	struct tele_captures c;
+	struct mesh_format out;
+	int rc = tele_format_captures(foil_slice_str(format), is_json, &blob, &c, err);
+
+	for (uint16_t i = 0; rc == 0 && i < c.n; i++)
+		rc = mesh_log_capture_compile(&blob, c.list[i], &out, err);
+	foil_blob_free(&blob);
+	return rc == 0;
 }

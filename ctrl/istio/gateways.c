@@ -297,6 +297,9 @@ static void http_port(struct edge *e, const struct gateway_port *p, const char *
 	*chain = istio_compile_chain(e->c, name, p->servers.list[0].gateway, p->servers.list[0].server->head.node->at);
 	(*chain)->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
 	(*chain)->http = istio_compile_hcm(e->c, name, true);
+	const char *protocol = p->servers.list[0].server->port->protocol; /* Istio: of the first server at the port */
+	(*chain)->http->has_grpc_web = true;
+	(*chain)->http->grpc_web = istio_registry_protocol_word(protocol, strlen(protocol)) == PROTO_GRPC_WEB;
 }
 
 /* ---- tcp and tls ---- */

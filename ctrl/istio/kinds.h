@@ -190,7 +190,7 @@ struct virtual_service {
 
 /* ---- DestinationRule ---- */
 
-enum simple_lb { SIMPLE_UNSPECIFIED, SIMPLE_LEAST_CONN, SIMPLE_RANDOM, SIMPLE_PASSTHROUGH, SIMPLE_ROUND_ROBIN, SIMPLE_LEAST_REQUEST };
+enum simple_lb { SIMPLE_UNSPECIFIED, SIMPLE_LEAST_CONN, SIMPLE_RANDOM, SIMPLE_PASSTHROUGH, SIMPLE_ROUND_ROBIN, SIMPLE_LEAST_REQUEST, SIMPLE_LEAST_LATENCY };
 struct cookie_attribute {
 	struct istio_head head;
 	const char *name, *value;

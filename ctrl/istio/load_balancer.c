@@ -171,7 +171,8 @@ static const struct istio_table table_warmup = TABLE(warmup, "WarmupConfiguratio
 
 /* ---- all of it ---- */
 
-static const char *const simple_words[] = {"UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST", NULL};
+static const char *const simple_words[] = {"UNSPECIFIED", "LEAST_CONN", "RANDOM", "PASSTHROUGH", "ROUND_ROBIN", "LEAST_REQUEST",
+					   "LEAST_LATENCY" /* ours */, NULL};
 static const struct istio_field load_balancer_rows[] = {
 	ROW(load_balancer, simple, "simple", F_ENUM, .words = simple_words),
 	ROW(load_balancer, consistent_hash, "consistentHash", F_OBJECT, .table = &table_consistent_hash),
@@ -183,7 +184,8 @@ static const struct istio_field load_balancer_rows[] = {
 
 static bool knows_warmup(const struct load_balancer *l)
 {
-	return !l->consistent_hash && l->simple.value != SIMPLE_RANDOM && l->simple.value != SIMPLE_PASSTHROUGH;
+	return !l->consistent_hash && l->simple.value != SIMPLE_RANDOM && l->simple.value != SIMPLE_PASSTHROUGH &&
+	       l->simple.value != SIMPLE_LEAST_LATENCY;
 }
 
 static void check_load_balancer(struct istio_decode *d, void *object)

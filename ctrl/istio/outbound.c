@@ -265,6 +265,8 @@ static Foil__Conf__FilterChain *mutual_chain(struct compile *c, const struct ser
 	if (is_http) {
 		m->http = istio_compile_hcm(c, plain->http->routes, false);
 		m->http->scheme = word("https");
+		m->http->has_grpc_web = true;
+		m->http->grpc_web = plain->http->grpc_web;
 	} else {
 		m->tcp = plain->tcp;
 	}
@@ -317,6 +319,8 @@ static void http_listener(struct compile *c, const struct service *s, const stru
 
 	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
 	chain->http = istio_compile_hcm(c, istio_arena_printf(c->arena, "%u", p->number), false);
+	chain->http->has_grpc_web = true;
+	chain->http->grpc_web = p->protocol == PROTO_GRPC_WEB;
 	open_listener(c, s, p, vip, chain);
 }
 

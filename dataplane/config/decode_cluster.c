@@ -203,6 +203,7 @@ static enum mesh_lb lb_of(Foil__Conf__LbPolicy lb)
 	case FOIL__CONF__LB_POLICY__LB_RANDOM: return MESH_LB_RANDOM;
 	case FOIL__CONF__LB_POLICY__LB_RING_HASH: return MESH_LB_RING_HASH;
 	case FOIL__CONF__LB_POLICY__LB_MAGLEV: return MESH_LB_MAGLEV;
+	case FOIL__CONF__LB_POLICY__LB_LEAST_LATENCY: return MESH_LB_LEAST_LATENCY;
 	default: return MESH_LB_LEAST_REQUEST; /* the scan has refused every other number */
 	}
 }

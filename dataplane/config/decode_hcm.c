@@ -110,6 +110,7 @@ int snap_decode_hcm(struct snap_dec *d, const Foil__Conf__HttpConnectionManager 
 	out->add_forwarded_host = m->add_forwarded_host;
 	out->add_forwarded_port = m->add_forwarded_port;
 	out->preserve_header_case = m->preserve_header_case;
+	out->grpc_web = m->grpc_web;
 	out->refuse_misdirected = m->refuse_misdirected;
 	decode_client_cert(m->client_cert, &out->client_cert);
 	snap_leave(d, mark);

@@ -74,6 +74,57 @@ static void fill_request(const struct mesh_exchange *x, struct tele_request *r)
 	r->version = (uint8_t)q->version;
 }
 
+/* What the log's format asks for beyond what every record has. Values that are made, not borrowed, share one room: what does not fit any more is cut. */
+#define CAPTURES_ROOM_BYTES 4096u
+
+static __attribute__((noinline)) void record_with_captures(struct foil_worker *w, const struct mesh_settings *s, const struct mesh_format_ctx *ctx,
+							   struct tele_request *r)
+{
+	struct foil_slice values[TELE_CAPTURES_MAX];
+	char scratch[MESH_FORMAT_SCRATCH_BYTES], room[CAPTURES_ROOM_BYTES];
+	uint32_t n_room = 0;
+
+	for (uint16_t i = 0; i < s->n_log_captures; i++) {
+		struct foil_slice v = mesh_format_value(&s->log_captures[i], ctx, scratch);
+		bool is_made = v.data >= scratch && v.data < scratch + sizeof(scratch);
+		if (is_made) {
+			uint32_t n = FOIL_MIN(v.n_bytes, CAPTURES_ROOM_BYTES - n_room);
+			memcpy(room + n_room, v.data, n);
+			v = foil_slice_of(room + n_room, n);
+			n_room += n;
+		}
+		values[i] = v;
+	}
+	r->captures = values;
+	r->n_captures = s->n_log_captures;
+	tele_request_done(w, r);
+}
+
+void mesh_record(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_format_ctx *ctx, struct tele_request *r)
+{
+	r->format_key = cfg->settings.log_key;
+	if (FOIL_UNLIKELY(cfg->settings.n_log_captures && r->log))
+		record_with_captures(w, &cfg->settings, ctx, r);
+	else
+		tele_request_done(w, r);
+}
+
+static void record_exchange(struct foil_worker *w, struct mesh_exchange *x, struct tele_request *r)
+{
+	struct mesh_format_ctx ctx;
+
+	if (FOIL_LIKELY(!x->cfg->settings.n_log_captures || !r->log)) {
+		mesh_record(w, x->cfg, NULL, r);
+		return;
+	}
+	mesh_exchange_fill_ctx(w, x, &ctx);
+	if (x->is_bad_request)
+		ctx.request = NULL;
+	if (!x->response_started)
+		ctx.response = NULL;
+	mesh_record(w, x->cfg, &ctx, r);
+}
+
 void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct http_stream *hs = x->down;
@@ -108,5 +159,5 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 	if (source.principal.n_bytes)
 		r.source = &source;
 	r.is_mutual_tls = !is_gateway && x->ds->tls && x->ds->tls->peer;
-	tele_request_done(w, &r);
+	record_exchange(w, x, &r);
 }

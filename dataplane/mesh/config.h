@@ -249,6 +249,7 @@ struct mesh_hcm {
 	struct foil_slice scheme;            /* "http" */
 	struct foil_slice server_name;       /* the final value: settings.server_name unless overridden; filled at decode from either */
 	bool envoy_debug_headers_off, request_id_off, attempt_count_off, add_forwarded_host, add_forwarded_port, preserve_header_case;
+	bool grpc_web;                       /* requests of that protocol are translated */
 	bool refuse_misdirected;             /* over TLS: 421 for a host whose server name another chain of the listener has */
 	struct mesh_client_cert_header client_cert;
 };
@@ -329,7 +330,7 @@ struct mesh_listener {
 	struct mesh_source source;
 };
 
-enum mesh_lb { MESH_LB_LEAST_REQUEST, MESH_LB_ROUND_ROBIN, MESH_LB_RANDOM, MESH_LB_RING_HASH, MESH_LB_MAGLEV };
+enum mesh_lb { MESH_LB_LEAST_REQUEST, MESH_LB_ROUND_ROBIN, MESH_LB_RANDOM, MESH_LB_RING_HASH, MESH_LB_MAGLEV, MESH_LB_LEAST_LATENCY };
 #define MESH_RING_SIZE_MIN 1024u         /* Envoy's defaults */
 #define MESH_RING_SIZE_MAX 8388608u
 #define MESH_MAGLEV_TABLE_SIZE 65537u
@@ -406,6 +407,9 @@ struct mesh_endpoints {
 struct mesh_settings {
 	struct foil_slice trust_domain, access_log_path, access_log_format, server_name;
 	bool access_log_json;
+	uint16_t n_log_captures; /* what the format asks for beyond what every record has, each a format of one operator */
+	const struct mesh_format *log_captures;
+	uint64_t log_key;        /* of that format */
 	uint64_t drain_duration_us;
 	const struct mesh_cidr *internal_cidrs;
 	uint16_t n_internal_cidrs;
@@ -460,6 +464,8 @@ static inline void mesh_config_put(struct foil_worker *w, const struct mesh_conf
 
 /* What dataplane/config calls while it decodes (setup, housekeeping thread). 0 or -errno with a sentence. */
 int mesh_format_compile(struct foil_blob *b, struct foil_slice text, struct mesh_format *out, struct foil_error *err) FOIL_MUST_USE;
+/* An operator of an access log's format (tele_captures): known here, and nothing else in the text. */
+int mesh_log_capture_compile(struct foil_blob *b, struct foil_slice capture, struct mesh_format *out, struct foil_error *err) FOIL_MUST_USE;
 int mesh_regex_compile(struct mesh_res *res, struct foil_slice pattern, bool ignore_case, uint16_t n_workers, const struct mesh_regex **out,
 		       struct foil_error *err) FOIL_MUST_USE;
 void mesh_regexes_free(struct mesh_res *res);

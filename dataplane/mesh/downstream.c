@@ -156,16 +156,18 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 /* AL-10: what no chain takes leaves one line. */
 void mesh_log_no_chain(struct foil_worker *w, const struct stream_addr *remote, const struct stream_addr *local, struct foil_slice sni)
 {
-	const struct tele_request r = {
+	struct tele_request r = {
 		.protocol = TELE_PROTOCOL_TCP, .is_tcp = true, .version = 255, .flags = TELE_FLAG_NR, .grpc_status = -1,
 		.details = FOIL_SLICE("filter_chain_not_found"), .start_wall_us = w->wall_us, .downstream_local = mesh_tele_addr(local),
 		.downstream_remote = mesh_tele_addr(remote), .log = w->mesh->cfg->settings.access_log_path.n_bytes > 0,
 		.sni = sni,
 	};
+	const struct mesh_format_ctx ctx = {.downstream_remote = remote, .downstream_local = local, .sni = sni, .details = r.details, .flags = r.flags,
+					    .start_wall_us = r.start_wall_us, .hostname = w->mesh->node_name};
 
 	foil_reason(w, MESH, NO_FILTER_CHAIN);
 	tele_tcp_opened(w, &r);
-	tele_request_done(w, &r);
+	mesh_record(w, w->mesh->cfg, &ctx, &r);
 }
 
 bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s)

@@ -362,8 +362,36 @@ void mesh_exchange_respond_on(struct foil_worker *w, struct mesh_exchange *x)
 		mesh_router_stop(w, x);
 }
 
+/* A filter wants the answer whole: it waits until then, what is too much is dropped. */
+static void collect_answer(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end)
+{
+	struct foil_chain data = {0};
+
+	if (x->answer.n_bytes < MESH_FILTER_ANSWER_BYTES_MAX)
+		foil_chain_move(&x->answer, own_data);
+	else
+		foil_chain_clear(own_data);
+	if (!end || !mesh_filters_response_collected(w, x))
+		return;
+	foil_chain_move(&data, &x->answer);
+	x->response_end_held = foil_chain_is_empty(&data);
+	mesh_exchange_respond_on(w, x);
+	if (!x->is_over && !foil_chain_is_empty(&data))
+		http_send_data(w, x->down, &data, true);
+	else
+		foil_chain_clear(&data);
+	x->response_ended = true;
+	if (!x->is_over)
+		mesh_router_stop(w, x);
+}
+
 void mesh_exchange_respond_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end)
 {
+	if (FOIL_UNLIKELY(x->is_response_collected)) {
+		mesh_timeouts_activity(w, x);
+		collect_answer(w, x, own_data, end);
+		return;
+	}
 	if (!mesh_filters_response_data(w, x, own_data, end)) {
 		foil_chain_clear(own_data);
 		return;
@@ -379,7 +407,22 @@ void mesh_exchange_respond_trailers(struct foil_worker *w, struct mesh_exchange 
 {
 	struct foil_chain none = {0};
 
-	if (!mesh_exchange_is_h2(x) || x->is_tunnel) {
+	if (x->n_calls && !x->is_response_collected) {
+		enum mesh_filter_result result = mesh_filters_response_trailers(w, x, trailers, &none);
+		if (result == MESH_FILTER_REPLY || x->is_over) {
+			foil_chain_clear(&none);
+			return;
+		}
+		if (result == MESH_FILTER_COLLECT) { /* they are the last of the body, which no other filter changes then */
+			x->response_ended = true;
+			mesh_timeouts_activity(w, x);
+			http_send_data(w, x->down, &none, true);
+			if (!x->is_over)
+				mesh_router_stop(w, x);
+			return;
+		}
+	}
+	if (!mesh_exchange_is_h2(x) || x->is_tunnel || x->is_response_collected) {
 		mesh_exchange_respond_data(w, x, &none, true);
 		return;
 	}
@@ -421,6 +464,7 @@ void mesh_exchange_over(struct foil_worker *w, struct mesh_exchange *x)
 	mesh_timeouts_fini(w, x);
 	foil_chain_clear(&x->kept);
 	foil_chain_clear(&x->held);
+	foil_chain_clear(&x->answer);
 	x->down->user_data = NULL;
 	x->down = NULL;
 	mesh_list_del(&x->node);
@@ -487,6 +531,12 @@ void mesh_exchange_fill_ctx(struct foil_worker *w, const struct mesh_exchange *x
 		.upstream_cluster = x->cluster ? x->weighted->cluster : (struct foil_slice){NULL, 0},
 		.route_name = x->route ? x->route->name : (struct foil_slice){NULL, 0}, .details = x->details, .flags = x->flags, .status = x->status,
 		.start_wall_us = w->wall_us - duration, .duration_us = duration, .bytes_received = x->down->rx_body_bytes,
-		.bytes_sent = x->down->tx_body_bytes, .attempts = x->n_tries,
+		.bytes_sent = x->down->tx_body_bytes, .attempts = x->n_tries, .hostname = w->mesh->node_name, .tls = x->ds->tls,
+		.wire_bytes_received = x->down->rx_wire_bytes, .wire_bytes_sent = x->down->tx_wire_bytes, .transport_failure = x->transport_failure,
+		.upstream_version = x->upstream_version, .trailers = &x->response_trailers, .sni = mesh_downstream_sni(x->ds),
+		.has_request_duration = x->request_ended, .has_response_duration = x->response_us != 0,
+		.request_duration_us = x->request_ended_us ? x->request_ended_us - x->down->started_us : 0,
+		.response_duration_us = x->response_us ? x->response_us - x->down->started_us : 0,
+		.downstream_direct_remote = &x->ds->remote,
 	};
 }

@@ -9,8 +9,10 @@
  * Results:
  *   CONTINUE  go on to the next
  *   PAUSE     stop here until mesh_filter_resume or mesh_filter_reply; a little body is kept meanwhile, then the peer is held back
- *   COLLECT   (request_head and request_data only) stop here, but read the body: request_data is called with all that was collected so far,
- *             until it returns something else. More than MESH_FILTER_COLLECT_BYTES_MAX is answered 413.
+ *   COLLECT   request_head and request_data: stop here, but read the body: request_data is called with all that was collected so far,
+ *             until it returns something else. More than MESH_FILTER_COLLECT_BYTES_MAX is answered 413. response_head: the same once: response_data is
+ *             called with the whole body, or its first MESH_FILTER_ANSWER_BYTES_MAX (the rest is dropped), and may still change the head; the answer ends
+ *             with what it leaves. response_trailers: they have become part of the data
  *   REPLY     mesh_filter_reply was called; the request does not go further */
 #pragma once
 
@@ -19,6 +21,7 @@
 #include "dataplane/stream/stream.h"
 
 #define MESH_FILTER_COLLECT_BYTES_MAX (1u << 20)
+#define MESH_FILTER_ANSWER_BYTES_MAX (64u << 10)
 
 enum mesh_filter_result { MESH_FILTER_CONTINUE, MESH_FILTER_PAUSE, MESH_FILTER_COLLECT, MESH_FILTER_REPLY };
 
@@ -42,6 +45,9 @@ struct mesh_filter {
 	/* The answer of the upstream or a local reply. Answering a local reply by another one is not possible: PAUSE and REPLY count as CONTINUE there. */
 	enum mesh_filter_result (*response_head)(struct foil_worker *w, struct mesh_filter_call *f, struct http_head *head, bool end);
 	enum mesh_filter_result (*response_data)(struct foil_worker *w, struct mesh_filter_call *f, struct foil_chain *data, bool end);
+	/* The answer ends with these, after data; CONTINUE, COLLECT or REPLY. */
+	enum mesh_filter_result (*response_trailers)(struct foil_worker *w, struct mesh_filter_call *f, const struct http_headers *trailers,
+						     struct foil_chain *data);
 	void (*done)(struct foil_worker *w, struct mesh_filter_call *f); /* cancel timers here */
 };
 

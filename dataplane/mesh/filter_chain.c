@@ -216,8 +216,38 @@ bool mesh_filters_response(struct foil_worker *w, struct mesh_exchange *x, bool 
 			x->is_response_held = true;
 			return false;
 		}
+		if (result == MESH_FILTER_COLLECT && !end) {
+			x->is_response_collected = true;
+			return false;
+		}
 	}
 	return true;
+}
+
+bool mesh_filters_response_collected(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_filter_call *f = &x->calls[x->response_filter];
+
+	x->is_response_collected = false;
+	if (f->filter->response_data && f->filter->response_data(w, f, &x->answer, true) == MESH_FILTER_REPLY)
+		return false;
+	return !x->is_over && mesh_filters_response(w, x, foil_chain_is_empty(&x->answer));
+}
+
+enum mesh_filter_result mesh_filters_response_trailers(struct foil_worker *w, struct mesh_exchange *x, const struct http_headers *trailers,
+						       struct foil_chain *data)
+{
+	for (uint8_t i = x->n_calls; i-- > 0;) {
+		struct mesh_filter_call *f = &x->calls[i];
+		enum mesh_filter_result result;
+
+		if (!f->has_begun || !f->filter->response_trailers)
+			continue;
+		result = f->filter->response_trailers(w, f, trailers, data);
+		if (result != MESH_FILTER_CONTINUE || x->is_over)
+			return result;
+	}
+	return MESH_FILTER_CONTINUE;
 }
 
 bool mesh_filters_response_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *data, bool end)

@@ -66,11 +66,9 @@ static struct foil_slice port(const struct stream_addr *addr, char text[ADDR_TEX
 	return addr ? mesh_addr_number(addr->port, text) : NOTHING;
 }
 
-static struct foil_slice protocol(const struct http_head *request)
+static struct foil_slice protocol(enum http_version version)
 {
-	if (!request)
-		return NOTHING;
-	switch (request->version) {
+	switch (version) {
 	case HTTP_VERSION_10: return FOIL_SLICE("HTTP/1.0");
 	case HTTP_VERSION_11: return FOIL_SLICE("HTTP/1.1");
 	case HTTP_VERSION_2: return FOIL_SLICE("HTTP/2");
@@ -127,6 +125,102 @@ static struct foil_slice query_param(const struct http_head *request, struct foi
 	return request && mesh_query_value(mesh_path_query(request->path), name, &value) ? value : NOTHING;
 }
 
+/* Milliseconds, when they are known. */
+static struct foil_slice milliseconds(bool is_known, uint64_t us, char text[ADDR_TEXT_BYTES])
+{
+	return is_known ? mesh_addr_number(us / 1000, text) : NOTHING;
+}
+
+/* As Envoy counts it: names and values, with those that are no fields of HTTP/1.1. */
+static struct foil_slice headers_bytes(const struct http_head *head, char text[ADDR_TEXT_BYTES])
+{
+	uint64_t n = 0;
+
+	if (!head)
+		return mesh_addr_number(0, text);
+	if (head->status)
+		n = sizeof(":status") - 1 + 3;
+	else
+		n = sizeof(":method:path:authority:scheme") - 1 + head->method_text.n_bytes + head->path.n_bytes + head->authority.n_bytes +
+		    head->scheme.n_bytes;
+	for (uint16_t i = 0; i < head->headers.n; i++)
+		if (!head->headers.list[i].is_removed)
+			n += (uint64_t)head->headers.list[i].name.n_bytes + head->headers.list[i].value.n_bytes;
+	return mesh_addr_number(n, text);
+}
+
+/* The path as it came, which a rewrite has left in its header, or as it went up. */
+static struct foil_slice path_of(const struct mesh_format_part *p, const struct http_head *request)
+{
+	const struct http_header *h = request ? http_header_get(&request->headers, HTTP_HDR_X_ENVOY_ORIGINAL_PATH) : NULL;
+
+	if (!request || (p->path == FORMAT_PATH_ORIGINAL && !h && p->op == FORMAT_PATH))
+		return NOTHING;
+	struct foil_slice path = h && p->path != FORMAT_PATH_NOW ? h->value : request->path;
+	if (p->op == FORMAT_PATH)
+		return p->without_query ? mesh_path_only(path) : path;
+	struct foil_slice query = mesh_path_query(path);
+	return query.n_bytes ? query : NOTHING;
+}
+
+static struct foil_slice trailer(const struct http_headers *trailers, struct foil_slice name)
+{
+	const struct http_header *h = trailers && name.n_bytes ? http_header_find(trailers, name) : NULL;
+
+	return h ? h->value : NOTHING;
+}
+
+static struct foil_slice trailer_or_other(const struct http_headers *trailers, const struct mesh_format_part *p)
+{
+	struct foil_slice value = trailer(trailers, p->text);
+
+	return value.data ? value : trailer(trailers, p->other);
+}
+
+/* Joined with commas, as many as fit. */
+static struct foil_slice names_of(const struct foil_slice *list, uint16_t n_list, char *text, size_t room)
+{
+	size_t n = 0;
+
+	for (uint16_t i = 0; i < n_list && n + (n > 0) + list[i].n_bytes <= room; i++) {
+		if (n)
+			text[n++] = ',';
+		memcpy(text + n, list[i].data, list[i].n_bytes);
+		n += list[i].n_bytes;
+	}
+	return n ? foil_slice_of(text, n) : NOTHING;
+}
+
+static struct foil_slice known(struct foil_slice s)
+{
+	return s.n_bytes ? s : NOTHING;
+}
+
+static struct foil_slice of_certificate(const struct mesh_format_part *p, const struct tls_peer *peer, char *scratch)
+{
+	if (!peer)
+		return NOTHING;
+	switch (p->op) {
+	case FORMAT_DOWNSTREAM_PEER_SUBJECT: return known(peer->subject);
+	case FORMAT_DOWNSTREAM_PEER_ISSUER: return known(peer->issuer);
+	case FORMAT_DOWNSTREAM_PEER_SERIAL: return known(peer->serial);
+	case FORMAT_DOWNSTREAM_PEER_FINGERPRINT_256: return known(peer->fingerprint);
+	case FORMAT_DOWNSTREAM_PEER_CERT: return known(peer->pem);
+	case FORMAT_DOWNSTREAM_PEER_CERT_V_START: return mesh_format_time(p->text, (uint64_t)peer->not_before_s * 1000000u, scratch);
+	case FORMAT_DOWNSTREAM_PEER_CERT_V_END: return mesh_format_time(p->text, (uint64_t)peer->not_after_s * 1000000u, scratch);
+	case FORMAT_DOWNSTREAM_PEER_URI_SAN: return names_of(peer->uri_sans, peer->n_uri_sans, scratch, FORMAT_TIME_BYTES);
+	case FORMAT_DOWNSTREAM_PEER_DNS_SAN: return names_of(peer->dns_sans, peer->n_dns_sans, scratch, FORMAT_TIME_BYTES);
+	default: FOIL_UNREACHABLE(); /* value_of sends no other */
+	}
+}
+
+static struct foil_slice value_of(const struct mesh_format_part *p, const struct mesh_format_ctx *ctx, char *scratch);
+
+struct foil_slice mesh_format_value(const struct mesh_format *f, const struct mesh_format_ctx *ctx, char scratch[MESH_FORMAT_SCRATCH_BYTES])
+{
+	return value_of(&f->parts[0], ctx, scratch);
+}
+
 /* scratch: FORMAT_TIME_BYTES. */
 static struct foil_slice value_of(const struct mesh_format_part *p, const struct mesh_format_ctx *ctx, char *scratch)
 {
@@ -139,7 +233,7 @@ static struct foil_slice value_of(const struct mesh_format_part *p, const struct
 	case FORMAT_REQ_WITHOUT_QUERY: return mesh_path_only(header_or_other(ctx->request, p, scratch));
 	case FORMAT_QUERY_PARAM: return query_param(ctx->request, p->text);
 	case FORMAT_START_TIME: return mesh_format_time(p->text, ctx->start_wall_us, scratch);
-	case FORMAT_PROTOCOL: return protocol(ctx->request);
+	case FORMAT_PROTOCOL: return ctx->request ? protocol(ctx->request->version) : NOTHING;
 	case FORMAT_RESPONSE_CODE: return mesh_addr_number(ctx->status, scratch);
 	case FORMAT_RESPONSE_CODE_DETAILS: return ctx->details;
 	case FORMAT_RESPONSE_FLAGS: return flags(ctx->flags, scratch, FORMAT_TIME_BYTES);
@@ -169,6 +263,39 @@ static struct foil_slice value_of(const struct mesh_format_part *p, const struct
 	case FORMAT_DOWNSTREAM_LOCAL_ADDRESS: return address(ctx->downstream_local, true, scratch);
 	case FORMAT_DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: return address(ctx->downstream_local, false, scratch);
 	case FORMAT_DOWNSTREAM_LOCAL_PORT: return port(ctx->downstream_local, scratch);
+	case FORMAT_DOWNSTREAM_DIRECT_LOCAL_ADDRESS: return address(ctx->downstream_local, true, scratch);
+	case FORMAT_DOWNSTREAM_DIRECT_REMOTE_PORT: return port(direct, scratch);
+	case FORMAT_TRAILER: return trailer_or_other(ctx->trailers, p);
+	case FORMAT_UPSTREAM_PROTOCOL: return ctx->upstream_version ? protocol((enum http_version)(ctx->upstream_version - 1)) : NOTHING;
+	case FORMAT_UPSTREAM_TRANSPORT_FAILURE_REASON: return known(ctx->transport_failure);
+	case FORMAT_REQUEST_DURATION: return milliseconds(ctx->has_request_duration, ctx->request_duration_us, scratch);
+	case FORMAT_RESPONSE_DURATION: return milliseconds(ctx->has_response_duration, ctx->response_duration_us, scratch);
+	case FORMAT_RESPONSE_TX_DURATION:
+		return milliseconds(ctx->has_response_duration, ctx->duration_us - FOIL_MIN(ctx->duration_us, ctx->response_duration_us), scratch);
+	case FORMAT_REQUEST_HEADERS_BYTES: return headers_bytes(ctx->request, scratch);
+	case FORMAT_RESPONSE_HEADERS_BYTES: return headers_bytes(ctx->response, scratch);
+	case FORMAT_DOWNSTREAM_WIRE_BYTES_RECEIVED: return mesh_addr_number(ctx->wire_bytes_received, scratch);
+	case FORMAT_DOWNSTREAM_WIRE_BYTES_SENT: return mesh_addr_number(ctx->wire_bytes_sent, scratch);
+	case FORMAT_RESPONSE_FLAGS_LONG: return foil_slice_of(scratch, tele_flags_long(ctx->flags, false, scratch, FORMAT_TIME_BYTES));
+	case FORMAT_QUERY_PARAMS:
+	case FORMAT_PATH: return path_of(p, ctx->request);
+	case FORMAT_DOWNSTREAM_TLS_VERSION: return ctx->tls ? known(ctx->tls->version) : NOTHING;
+	case FORMAT_DOWNSTREAM_TLS_CIPHER: return ctx->tls ? known(ctx->tls->cipher) : NOTHING;
+	case FORMAT_DOWNSTREAM_LOCAL_URI_SAN: return ctx->tls ? known(ctx->tls->local_uri_san) : NOTHING;
+	case FORMAT_DOWNSTREAM_PEER_SUBJECT:
+	case FORMAT_DOWNSTREAM_PEER_ISSUER:
+	case FORMAT_DOWNSTREAM_PEER_SERIAL:
+	case FORMAT_DOWNSTREAM_PEER_FINGERPRINT_256:
+	case FORMAT_DOWNSTREAM_PEER_CERT:
+	case FORMAT_DOWNSTREAM_PEER_CERT_V_START:
+	case FORMAT_DOWNSTREAM_PEER_CERT_V_END:
+	case FORMAT_DOWNSTREAM_PEER_URI_SAN:
+	case FORMAT_DOWNSTREAM_PEER_DNS_SAN: return of_certificate(p, ctx->tls ? ctx->tls->peer : NULL, scratch);
+	case FORMAT_CONNECTION_TERMINATION_DETAILS:
+	case FORMAT_DYNAMIC_METADATA:
+	case FORMAT_FILTER_STATE:
+	case FORMAT_VIRTUAL_CLUSTER_NAME:
+	case FORMAT_TRACE_ID: return NOTHING;
 	case FORMAT_OP_COUNT: break;
 	}
 	FOIL_UNREACHABLE();

@@ -10,7 +10,7 @@
 #define PARTS_MAX 1024u
 #define SHOWN_MAX 100u /* of a text in a sentence */
 
-enum argument { ARGUMENT_NONE, ARGUMENT_HEADER, ARGUMENT_TIME, ARGUMENT_NAME, ARGUMENT_GRPC };
+enum argument { ARGUMENT_NONE, ARGUMENT_HEADER, ARGUMENT_TIME, ARGUMENT_NAME, ARGUMENT_GRPC, ARGUMENT_ANY, ARGUMENT_PATH };
 
 static const struct {
 	struct foil_slice name;
@@ -123,6 +123,30 @@ static int grpc_argument(const struct raw *raw, struct mesh_format_part *part, s
 	return 0;
 }
 
+/* "WQ" or "NQ" (with or without query), then ":" and which path; of QUERY_PARAMS only which. */
+static int path_argument(const struct raw *raw, struct mesh_format_part *part, struct foil_error *err)
+{
+	struct foil_slice which = raw->argument;
+
+	if (part->op == FORMAT_PATH && which.n_bytes) {
+		if (!foil_slice_has_prefix(which, FOIL_SLICE("WQ")) && !foil_slice_has_prefix(which, FOIL_SLICE("NQ")))
+			return refuse(err, raw->name, "takes WQ or NQ, then ORIG, PATH or ORIG_OR_PATH after a colon");
+		part->without_query = which.data[0] == 'N';
+		if (which.n_bytes > 2 && which.data[2] != ':')
+			return refuse(err, raw->name, "takes WQ or NQ, then ORIG, PATH or ORIG_OR_PATH after a colon");
+		which = which.n_bytes > 2 ? foil_slice_of(which.data + 3, which.n_bytes - 3) : FOIL_SLICE("");
+	}
+	if (!which.n_bytes || foil_slice_eq(which, FOIL_SLICE("ORIG_OR_PATH")))
+		part->path = FORMAT_PATH_ORIGINAL_OR_NOW;
+	else if (foil_slice_eq(which, FOIL_SLICE("PATH")))
+		part->path = FORMAT_PATH_NOW;
+	else if (foil_slice_eq(which, FOIL_SLICE("ORIG")))
+		part->path = FORMAT_PATH_ORIGINAL;
+	else
+		return refuse(err, raw->name, "takes ORIG, PATH or ORIG_OR_PATH in its brackets");
+	return 0;
+}
+
 static int text_argument(struct foil_blob *b, struct foil_slice text, struct mesh_format_part *part, struct foil_error *err)
 {
 	part->text = foil_blob_copy(b, text.data, text.n_bytes);
@@ -145,6 +169,10 @@ static int understand(struct foil_blob *b, const struct raw *raw, struct mesh_fo
 		if (raw->has_argument && !mesh_format_time_check(raw->argument))
 			return refuse(err, raw->argument, "is a time format with an unknown or too many words");
 		return text_argument(b, raw->has_argument ? raw->argument : FORMAT_TIME_DEFAULT, part, err);
+	case ARGUMENT_ANY:
+		return 0;
+	case ARGUMENT_PATH:
+		return path_argument(raw, part, err);
 	case ARGUMENT_GRPC:
 		return grpc_argument(raw, part, err);
 	}
@@ -222,4 +250,18 @@ int mesh_format_compile(struct foil_blob *b, struct foil_slice text, struct mesh
 	if (is_literal)
 		out->literal = n_parts ? parts[0].text : FOIL_SLICE("");
 	return 0;
+}
+
+int mesh_log_capture_compile(struct foil_blob *b, struct foil_slice capture, struct mesh_format *out, struct foil_error *err)
+{
+	char *text = foil_blob_alloc(b, capture.n_bytes + 2u);
+
+	if (!text)
+		return foil_error_set(err, -ENOMEM, "no memory left for a format: the resource is larger than its budget");
+	text[0] = text[capture.n_bytes + 1] = '%';
+	memcpy(text + 1, capture.data, capture.n_bytes);
+	int rc = mesh_format_compile(b, foil_slice_of(text, capture.n_bytes + 2u), out, err);
+	if (rc == 0 && (out->n_parts != 1 || out->parts[0].op == FORMAT_LITERAL))
+		return refuse(err, capture, "is not one operator");
+	return rc;
 }

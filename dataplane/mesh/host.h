@@ -32,6 +32,7 @@ struct mesh_cluster_state {
 struct FOIL_CACHE_ALIGNED mesh_host_cell {
 	uint32_t n_active; /* requests in flight of this worker: LEAST_REQUEST */
 	uint32_t n_conns;  /* connections of this worker's pools: places.c */
+	uint64_t latency_us, latency_at_us; /* what this worker's tries took, 0: none did yet; when it was noted: lb_least_latency.c */
 };
 struct mesh_host {
 	struct mesh_cluster_state *cluster;
@@ -56,6 +57,9 @@ static inline void mesh_host_active_add(struct foil_worker *w, struct mesh_host 
 	uint32_t *p = &h->by_worker[w->id].n_active;
 	__atomic_store_n(p, *p + (uint32_t)n, __ATOMIC_RELAXED);
 }
+
+/* A try took so long until its answer began, or until it failed. For clusters with MESH_LB_LEAST_LATENCY. */
+void mesh_latency_sample(struct foil_worker *w, struct mesh_host *h, uint64_t us, bool has_failed);
 
 /* When a worker met the host first: now_us, if none has. */
 static inline uint64_t mesh_host_seen(struct mesh_host *h, uint64_t now_us)

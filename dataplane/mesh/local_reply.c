@@ -38,6 +38,21 @@ static struct foil_slice percent_encode(struct foil_worker *w, struct foil_arena
 	return foil_slice_of(out, n);
 }
 
+int mesh_reply_grpc_status(struct foil_worker *w, struct mesh_exchange *x, uint16_t status, struct foil_slice message, struct http_headers *h)
+{
+	const struct http_header *own = http_header_get(h, HTTP_HDR_GRPC_STATUS);
+	struct foil_slice code = mesh_decimal(w, x->arena, grpc_of_http(status)), text = percent_encode(w, x->arena, message);
+	int rc = code.data && text.data ? 0 : -1;
+
+	if (rc == 0 && message.n_bytes && !http_header_get(h, HTTP_HDR_GRPC_MESSAGE))
+		rc = http_header_add_id(w, x->arena, h, HTTP_HDR_GRPC_MESSAGE, text);
+	if (rc == 0 && !own) {
+		rc = http_header_add_id(w, x->arena, h, HTTP_HDR_GRPC_STATUS, code);
+		x->grpc_status = grpc_of_http(status);
+	}
+	return rc;
+}
+
 static int grpc_headers(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_reply *r, struct http_headers *h)
 {
 	uint8_t status = r->has_grpc_status ? r->grpc_status : grpc_of_http(r->status);
@@ -65,6 +80,8 @@ static int fill_headers(struct foil_worker *w, struct mesh_exchange *x, const st
 		rc = mesh_router_response_ops(w, x, head);
 	if (rc == 0 && is_grpc)
 		rc = grpc_headers(w, x, r, &head->headers);
+	else if (rc == 0 && x->is_grpc_web && r->body.n_bytes)
+		rc = mesh_reply_grpc_status(w, x, r->status, r->body, &head->headers);
 	else if (rc == 0 && r->body.n_bytes && !http_header_get(&head->headers, HTTP_HDR_CONTENT_TYPE))
 		rc = http_header_add_id(w, x->arena, &head->headers, HTTP_HDR_CONTENT_TYPE, FOIL_SLICE("text/plain"));
 	return rc;
@@ -83,7 +100,8 @@ static void send_bare(struct foil_worker *w, struct mesh_exchange *x, uint16_t s
 
 void mesh_reply_send(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_reply *r)
 {
-	bool is_grpc = x->request && x->request->is_grpc && !x->is_bad_request;
+	bool is_grpc = x->request && x->request->is_grpc && !x->is_bad_request && !x->is_grpc_web;
+	bool has_body = !is_grpc && !x->is_grpc_web && r->body.n_bytes;
 	struct foil_chain body = {0};
 	struct http_head *head;
 
@@ -99,7 +117,8 @@ void mesh_reply_send(struct foil_worker *w, struct mesh_exchange *x, const struc
 	}
 	foil_count(w, MESH, LOCAL_REPLIES, 1);
 	x->is_local_reply = true;
-	x->is_response_held = x->is_request_held = x->is_request_collected = false;
+	x->is_response_held = x->is_request_held = x->is_request_collected = x->is_response_collected = false;
+	foil_chain_clear(&x->answer);
 	mesh_router_stop(w, x);
 	x->router = MESH_ROUTER_DONE;
 	mesh_timeouts_fini(w, x);
@@ -118,7 +137,7 @@ void mesh_reply_send(struct foil_worker *w, struct mesh_exchange *x, const struc
 		send_bare(w, x, r->status);
 		return;
 	}
-	if (!is_grpc && r->body.n_bytes) {
+	if (has_body) {
 		head->body = HTTP_BODY_LENGTH;
 		head->content_length = r->body.n_bytes;
 		if (x->request->method != HTTP_METHOD_HEAD && foil_chain_append(w, &body, r->body.data, r->body.n_bytes) != 0) {

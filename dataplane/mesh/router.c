@@ -329,6 +329,7 @@ static void try_connected(struct foil_worker *w, struct mesh_exchange *x, struct
 	end = x->body_ended && foil_chain_is_empty(&x->kept) && !has_trailers(x) && (x->head_ended || x->is_upgrade || x->n_tries > 1);
 	t->is_connected = true;
 	x->upstream_local = *mesh_upstream_local(u);
+	x->upstream_version = (uint8_t)(http_conn_version(hs->conn) + 1);
 	mesh_outlier_outcome(w, x->cluster, t->endpoint->host, MESH_OUTCOME_CONNECT_OK, 0);
 	head.version = HTTP_VERSION_11;
 	head.wants_close = false;
@@ -401,6 +402,7 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
 	}
 	memset(t, 0, sizeof(*t));
 	t->endpoint = x->host = e;
+	t->started_us = w->now_us;
 	x->upstream_local.port = 0;
 	memcpy(x->upstream_remote.ip, e->ip, sizeof(e->ip));
 	x->upstream_remote.port = e->port;
@@ -505,6 +507,7 @@ static int decorate_answer(struct foil_worker *w, struct mesh_exchange *x, struc
 {
 	int rc = 0;
 
+	x->response_us = w->now_us;
 	if (x->body_ended && !x->hcm->envoy_debug_headers_off)
 		rc = mesh_header_put_number(w, x->arena, &head->headers, HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
 					    (w->now_us - x->request_ended_us) / 1000u);
@@ -569,6 +572,12 @@ static void tunnel_opens(struct foil_worker *w, struct mesh_exchange *x)
 		mesh_exchange_pause(w, x);
 }
 
+static void note_latency(struct foil_worker *w, const struct mesh_exchange *x, bool has_failed)
+{
+	if (FOIL_UNLIKELY(x->cluster->lb == MESH_LB_LEAST_LATENCY))
+		mesh_latency_sample(w, x->try.endpoint->host, w->now_us - x->try.started_us, has_failed);
+}
+
 static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_head *head, bool end)
 {
 	struct mesh_exchange *x = hs->user_data;
@@ -582,6 +591,7 @@ static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	foil_timer_cancel(w, &t->timer);
 	mesh_timeouts_activity(w, x);
 	mesh_outlier_outcome(w, x->cluster, t->endpoint->host, MESH_OUTCOME_STATUS, head->status);
+	note_latency(w, x, head->status >= 500);
 	switch (mesh_retry_on_response(w, x, head)) {
 	case MESH_RETRY_YES:
 		mesh_router_stop(w, x);
@@ -634,6 +644,7 @@ static void up_trailers(struct foil_worker *w, struct http_stream *hs, struct ht
 		return;
 	x->try.response_ended = true;
 	note_grpc_status(x, trailers);
+	x->response_trailers = *trailers;
 	if (http_conn_version(hs->conn) == HTTP_VERSION_2)
 		mesh_exchange_respond_trailers(w, x, trailers);
 	else
@@ -733,6 +744,8 @@ void mesh_router_failed(struct foil_worker *w, struct mesh_exchange *x, enum htt
 		return;
 	if (kind != MESH_RESET_OVERFLOW)
 		mesh_outlier_outcome(w, x->cluster, x->try.endpoint->host, is_connect_failure(kind) ? MESH_OUTCOME_CONNECT_FAILED : MESH_OUTCOME_RESET, 0);
+	if (kind != MESH_RESET_OVERFLOW && !x->try.response_started)
+		note_latency(w, x, true);
 	x->transport_failure = mesh_transport_failure(w, kind, why);
 	if (why == STREAM_END_TLS) /* without memory: no words */
 		x->transport_failure = foil_arena_copy(w, x->arena, x->transport_failure);
@@ -755,8 +768,10 @@ void mesh_router_timeout(struct foil_worker *w, struct mesh_exchange *x, bool is
 		.reason = is_per_try ? MESH_REASON_PER_TRY_TIMEOUT : MESH_REASON_ROUTE_TIMEOUT,
 	};
 
-	if (x->try.stream && !x->try.response_started)
+	if (x->try.stream && !x->try.response_started) {
 		mesh_outlier_outcome(w, x->cluster, x->try.endpoint->host, MESH_OUTCOME_TIMEOUT, 504);
+		note_latency(w, x, true);
+	}
 	mesh_router_stop(w, x);
 	if (is_per_try && goes_on(w, x, mesh_retry_on_reset(w, x, HTTP_RESET_LOCAL)))
 		return;

@@ -143,6 +143,7 @@ struct mesh_try {
 	const struct mesh_endpoint *endpoint;
 	struct http_stream *stream; /* NULL: not connected, or over */
 	struct foil_timer timer;    /* per-try timeout */
+	uint64_t started_us;        /* when an endpoint was chosen */
 	bool is_connected;          /* the request head was sent */
 	bool request_ended;         /* the end of the request was handed to the codec */
 	bool response_started, response_ended;
@@ -194,6 +195,9 @@ struct mesh_exchange {
 	bool is_request_held, is_request_collected, is_response_held, in_filter;
 	bool held_end, response_end_held;
 	struct foil_chain held; /* body that a filter keeps back */
+	struct foil_chain answer; /* of an answer that a filter collects */
+	bool is_response_collected;
+	bool is_grpc_web;         /* what is made here has its status in headers, as gRPC-Web wants it */
 
 	/* request body */
 	struct foil_chain kept; /* all of it so far, as long as it may be needed (keep), or what waits for a connection */
@@ -226,6 +230,9 @@ struct mesh_exchange {
 	struct foil_slice details, transport_failure;
 	const struct mesh_endpoint *host; /* of the last try that had one */
 	struct stream_addr upstream_remote, upstream_local; /* port 0: none */
+	struct http_headers response_trailers; /* in the arena */
+	uint64_t response_us;            /* the last try's answer began; 0: none did */
+	uint8_t upstream_version;        /* of the last try that connected: enum http_version + 1; 0: none did */
 	int16_t grpc_status;
 	bool is_bad_request;   /* nothing of the request is logged but what was decoded */
 };
@@ -254,6 +261,8 @@ void mesh_exchange_fill_ctx(struct foil_worker *w, const struct mesh_exchange *x
 /* local_reply.c */
 void mesh_reply_send(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_reply *r);
 void mesh_reply_no_memory(struct foil_worker *w, struct mesh_exchange *x);
+/* grpc-status and grpc-message of an HTTP status and a body that stands for it; a status that is there stays. 0 or -ENOBUFS. */
+int mesh_reply_grpc_status(struct foil_worker *w, struct mesh_exchange *x, uint16_t status, struct foil_slice message, struct http_headers *h) FOIL_MUST_USE;
 
 /* filter_chain.c */
 int mesh_filters_init(struct foil_worker *w, struct mesh_exchange *x) FOIL_MUST_USE; /* 0 or -ENOBUFS */
@@ -262,6 +271,10 @@ void mesh_filters_request_data(struct foil_worker *w, struct mesh_exchange *x, s
 void mesh_filters_release(struct foil_worker *w, struct mesh_exchange *x);
 /* false: a filter answered or holds it. */
 bool mesh_filters_response(struct foil_worker *w, struct mesh_exchange *x, bool end);
+/* All of a collected answer is there: its filter, then those that remain for the head. False: a filter answered or holds it. */
+bool mesh_filters_response_collected(struct foil_worker *w, struct mesh_exchange *x);
+enum mesh_filter_result mesh_filters_response_trailers(struct foil_worker *w, struct mesh_exchange *x, const struct http_headers *trailers,
+						       struct foil_chain *data);
 bool mesh_filters_response_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *data, bool end);
 void mesh_filters_done(struct foil_worker *w, struct mesh_exchange *x);
 
@@ -324,6 +337,9 @@ int mesh_header_put_number(struct foil_worker *w, struct foil_arena *a, struct h
 
 /* access.c */
 void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x);
+/* Metrics and the log's line of a request or connection that has ended, with what cfg's log format asks for beyond r. ctx: where that comes from; may be
+ * NULL when the format asks for nothing. */
+void mesh_record(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_format_ctx *ctx, struct tele_request *r);
 /* Envoy's words for the end of a try. */
 struct foil_slice mesh_reset_text(enum http_reset kind);
 uint64_t mesh_reset_flag(enum http_reset kind);

@@ -70,6 +70,18 @@ static void fill_record(struct foil_worker *w, const struct session *s, struct t
 	r->is_mutual_tls = s->principal.n_bytes > 0;
 }
 
+static void record(struct foil_worker *w, const struct session *s, struct tele_request *r)
+{
+	const struct mesh_format_ctx ctx = {
+		.downstream_remote = &s->remote, .downstream_local = &s->local, .upstream_local = s->up_local.port ? &s->up_local : NULL, .sni = s->sni,
+		.upstream_cluster = s->cluster_name, .flags = r->flags, .start_wall_us = r->start_wall_us, .duration_us = r->duration_us,
+		.bytes_received = r->bytes_received, .bytes_sent = r->bytes_sent, .attempts = r->attempts, .hostname = w->mesh->node_name,
+		.transport_failure = s->transport_failure,
+	};
+
+	mesh_record(w, s->grave.held, &ctx, r);
+}
+
 static void tell_opened(struct foil_worker *w, struct session *s)
 {
 	struct tele_request r;
@@ -140,7 +152,7 @@ static void session_end(struct foil_worker *w, struct session *s, bool in_order)
 	up_count_off(w, s);
 	tell_opened(w, s);
 	fill_record(w, s, &r, &source);
-	tele_request_done(w, &r);
+	record(w, s, &r);
 	drop_text(w, &s->sni);
 	drop_text(w, &s->principal);
 	mesh_list_del(&s->node);

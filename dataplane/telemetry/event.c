@@ -5,7 +5,7 @@
  * Invariant: head - tail <= n_bytes; records are multiples of 8, so that a filler's head always fits. */
 #include "dataplane/telemetry/tele_priv.h"
 
-#define TEXT_BYTES_MAX UINT16_MAX
+#define TEXT_BYTES_MAX (TELE_TEXT_ABSENT - 1)
 
 struct record {
 	uint32_t n_bytes; /* with this head */
@@ -52,10 +52,13 @@ static uint8_t *reserve(struct tele_ctx *c, uint32_t n_bytes)
 void tele_event_put(struct foil_worker *w, const struct tele_request *r)
 {
 	struct tele_ctx *c = w->tele;
-	struct foil_slice texts[TELE_TEXT_COUNT];
+	struct foil_slice texts[TELE_TEXTS_MAX];
 	size_t n = sizeof(struct record) + sizeof(struct tele_event);
+	uint32_t n_captures = FOIL_MIN(r->n_captures, TELE_CAPTURES_MAX), n_texts = TELE_TEXT_COUNT + n_captures;
 	texts_of(r, texts);
-	for (uint32_t i = 0; i < TELE_TEXT_COUNT; i++) {
+	if (n_captures)
+		memcpy(&texts[TELE_TEXT_COUNT], r->captures, n_captures * sizeof(texts[0]));
+	for (uint32_t i = 0; i < n_texts; i++) {
 		texts[i].n_bytes = FOIL_MIN(texts[i].n_bytes, TEXT_BYTES_MAX);
 		n += texts[i].n_bytes;
 	}
@@ -72,10 +75,11 @@ void tele_event_put(struct foil_worker *w, const struct tele_request *r)
 		.request_wire_bytes = r->request_wire_bytes, .response_wire_bytes = r->response_wire_bytes, .flags = r->flags,
 		.upstream_host = r->upstream_host, .upstream_local = r->upstream_local, .downstream_local = r->downstream_local,
 		.downstream_remote = r->downstream_remote, .attempts = r->attempts, .grpc_status = r->grpc_status, .status = r->status,
-		.version = r->version, .is_tcp = r->is_tcp};
+		.version = r->version, .is_tcp = r->is_tcp, .format_key = r->format_key, .n_captures = (uint16_t)n_captures};
 	uint8_t *text = (uint8_t *)(e + 1);
-	for (uint32_t i = 0; i < TELE_TEXT_COUNT; i++) {
-		e->text_bytes[i] = (uint16_t)texts[i].n_bytes;
+	for (uint32_t i = 0; i < n_texts; i++) {
+		uint16_t *bytes = i < TELE_TEXT_COUNT ? &e->text_bytes[i] : &e->capture_bytes[i - TELE_TEXT_COUNT];
+		*bytes = texts[i].data ? (uint16_t)texts[i].n_bytes : TELE_TEXT_ABSENT;
 		if (texts[i].n_bytes)
 			memcpy(text, texts[i].data, texts[i].n_bytes);
 		text += texts[i].n_bytes;
@@ -98,16 +102,17 @@ static const struct record *front(struct tele_ring *ring)
 	}
 }
 
-const struct tele_event *tele_event_peek(struct tele_ring *ring, struct foil_slice texts[TELE_TEXT_COUNT])
+const struct tele_event *tele_event_peek(struct tele_ring *ring, struct foil_slice texts[TELE_TEXTS_MAX])
 {
 	const struct record *r = front(ring);
 	if (!r)
 		return NULL;
 	const struct tele_event *e = (const struct tele_event *)(const void *)(r + 1);
 	const char *text = (const char *)(e + 1);
-	for (uint32_t i = 0; i < TELE_TEXT_COUNT; i++) {
-		texts[i] = foil_slice_of(text, e->text_bytes[i]);
-		text += e->text_bytes[i];
+	for (uint32_t i = 0; i < TELE_TEXT_COUNT + (uint32_t)e->n_captures; i++) {
+		uint16_t n = i < TELE_TEXT_COUNT ? e->text_bytes[i] : e->capture_bytes[i - TELE_TEXT_COUNT];
+		texts[i] = n == TELE_TEXT_ABSENT ? (struct foil_slice){NULL, 0} : foil_slice_of(text, n);
+		text += n == TELE_TEXT_ABSENT ? 0 : n;
 	}
 	return e;
 }

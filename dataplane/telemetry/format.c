@@ -1,5 +1,6 @@
 /* Access log formats: Envoy's text with %OPERATORS%, or a JSON object of them, made into a list of operations once, when the configuration is read.
- * What cannot be honoured is refused here with a sentence, so that render.c has nothing to decide but values. Cold path, any thread.
+ * What cannot be read is refused here with a sentence, so that render.c has nothing to decide but values. An operator that this room does not know is a
+ * capture: who records requests gives its value by its place in the list, or refuses the format (shared.h, tele_format_captures). Cold path, any thread.
  * Sources: Envoy's access log documentation (command operators), features.md AL-1, AL-2, AL-4, AL-5. No recursion: nesting is a bounded stack. */
 #include "dataplane/telemetry/tele_priv.h"
 
@@ -67,6 +68,14 @@ static const struct operator {
 	{"UPSTREAM_CLUSTER_RAW", ARG_NONE, TELE_FIELD_TEXT, TELE_TEXT_CLUSTER},
 	{"REQUESTED_SERVER_NAME", ARG_NONE, TELE_FIELD_TEXT, TELE_TEXT_SNI},
 	{"ROUTE_NAME", ARG_NONE, TELE_FIELD_TEXT, TELE_TEXT_ROUTE_NAME},
+	{"RESPONSE_FLAGS_LONG", ARG_NONE, TELE_FIELD_FLAGS_LONG, 0},
+	{"ACCESS_LOG_TYPE", ARG_NONE, TELE_FIELD_LOG_TYPE, 0},
+	{"LOCAL_REPLY_BODY", ARG_NONE, TELE_FIELD_EMPTY, 0}, /* known only while the answer is made */
+	{"REQUEST_DURATION", ARG_NONE, TELE_FIELD_CAPTURE_NUMBER, 0},
+	{"RESPONSE_DURATION", ARG_NONE, TELE_FIELD_CAPTURE_NUMBER, 0},
+	{"RESPONSE_TX_DURATION", ARG_NONE, TELE_FIELD_CAPTURE_NUMBER, 0},
+	{"REQUEST_HEADERS_BYTES", ARG_NONE, TELE_FIELD_CAPTURE_NUMBER, 0},
+	{"RESPONSE_HEADERS_BYTES", ARG_NONE, TELE_FIELD_CAPTURE_NUMBER, 0},
 	{"GRPC_STATUS", ARG_GRPC, TELE_FIELD_GRPC_CAMEL, 0},
 	{"GRPC_STATUS_NUMBER", ARG_NONE, TELE_FIELD_GRPC_NUMBER, 0},
 	{"UPSTREAM_REQUEST_ATTEMPT_COUNT", ARG_NONE, TELE_FIELD_ATTEMPTS, 0},
@@ -140,21 +149,35 @@ static uint32_t find_header(struct foil_slice name, bool is_response)
 	return TELE_TEXT_NONE;
 }
 
-/* NAME or NAME?OTHER, of what events carry. */
-static int header_argument(struct builder *b, struct foil_slice arg, bool is_response, struct tele_op *op)
+/* The place of this operator among the captures, which it gets now if it is new. */
+static int capture(struct builder *b, struct foil_slice text, struct tele_op *op)
+{
+	struct tele_captures *c = &b->f->captures;
+	for (op->which = 0; op->which < c->n; op->which++)
+		if (foil_slice_eq(c->list[op->which], text))
+			return 0;
+	if (c->n == TELE_CAPTURES_MAX)
+		return b->rc = foil_error_set(b->err, -EINVAL, "access log format: more than %u headers and the like", TELE_CAPTURES_MAX);
+	c->list[c->n] = foil_blob_copy(&b->f->mem, text.data, text.n_bytes);
+	if (!c->list[c->n].data)
+		return b->rc = foil_error_set(b->err, -ENOMEM, "no memory for the access log format");
+	c->n++;
+	return 0;
+}
+
+/* NAME or NAME?OTHER: texts that every event has, else a capture. whole: the operator with its brackets. */
+static int header_argument(struct builder *b, struct foil_slice whole, struct foil_slice arg, bool is_response, struct tele_op *op)
 {
 	const char *mark = arg.n_bytes ? memchr(arg.data, '?', arg.n_bytes) : NULL;
 	struct foil_slice first = mark ? foil_slice_of(arg.data, (size_t)(mark - arg.data)) : arg;
 	struct foil_slice second = mark ? foil_slice_of(mark + 1, arg.n_bytes - first.n_bytes - 1) : arg;
 	op->which = find_header(first, is_response);
 	op->other = mark ? find_header(second, is_response) : TELE_TEXT_NONE;
-	if (op->which == TELE_TEXT_NONE)
-		return refuse(b, is_response ? "of response headers only x-envoy-upstream-service-time is recorded" :
-					       "this request header is not recorded (:method, :path, :authority, x-envoy-original-path, x-forwarded-for, "
-					       "user-agent and x-request-id are)", first);
-	if (mark && op->other == TELE_TEXT_NONE)
-		return refuse(b, "this alternative header is not recorded", second);
-	return 0;
+	op->is_header = true;
+	if (op->which != TELE_TEXT_NONE && (!mark || op->other != TELE_TEXT_NONE))
+		return 0;
+	op->field = TELE_FIELD_CAPTURE;
+	return capture(b, whole, op);
 }
 
 static int grpc_argument(struct builder *b, struct foil_slice arg, struct tele_op *op)
@@ -170,17 +193,17 @@ static int grpc_argument(struct builder *b, struct foil_slice arg, struct tele_o
 	return 0;
 }
 
-static int argument(struct builder *b, const struct operator *o, struct foil_slice arg, struct tele_op *op)
+static int argument(struct builder *b, const struct operator *o, struct foil_slice whole, struct foil_slice arg, struct tele_op *op)
 {
 	switch (o->argument) {
-	case ARG_NONE: return arg.n_bytes ? refuse(b, "this operator takes no argument", arg) : 0;
-	case ARG_REQUEST_HEADER: return header_argument(b, arg, false, op);
-	case ARG_RESPONSE_HEADER: return header_argument(b, arg, true, op);
+	case ARG_NONE:
+		if (arg.n_bytes)
+			return refuse(b, "this operator takes no argument", arg);
+		return o->field == TELE_FIELD_CAPTURE_NUMBER ? capture(b, whole, op) : 0;
+	case ARG_REQUEST_HEADER:
+	case ARG_PATH: return header_argument(b, whole, arg, false, op);
+	case ARG_RESPONSE_HEADER: return header_argument(b, whole, arg, true, op);
 	case ARG_GRPC: return grpc_argument(b, arg, op);
-	case ARG_PATH:
-		if (header_argument(b, arg, false, op) < 0)
-			return b->rc;
-		return 0;
 	case ARG_TIME:
 		if (arg.n_bytes && !tele_time_format_is_valid(arg))
 			return refuse(b, "this time format is not known", arg);
@@ -222,6 +245,7 @@ static uint32_t one_operator(struct builder *b, struct foil_slice text, enum tel
 		arg = foil_slice_of(text.data + at + 1, (size_t)(end - text.data) - at - 1);
 		at = (uint32_t)(end - text.data) + 1;
 	}
+	struct foil_slice whole = foil_slice_of(text.data, at);
 	uint32_t limit_at = at;
 	if (at < text.n_bytes && text.data[at] == ':')
 		while (at < text.n_bytes && text.data[at] != '%')
@@ -232,11 +256,11 @@ static uint32_t one_operator(struct builder *b, struct foil_slice text, enum tel
 	for (size_t i = 0; i < FOIL_COUNT_OF(operators); i++)
 		if (foil_slice_eq(name, foil_slice_str(operators[i].name)))
 			o = &operators[i];
-	if (!o)
-		return (uint32_t)(refuse(b, "this operator is unknown or needs what is not recorded", name), 0);
-	op.field = o->field;
-	op.which = o->which;
-	if (argument(b, o, arg, &op) < 0)
+	if (!name.n_bytes)
+		return (uint32_t)(refuse(b, "a % without its operator and second % (write %% for a percent sign)", text), 0);
+	op.field = o ? o->field : TELE_FIELD_CAPTURE;
+	op.which = o ? o->which : 0;
+	if ((o ? argument(b, o, whole, arg, &op) : capture(b, whole, &op)) < 0)
 		return 0;
 	if (at > limit_at && length_limit(b, foil_slice_of(text.data + limit_at + 1, at - limit_at - 1), &op) < 0)
 		return 0;
@@ -280,8 +304,7 @@ static bool is_escape(const char *at, uint32_t n)
 	return !((at[1] == 'd' || at[1] == 'D') && (at[2] >= '8'));
 }
 
-/* The end of the string that begins at text[0] == '"', behind its second quote; 0 when it has none or is not JSON. */
-static uint32_t json_string(struct foil_slice text)
+uint32_t tele_json_string(struct foil_slice text)
 {
 	for (uint32_t i = 1; i < text.n_bytes; i++) {
 		if (text.data[i] == '"')
@@ -363,7 +386,7 @@ static void json_format(struct builder *b, struct foil_slice text)
 			depth--;
 			next = EXPECT_COMMA_OR_END;
 			put_literal(b, "}", 1);
-		} else if (c == '"' && (n = json_string(rest)) && (next == EXPECT_KEY || next == EXPECT_KEY_OR_END)) {
+		} else if (c == '"' && (n = tele_json_string(rest)) && (next == EXPECT_KEY || next == EXPECT_KEY_OR_END)) {
 			put_literal(b, rest.data, n);
 			next = EXPECT_COLON;
 		} else if (c == '"' && n && next == EXPECT_VALUE) {
@@ -388,6 +411,15 @@ static void json_format(struct builder *b, struct foil_slice text)
 	put_literal(b, "\n", 1);
 }
 
+static void ordered_json_format(struct builder *b, struct foil_slice text)
+{
+	struct foil_slice own = foil_blob_copy(&b->f->mem, text.data, text.n_bytes);
+	if (!own.data || tele_json_order((char *)(uintptr_t)own.data /* the blob's own copy */, own.n_bytes, &b->f->mem) < 0)
+		b->rc = foil_error_set(b->err, -ENOMEM, "no memory for the access log format");
+	else
+		json_format(b, own);
+}
+
 /* ---- entry points */
 
 struct tele_format *tele_format_new(struct foil_slice format, bool is_json, struct foil_error *err)
@@ -403,6 +435,7 @@ struct tele_format *tele_format_new(struct foil_slice format, bool is_json, stru
 	}
 	if (f) {
 		f->mem = mem;
+		f->captures.key = tele_hash(is_json, text.data, text.n_bytes) | 1;
 		f->ops = foil_blob_array(&f->mem, OPS_MAX, sizeof(*f->ops));
 		b.n_literal_room = text.n_bytes + 16;
 		b.literal = foil_blob_alloc(&f->mem, b.n_literal_room);
@@ -410,7 +443,7 @@ struct tele_format *tele_format_new(struct foil_slice format, bool is_json, stru
 	if (!f || !f->ops || !b.literal)
 		b.rc = foil_error_set(err, -ENOMEM, "no memory for the access log format");
 	else if (is_json)
-		json_format(&b, text);
+		ordered_json_format(&b, text);
 	else
 		text_format(&b, text, TELE_MODE_TEXT);
 	if (b.rc == 0 && !is_json && text.data[text.n_bytes - 1] != '\n')

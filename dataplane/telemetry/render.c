@@ -312,12 +312,21 @@ static void set_protocol(struct value *v, const struct tele_event *e)
 static void set_text(struct value *v, const struct tele_op *op, const struct foil_slice *texts)
 {
 	v->text = texts[op->which];
-	if (!v->text.n_bytes && op->other != TELE_TEXT_NONE)
+	if (!v->text.data && op->other != TELE_TEXT_NONE)
 		v->text = texts[op->other];
 	const char *query = op->field == TELE_FIELD_PATH_WITHOUT_QUERY && v->text.n_bytes ? memchr(v->text.data, '?', v->text.n_bytes) : NULL;
 	if (query)
 		v->text.n_bytes = (uint32_t)(query - v->text.data);
-	v->kind = v->text.n_bytes ? KIND_FOREIGN : KIND_NONE;
+	v->kind = v->text.n_bytes || (v->text.data && op->is_header) ? KIND_FOREIGN : KIND_NONE;
+}
+
+/* Not there when the event is of another format, or its recorder knew nothing. */
+static void set_capture(struct value *v, const struct tele_op *op, const struct tele_event *e, const struct foil_slice *captures)
+{
+	if (op->which >= e->n_captures || !captures[op->which].data)
+		return;
+	v->text = captures[op->which];
+	v->kind = op->field == TELE_FIELD_CAPTURE_NUMBER ? KIND_NUMBER : KIND_FOREIGN;
 }
 
 static void value_of(const struct tele_op *op, const struct tele_event *e, const struct foil_slice *texts, struct tele_second *second, struct value *v)
@@ -327,6 +336,8 @@ static void value_of(const struct tele_op *op, const struct tele_event *e, const
 	switch (op->field) {
 	case TELE_FIELD_TEXT:
 	case TELE_FIELD_PATH_WITHOUT_QUERY: set_text(v, op, texts); return;
+	case TELE_FIELD_CAPTURE:
+	case TELE_FIELD_CAPTURE_NUMBER: set_capture(v, op, e, texts + TELE_TEXT_COUNT); return;
 	case TELE_FIELD_START_TIME:
 		if (!op->time_format.n_bytes) {
 			set_plain(v, default_time(v->room, second, e->start_wall_us));
@@ -339,6 +350,15 @@ static void value_of(const struct tele_op *op, const struct tele_event *e, const
 	case TELE_FIELD_PROTOCOL: set_protocol(v, e); return;
 	case TELE_FIELD_RESPONSE_CODE: set_number(v, e->status); return;
 	case TELE_FIELD_RESPONSE_FLAGS: set_plain(v, tele_flags_text(e->flags, e->is_tcp, v->room, sizeof(v->room))); return;
+	case TELE_FIELD_FLAGS_LONG: set_plain(v, tele_flags_long(e->flags, e->is_tcp, v->room, sizeof(v->room))); return;
+	case TELE_FIELD_LOG_TYPE:
+		v->kind = KIND_PLAIN;
+		v->text = e->is_tcp ? FOIL_SLICE("TcpConnectionEnd") : FOIL_SLICE("DownstreamEnd");
+		return;
+	case TELE_FIELD_EMPTY:
+		v->kind = KIND_PLAIN;
+		v->text = FOIL_SLICE("");
+		return;
 	case TELE_FIELD_BYTES_RECEIVED: set_number(v, e->bytes_received); return;
 	case TELE_FIELD_BYTES_SENT: set_number(v, e->bytes_sent); return;
 	case TELE_FIELD_DURATION: set_number(v, e->duration_us / 1000); return;
@@ -381,7 +401,7 @@ static void put_value(struct tele_out *out, const struct tele_op *op, const stru
 	}
 }
 
-void tele_format_render(const struct tele_format *f, const struct tele_event *e, const struct foil_slice texts[TELE_TEXT_COUNT], struct tele_out *out)
+void tele_format_render(const struct tele_format *f, const struct tele_event *e, const struct foil_slice texts[TELE_TEXTS_MAX], struct tele_out *out)
 {
 	struct value v;
 	for (uint32_t i = 0; i < f->n_ops && !out->is_short; i++) {

@@ -103,6 +103,7 @@ void tele_shared_free(struct tele_shared *s)
 			;
 	tele_log_close(&s->log);
 	tele_format_free(s->format);
+	tele_format_free(s->format_before);
 	tele_segment_free(s);
 	struct foil_blob mem = s->mem; /* s itself is in it */
 	foil_blob_free(&mem);
@@ -185,8 +186,30 @@ int tele_set_format(struct tele_shared *s, struct foil_slice format, bool is_jso
 	struct tele_format *f = tele_format_new(format, is_json, err);
 	if (!f)
 		return -EINVAL;
-	tele_format_free(s->format);
+	if (f->captures.key == s->format->captures.key) { /* the same again: every snapshot says it */
+		tele_format_free(f);
+		return 0;
+	}
+	tele_format_free(s->format_before);
+	s->format_before = s->format;
 	s->format = f;
+	return 0;
+}
+
+int tele_format_captures(struct foil_slice format, bool is_json, struct foil_blob *b, struct tele_captures *out, struct foil_error *err)
+{
+	struct tele_format *f = tele_format_new(format, is_json, err);
+	struct tele_captures c = {0};
+	if (!f)
+		return -EINVAL;
+	c.n = f->captures.n;
+	c.key = f->captures.key;
+	for (uint16_t i = 0; i < c.n; i++)
+		c.list[i] = foil_blob_copy(b, f->captures.list[i].data, f->captures.list[i].n_bytes);
+	tele_format_free(f);
+	if (c.n && !c.list[c.n - 1].data)
+		return foil_error_set(err, -ENOMEM, "no memory for the access log format");
+	*out = c;
 	return 0;
 }
 
@@ -197,13 +220,20 @@ int tele_format_check(struct foil_slice format, bool is_json, struct foil_error 
 	return f ? 0 : -EINVAL;
 }
 
+/* What the event's worker had in force, as long as it is known; without captures any will do. */
+static const struct tele_format *format_of(const struct tele_shared *s, const struct tele_event *e)
+{
+	bool is_before = e->format_key && s->format_before && s->format_before->captures.key == e->format_key && s->format->captures.key != e->format_key;
+	return is_before ? s->format_before : s->format;
+}
+
 /* One line into the log's buffer, which is flushed when it is full. A line that does not fit then is lost. */
-static void log_event(struct tele_shared *s, const struct tele_event *e, const struct foil_slice texts[TELE_TEXT_COUNT], uint64_t *cells)
+static void log_event(struct tele_shared *s, const struct tele_event *e, const struct foil_slice texts[TELE_TEXTS_MAX], uint64_t *cells)
 {
 	for (uint32_t try = 0; try < 2; try++) {
 		struct tele_out out = {s->log.data + s->log.n_bytes, 0, FOIL_MIN(TELE_LOG_BUFFER_BYTES - s->log.n_bytes, LINE_BYTES_MAX), false,
 				       &s->second};
-		tele_format_render(s->format, e, texts, &out);
+		tele_format_render(format_of(s, e), e, texts, &out);
 		if (!out.is_short) {
 			s->log.n_bytes += out.n_bytes;
 			tele_cell_add(&cells[TELE_CTR_ACCESS_LINES], 1);
@@ -217,7 +247,7 @@ static void log_event(struct tele_shared *s, const struct tele_event *e, const s
 
 static bool drain_ring(struct tele_shared *s, struct tele_ring *ring, uint32_t n_max, uint64_t *cells)
 {
-	struct foil_slice texts[TELE_TEXT_COUNT];
+	struct foil_slice texts[TELE_TEXTS_MAX];
 	for (uint32_t i = 0; i < n_max; i++) {
 		const struct tele_event *e = tele_event_peek(ring, texts);
 		if (!e)

@@ -4,6 +4,7 @@
  * and tele_fini belongs to the housekeeping thread, one thread. A worker never waits for it: a full ring drops events and counts them. */
 #pragma once
 
+#include "dataplane/core/blob.h"
 #include "dataplane/core/error.h"
 #include "dataplane/telemetry/telemetry.h"
 
@@ -59,11 +60,20 @@ int tele_log_open(struct tele_shared *s, const char *path, struct foil_error *er
 /* After rotation: the same path again. On failure lines go on into the old file. 0, or -errno with a sentence. */
 int tele_log_reopen(struct tele_shared *s, struct foil_error *err) FOIL_MUST_USE;
 /* MeshSettings.access_log_format and access_log_json. format empty: Istio's default text (features.md AL-1), or with is_json its default keys
- * (AL-2); with is_json a format is a JSON object, nested at most TELE_FORMAT_DEPTH_MAX. From the next line on. An unknown operator, one that
- * needs what the data plane does not record, and a broken format are refused with a sentence and change nothing: -EINVAL, -ENOMEM.
+ * (AL-2); with is_json a format is a JSON object, nested at most TELE_FORMAT_DEPTH_MAX, whose keys come out in their order, as Envoy has them. From the
+ * next line on; what was recorded for the format before is still written in that one. A broken format is refused with a sentence and changes nothing:
+ * -EINVAL, -ENOMEM. What an operator means that is none of this room's is for tele_format_captures' caller to know.
  * tele_format_check says the same without changing anything, for whoever validates a configuration first (any thread). */
 #define TELE_FORMAT_BYTES_MAX 8192u
 #define TELE_FORMAT_DEPTH_MAX 4
+/* What a format asks for that is not in every record: operators without their percents and length ("REQ(x-a)"), each once. Whoever records requests
+ * (mesh) says what they mean, refuses what it does not know, and hands their values over with key (tele_request.captures). */
+struct tele_captures {
+	struct foil_slice list[TELE_CAPTURES_MAX]; /* in the blob */
+	uint16_t n;
+	uint64_t key; /* of the format */
+};
+int tele_format_captures(struct foil_slice format, bool is_json, struct foil_blob *b, struct tele_captures *out, struct foil_error *err) FOIL_MUST_USE;
 int tele_set_format(struct tele_shared *s, struct foil_slice format, bool is_json, struct foil_error *err) FOIL_MUST_USE;
 int tele_format_check(struct foil_slice format, bool is_json, struct foil_error *err) FOIL_MUST_USE;
 

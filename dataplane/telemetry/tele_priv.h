@@ -130,8 +130,13 @@ struct tele_event {
 	int16_t grpc_status;
 	uint16_t status;
 	uint8_t version, is_tcp;
-	uint16_t text_bytes[TELE_TEXT_COUNT];
+	uint16_t text_bytes[TELE_TEXT_COUNT]; /* TELE_TEXT_ABSENT: there is none */
+	uint64_t format_key;
+	uint16_t n_captures, capture_bytes[TELE_CAPTURES_MAX];
 };
+#define TELE_TEXT_ABSENT UINT16_MAX
+/* The texts of one event: those that every one has, then its captures; NULL data: absent. */
+#define TELE_TEXTS_MAX (TELE_TEXT_COUNT + TELE_CAPTURES_MAX)
 
 struct tele_ring {
 	FOIL_CACHE_ALIGNED uint64_t head; /* written by the worker */
@@ -143,7 +148,7 @@ struct tele_ring {
 /* Worker: copies r's facts, or counts a drop. */
 void tele_event_put(struct foil_worker *w, const struct tele_request *r);
 /* Housekeeping: the oldest event; it and its texts stay until tele_event_done. NULL: none. */
-const struct tele_event *tele_event_peek(struct tele_ring *ring, struct foil_slice texts[TELE_TEXT_COUNT]);
+const struct tele_event *tele_event_peek(struct tele_ring *ring, struct foil_slice texts[TELE_TEXTS_MAX]);
 void tele_event_done(struct tele_ring *ring);
 
 /* ---- format.c: a log format made into a list of operations; render.c: a line from it */
@@ -152,7 +157,8 @@ enum tele_field {
 	TELE_FIELD_TEXT, TELE_FIELD_START_TIME, TELE_FIELD_PROTOCOL, TELE_FIELD_RESPONSE_CODE, TELE_FIELD_RESPONSE_FLAGS,
 	TELE_FIELD_BYTES_RECEIVED, TELE_FIELD_BYTES_SENT, TELE_FIELD_DURATION, TELE_FIELD_ATTEMPTS, TELE_FIELD_REQUEST_WIRE_BYTES,
 	TELE_FIELD_RESPONSE_WIRE_BYTES, TELE_FIELD_ADDRESS, TELE_FIELD_ADDRESS_WITHOUT_PORT, TELE_FIELD_PORT, TELE_FIELD_GRPC_CAMEL,
-	TELE_FIELD_GRPC_SNAKE, TELE_FIELD_GRPC_NUMBER, TELE_FIELD_PATH_WITHOUT_QUERY
+	TELE_FIELD_GRPC_SNAKE, TELE_FIELD_GRPC_NUMBER, TELE_FIELD_PATH_WITHOUT_QUERY,
+	TELE_FIELD_CAPTURE, TELE_FIELD_CAPTURE_NUMBER, TELE_FIELD_FLAGS_LONG, TELE_FIELD_EMPTY, TELE_FIELD_LOG_TYPE
 };
 enum tele_address { TELE_UPSTREAM_HOST, TELE_UPSTREAM_LOCAL, TELE_DOWNSTREAM_LOCAL, TELE_DOWNSTREAM_REMOTE };
 enum tele_mode {
@@ -167,7 +173,8 @@ struct tele_op {
 	bool has_field;
 	enum tele_field field;
 	enum tele_mode mode;
-	uint32_t which, other;     /* enum tele_text and what to take when it is empty; enum tele_address */
+	uint32_t which, other;     /* enum tele_text and what to take when it is absent; enum tele_address; of a capture: which */
+	bool is_header;            /* an empty text is one */
 	uint32_t n_bytes_max;      /* 0 = all */
 	struct foil_slice time_format;
 };
@@ -176,8 +183,13 @@ struct tele_format {
 	struct foil_blob mem; /* holds it too */
 	struct tele_op *ops;
 	uint32_t n_ops;
+	struct tele_captures captures;
 };
 
+/* The end of the string that begins at text[0] == '"', behind its second quote; 0 when it has none or is not JSON. */
+uint32_t tele_json_string(struct foil_slice text);
+/* Orders the keys of the object text in place; scratch takes what that needs. 0 or -1: no memory. */
+int tele_json_order(char *text, uint32_t n_bytes, struct foil_blob *scratch) FOIL_MUST_USE;
 /* NULL with a sentence. Any thread. */
 struct tele_format *tele_format_new(struct foil_slice format, bool is_json, struct foil_error *err);
 void tele_format_free(struct tele_format *own_f);
@@ -196,7 +208,7 @@ struct tele_out {
 	struct tele_second *second;
 };
 /* Appends one line with its newline. */
-void tele_format_render(const struct tele_format *f, const struct tele_event *e, const struct foil_slice texts[TELE_TEXT_COUNT], struct tele_out *out);
+void tele_format_render(const struct tele_format *f, const struct tele_event *e, const struct foil_slice texts[TELE_TEXTS_MAX], struct tele_out *out);
 
 /* ---- log.c */
 
@@ -230,7 +242,7 @@ struct tele_shared {
 	uint64_t key;
 	struct tele_ring *rings;                 /* a worker each */
 	uint8_t **idle[TELE_SEGMENT_CLASSES];    /* [class][worker][record] */
-	struct tele_format *format;
+	struct tele_format *format, *format_before; /* the one that workers may still record for; NULL: none */
 	struct tele_log log;
 	struct tele_second second;
 	uint64_t mark_at_us;

@@ -23,6 +23,9 @@ enum tele_flag {
 #undef X
 };
 
+/* A set in Envoy's long words: "UpstreamRetryLimitExceeded,UpstreamConnectionFailure", or "-" for none; returns the length, cut at n_room. */
+size_t tele_flags_long(uint64_t flags, bool is_tcp, char *out, size_t n_room);
+
 /* Facts of one workload or service for labels; slices live as long as the snapshot. Empty means "unknown". */
 struct tele_peer {
 	struct foil_slice workload, workload_namespace, canonical_service, canonical_revision, app, version, cluster_id, principal;
@@ -38,6 +41,8 @@ struct tele_addr {
 	uint8_t ip[16];
 	uint16_t port; /* 0: no address ("-") */
 };
+
+#define TELE_CAPTURES_MAX 32u
 
 /* One finished request, or one TCP connection at its close: filled by mesh, read by tele_request_done before it returns. Slices are
  * borrowed. An empty slice is "-" in the log (AL-4). */
@@ -62,6 +67,10 @@ struct tele_request {
 	const struct tele_peer *source, *destination; /* NULL: unknown */
 	const struct tele_service *service;           /* NULL: unknown */
 	bool log;                      /* write an access event (mesh access log is on for it) */
+	/* What the log's format asks for beyond the above: of tele_format_captures, in its order; NULL data: absent (an empty value is none of that) */
+	const struct foil_slice *captures;
+	uint16_t n_captures;
+	uint64_t format_key;           /* of tele_captures */
 };
 
 /* Metrics (istio_requests_total and its sisters, TM-1..TM-5) and the access event. Bounded cost, no allocation. */

@@ -47,6 +47,7 @@ static void test_balancing_policies(void **state)
 		bool original_dst;
 	} cases[] = {{"trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}", FOIL__CONF__LB_POLICY__LB_ROUND_ROBIN, false},
 		     {"trafficPolicy: {loadBalancer: {simple: RANDOM}}", FOIL__CONF__LB_POLICY__LB_RANDOM, false},
+		     {"trafficPolicy: {loadBalancer: {simple: LEAST_LATENCY}}", FOIL__CONF__LB_POLICY__LB_LEAST_LATENCY, false},
 		     {"trafficPolicy: {loadBalancer: {simple: LEAST_CONN}}", FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST, false},
 		     {"trafficPolicy: {loadBalancer: {simple: UNSPECIFIED}}", FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST, false},
 		     {"trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}", FOIL__CONF__LB_POLICY__LB_LEAST_REQUEST, true}};

@@ -123,6 +123,69 @@ static void test_format_numbers_and_names(void **state)
 	(void)state;
 }
 
+static void test_format_values_of_trailers_tls_and_times(void **state)
+{
+	static struct http_header list[] = {{.name = {"x-t", 3}, .value = {"tail", 4}},
+					    {.name = {"grpc-status", 11}, .id = HTTP_HDR_GRPC_STATUS, .value = {"5", 1}}};
+	static const struct http_headers trailers = {.list = list, .n = 2, .cap = 2};
+	static const struct foil_slice sans[] = {{"spiffe://a/b", 12}, {"spiffe://c", 10}};
+	static const struct tls_peer peer = {.subject = {"CN=x", 4}, .serial = {"0a", 2}, .uri_sans = sans, .n_uri_sans = 2, .not_after_s = 1763906123};
+	static const struct tls_facts tls = {.version = {"TLSv1.3", 7}, .cipher = {"TLS_AES_128_GCM_SHA256", 22}, .peer = &peer};
+	struct mesh_format_ctx ctx = context();
+
+	ctx.trailers = &trailers;
+	ctx.tls = &tls;
+	ctx.upstream_version = HTTP_VERSION_2 + 1;
+	ctx.has_request_duration = ctx.has_response_duration = true;
+	ctx.request_duration_us = 2500;
+	ctx.response_duration_us = 4999;
+	ctx.flags = TELE_FLAG_UF | TELE_FLAG_URX;
+	check_in(&ctx, "%TRAILER(X-T)% %TRAILER(x-none?GRPC-STATUS)% %TRAILER(x-t):2%|%TRAILER(x-none)%", "tail 5 ta|");
+	check_in(&ctx, "%UPSTREAM_PROTOCOL% %DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER%", "HTTP/2 TLSv1.3 TLS_AES_128_GCM_SHA256");
+	check_in(&ctx, "%DOWNSTREAM_PEER_SUBJECT% %DOWNSTREAM_PEER_SERIAL% %DOWNSTREAM_PEER_URI_SAN%|%DOWNSTREAM_PEER_DNS_SAN%",
+		 "CN=x 0a spiffe://a/b,spiffe://c|");
+	check_in(&ctx, "%DOWNSTREAM_PEER_CERT_V_END(%Y-%m)%", "2025-11");
+	check_in(&ctx, "%REQUEST_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%", "2 4 8");
+	check_in(&ctx, "%RESPONSE_FLAGS_LONG%", "UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
+	check_in(&ctx, "%PATH% %PATH(NQ)% %PATH(NQ:PATH)% %QUERY_PARAMS%|%PATH(WQ:ORIG)%", "/p?a=1&b /p /p a=1&b|");
+	check_in(&ctx, "%DYNAMIC_METADATA(a:b)%|%FILTER_STATE(x)%|%TRACE_ID%", "||");
+	(void)state;
+}
+
+static void test_captures_of_a_log(void **state)
+{
+	static const struct {
+		const char *capture, *value; /* NULL: absent */
+	} good[] = {{"REQ(x-in)", "in"}, {"REQ(X-NONE)", NULL}, {"REQ(x-none?X-IN)", "in"}, {"RESP(grpc-status)", "14"}, {"UPSTREAM_PROTOCOL", NULL},
+		    {"QUERY_PARAM(a)", "1"}, {"FILTER_STATE(x)", NULL}, {"RESP(:STATUS)", "200"}};
+	static const char *const bad[] = {"NO_SUCH", "REQ", "REQ()", "REQ(a b)", "PROTOCOL(x)", "PATH(XX)", "PATH(NQx)", "QUERY_PARAMS(x)", "", "TRAILER",
+					  "ENVIRONMENT(HOME)"};
+	const struct mesh_format_ctx ctx = context();
+	char scratch[MESH_FORMAT_SCRATCH_BYTES];
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(good); i++) {
+		struct foil_blob b = {0};
+		struct foil_error err = {0};
+		struct mesh_format f;
+		if (mesh_log_capture_compile(&b, foil_slice_str(good[i].capture), &f, &err) != 0)
+			fail_msg("%s: %s", good[i].capture, err.text);
+		struct foil_slice v = mesh_format_value(&f, &ctx, scratch);
+		assert_int_equal(v.data != NULL, good[i].value != NULL);
+		if (good[i].value)
+			assert_true(foil_slice_eq(v, foil_slice_str(good[i].value)));
+		foil_blob_free(&b);
+	}
+	for (size_t i = 0; i < FOIL_COUNT_OF(bad); i++) {
+		struct foil_blob b = {0};
+		struct foil_error err = {0};
+		struct mesh_format f;
+		if (mesh_log_capture_compile(&b, foil_slice_str(bad[i]), &f, &err) == 0 || !err.text[0])
+			fail_msg("%s was taken", bad[i]);
+		foil_blob_free(&b);
+	}
+	(void)state;
+}
+
 /* Nothing is known: operators print nothing, and none follows a NULL. */
 static void test_format_of_nothing_prints_nothing(void **state)
 {
@@ -133,6 +196,8 @@ static void test_format_of_nothing_prints_nothing(void **state)
 #define X_NAME(name) name "(a)",
 #define X_TIME(name) name,
 #define X_GRPC(name) name,
+#define X_ANY(name) name "(a:b)",
+#define X_PATH(name) name,
 	static const char *const operators[] = {
 #include "dataplane/mesh/format.def"
 	};
@@ -141,7 +206,7 @@ static void test_format_of_nothing_prints_nothing(void **state)
 	for (size_t i = 0; i < FOIL_COUNT_OF(operators); i++) {
 		const char *expected = "";
 		snprintf(text, sizeof(text), "%%%s%%", operators[i]);
-		if (strstr(text, "BYTES_") || strstr(text, "DURATION") || strstr(text, "ATTEMPT") || strcmp(text, "%RESPONSE_CODE%") == 0)
+		if (strstr(text, "BYTES") || strcmp(text, "%DURATION%") == 0 || strstr(text, "ATTEMPT") || strcmp(text, "%RESPONSE_CODE%") == 0)
 			expected = "0";
 		else if (strstr(text, "FLAGS"))
 			expected = "-";
@@ -188,7 +253,7 @@ static void test_format_that_is_none_is_refused_with_a_sentence(void **state)
 		"%REQ(x:y)%",
 		"%UNKNOWN%", "%unknown%", "%PROTOCOL()%", "%PROTOCOL(x)%", "%START_TIME(%Q)%", "%START_TIME()%", "%START_TIME(%)%", "%QUERY_PARAM%",
 		"%QUERY_PARAM()%",
-		"%GRPC_STATUS(x)%", "%DYNAMIC_METADATA(a:b)%", "% %", "%%%", "%DOWNSTREAM_PEER_SUBJECT%", "%REQ(x):9999999999%", "%(x)%", "%ENVIRONMENT(PATH)%",
+		"%GRPC_STATUS(x)%", "%UPSTREAM_METADATA(a:b)%", "% %", "%%%", "%NO_SUCH%", "%REQ(x):9999999999%", "%(x)%", "%ENVIRONMENT(PATH)%",
 	};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(bad); i++) {
@@ -253,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_format_headers),
 		cmocka_unit_test(test_format_addresses),
 		cmocka_unit_test(test_format_numbers_and_names),
+		cmocka_unit_test(test_format_values_of_trailers_tls_and_times), cmocka_unit_test(test_captures_of_a_log),
 		cmocka_unit_test(test_format_of_nothing_prints_nothing),
 		cmocka_unit_test(test_format_time_of_the_calendar),
 		cmocka_unit_test(test_format_that_is_none_is_refused_with_a_sentence),

@@ -162,7 +162,8 @@ static uint16_t status_for(void (*change)(struct fx_config *c), const char *host
 
 static void test_a_host_of_another_chain_gets_421_where_the_chain_says_so(void **state)
 {
-	static const char *const elsewhere[] = {"other.test", "OTHER.test:443", "a.more.test"}, *const here[] = {"web.test", "x.wild.test:8443", "nobody.test", "[::1]:1"};
+	static const char *const elsewhere[] = {"other.test", "OTHER.test:443", "a.more.test"};
+	static const char *const here[] = {"web.test", "x.wild.test:8443", "nobody.test", "[::1]:1"};
 
 	(void)state;
 	for (size_t i = 0; i < FOIL_COUNT_OF(elsewhere); i++) {

@@ -354,6 +354,63 @@ static void test_least_request_prefers_the_less_busy_of_two(void **state)
 	(void)state;
 }
 
+static void test_least_latency_prefers_who_answers_sooner(void **state)
+{
+	struct bench b;
+	uint32_t counts[3];
+
+	bench_init(&b, MESH_LB_LEAST_LATENCY, 3, NULL, 3);
+	t_config_publish(b.sh, b.t);
+	struct mesh_host *h[3] = {b.e->endpoints[0].host, b.e->endpoints[1].host, b.e->endpoints[2].host};
+	count_picks(&b, 3000, counts);
+	assert_share(counts[0], 3000, 1, 3); /* nothing is known: chance */
+	mesh_latency_sample(b.w, h[0], 100, false);
+	mesh_latency_sample(b.w, h[1], 5000, false);
+	mesh_latency_sample(b.w, h[2], 100, false);
+	count_picks(&b, 3000, counts);
+	assert_in_range(counts[1], 0, 80); /* drawn five times in a row: 1 in 81 of a third */
+	mesh_host_active_add(b.w, h[0], 100); /* 101 x 100 is more than 5000 */
+	count_picks(&b, 3000, counts);
+	assert_in_range(counts[0], 0, 80);
+	assert_in_range(counts[2], 1800, 2200);
+	mesh_host_active_add(b.w, h[0], -100);
+	/* A slow answer counts at once, quick ones make it good in time. */
+	mesh_latency_sample(b.w, h[2], 20000, false);
+	count_picks(&b, 3000, counts);
+	assert_in_range(counts[2], 0, 80);
+	for (int i = 0; i < 100; i++) {
+		t_advance(b.w, 10000000);
+		mesh_latency_sample(b.w, h[0], 100, false);
+		mesh_latency_sample(b.w, h[1], 5000, false);
+		mesh_latency_sample(b.w, h[2], 100, false);
+	}
+	count_picks(&b, 3000, counts);
+	assert_in_range(counts[1], 0, 80);
+	assert_in_range(counts[0], 1200, 1800);
+	/* Who fails fast is slow. */
+	mesh_latency_sample(b.w, h[0], 10, true);
+	count_picks(&b, 3000, counts);
+	assert_in_range(counts[0], 0, 80);
+	bench_fini(&b);
+	(void)state;
+}
+
+static void test_least_latency_draws_by_weight(void **state)
+{
+	static const uint32_t weights[] = {4, 1};
+	struct bench b;
+	uint32_t counts[2];
+
+	bench_init(&b, MESH_LB_LEAST_LATENCY, 2, weights, 3);
+	t_config_publish(b.sh, b.t);
+	mesh_latency_sample(b.w, b.e->endpoints[0].host, 3000, false);
+	mesh_latency_sample(b.w, b.e->endpoints[1].host, 1000, false);
+	count_picks(&b, 1000, counts);
+	assert_in_range(counts[1], 600, 740); /* a fifth, and of the rest 1 - 0.8^4 */
+	bench_fini(&b);
+	(void)state;
+}
+
 /* weight / (active + 1): 8 with 3 active counts as much as 2 with none. */
 static void test_least_request_weighted_divides_by_active_requests(void **state)
 {
@@ -391,6 +448,8 @@ int main(void)
 		cmocka_unit_test(test_round_robin_keeps_its_place_over_a_config_that_changes_something_else),
 		cmocka_unit_test(test_least_request_prefers_the_less_busy_of_two),
 		cmocka_unit_test(test_least_request_weighted_divides_by_active_requests),
+		cmocka_unit_test(test_least_latency_prefers_who_answers_sooner),
+		cmocka_unit_test(test_least_latency_draws_by_weight),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
