@@ -244,7 +244,7 @@ static void test_histories(void **state)
 	for (size_t i = 0; i < FOIL_COUNT_OF(counters); i++)
 		if (!met[counters[i]])
 			fail_msg("no history met %s", mesh_room_desc.counters[counters[i]].name);
-	for (unsigned int i = 1; i < MESH_REASON_HELLO_TIMEOUT; i++) /* the rest begins with a ClientHello: test_hello's */
+	for (unsigned int i = 1; i < MESH_REASON_HELLO_TIMEOUT; i++) /* the rest needs more than these histories have: a ClientHello, a filter */
 		if (!met_reasons[i] && i != MESH_REASON_NO_FILTER_CHAIN && i != MESH_REASON_ROUTE_NOT_FOUND)
 			fail_msg("no history met %s", mesh_room_desc.reasons[i].name);
 }
