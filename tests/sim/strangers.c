@@ -314,7 +314,6 @@ static void verdict_icmp(struct sim *s)
 {
 	sim_verdict_all_done(s);
 	MUST_COUNT(s, 0, TCP, ICMP_IGNORED);
-	MUST_COUNT(s, 1, TCP, ICMP_SOFT);
 }
 
 /* Pieces that overlap, are tiny, repeat, never become whole, or are of a packet of another's. */
