@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A soak, not part of ./foil test: many concurrent gRPC streams echo in both directions while the mesh's configuration changes every second; none may break.
 
-    FOIL_BUILD=release ownlab python3 tests/lab/soak_grpc.py [MINUTES [STREAMS]]          (as root; 10 minutes and 1,000 streams)
+    sudo tests/lab/soak_grpc.py [MINUTES [STREAMS]]          10 minutes and 1,000 streams
 
 Clients and origin are grpcio's where it is installed, in processes of their own (a dozen connections, as grpc's channels have them); what changes is a
 timeout in the VirtualService, so that every second a new snapshot is applied under the streams that run. Prints one line a minute and a verdict; the exit
