@@ -62,10 +62,9 @@ static void close_gap(const struct foil_worker *w, struct tls_places *t, uint32_
 
 bool tls_place_take(struct foil_worker *w, struct tls_place *p, const struct stream_addr *source)
 {
-	struct tls_places *t = &w->tls->places;
-
 	if (p->is_held)
 		return true;
+	struct tls_places *t = &w->tls->places;
 	if (t->n >= t->n_max) {
 		foil_reason(w, TLS, HANDSHAKES_EXHAUSTED);
 		return false;
@@ -86,10 +85,9 @@ bool tls_place_take(struct foil_worker *w, struct tls_place *p, const struct str
 
 void tls_place_give(struct foil_worker *w, struct tls_place *p)
 {
-	struct tls_places *t = &w->tls->places;
-
 	if (!p->is_held)
 		return;
+	struct tls_places *t = &w->tls->places;
 	uint32_t at = find(w, t, p->prefix);
 	FOIL_ASSERT(t->n > 0 && t->slots[at].n > 0);
 	t->n--;
