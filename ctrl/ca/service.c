@@ -639,7 +639,7 @@ int ca_service_open(const struct ca_service_params *p, struct ca_service **out, 
 	s->a = p->authority;
 	s->listen_fd = -1;
 	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	bool has_memory = keep(p->tokens_file, &s->tokens_file) & keep(p->jwks_file, &s->jwks_file) & keep(p->audience, &s->audience) &
+	bool has_memory = keep(p->tokens_file, &s->tokens_file) && keep(p->jwks_file, &s->jwks_file) && keep(p->audience, &s->audience) &&
 			  keep(p->issuer, &s->issuer);
 	int rc = s->epoll_fd < 0 || !has_memory ? foil_error_set(err, -ENOMEM, "no memory for the signing service") : 0;
 	if (rc == 0)
