@@ -9,7 +9,7 @@ enum nic_idle_mode {
 	NIC_IDLE_INTERRUPT, /* sleeps until a packet, a timer or nic_idle_wake; PAUSE where a port cannot say that packets came */
 };
 
-#define NIC_IDLE_NAP_US_MAX 95u /* half of it is what the first packet after rest waits, on average; measured: docs/performance.md */
+#define NIC_IDLE_NAP_US_MAX 400u /* half of it is what the first packet after rest waits, on average; a quarter of it cost 4 to 8 % of a core */
 #define NIC_IDLE_FDS_MAX (NET_PORTS_MAX + 1)
 
 struct nic_idle_fd {
