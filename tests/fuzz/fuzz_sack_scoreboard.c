@@ -66,7 +66,7 @@ static void step(struct t_tcp *t, struct foil_cur *c)
 static void finish(struct t_tcp *t)
 {
 	t->w->tcp->sents.fail_nth = 0;
-	for (int i = 0; i < 80 && t->s; i++) {
+	for (int i = 0; i < 400 && t->s; i++) {
 		const struct tcp_conn *conn = tcp_conn_of(t->s);
 		if (conn->snd_una == conn->snd_nxt && !conn->tx.n_bytes)
 			break;
@@ -74,7 +74,7 @@ static void finish(struct t_tcp *t)
 		if (conn->has_ts)
 			g.opt = (struct tcp_options){.has_ts = true, .ts_val = conn->ts_recent, .ts_ecr = tcp_ts_now(t->w, conn->ts_offset)};
 		t_in_seg(t, &g);
-		t_wait(t, 250000);
+		t_wait(t, 50000); /* less than a timeout, or the window would stay at two segments */
 		t_forget(t);
 	}
 	if (!t->s)
