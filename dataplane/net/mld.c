@@ -75,6 +75,14 @@ static void send_v1(struct foil_worker *w, struct net_port *p, struct mld_report
 	r->n_groups = 0;
 }
 
+static void send_groups(struct foil_worker *w, struct net_port *p, struct mld_report *r)
+{
+	if (w->net->mld_v1)
+		send_v1(w, p, r);
+	else
+		send_v2(w, p, r);
+}
+
 static void add(struct foil_worker *w, struct net_port *p, struct mld_report *r, const struct net_addr *ours)
 {
 	struct net_addr group = net_solicited_group(ours);
@@ -83,12 +91,8 @@ static void add(struct foil_worker *w, struct net_port *p, struct mld_report *r,
 		if (net_addr_eq(&r->groups[i], &group))
 			return;
 	r->groups[r->n_groups++] = group;
-	if (r->n_groups < RECORDS_MAX)
-		return;
-	if (w->net->mld_v1)
-		send_v1(w, p, r);
-	else
-		send_v2(w, p, r);
+	if (r->n_groups == RECORDS_MAX)
+		send_groups(w, p, r);
 }
 
 static void report(struct foil_worker *w, struct net_port *p, uint8_t record_type)
@@ -105,10 +109,7 @@ static void report(struct foil_worker *w, struct net_port *p, uint8_t record_typ
 		if ((n->ours[i].mask[0] & n->ours[i].mask[1]) == UINT64_MAX && !net_addr_is_v4(&a)) /* of a range, the groups cannot be told one by one */
 			add(w, p, &r, &a);
 	}
-	if (n->mld_v1)
-		send_v1(w, p, &r);
-	else
-		send_v2(w, p, &r);
+	send_groups(w, p, &r);
 }
 
 static void report_everywhere(struct foil_worker *w, uint8_t record_type)
