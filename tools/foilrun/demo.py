@@ -285,7 +285,7 @@ def main(argv):
     if argv not in ([], ["--once"]):
         raise ui.Failed("usage: ./foil demo [--once]")
     ui.need_root("demo")
-    for sig in (signal.SIGTERM, signal.SIGHUP):
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a shell's background job begins with SIGINT ignored
         signal.signal(sig, interrupted)
     ui.say("Hydrofoil: a service mesh's data plane, in user space. This builds it, makes a network for it, and shows it at work.\n")
     build.build("release", build.PROGRAMS)
