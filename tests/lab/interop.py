@@ -52,6 +52,7 @@ def cell(n_bytes=0, **how):
     c = {**BASE, **how}
     scale = {"1 %": 3, "5 %": 6}.get(c["loss"], 1) if c["cc"] == "bbr" else 1
     scale *= 0.5 if c["mss"] < 1000 and c["loss"] != "0" else 1
+    scale *= 3 if c["mss"] > 8000 and c["loss"] == "1 %" else 1  # large segments are few, and so are their losses
     scale *= 0.25 if not c["sack"] and c["loss"] not in ("0", "1 %") else 1  # a round trip a hole: slow; but at 1 % a megabyte has too few losses to compare
     scale *= 0.5 if not c["wscale"] else 1
     return Cell(**c, n_bytes=n_bytes or int(DEFAULT_N[c["loss"]] * scale * 1000000))
