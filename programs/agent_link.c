@@ -126,6 +126,8 @@ struct hello_text { /* what the messages point to */
 	char *keys[NODE_GATEWAYS_MAX][NODE_LABELS_MAX], *values[NODE_GATEWAYS_MAX][NODE_LABELS_MAX];
 	char cidrs[NODE_SERVICES_MAX][NET_ADDR_STRLEN + 4];
 	char *cidr_list[NODE_SERVICES_MAX];
+	char captured[NODE_SERVICES_MAX][NET_ADDR_STRLEN + 4];
+	char *captured_list[NODE_SERVICES_MAX];
 	char *label_keys[NODE_LABELS_MAX], *label_values[NODE_LABELS_MAX];
 	Foil__Conf__GatewayAddress gateways[NODE_GATEWAYS_MAX], *gateway_list[NODE_GATEWAYS_MAX];
 };
@@ -172,6 +174,10 @@ static bool send_hello(struct agent_link *l, struct ring_channel *ch)
 		format_cidr(&c->services[i], t->cidrs[i], sizeof(t->cidrs[i]));
 		t->cidr_list[i] = t->cidrs[i];
 	}
+	for (uint16_t i = 0; i < c->n_captured; i++) {
+		format_cidr(&c->captured[i], t->captured[i], sizeof(t->captured[i]));
+		t->captured_list[i] = t->captured[i];
+	}
 	for (uint16_t i = 0; i < c->n_labels; i++) {
 		t->label_keys[i] = (char *)(uintptr_t)c->label_keys[i]; /* packed, not changed */
 		t->label_values[i] = (char *)(uintptr_t)c->label_values[i];
@@ -188,6 +194,8 @@ static bool send_hello(struct agent_link *l, struct ring_channel *ch)
 	m.n_gateways = c->n_gateways;
 	m.service_cidrs = t->cidr_list;
 	m.n_service_cidrs = c->n_services;
+	m.captured_cidrs = t->captured_list;
+	m.n_captured_cidrs = c->n_captured;
 	m.running_version = running;
 	m.service_account = (char *)(uintptr_t)c->service_account; /* packed, not changed */
 	m.locality = (char *)(uintptr_t)c->locality;

@@ -119,7 +119,8 @@ static int init_net(struct node *n, struct node_worker *nw, struct foil_error *e
 	const struct node_conf *c = n->conf;
 	struct net_local_conf locals[NODE_PORTS_MAX * NODE_ADDRS_MAX];
 	struct net_route_conf routes[NODE_ROUTES_MAX];
-	struct net_params p = {.n_ports = c->n_ports, .locals = locals, .services = c->services, .n_services = c->n_services, .routes = routes,
+	struct net_params p = {.n_ports = c->n_ports, .locals = locals, .services = c->services, .n_services = c->n_services,
+			       .captured = c->captured, .n_captured = c->n_captured, .routes = routes,
 			       .n_routes = c->n_routes, .services_answer_arp = true, .report_groups = true, .address_check = c->address_check};
 	for (uint16_t i = 0; i < c->n_ports; i++) {
 		nic_port_queue(n->ports[i], nw->w->id, &nw->ports[i]);

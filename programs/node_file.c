@@ -381,6 +381,19 @@ static int key_services(struct reader *r, yaml_node_t *n, void *into)
 	return read_sequence(r, n, NODE_SERVICES_MAX, one_service, into);
 }
 
+static int one_captured(struct reader *r, yaml_node_t *n, void *into)
+{
+	struct node_conf *c = into;
+	int rc = read_prefix(r, n, &c->captured[c->n_captured]);
+	c->n_captured += rc == 0;
+	return rc;
+}
+
+static int key_captured(struct reader *r, yaml_node_t *n, void *into)
+{
+	return read_sequence(r, n, NODE_SERVICES_MAX, one_captured, into);
+}
+
 typedef char label_text[128];
 
 static int read_labels(struct reader *r, yaml_node_t *n, label_text *keys, label_text *values, uint16_t *n_labels)
@@ -647,6 +660,7 @@ static const struct key top_keys[] = {
 	{"ports", key_ports, 0},
 	{"routes", key_routes, 0},
 	{"services", key_services, 0},
+	{"captured", key_captured, 0},
 	{"gateways", key_gateways, 0},
 	{"locality", key_locality, 0},
 	{"service_account", key_service_account, 0},

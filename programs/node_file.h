@@ -47,6 +47,8 @@ struct node_conf {
 	uint16_t n_routes;
 	struct net_prefix services[NODE_SERVICES_MAX];
 	uint16_t n_services;
+	struct net_prefix captured[NODE_SERVICES_MAX];
+	uint16_t n_captured;
 	struct node_gateway gateways[NODE_GATEWAYS_MAX];
 	uint16_t n_gateways;
 	char service_account[256]; /* namespace/name: whose identity the node has; "" = istio-system/hydrofoil */

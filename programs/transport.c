@@ -81,7 +81,16 @@ static int transport_connect(struct foil_worker *w, const uint8_t ip[16], uint16
 	return tcp_connect(w, &p, out);
 }
 
+static bool transport_is_captured(const struct foil_worker *w, const uint8_t ip[16])
+{
+	struct net_addr a;
+
+	memcpy(a.b, ip, sizeof(a.b));
+	return net_is_captured(w, &a);
+}
+
 const struct mesh_transport transport_tcp = {
+	.is_captured = transport_is_captured,
 	.listen = transport_listen,
 	.unlisten = transport_unlisten,
 	.connect = transport_connect,

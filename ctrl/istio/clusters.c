@@ -506,11 +506,11 @@ static void warn_ejection(struct compile *c, const struct cluster_ref *ref, cons
 			       "never ejects anything: one of %u endpoints is more than maxEjectionPercent (%u %%)", n, percent);
 }
 
-/* What the node takes is sent to its own addresses, gateways' or services': a client's destination is always the node itself. Envoy at a gateway has none
- * either. */
+/* Without captured ranges, what the node takes is sent to its own addresses, gateways' or services': a client's destination is always the node itself. Envoy
+ * at a gateway has none either. */
 static void warn_original_dst(struct compile *c, const struct cluster_ref *ref, const struct policy *p)
 {
-	static const char text[] = "where the client went is this node itself, so requests to it get 503 (UH)";
+	static const char text[] = "where the client went is this node itself, so requests to it get 503 (UH), as the node file has no captured ranges";
 	const struct resource *source = ref->service->source;
 
 	if (ref->service->resolution == RESOLUTION_NONE) {
@@ -535,8 +535,13 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	istio_balancing_cluster(c, p.load_balancer, &out);
 	out.protocol = protocol_of(ref, &p);
 	out.is_original_dst = is_original_dst(ref, &p);
-	if (out.is_original_dst)
+	if (out.is_original_dst && c->node->n_captured_cidrs == 0)
 		warn_original_dst(c, ref, &p);
+	if (out.is_original_dst && p.outlier) {
+		istio_compile_report(c, ISTIO_WARNING, "HF0017", ref->rule->source, p.outlier->head.node->at, "trafficPolicy.outlierDetection",
+				     "has no effect: hosts are not told apart where the client's own destination is used");
+		p.outlier = NULL;
+	}
 	out.circuit_breaker = &breaker;
 	limits(&p, &breaker);
 	pool(c, &p, &out);

@@ -256,6 +256,7 @@ struct istio_node *istio_node_from_hello(const Foil__Conf__NodeHello *hello)
 	}
 	*n = (struct istio_node){.gateways = g, .n_gateways = hello->n_gateways, .service_cidrs = (const char *const *)hello->service_cidrs,
 				 .n_service_cidrs = hello->n_service_cidrs, .locality = hello->locality,
+				 .captured_cidrs = (const char *const *)hello->captured_cidrs, .n_captured_cidrs = hello->n_captured_cidrs,
 				 .label_keys = (const char *const *)hello->label_keys, .label_values = (const char *const *)hello->label_values,
 				 .service_account = hello->service_account,
 				 .n_labels = hello->n_label_keys < hello->n_label_values ? hello->n_label_keys : hello->n_label_values};

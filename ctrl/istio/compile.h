@@ -7,6 +7,7 @@
 
 #define MESH_GATEWAY "mesh"
 #define CLUSTER_PASSTHROUGH "PassthroughCluster"
+#define CAPTURED_ADDRESS "::" /* of a listener: all captured ones, in both families */
 
 /* ---- services and their endpoints (registry.c) ---- */
 
@@ -171,6 +172,8 @@ bool istio_compile_labels_have(const struct istio_string_map *all, const struct 
 const char *istio_compile_label(const struct istio_string_map *labels, const char *key);
 
 bool istio_compile_cidr_has(const char *cidr, const char *address); /* "a.b.c.d/n" or an address; false when either is neither */
+/* Of another station, and connections to it come to this node first. */
+bool istio_compile_is_captured(const struct compile *c, const char *address);
 /* Opens a listener, unless one is open at that address and port (reported at r). chains: in the order of the snapshot. */
 void istio_compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
 			    Foil__Conf__Direction direction,

@@ -307,7 +307,7 @@ static int explain_listener(struct explain *x, const Foil__Conf__Listener *l)
 {
 	fprintf(x->out, "listener %s", l->name);
 	say_source(x, l->source);
-	fprintf(x->out, "\n");
+	fprintf(x->out, "%s\n", l->captured ? ", for captured addresses" : "");
 	say_mutual(x, l);
 	for (size_t i = 0; i < l->n_filter_chains; i++) {
 		const Foil__Conf__FilterChain *f = l->filter_chains[i];
@@ -326,7 +326,9 @@ static int explain_listener(struct explain *x, const Foil__Conf__Listener *l)
 
 static bool is_candidate(const Foil__Conf__Listener *l, const struct istio_request *r)
 {
-	return (!r->port || l->port == r->port) && (!r->address || strcmp(l->address, r->address) == 0);
+	bool is_any = l->captured && strcmp(l->address, "::") == 0; /* behind those of single addresses, in the order of names */
+
+	return (!r->port || l->port == r->port) && (!r->address || is_any || strcmp(l->address, r->address) == 0);
 }
 
 static bool table_has_host(struct explain *x, const char *name)

@@ -90,6 +90,8 @@ struct istio_node {
 	size_t n_gateways;
 	const char *const *service_cidrs;
 	size_t n_service_cidrs;
+	const char *const *captured_cidrs; /* of other stations: connections to them come to this node, and can go on to where they went */
+	size_t n_captured_cidrs;
 	const char *locality; /* region/zone/subzone; NULL: none */
 	const char *const *label_keys, *const *label_values;
 	size_t n_labels;

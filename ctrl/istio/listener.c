@@ -51,6 +51,17 @@ bool istio_compile_cidr_has(const char *cidr, const char *address)
 
 /* ---- listeners ---- */
 
+bool istio_compile_is_captured(const struct compile *c, const char *address)
+{
+	for (size_t i = 0; i < c->node->n_service_cidrs; i++)
+		if (istio_compile_cidr_has(c->node->service_cidrs[i], address))
+			return false; /* the node's own */
+	for (size_t i = 0; i < c->node->n_captured_cidrs; i++)
+		if (istio_compile_cidr_has(c->node->captured_cidrs[i], address))
+			return true;
+	return strcmp(address, CAPTURED_ADDRESS) == 0;
+}
+
 static void emit_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
 			  Foil__Conf__Direction direction, Foil__Conf__FilterChain **chains, size_t n_chains, uint64_t hello_timeout_us)
 {
@@ -79,6 +90,8 @@ static void emit_listener(struct compile *c, const struct resource *r, struct is
 	const struct proxy_config *proxy = c->model->mesh->proxy;
 	if (direction == FOIL__CONF__DIRECTION__DIRECTION_GATEWAY && proxy && proxy->topology && proxy->topology->proxy_protocol) /* GW-16 */
 		l.has_proxy_protocol = l.proxy_protocol = true;
+	if (direction == FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND && istio_compile_is_captured(c, address))
+		l.has_captured = l.captured = true;
 	l.filter_chains = chains;
 	l.n_filter_chains = n_chains;
 	l.source = istio_compile_source(c, r, at);

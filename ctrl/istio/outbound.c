@@ -1,4 +1,5 @@
-/* Services at their own addresses, where these lie in the node's service ranges: what a client's sidecar would do (features.md VS-3, VS-5, VS-56, SE-11).
+/* Services at their own addresses, where these lie in the node's service ranges, and captured addresses: what a client's sidecar would do (features.md
+ * VS-3, VS-5, VS-56, SE-2, SE-5, SE-11).
  * The table of an HTTP port has all services with that port, as a sidecar's has; each service address has its listener. */
 #include "ctrl/istio/identity.h"
 
@@ -38,7 +39,7 @@ static bool is_served(const struct compile *c, const char *address)
 	for (size_t i = 0; i < c->node->n_service_cidrs; i++)
 		if (istio_compile_cidr_has(c->node->service_cidrs[i], address))
 			return true;
-	return c->node->is_any;
+	return c->node->is_any || istio_compile_is_captured(c, address);
 }
 
 static struct route_scope scope_of(const struct service *s, uint32_t port)
@@ -324,7 +325,8 @@ static void http_listener(struct compile *c, const struct service *s, const stru
 	open_listener(c, s, p, vip, chain);
 }
 
-static void tcp_listener(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
+/* vip: NULL where it is any. */
+static Foil__Conf__FilterChain *tcp_chain(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
 {
 	const struct vs *v = mesh_vs(c, s->host);
 	struct route_scope scope = scope_of(s, p->number);
@@ -339,7 +341,131 @@ static void tcp_listener(struct compile *c, struct service *s, const struct serv
 		t = istio_routes_tcp_to(c, istio_clusters_ref(c, s, s->host, NULL, p->number, s->namespace, false), s);
 	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
 	chain->tcp = t;
-	open_listener(c, s, p, vip, chain);
+	return chain;
+}
+
+static void tcp_listener(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
+{
+	open_listener(c, s, p, vip, tcp_chain(c, s, p, vip));
+}
+
+/* ---- captured addresses: what a sidecar's listeners at 0.0.0.0 do (SE-2, SE-5) ---- */
+
+struct wild { /* one port of all captured addresses */
+	uint32_t port;
+	const struct resource *source;
+	struct istio_pos at;
+	const struct service *rest; /* has what no chain with ranges takes; NULL: nobody yet */
+	struct {
+		Foil__Conf__FilterChain **list;
+		uint32_t n, n_room;
+	} chains;
+};
+
+static struct wild *wild_of(struct compile *c, struct istio_map *wilds, uint32_t port, const struct resource *source, struct istio_pos at)
+{
+	bool is_new;
+	void **place = istio_map_put(c->arena, wilds, istio_arena_printf(c->arena, "%u", port), &is_new);
+
+	if (is_new) {
+		struct wild *fresh = ARENA_NEW(c->arena, struct wild);
+		fresh->port = port;
+		fresh->source = source;
+		fresh->at = at;
+		*place = fresh;
+	}
+	return *place;
+}
+
+static unsigned long range_bits(const char *cidr)
+{
+	const char *slash = strchr(cidr, '/');
+
+	return slash ? strtoul(slash + 1, NULL, 10) : 128;
+}
+
+/* The smaller of two ranges, when it lies in the other; NULL: they have nothing in common. */
+static const char *in_both(struct compile *c, const char *a, const char *b)
+{
+	const char *a_net = istio_arena_copy(c->arena, a, strcspn(a, "/")), *b_net = istio_arena_copy(c->arena, b, strcspn(b, "/"));
+
+	if (range_bits(a) >= range_bits(b))
+		return istio_compile_cidr_has(b, a_net) ? a : NULL;
+	return istio_compile_cidr_has(a, b_net) ? b : NULL;
+}
+
+static void http_wild(struct compile *c, struct istio_map *wilds, const struct table *t)
+{
+	if (t->services.n == 0) /* all have hosts of older ones */
+		return;
+	const struct service *s = t->services.list[0];
+	struct wild *w = wild_of(c, wilds, t->port, s->source, s->source->node->at);
+	Foil__Conf__FilterChain *chain = istio_compile_chain(c, istio_arena_printf(c->arena, "captured_%u", t->port), s->source, s->source->node->at);
+
+	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
+	chain->http = istio_compile_hcm(c, istio_arena_printf(c->arena, "%u", t->port), false);
+	w->rest = s;
+	ARENA_PUSH(c->arena, &w->chains, chain);
+}
+
+/* Without addresses: the port alone tells the service. */
+static void tcp_wild_rest(struct compile *c, struct istio_map *wilds, struct service *s, const struct service_port *p)
+{
+	struct wild *w = wild_of(c, wilds, p->number, s->source, p->at);
+
+	if (w->rest) {
+		istio_compile_report(c, ISTIO_WARNING, "IST0145", s->source, p->at, "", "port %u of every captured address is already that of %s: give this "
+				     "one addresses", p->number, w->rest->source->id);
+		return;
+	}
+	w->rest = s;
+	ARENA_PUSH(c->arena, &w->chains, tcp_chain(c, s, p, NULL));
+}
+
+static void tcp_wild(struct compile *c, struct istio_map *wilds, struct service *s, const struct service_port *p)
+{
+	const struct service_entry *e = s->source->spec;
+	const char **ranges = ARENA_ARRAY(c->arena, const char *, (size_t)e->addresses.n * c->node->n_captured_cidrs + 1);
+	uint32_t n = 0;
+
+	if (e->addresses.n == 0) {
+		tcp_wild_rest(c, wilds, s, p);
+		return;
+	}
+	for (uint32_t i = 0; i < e->addresses.n; i++) {
+		const char *address = e->addresses.list[i], *slash = strchr(address, '/');
+		for (size_t k = 0; slash && k < c->node->n_captured_cidrs; k++) {
+			const char *both = in_both(c, address, c->node->captured_cidrs[k]);
+			if (both)
+				ranges[n++] = both;
+		}
+	}
+	if (n == 0)
+		return; /* single addresses have listeners of their own */
+	struct wild *w = wild_of(c, wilds, p->number, s->source, p->at);
+	Foil__Conf__FilterChain *chain = tcp_chain(c, s, p, istio_arena_copy(c->arena, ranges[0], strcspn(ranges[0], "/")));
+	chain->destination_cidrs = ARENA_ARRAY(c->arena, char *, n);
+	for (uint32_t i = 0; i < n; i++)
+		chain->destination_cidrs[chain->n_destination_cidrs++] = word(ranges[i]);
+	ARENA_PUSH(c->arena, &w->chains, chain);
+}
+
+static void captured_compile(struct compile *c, const struct http_ports *http)
+{
+	struct istio_map wilds = {0};
+
+	for (uint32_t i = 0; i < http->tables.n; i++)
+		http_wild(c, &wilds, http->tables.entries[i].value);
+	for (uint32_t i = 0; i < c->services.n; i++) {
+		struct service *s = c->services.list[i];
+		for (uint32_t j = 0; !s->is_k8s && j < s->n_ports; j++)
+			if (!istio_registry_is_http(s->ports[j].protocol) && s->ports[j].protocol != PROTO_UDP)
+				tcp_wild(c, &wilds, s, &s->ports[j]);
+	}
+	for (uint32_t i = 0; i < wilds.n; i++) {
+		const struct wild *w = wilds.entries[i].value;
+		istio_compile_listener(c, w->source, w->at, CAPTURED_ADDRESS, w->port, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, w->chains.list, w->chains.n);
+	}
 }
 
 static bool has_served_address(const struct compile *c, const struct service *s)
@@ -371,11 +497,11 @@ void istio_outbound_compile(struct compile *c)
 
 	for (uint32_t i = 0; i < c->services.n; i++) {
 		const struct service *s = c->services.list[i];
-		for (uint32_t j = 0; has_served_address(c, s) && j < s->n_ports; j++)
+		for (uint32_t j = 0; (c->node->n_captured_cidrs || has_served_address(c, s)) && j < s->n_ports; j++)
 			if (istio_registry_is_http(s->ports[j].protocol))
 				(void)table_of(c, &all, s->ports[j].number);
 	}
-	if (all.tables.n == 0 && c->node->n_service_cidrs == 0 && !c->node->is_any)
+	if (all.tables.n == 0 && c->node->n_service_cidrs == 0 && c->node->n_captured_cidrs == 0 && !c->node->is_any)
 		return;
 	for (uint32_t i = 0; i < c->services.n; i++) {
 		const struct service *s = c->services.list[i];
@@ -391,4 +517,6 @@ void istio_outbound_compile(struct compile *c)
 		fill_table(c, all.tables.entries[i].value);
 	for (uint32_t i = 0; i < c->services.n; i++)
 		serve(c, c->services.list[i]);
+	if (c->node->n_captured_cidrs)
+		captured_compile(c, &all);
 }

@@ -217,6 +217,22 @@ static enum mesh_upstream_protocol protocol_of(Foil__Conf__UpstreamProtocol p)
 	}
 }
 
+/* Balancing, breakers and counts know one host of such a cluster, whatever the number of places that clients go to. */
+static int decode_original(struct snap_dec *d, struct mesh_cluster *c)
+{
+	struct mesh_endpoints *all = foil_blob_alloc(d->b, sizeof(*all));
+	struct mesh_endpoint *one = foil_blob_alloc(d->b, sizeof(*one));
+
+	if (!all || !one)
+		return snap_no_memory(d);
+	*one = (struct mesh_endpoint){.weight = 1};
+	*all = (struct mesh_endpoints){.cluster_slot = c->slot, .endpoints = one, .n_endpoints = 1, .n_priorities = 1};
+	c->original = all;
+	c->lb = MESH_LB_LEAST_REQUEST;
+	c->slow_start = NULL;
+	return 0;
+}
+
 int snap_decode_cluster(struct snap_dec *d, const ProtobufCMessage *message, void *own)
 {
 	const Foil__Conf__Cluster *m = (const Foil__Conf__Cluster *)message;
@@ -246,5 +262,5 @@ int snap_decode_cluster(struct snap_dec *d, const ProtobufCMessage *message, voi
 	c->protocol = protocol_of(m->protocol);
 	c->panic_threshold_percent = m->panic_threshold_percent;
 	c->is_original_dst = m->is_original_dst;
-	return 0;
+	return c->is_original_dst ? decode_original(d, c) : 0;
 }

@@ -134,6 +134,9 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, vo
 		rc = snap_source(d, m->source, &l->source);
 	l->direction = m->direction == FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND ? MESH_DIRECTION_OUTBOUND : MESH_DIRECTION_GATEWAY;
 	l->proxy_protocol = m->proxy_protocol;
+	l->is_captured = m->captured;
+	if (rc == 0 && m->captured && m->proxy_protocol)
+		rc = snap_fail(d, "captured", "goes with no PROXY header: its destination is another one");
 	l->chains = chains;
 	l->n_chains = (uint16_t)m->n_filter_chains;
 	return rc;

@@ -326,6 +326,7 @@ struct mesh_listener {
 	bool wants_hello; /* a chain asks for a name, or ends TLS, or passes it on: the first bytes decide */
 	bool takes_plaintext; /* a chain is for that alone */
 	bool proxy_protocol;  /* a PROXY header comes before all else */
+	bool is_captured;     /* takes connections to captured addresses alone, which can go on to where they went; ip zero: to all of them */
 	uint64_t hello_timeout_us; /* without a first byte until then it counts as plaintext; 0: it is closed after 15 s */
 	struct mesh_source source;
 };
@@ -371,7 +372,8 @@ struct mesh_cluster {
 	uint64_t idle_timeout_us, max_connection_duration_us; /* 1 h; 0 = off */
 	uint64_t tcp_keepalive_idle_us, tcp_keepalive_interval_us;
 	uint32_t tcp_keepalive_probes;
-	bool is_original_dst;
+	bool is_original_dst; /* to where the client went: */
+	const struct mesh_endpoints *original; /* the one endpoint that stands for every such place: its address is nobody's. NULL unless is_original_dst */
 	enum proxy_header_version proxy_protocol;
 	uint32_t max_concurrent_streams; /* of one HTTP/2 connection; 0: the server's own limit */
 	uint64_t h2_ping_interval_us, h2_ping_timeout_us; /* 0: none */

@@ -177,11 +177,22 @@ bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struc
 	return http_accept(w, a, s);
 }
 
+/* A listener for captured addresses hears of connections to our own, too, where no other one has them. */
+static bool is_taken(struct foil_worker *w, const struct mesh_listener *l, const struct stream_addr *local)
+{
+	const struct mesh_transport *t = w->mesh->transport;
+
+	if (FOIL_LIKELY(!l->is_captured) || (t->is_captured && t->is_captured(w, local->ip)))
+		return true;
+	foil_reason(w, MESH, NOT_CAPTURED);
+	return false;
+}
+
 bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
 {
 	struct mesh_accept a = {.port = port, .cfg = w->mesh->cfg, .remote = s->remote, .local = s->local};
 
-	if (!a.port->listener || w->mesh->is_draining)
+	if (!a.port->listener || w->mesh->is_draining || !is_taken(w, a.port->listener, &s->local))
 		return false;
 	if (a.port->listener->wants_hello || a.port->listener->proxy_protocol)
 		return mesh_hello_accept(w, a.port, s);

@@ -56,6 +56,8 @@ struct mesh_transport {
 	/* An active open; opened or closed is called later, never from inside. 0 or -errno. */
 	int (*connect)(struct foil_worker *w, const uint8_t ip[16], uint16_t port, const struct stream_user *user, void *user_data,
 		       struct stream **out);
+	/* Another station's address, whose connections come here first (and which connect reaches). NULL: no address is. */
+	bool (*is_captured)(const struct foil_worker *w, const uint8_t ip[16]);
 };
 
 struct mesh_params {

@@ -36,7 +36,7 @@ struct mesh_pool {
 	uint32_t n_pins; /* calls that are at work on it */
 	bool is_doomed, is_starved;
 	struct foil_timer starved; /* armed while it is: when to try again */
-	bool is_clients;                   /* its connections begin with a PROXY header that tells of: */
+	bool is_clients;                   /* its connections begin with a PROXY header that tells of these two, or go to server: */
 	struct stream_addr client, server; /* zero: nobody */
 	bool is_marked; /* its endpoint speaks the mesh's mTLS, as the newest request saw it */
 };
@@ -100,7 +100,7 @@ static bool pool_keep_name(struct mesh_ctx *m, struct mesh_pool *p, struct foil_
 	return true;
 }
 
-/* Whose connections may be used for a request: PROXY headers make them one client's. */
+/* Whose connections may be used for a request: PROXY headers make them one client's, original destinations one server's. */
 struct pool_key {
 	struct mesh_host *host;
 	struct foil_slice name;
@@ -113,27 +113,35 @@ static bool addr_eq(const struct stream_addr *a, const struct stream_addr *b)
 	return a->port == b->port && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
 }
 
-static struct mesh_pool **pool_list_of(struct foil_worker *w, const struct mesh_host *h, bool is_clients, const struct stream_addr *client)
+static void put_addr(uint8_t *to, const struct stream_addr *a)
+{
+	memcpy(to, a->ip, sizeof(a->ip));
+	to[sizeof(a->ip)] = (uint8_t)(a->port >> 8);
+	to[sizeof(a->ip) + 1] = (uint8_t)a->port;
+}
+
+static struct mesh_pool **pool_list_of(struct foil_worker *w, const struct mesh_host *h, bool is_clients, const struct stream_addr *client,
+				       const struct stream_addr *server)
 {
 	struct mesh_ctx *m = w->mesh;
-	uint8_t bytes[sizeof(client->ip) + 2];
+	uint8_t bytes[2 * (sizeof(client->ip) + 2)];
 
 	if (FOIL_LIKELY(!is_clients))
 		return &m->pool_by_host[h->index];
-	memcpy(bytes, client->ip, sizeof(client->ip));
-	bytes[sizeof(client->ip)] = (uint8_t)(client->port >> 8);
-	bytes[sizeof(client->ip) + 1] = (uint8_t)client->port;
+	put_addr(bytes, client);
+	put_addr(bytes + sizeof(bytes) / 2, server);
 	return &m->pool_by_client[(foil_siphash(&w->secret, bytes, sizeof(bytes)) + h->index) % MESH_CLIENT_POOL_BUCKETS];
 }
 
 static struct pool_key key_of(const struct mesh_cluster *c, struct mesh_host *h, const struct mesh_pool_waiter *waiter)
 {
-	struct pool_key k = {.host = h, .name = mesh_upstream_name(c, waiter->authority), .is_clients = c->proxy_protocol != PROXY_HEADER_NONE};
+	bool is_told = c->proxy_protocol != PROXY_HEADER_NONE;
+	struct pool_key k = {.host = h, .name = mesh_upstream_name(c, waiter->authority), .is_clients = is_told || c->is_original_dst};
 
-	if (k.is_clients && waiter->client) {
+	if (is_told && waiter->client)
 		k.client = *waiter->client;
+	if (k.is_clients && waiter->server)
 		k.server = *waiter->server;
-	}
 	return k;
 }
 
@@ -148,7 +156,7 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 {
 	struct mesh_ctx *m = w->mesh;
 	struct mesh_host *h = k->host;
-	struct mesh_pool **list = pool_list_of(w, h, k->is_clients, &k->client), *p = *list;
+	struct mesh_pool **list = pool_list_of(w, h, k->is_clients, &k->client, &k->server), *p = *list;
 
 	while (p && !is_for(p, k))
 		p = p->next_name;
@@ -215,7 +223,7 @@ static void pool_free_if_empty(struct foil_worker *w, struct mesh_pool *p)
 	if (p->n_conns || p->n_waiters || p->n_pins || !p->host)
 		return;
 	starved_over(w, p);
-	struct mesh_pool **at = pool_list_of(w, p->host, p->is_clients, &p->client);
+	struct mesh_pool **at = pool_list_of(w, p->host, p->is_clients, &p->client, &p->server);
 	while (*at != p)
 		at = &(*at)->next_name;
 	*at = p->next_name;
@@ -498,7 +506,10 @@ static int stream_open(struct foil_worker *w, const struct mesh_pool *p, const s
 
 	if (!mesh_upstream_tls_is_ready(p->cfg, c, p->is_marked))
 		return -ENOKEY;
-	rc = w->mesh->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, s);
+	if (c->is_original_dst)
+		rc = w->mesh->transport->connect(w, p->server.ip, p->server.port, &no_user, NULL, s);
+	else
+		rc = w->mesh->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, s);
 	if (rc != 0)
 		return rc;
 	rc = mesh_upstream_proxy_header(w, c, is_told ? &p->client : NULL, is_told ? &p->server : NULL, *s);

@@ -374,7 +374,7 @@ static const struct mesh_endpoint *pick(struct foil_worker *w, struct mesh_excha
 	const struct mesh_endpoints *e = x->cfg->endpoints[slot];
 	struct mesh_host_set *set = x->cfg->host_sets[slot];
 
-	if (!e || !set || e->n_endpoints == 0)
+	if (!e || !set || e->n_endpoints == 0 || (x->cluster->is_original_dst && !mesh_port_is_captured(x->ds->port)))
 		return NULL;
 	const struct mesh_lb_want want = {
 		.avoid = x->retry.avoid, .n_avoid = x->retry.n_avoid, .attempts_max = x->retry.host_attempts_max, .has_hash = x->hash.is_there,
@@ -406,6 +406,8 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
 	x->upstream_local.port = 0;
 	memcpy(x->upstream_remote.ip, e->ip, sizeof(e->ip));
 	x->upstream_remote.port = e->port;
+	if (x->cluster->is_original_dst)
+		x->upstream_remote = x->ds->local;
 	t->waiter = (struct mesh_pool_waiter){
 		.arena = x->arena, .events = &up_events, .user_data = x, .ready = waiter_ready, .failed = waiter_failed,
 		.authority = x->request->authority, .client = &x->ds->remote, .server = &x->ds->local,

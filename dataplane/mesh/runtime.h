@@ -367,6 +367,12 @@ struct mesh_port {
 	uint64_t seen;                /* generation of the configuration that named it last */
 };
 
+/* Where its clients went is another station's address, which connections can go on to. */
+static inline bool mesh_port_is_captured(const struct mesh_port *p)
+{
+	return p->listener && p->listener->is_captured;
+}
+
 struct mesh_downstream {
 	struct mesh_grave grave;
 	struct mesh_list node; /* port->downstreams */
@@ -468,7 +474,7 @@ struct mesh_ctx {
 	struct mesh_list port_list, pool_list, session_list, shadow_list, hello_list;
 	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
 	uint32_t n_starved_seen;          /* of mesh_shared_starved */
-	struct mesh_pool *pool_by_client[MESH_CLIENT_POOL_BUCKETS]; /* those whose connections begin with a PROXY header, by what it tells */
+	struct mesh_pool *pool_by_client[MESH_CLIENT_POOL_BUCKETS]; /* those that are one client's or go to one original destination */
 	struct mesh_host_now *by_host;    /* [MESH_HOSTS_MAX] of cfg */
 	bool is_draining, is_closing;
 	uint64_t date_s;                  /* what date says */

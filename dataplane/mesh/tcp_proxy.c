@@ -60,6 +60,8 @@ static void fill_record(struct foil_worker *w, const struct session *s, struct t
 	if (s->endpoint) {
 		memcpy(r->upstream_host.ip, s->endpoint->ip, sizeof(r->upstream_host.ip));
 		r->upstream_host.port = s->endpoint->port;
+		if (s->cluster->is_original_dst)
+			r->upstream_host = mesh_tele_addr(&s->local);
 		r->upstream_local = mesh_tele_addr(&s->up_local);
 		r->destination = &s->endpoint->labels;
 	}
@@ -303,6 +305,8 @@ static const struct mesh_endpoint *pick(struct foil_worker *w, const struct sess
 
 	if (!c->endpoints[s->slot] || !c->host_sets[s->slot] || c->endpoints[s->slot]->n_endpoints == 0)
 		return NULL;
+	if (s->cluster->is_original_dst && !mesh_port_is_captured(s->port))
+		return NULL;
 	return mesh_lb_choose(w, c->endpoints[s->slot], c->host_sets[s->slot], &s->want);
 }
 
@@ -314,7 +318,10 @@ static int begin_connect(struct foil_worker *w, struct session *s, const struct 
 
 	if (!mesh_upstream_tls_is_ready(s->grave.held, s->cluster, e->tls))
 		return -ENOKEY;
-	rc = w->mesh->transport->connect(w, e->ip, e->port, &up_user, s, &s->up);
+	if (s->cluster->is_original_dst)
+		rc = w->mesh->transport->connect(w, s->local.ip, s->local.port, &up_user, s, &s->up);
+	else
+		rc = w->mesh->transport->connect(w, e->ip, e->port, &up_user, s, &s->up);
 	if (rc != 0)
 		return rc;
 	rc = mesh_upstream_proxy_header(w, s->cluster, &s->remote, &s->local, s->up);

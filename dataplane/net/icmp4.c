@@ -94,7 +94,7 @@ static enum net_reason error_parse(struct foil_worker *w, struct foil_cur *c, ui
 	e->l4 = c->at;
 	e->n_l4_bytes = (uint16_t)cur_left(c);
 	*proto = h->next_proto_id;
-	if (!net_is_local(w, &e->src))
+	if (!net_is_local(w, &e->src) && !net_is_captured(w, &e->src))
 		return NET_REASON_ICMP_NOT_FROM_US;
 	return kind_of(type, code, mtu, e);
 }
@@ -129,6 +129,14 @@ void icmp4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own
 		echo(w, p, own_m, rx);
 	else
 		net_icmp_error_deliver(w, p, own_m, &e, proto);
+}
+
+bool icmp4_is_error(const struct rte_mbuf *m, const struct net_rx *rx)
+{
+	struct foil_cur c = net_l4_cursor(m, rx);
+	uint8_t type = cur_u8(&c);
+
+	return type == UNREACHABLE || type == TIME_EXCEEDED || type == PARAMETER;
 }
 
 /* RFC 1122 3.2.2: about a question (echo, timestamp) an error may be, about an error never. */

@@ -51,7 +51,7 @@ static enum net_reason error_parse(struct foil_worker *w, struct foil_cur *c, ui
 	e->dst = net_addr_v6(dst);
 	e->l4 = c->at;
 	e->n_l4_bytes = (uint16_t)cur_left(c);
-	if (!net_is_local(w, &e->src) || net_addr_is_v4(&e->src))
+	if ((!net_is_local(w, &e->src) && !net_is_captured(w, &e->src)) || net_addr_is_v4(&e->src))
 		return NET_REASON_ICMP_NOT_FROM_US;
 	return kind_of(type, code, value, e);
 }
@@ -99,6 +99,14 @@ void icmp6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own
 		error_input(w, p, own_m, &c, type, code);
 	else
 		net_drop_id(w, p, own_m, NET_REASON_ICMP_IGNORED);
+}
+
+bool icmp6_is_error(const struct rte_mbuf *m, const struct net_rx *rx)
+{
+	struct foil_cur c = net_l4_cursor(m, rx);
+	uint8_t type = cur_u8(&c);
+
+	return type >= UNREACHABLE && type <= PARAMETER;
 }
 
 static bool is_error(const struct rte_mbuf *m, const struct net_rx *rx)

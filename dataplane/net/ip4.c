@@ -71,6 +71,14 @@ static enum net_reason header_parse(struct foil_worker *w, const struct net_port
 	return NET_REASON_OK;
 }
 
+/* Sent to an address of another station that this node stands before: TCP, and what routers say of our segments. */
+static bool is_captured(const struct foil_worker *w, const struct rte_mbuf *m, const struct net_rx *rx)
+{
+	if (!w->net->n_captured || (rx->proto != IPPROTO_TCP && !(rx->proto == IPPROTO_ICMP && icmp4_is_error(m, rx))))
+		return false;
+	return net_is_captured(w, &rx->dst);
+}
+
 /* What must hold for a packet that is ours. */
 static enum net_reason ours_check(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, const struct net_rx *rx)
 {
@@ -113,7 +121,7 @@ void ip4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 	enum net_reason why = header_parse(w, p, own_m, rx);
 
 	if (FOIL_LIKELY(why == NET_REASON_OK)) {
-		if (FOIL_UNLIKELY(!net_is_local(w, &rx->dst))) {
+		if (FOIL_UNLIKELY(!net_is_local(w, &rx->dst)) && !is_captured(w, own_m, rx)) {
 			net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);
 			return;
 		}

@@ -202,16 +202,23 @@ static struct rte_mbuf *whole(struct foil_worker *w, const struct net_port *p, s
 	return own_m;
 }
 
+/* As ip4.c's: of what is sent to other stations that this node stands before. */
+static bool is_captured_kind(const struct rte_mbuf *m, const struct net_rx *rx)
+{
+	return rx->proto == IPPROTO_TCP || (rx->proto == IPPROTO_ICMPV6 && icmp6_is_error(m, rx));
+}
+
 void ip6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, struct net_rx *rx, struct net_batch *b)
 {
 	enum net_reason why = header_parse(own_m, rx);
 	struct net_frag_info info = {0};
-	bool group = false;
+	bool group = false, captured = false;
 
 	if (FOIL_LIKELY(why == NET_REASON_OK)) {
 		if (FOIL_UNLIKELY(!net_is_local(w, &rx->dst))) {
 			group = is_our_group(&rx->dst);
-			if (!group) {
+			captured = !group && net_is_captured(w, &rx->dst);
+			if (!group && !captured) {
 				net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);
 				return;
 			}
@@ -231,7 +238,7 @@ void ip6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m
 		if (!own_m)
 			return;
 	}
-	if (rx->proto != IPPROTO_ICMPV6 && group) {
+	if ((rx->proto != IPPROTO_ICMPV6 && group) || FOIL_UNLIKELY(captured && !is_captured_kind(own_m, rx))) {
 		net_not_ours(w, p, own_m, NET_REASON_NOT_OURS);
 		return;
 	}

@@ -119,6 +119,8 @@ struct net_params {
 	uint16_t n_locals;
 	const struct net_prefix *services; /* ranges whose every address is ours (answered by ARP/ND only if answer_arp says) */
 	uint16_t n_services;
+	const struct net_prefix *captured; /* ranges of other stations: TCP to their addresses, and errors about what goes out from there, is taken as ours */
+	uint16_t n_captured;
 	const struct net_route_conf *routes;
 	uint16_t n_routes;
 	enum net_address_check address_check; /* of locals; services are never asked for */
@@ -196,6 +198,7 @@ bool net_dst_lookup(struct foil_worker *w, const struct net_addr *dst, struct ne
 /* The address that we use towards dst when the caller has none. false: none. */
 bool net_source_for(struct foil_worker *w, const struct net_addr *dst, struct net_addr *out);
 bool net_is_local(const struct foil_worker *w, const struct net_addr *a); /* ours, services included */
+bool net_is_captured(const struct foil_worker *w, const struct net_addr *a); /* in a captured range and not ours: reached by a route, as any other */
 
 /* Send one L4 segment. m: data at the L4 header, pkt_len and nb_segs kept, headroom for NET_HEADROOM_BYTES; L4 checksum field holds
  * nothing: net computes it, or has the port do it. dst_cache may be NULL. Queued until net_flush; queues while ARP/ND resolves. Ownership

@@ -127,7 +127,8 @@ struct net_frag_info {
 struct net_ctx {
 	/* rx hot */
 	struct net_match *ours;           /* locals first, then services */
-	uint16_t n_ours, n_locals, n_l4, n_ports;
+	struct net_match *captured;
+	uint16_t n_ours, n_locals, n_captured, n_l4, n_ports;
 	bool services_answer_arp;
 	void (*exception)(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_pkt);
 	bool (*steer)(struct foil_worker *w, struct net_port *p, struct rte_mbuf *pkt, uint32_t flow_hash);
@@ -284,6 +285,8 @@ void nd_announce(struct foil_worker *w, struct net_port *p, const struct net_add
 
 /* icmp4.c, icmp6.c. The packet lies as the port gave it. */
 void icmp4_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx);
+bool icmp4_is_error(const struct rte_mbuf *m, const struct net_rx *rx); /* says something of a packet of ours; m: ICMP, whole or the first piece */
+bool icmp6_is_error(const struct rte_mbuf *m, const struct net_rx *rx);
 void icmp6_input(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_rx *rx);
 /* An error about a received packet, if the RFCs and the rate limit let it go. type 0: none is due. */
 struct net_icmp_what {

@@ -90,10 +90,11 @@ int route_init(struct net_ctx *n, const struct net_params *p, struct foil_error 
 	int rc;
 
 	n->ours = calloc((size_t)p->n_locals + p->n_services + 1, sizeof(*n->ours));
+	n->captured = calloc((size_t)p->n_captured + 1, sizeof(*n->captured));
 	n->locals = calloc((size_t)p->n_locals + 1, sizeof(*n->locals));
 	n->routes = calloc((size_t)p->n_locals + p->n_routes + 1, sizeof(*n->routes));
 	n->next_hops = calloc((size_t)p->n_routes + 1, sizeof(*n->next_hops));
-	if (!n->ours || !n->locals || !n->routes || !n->next_hops)
+	if (!n->ours || !n->captured || !n->locals || !n->routes || !n->next_hops)
 		return foil_error_set(err, -ENOMEM, "no memory for the routes");
 	rc = locals_make(n, p, err);
 	if (rc)
@@ -101,6 +102,9 @@ int route_init(struct net_ctx *n, const struct net_params *p, struct foil_error 
 	for (uint16_t i = 0; i < p->n_services; i++)
 		n->ours[p->n_locals + i] = net_match_of(&p->services[i]);
 	n->n_ours = (uint16_t)(p->n_locals + p->n_services);
+	for (uint16_t i = 0; i < p->n_captured; i++)
+		n->captured[i] = net_match_of(&p->captured[i]);
+	n->n_captured = p->n_captured;
 	rc = routes_make(n, p, err);
 	if (rc)
 		return rc;
@@ -111,6 +115,7 @@ int route_init(struct net_ctx *n, const struct net_params *p, struct foil_error 
 void route_fini(struct net_ctx *n)
 {
 	free(n->ours);
+	free(n->captured);
 	free(n->locals);
 	free(n->routes);
 	free(n->next_hops);
@@ -211,6 +216,16 @@ bool net_is_local(const struct foil_worker *w, const struct net_addr *a)
 	for (uint16_t i = 0; i < n->n_ours; i++)
 		if (net_matches(&n->ours[i], a))
 			return true;
+	return false;
+}
+
+bool net_is_captured(const struct foil_worker *w, const struct net_addr *a)
+{
+	const struct net_ctx *n = w->net;
+
+	for (uint16_t i = 0; i < n->n_captured; i++)
+		if (net_matches(&n->captured[i], a))
+			return !net_is_local(w, a);
 	return false;
 }
 

@@ -138,6 +138,48 @@ static void test_resolution_none_goes_where_the_client_went(void **state)
 	(void)state;
 }
 
+#define ENTRY(name, rest) \
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name ", namespace: shop}\nspec: {hosts: [" name ".test], " rest "}\n"
+
+static void test_captured_addresses_have_the_listeners_of_a_sidecar(void **state)
+{
+	static const char *const captured[] = {"203.0.113.0/24", "2001:db8::/32"};
+	struct istio_node node = t_node;
+	node.captured_cidrs = captured;
+	node.n_captured_cidrs = 2;
+	struct t_mesh *m = t_mesh_at(&node, ENTRY("web", "resolution: NONE, ports: [{number: 80, name: http, protocol: HTTP}]"),
+				     ENTRY("any", "resolution: NONE, ports: [{number: 9000, name: tcp, protocol: TCP}]"),
+				     ENTRY("wide", "addresses: [203.0.0.0/16, 10.0.0.0/8], resolution: NONE, ports: [{number: 9000, name: tcp, "
+						   "protocol: TCP}]"),
+				     ENTRY("one", "addresses: [203.0.113.7], resolution: NONE, ports: [{number: 9000, name: tcp, protocol: TCP}]"),
+				     ENTRY("second", "resolution: NONE, ports: [{number: 9000, name: tcp, protocol: TCP}]"), NULL);
+	Foil__Conf__Listener *l = t_listener(m, "::_80");
+
+	assert_true(l->captured);
+	assert_int_equal(l->n_filter_chains, 1);
+	assert_string_equal(l->filter_chains[0]->http->routes, "80");
+	foil__conf__listener__free_unpacked(l, NULL);
+	Foil__Conf__RouteConfig *r = t_routes(m, "80");
+	assert_string_equal(t_vhost(r, "web.test")->routes[0]->route->clusters[0]->cluster, "outbound|80||web.test");
+	assert_string_equal(t_vhost(r, "*")->routes[0]->route->clusters[0]->cluster, "PassthroughCluster");
+	foil__conf__route_config__free_unpacked(r, NULL);
+	l = t_listener(m, "::_9000");
+	assert_int_equal(l->n_filter_chains, 2);
+	assert_int_equal(l->filter_chains[0]->n_destination_cidrs, 0);
+	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "outbound|9000||any.test");
+	assert_int_equal(l->filter_chains[1]->n_destination_cidrs, 1); /* what of its ranges is captured */
+	assert_string_equal(l->filter_chains[1]->destination_cidrs[0], "203.0.113.0/24");
+	assert_string_equal(l->filter_chains[1]->tcp->clusters[0]->cluster, "outbound|9000||wide.test");
+	foil__conf__listener__free_unpacked(l, NULL);
+	l = t_listener(m, "203.0.113.7_9000");
+	assert_true(l->captured);
+	foil__conf__listener__free_unpacked(l, NULL);
+	assert_int_equal(m->diags.n, 1);
+	(void)t_diag(m, "IST0145", "port 9000 of every captured address is already that of ServiceEntry/shop/any");
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_a_service_address_in_the_nodes_ranges_is_served(void **state)
 {
 	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}, {name: tcp-x, port: 9000}, {name: dns, port: "
@@ -337,6 +379,7 @@ int main(void)
 		cmocka_unit_test(test_a_deployments_name_is_the_workload),
 		cmocka_unit_test(test_service_entries_with_ports_weights_and_workload_entries),
 		cmocka_unit_test(test_resolution_none_goes_where_the_client_went),
+		cmocka_unit_test(test_captured_addresses_have_the_listeners_of_a_sidecar),
 		cmocka_unit_test(test_a_service_address_in_the_nodes_ranges_is_served),
 		cmocka_unit_test(test_a_short_name_with_two_meanings_is_left_out),
 		cmocka_unit_test(test_registry_only_answers_502_to_unknown_hosts),

@@ -127,7 +127,13 @@ static int tr_connect(struct foil_worker *w, const uint8_t ip[16], uint16_t port
 	return 0;
 }
 
-static const struct mesh_transport transport = {tr_listen, tr_unlisten, tr_connect};
+static bool tr_is_captured(const struct foil_worker *w, const uint8_t ip[16])
+{
+	(void)w;
+	return ip[13] == 19;
+}
+
+static const struct mesh_transport transport = {tr_listen, tr_unlisten, tr_connect, tr_is_captured};
 
 struct fx_stream *fx_connect(struct fx *f)
 {
@@ -138,6 +144,10 @@ struct fx_stream *fx_connect(struct fx *f)
 	s->s.remote.port = (uint16_t)(50000 + f->n_streams);
 	v4(s->s.local.ip, 198, 18, 0, 1);
 	s->s.local.port = 80;
+	if (f->went_to) {
+		v4(s->s.local.ip, 198, 19, 0, f->went_to);
+		s->s.local.port = 9000;
+	}
 	if (!f->listens || !f->accept(f->w, f->accept_data, &s->s)) {
 		s->is_dead = true;
 		return NULL;

@@ -61,6 +61,7 @@ struct fx {
 	unsigned int n_streams, n_connects; /* connects: streams with is_active_open, in order */
 	struct fx_stream *up[FX_STREAMS_MAX];
 	bool refuse_connect;  /* the transport says no */
+	uint8_t went_to;      /* clients' next connections are to 198.19.0.N:9000, captured addresses, when not 0 */
 	bool listens;
 	bool (*accept)(struct foil_worker *w, void *data, struct stream *s);
 	void *accept_data;

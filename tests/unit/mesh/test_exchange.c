@@ -167,6 +167,38 @@ static void test_no_route_no_cluster_no_host(void **state)
 	fx_free(f);
 }
 
+static void test_original_destinations(void **state)
+{
+	(void)state;
+	struct fx_config *cfg = fx_config_new(1, 1);
+	struct fx_stream *c[3];
+	cfg->listener.is_captured = true; /* as config makes it: one endpoint for all places */
+	cfg->cluster[0].is_original_dst = true;
+	memset(cfg->endpoint[0][0].ip, 0, sizeof(cfg->endpoint[0][0].ip));
+	cfg->endpoint[0][0].port = 0;
+	struct fx *f = begin(cfg);
+	for (uint8_t i = 0; i < 3; i++) {
+		f->went_to = i == 1 ? 34 : 33;
+		c[i] = fx_connect(f);
+		fx_say(f, c[i], GET("/"));
+		if (i == 2) { /* the connection to the same place serves it */
+			fx_say(f, f->up[0], "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
+			break;
+		}
+		struct fx_stream *u = fx_up_open(f);
+		assert_int_equal(u->port, 9000);
+		assert_int_equal(u->ip[15], f->went_to);
+		assert_has(fx_heard(u), "GET / HTTP/1.1\r\n");
+		fx_say(f, u, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+		assert_has(fx_heard(c[i]), "HTTP/1.1 200 OK\r\n");
+		assert_int_equal(fx_last(f, i + 1u)->r.upstream_host.ip[15], f->went_to);
+		assert_int_equal(fx_last(f, i + 1u)->r.upstream_host.port, 9000);
+	}
+	assert_has(fx_heard(c[2]), "HTTP/1.1 202 Accepted\r\n");
+	assert_int_equal(f->n_connects, 2);
+	fx_free(f);
+}
+
 static void test_bad_requests(void **state)
 {
 	(void)state;
@@ -718,7 +750,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chain_choice_by_first_bytes),
 		cmocka_unit_test(test_plain), cmocka_unit_test(test_pipelined), cmocka_unit_test(test_body),
-		cmocka_unit_test(test_no_route_no_cluster_no_host), cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_direct_and_redirect),
+		cmocka_unit_test(test_no_route_no_cluster_no_host), cmocka_unit_test(test_original_destinations),
+		cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_direct_and_redirect),
 		cmocka_unit_test(test_upstream_ends), cmocka_unit_test(test_upstream_ends_late), cmocka_unit_test(test_connect_fails),
 		cmocka_unit_test(test_client_leaves), cmocka_unit_test(test_route_timeout), cmocka_unit_test(test_idle_and_overall),
 		cmocka_unit_test(test_early_answer), cmocka_unit_test(test_informational), cmocka_unit_test(test_upgrade),

@@ -157,6 +157,45 @@ static void test_refusals(void **state)
 	fx_free(f);
 }
 
+/* As config makes it: one endpoint for all places. */
+static void captured(struct fx_config *c)
+{
+	c->listener.is_captured = true;
+	c->cluster[0].is_original_dst = true;
+	memset(c->endpoint[0][0].ip, 0, sizeof(c->endpoint[0][0].ip));
+	c->endpoint[0][0].port = 0;
+}
+
+static void test_original_destinations(void **state)
+{
+	(void)state;
+	struct fx *f = begin(captured);
+	struct fx_stream *first, *c;
+	assert_null(fx_connect(f)); /* to our own address: not what this listener is for */
+	assert_int_equal(t_reason(f->w, MESH, NOT_CAPTURED), 1);
+	f->went_to = 33;
+	first = session(f);
+	assert_int_equal(f->up[0]->port, 9000);
+	assert_int_equal(f->up[0]->ip[15], 33);
+	f->went_to = 34;
+	c = session(f);
+	assert_int_equal(f->up[1]->ip[15], 34);
+	fx_opened(f, f->up[1]);
+	fx_say(f, c, "x");
+	assert_string_equal(fx_heard(f->up[1]), "x");
+	fx_turn(f);
+	fx_closed(f, c, STREAM_END_RESET);
+	const struct fx_record *r = fx_last(f, 1);
+	assert_int_equal(r->r.flags, 0);
+	assert_int_equal(r->r.upstream_host.ip[15], 34);
+	assert_int_equal(r->r.upstream_host.port, 9000);
+	fx_closed(f, f->up[0], STREAM_END_REFUSED);
+	assert_true(first->is_released);
+	assert_int_equal(fx_last(f, 2)->r.flags, TELE_FLAG_UF | TELE_FLAG_URX);
+	assert_int_equal(fx_last(f, 2)->r.upstream_host.ip[15], 33);
+	fx_free(f);
+}
+
 static void test_slow_sides(void **state)
 {
 	(void)state;
@@ -351,6 +390,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_echo), cmocka_unit_test(test_down), cmocka_unit_test(test_attempts), cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_original_destinations),
 		cmocka_unit_test(test_slow_sides), cmocka_unit_test(test_idle), cmocka_unit_test(test_snapshot_change),
 		cmocka_unit_test(test_leaves_while_connecting), cmocka_unit_test(test_blocks_run_out),
 		cmocka_unit_test(test_random),

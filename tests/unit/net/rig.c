@@ -90,6 +90,7 @@ struct n_net *n_net_new(struct n_params p)
 	n->port2.mac.addr_bytes[5] = 0x11;
 	struct net_params np = {.ports = {&n->port, &n->port2}, .n_ports = p.two_ports ? 2 : 1, .locals = locals, .n_locals = p.two_ports ? 4 : 2,
 				.routes = p.routes, .n_routes = p.n_routes, .services = p.services, .n_services = p.n_services,
+				.captured = p.captured, .n_captured = p.n_captured,
 				.services_answer_arp = p.services_answer_arp, .neighbours_max = p.neighbours_max ? p.neighbours_max : 16,
 				.address_check = p.address_check, .report_groups = p.report_groups,
 				.exception = p.exception ? exception : NULL, .steer = p.steer ? steer : NULL, .share = p.steer ? share : NULL};

@@ -36,6 +36,8 @@ struct n_params {
 	uint16_t n_routes;
 	const struct net_prefix *services;
 	uint16_t n_services;
+	const struct net_prefix *captured;
+	uint16_t n_captured;
 	uint32_t neighbours_max;
 	enum net_address_check address_check;
 };

@@ -524,6 +524,67 @@ static void test_services_are_ours_and_asked_for_only_where_said(void **state)
 	}
 }
 
+/* A packet of each kind to an address that is another station's. */
+static void to_captured(struct n_net *n, const char *dst4, const char *dst6)
+{
+	uint8_t f[300], tcp[20], udp[8] = {0, 9, 0, 9, 0, 8, 0, 0}, icmp[64] = {8}, icmp6[64] = {128};
+	uint16_t sum = (uint16_t)~rte_raw_cksum(icmp, 64);
+
+	n_tcp(tcp, "198.18.0.2", dst4);
+	n_in(n, f, n_ip4(f, "198.18.0.2", dst4, 6, NULL, 0, tcp, 20));
+	n_tcp(tcp, "fd00:f011::2", dst6);
+	n_in(n, f, n_ip6(f, "fd00:f011::2", dst6, 6, 64, tcp, 20));
+	n_in(n, f, n_ip4(f, "198.18.0.2", dst4, 17, NULL, 0, udp, 8));
+	n_in(n, f, n_ip6(f, "fd00:f011::2", dst6, 17, 64, udp, 8));
+	memcpy(icmp + 2, &sum, 2);
+	n_in(n, f, n_ip4(f, "198.18.0.2", dst4, 1, NULL, 0, icmp, 64));
+	uint32_t len = n_ip6(f, "fd00:f011::2", dst6, 58, 64, icmp6, 64);
+	n_icmp6_fix(f);
+	n_in(n, f, len);
+}
+
+static void test_of_captured_addresses_tcp_alone_is_taken(void **state)
+{
+	struct net_prefix captured[] = {{n_addr("203.0.113.0"), 120}, {n_addr("2001:db8::"), 32}};
+	struct net_addr inside = n_addr("203.0.113.9"), ours = n_addr("198.18.0.1");
+	struct n_net *n = n_net(.captured = captured, .n_captured = 2);
+	uint8_t f[300];
+
+	to_captured(n, "203.0.113.9", "2001:db8::9");
+	assert_int_equal(n->n_up, 2);
+	assert_int_equal(t_reason(n->w, NET, NOT_OURS), 4); /* UDP, echo: nobody here answers for others */
+	to_captured(n, "203.0.112.9", "2001:db9::9");
+	assert_int_equal(n->n_up, 2);
+	assert_int_equal(t_reason(n->w, NET, NOT_OURS), 10);
+	n_silent(n);
+	n_in(n, f, n_arp(f, 1, "198.18.0.2", "203.0.113.9", 2)); /* whose it is answers */
+	n_silent(n);
+	assert_true(net_is_captured(n->w, &inside));
+	assert_false(net_is_local(n->w, &inside));
+	assert_false(net_is_captured(n->w, &ours));
+	n_in(n, f, unreachable4(f, "203.0.113.9", 4, 1400)); /* to our own address, about what went out from theirs */
+	assert_int_equal(n->n_up_errors, 1);
+	assert_int_equal(n->error.kind, NET_ICMP_TOO_BIG);
+	n_net_free(n);
+}
+
+static void test_captured_addresses_are_reached_and_may_answer(void **state)
+{
+	struct net_prefix captured[] = {{n_addr("198.18.0.0"), 120}};
+	struct net_addr peer = n_addr("198.18.0.2"), ours = n_addr("198.18.0.1");
+	struct n_net *n = n_net(.captured = captured, .n_captured = 1);
+	struct net_dst dst;
+	uint8_t f[200], tcp[20];
+
+	assert_true(net_dst_lookup(n->w, &peer, &dst));
+	assert_false(net_dst_lookup(n->w, &ours, &dst)); /* ours first */
+	assert_int_equal(t_reason(n->w, NET, TO_OURSELVES), 1);
+	n_tcp(tcp, "198.18.0.2", "198.18.0.1"); /* its source is in the range */
+	n_in(n, f, n_ip4(f, "198.18.0.2", "198.18.0.1", 6, NULL, 0, tcp, 20));
+	assert_int_equal(n->n_up, 1);
+	n_net_free(n);
+}
+
 static void test_settings_that_cannot_work_are_refused_with_a_sentence(void **state)
 {
 	struct foil_worker *w = t_worker();
@@ -572,6 +633,8 @@ int main(void)
 		cmocka_unit_test(test_a_driver_that_takes_nothing_fills_the_queue_and_no_more),
 		cmocka_unit_test(test_the_longest_prefix_wins),
 		cmocka_unit_test(test_services_are_ours_and_asked_for_only_where_said),
+		cmocka_unit_test(test_of_captured_addresses_tcp_alone_is_taken),
+		cmocka_unit_test(test_captured_addresses_are_reached_and_may_answer),
 		cmocka_unit_test(test_settings_that_cannot_work_are_refused_with_a_sentence),
 	};
 

@@ -59,6 +59,8 @@ static void fill_conf(struct node_conf *c)
 	c->n_services = 2;
 	assert_int_equal(net_prefix_parse("198.18.10.0/24", &c->services[0]), 0);
 	assert_int_equal(net_prefix_parse("fd00:f011:10::/64", &c->services[1]), 0);
+	c->n_captured = 1;
+	assert_int_equal(net_prefix_parse("203.0.113.0/24", &c->captured[0]), 0);
 }
 
 static struct rig *rig_new(void)
@@ -225,6 +227,8 @@ static void expect_hello(struct rig *r, const char *running)
 	assert_int_equal(m->n_service_cidrs, 2);
 	assert_string_equal(m->service_cidrs[0], "198.18.10.0/24");
 	assert_string_equal(m->service_cidrs[1], "fd00:f011:10::/64");
+	assert_int_equal(m->n_captured_cidrs, 1);
+	assert_string_equal(m->captured_cidrs[0], "203.0.113.0/24");
 	foil__conf__node_hello__free_unpacked(m, NULL);
 }
 

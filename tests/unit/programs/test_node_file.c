@@ -77,6 +77,7 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 		 "", "say which", 1},
 		{GOOD_PORTS "routes: [{to: 10.0.0.1/8, via: 198.18.0.2}]\n" GOOD_TAIL, "routes[0]", "beyond its prefix length", 2},
 		{GOOD_PORTS "gateways: [{labels: {a: b}, addresses: [1.2.3.4]}]\n" GOOD_TAIL, "", "neither a port's address", 1},
+		{GOOD_PORTS "captured: [203.0.113.0]\n" GOOD_TAIL, "captured[0]", "prefix length", 2},
 		{GOOD_PORTS "locality: r1/z1/a/b\n" GOOD_TAIL, "locality", "expected region", 2},
 		{GOOD_PORTS "locality: r1//a\n" GOOD_TAIL, "locality", "expected region", 2},
 		{GOOD_PORTS "locality: r1/*\n" GOOD_TAIL, "locality", "expected region", 2},

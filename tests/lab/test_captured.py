@@ -1,0 +1,133 @@
+"""Original destinations: addresses of the backends are captured, and connections to them go on to where they went (ServiceEntry with resolution NONE with
+and without ranges, a PASSTHROUGH load balancer, hosts that nobody described). Expected is what a sidecar of Istio's does (features.md DR-9, SE-3, SE-5, SE-11)."""
+import contextlib
+import os
+import shutil
+import tempfile
+
+import run
+import support
+from foilrun import lab
+from support import check
+
+FIRST, SECOND, NOBODY = "198.19.0.65", "198.19.0.66", "198.19.0.67"
+CONFIG = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web, namespace: app}
+spec: {hosts: [web.test], resolution: NONE, ports: [{number: 8080, name: http, protocol: HTTP}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: app}
+spec:
+  hosts: [web.test]
+  http:
+  - {match: [{uri: {prefix: /told}}], headers: {request: {set: {x-told: "yes"}}}, route: [{destination: {host: web.test}}]}
+  - {match: [{uri: {prefix: /here}}], directResponse: {status: 418}}
+  - {route: [{destination: {host: web.test}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: some, namespace: app}
+spec: {hosts: [some.test], addresses: [198.19.0.64/31], resolution: NONE, ports: [{number: 9001, name: tcp, protocol: TCP}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: fixed, namespace: app}
+spec:
+  hosts: [fixed.test]
+  addresses: [198.19.0.70]
+  resolution: STATIC
+  ports: [{number: 8081, name: http, protocol: HTTP}]
+  endpoints: [{address: 198.19.0.65, ports: {http: 8080}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pass, namespace: app}
+spec: {clusterIP: 198.19.0.66, ports: [{name: http, port: 8080}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: pass, namespace: app}
+spec: {host: pass.app.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  mesh: |
+    accessLogFile: /dev/stdout
+    outboundTrafficPolicy: {mode: %s}
+"""
+
+
+@contextlib.contextmanager
+def captured(mode="ALLOW_ANY"):
+    """The lab with half of the backends' addresses captured, and two origins there."""
+    folder = tempfile.mkdtemp(prefix="foil-captured-")
+    config, node = os.path.join(folder, "config"), os.path.join(folder, "node.yaml")
+    os.mkdir(config)
+    support.replace(os.path.join(config, "all.yaml"), CONFIG % mode)
+    with open(lab.DEFAULT_NODE) as f, open(node, "w") as out:
+        out.write(f.read() + "captured: [198.19.0.64/26]\n")
+    origins = []
+    try:
+        status, text = run.quietly_up(config, node)
+        check(status == 0, text)
+        origins = [support.Origin(FIRST, "first"), support.Origin(SECOND, "second"), support.Origin(FIRST, "raw", 9001)]
+        yield config
+    finally:
+        for origin in origins:
+            origin.kill()
+        lab.down(keep_quiet=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def ask(host, address, path="/", port=8080, method="GET"):
+    status, headers, body = support.ask(host, path, method, address=address, port=port)
+    return status, headers.get("x-origin"), body, headers
+
+
+def refused(address, port):
+    try:
+        s = support.connect(address, port, 3)
+    except OSError:
+        return True
+    with s:
+        s.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        try:
+            return not s.recv(100)
+        except ConnectionError:
+            return True
+
+
+def test_connections_go_on_to_where_they_went():
+    with captured():
+        log = support.Log()
+        for address, origin in ((FIRST, "first"), (SECOND, "second"), (FIRST, "first")):
+            check(ask("web.test", address)[:2] == (200, origin), f"{address}: {ask('web.test', address)}")
+            check(ask("unknown.test", address, "/free")[:2] == (200, origin), f"{address} of nobody: {ask('unknown.test', address)}")
+        status, origin, _, headers = ask("web.test", FIRST, "/told")
+        check((status, origin) == (200, "first") and headers.get("server") == "envoy", f"{status} {headers}")
+        check(ask("web.test", SECOND, "/here")[0] == 418, "a direct response for a captured address")
+        line = log.find("/free", FIRST)
+        check(f'"{FIRST}:8080" PassthroughCluster' in line and f"{FIRST}:8080" in line.split("PassthroughCluster")[1], line)
+        # a service whose address is captured: its endpoints; with PASSTHROUGH its address itself
+        check(ask("fixed.test", "198.19.0.70", port=8081)[:2] == (200, "first"), f"STATIC: {ask('fixed.test', '198.19.0.70', port=8081)}")
+        check(ask("pass.app", SECOND)[:2] == (200, "second"), f"PASSTHROUGH: {ask('pass.app', SECOND)}")
+        # TCP by ranges
+        check(ask("raw", FIRST, port=9001)[:2] == (200, "raw"), f"TCP in range: {ask('raw', FIRST, port=9001)}")
+        check(refused(SECOND, 9001), "an address outside of the entry's range is served")
+        # nobody there
+        status, _, body, _ = ask("web.test", NOBODY)
+        check(status == 503 and b"upstream connect error" in body, f"{status} {body}")
+        check("UF" in log.find(f'"{NOBODY}:8080" outbound|8080||web.test'), "UF is not in the log")
+        # what is not captured, or ours
+        check(refused("198.19.0.1", 8080), "our own address is served as if it were captured")
+
+
+def test_registry_only_blocks_hosts_that_nobody_described():
+    with captured("REGISTRY_ONLY"):
+        check(ask("unknown.test", FIRST)[0] == 502, f"{ask('unknown.test', FIRST)}")
+        check(ask("web.test", FIRST)[:2] == (200, "first"), f"{ask('web.test', FIRST)}")
