@@ -3,6 +3,7 @@
 #include "ctrl/istio/compile.h"
 
 #include "ctrl/istio/balancing.h"
+#include "ctrl/istio/health_check.h"
 #include "ctrl/istio/identity.h"
 #include "ctrl/istio/tls.h"
 
@@ -32,6 +33,7 @@ struct policy {
 	const struct client_tls *tls;
 	const struct proxy_protocol *proxy_protocol;
 	const struct retry_budget *retry_budget;
+	const struct health_check *health_check;
 };
 
 static const struct traffic_policy *at_port(const struct traffic_policy *p, uint32_t port)
@@ -52,6 +54,7 @@ static void overlay(struct policy *out, const struct traffic_policy *p)
 	out->pool = p->connection_pool ? p->connection_pool : out->pool;
 	out->outlier = p->outlier ? p->outlier : out->outlier;
 	out->tls = p->tls ? p->tls : out->tls;
+	out->health_check = p->health_check ? p->health_check : out->health_check;
 }
 
 /* Blocks that ports' settings do not have, and so neither replace nor drop. */
@@ -492,7 +495,9 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 			if (out.endpoints[i]->has_weight)
 				out.endpoints[i]->weight = out.endpoints[i]->weight / 16 + 1;
 	struct policy p = policy_of_ref(ref);
-	istio_balancing_localities(c, p.load_balancer, p.outlier != NULL, made.made_of.list, &out);
+	istio_balancing_localities(c, p.load_balancer, p.outlier != NULL || p.health_check != NULL, made.made_of.list, &out);
+	if (p.health_check)
+		istio_health_check_emit(c, p.health_check, s->host, &out);
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
 }
 
@@ -542,6 +547,9 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 				     "has no effect: hosts are not told apart where the client's own destination is used");
 		p.outlier = NULL;
 	}
+	if (out.is_original_dst && p.health_check)
+		istio_compile_report(c, ISTIO_WARNING, "HF0017", ref->rule->source, p.health_check->head.node->at, "trafficPolicy.healthCheck",
+				     "has no effect: where clients go is not known before they come");
 	out.circuit_breaker = &breaker;
 	limits(&p, &breaker);
 	pool(c, &p, &out);

@@ -119,6 +119,7 @@ static const struct istio_field port_level_rows[] = {
 	ROW(traffic_policy, connection_pool, "connectionPool", F_OBJECT, .table = &table_connection_pool),
 	ROW(traffic_policy, outlier, "outlierDetection", F_OBJECT, .table = &table_outlier),
 	ROW(traffic_policy, tls, "tls", F_OBJECT, .table = &table_client_tls),
+	ROW(traffic_policy, health_check, "healthCheck" /* ours */, F_OBJECT, .table = &istio_table_health_check),
 };
 
 static void check_port_level(struct istio_decode *d, void *object)
@@ -136,6 +137,7 @@ static const struct istio_field policy_rows[] = {
 	ROW(traffic_policy, connection_pool, "connectionPool", F_OBJECT, .table = &table_connection_pool),
 	ROW(traffic_policy, outlier, "outlierDetection", F_OBJECT, .table = &table_outlier),
 	ROW(traffic_policy, tls, "tls", F_OBJECT, .table = &table_client_tls),
+	ROW(traffic_policy, health_check, "healthCheck" /* ours */, F_OBJECT, .table = &istio_table_health_check),
 	ROW(traffic_policy, port_level, "portLevelSettings", F_OBJECTS, .table = &table_port_level, .min = 0, .max = 4096),
 	ROW_REFUSED("tunnel", "no CONNECT tunnel is made towards a destination"),
 	ROW(traffic_policy, proxy_protocol, "proxyProtocol", F_OBJECT, .table = &table_proxy_protocol),

@@ -294,6 +294,29 @@ struct retry_budget {
 	struct istio_double percent;
 	struct istio_int min_concurrency, interval;
 };
+struct health_http {
+	struct istio_head head;
+	const char *path, *host;
+	struct istio_int port;
+	struct istio_string_map headers;
+	struct istio_strings expected;
+};
+struct health_tcp {
+	struct istio_head head;
+	struct istio_int port;
+};
+struct health_grpc {
+	struct istio_head head;
+	const char *service, *authority;
+	struct istio_int port;
+};
+struct health_check { /* ours */
+	struct istio_head head;
+	struct health_http *http;
+	struct health_tcp *tcp;
+	struct health_grpc *grpc;
+	struct istio_int interval, timeout, jitter, no_traffic, healthy, unhealthy;
+};
 struct traffic_policy { /* also an entry of port_level, which has a port and no port_level */
 	struct istio_head head;
 	struct load_balancer *load_balancer;
@@ -302,6 +325,7 @@ struct traffic_policy { /* also an entry of port_level, which has a port and no 
 	struct client_tls *tls;
 	struct proxy_protocol *proxy_protocol;
 	struct retry_budget *retry_budget;
+	struct health_check *health_check;
 	struct port_selector *port;
 	struct istio_list port_level; /* struct traffic_policy */
 };
@@ -544,7 +568,7 @@ extern const struct istio_table istio_table_gateway, istio_table_virtual_service
 	istio_table_workload_entry, istio_table_sidecar, istio_table_peer_authentication,
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
 		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config,
-	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb;
+	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb, istio_table_health_check;
 
 /* The checks of a MeshConfig, which is used even when it has errors: what is wrong is taken out. */
 void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m);

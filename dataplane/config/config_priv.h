@@ -108,6 +108,7 @@ int snap_decode_mesh(struct snap_dec *d, const ProtobufCMessage *m, void *own) F
 int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE;  /* struct mesh_listener */
 int snap_decode_routes(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE;    /* struct mesh_routes */
 int snap_decode_cluster(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE;   /* struct mesh_cluster */
+int snap_decode_health_checks(struct snap_dec *d, const Foil__Conf__Endpoints *m, struct mesh_health_check **out) FOIL_MUST_USE;
 int snap_decode_endpoints(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE; /* struct mesh_endpoints */
 
 int snap_decode_secret(struct snap_dec *d, const ProtobufCMessage *m, void *own) FOIL_MUST_USE;    /* struct mesh_secret */

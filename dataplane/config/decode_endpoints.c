@@ -77,6 +77,15 @@ static int find_locality(struct snap_dec *d, const Foil__Conf__Endpoints *m, str
 	return snap_fail(d, "locality", "is not one of locality_weights");
 }
 
+static int find_check(struct snap_dec *d, const Foil__Conf__Endpoints *m, size_t i, const struct mesh_health_check *checks, struct mesh_endpoint *e)
+{
+	uint32_t at = m->endpoints[i]->health_check;
+
+	if (at)
+		e->check = at <= m->n_health_checks ? &checks[at - 1] : NULL;
+	return snap_range(d, "health_check", at, 0, m->n_health_checks);
+}
+
 /* Every priority below the last has an endpoint. */
 static int check_priorities(struct snap_dec *d, struct mesh_endpoints *e)
 {
@@ -99,6 +108,7 @@ int snap_decode_endpoints(struct snap_dec *d, const ProtobufCMessage *message, v
 	const Foil__Conf__Endpoints *m = (const Foil__Conf__Endpoints *)message;
 	struct mesh_endpoints *e = own;
 	struct mesh_endpoint *list = NULL;
+	struct mesh_health_check *checks = NULL;
 	struct foil_slice name;
 	uint64_t weights = 0;
 	int rc = snap_own_name(d, "cluster", m->cluster);
@@ -108,11 +118,16 @@ int snap_decode_endpoints(struct snap_dec *d, const ProtobufCMessage *message, v
 		rc = snap_list(d, "endpoints", m->n_endpoints, 0, ENDPOINTS_MAX, sizeof(*list), (void **)&list);
 	if (rc == 0)
 		rc = decode_localities(d, m, e);
+	if (rc == 0)
+		rc = snap_decode_health_checks(d, m, &checks);
 	for (size_t i = 0; rc == 0 && i < m->n_endpoints; i++) {
 		uint16_t mark = snap_enter(d, "endpoints", (long)i);
 		rc = decode_endpoint(d, m->endpoints[i], &list[i]);
 		if (rc == 0)
 			rc = find_locality(d, m, &list[i]);
+		if (rc == 0)
+			rc = find_check(d, m, i, checks, &list[i]);
+		e->has_checks |= list[i].check != NULL;
 		weights += list[i].weight;
 		if (rc == 0)
 			snap_leave(d, mark);

@@ -384,6 +384,27 @@ struct mesh_cluster {
 	struct mesh_source source;
 };
 
+/* How hosts are asked whether they are well (mesh/health.h). */
+enum mesh_health_kind { MESH_HEALTH_HTTP, MESH_HEALTH_TCP, MESH_HEALTH_GRPC };
+#define MESH_HEALTH_SERVICE_BYTES_MAX 120u /* of gRPC's request, in which a length is one byte */
+struct mesh_status_range {
+	uint16_t from, to; /* both included */
+};
+struct mesh_health_header {
+	struct foil_slice name, value;
+};
+struct mesh_health_check {
+	enum mesh_health_kind kind;
+	uint16_t port;                /* 0: the endpoint's own */
+	uint32_t healthy_threshold, unhealthy_threshold;
+	uint64_t interval_us, timeout_us, jitter_us, no_traffic_interval_us;
+	struct foil_slice path, host; /* of HTTP; host: of gRPC, too */
+	struct foil_slice service;    /* of gRPC; empty: the whole server */
+	const struct mesh_status_range *expected; /* of HTTP */
+	const struct mesh_health_header *headers;
+	uint16_t n_expected, n_headers;
+};
+
 struct mesh_endpoint {
 	uint8_t ip[16];
 	uint16_t port;
@@ -393,6 +414,7 @@ struct mesh_endpoint {
 	uint8_t priority;        /* 0 first */
 	bool unhealthy, draining;
 	bool tls;                /* speaks the mesh's mTLS */
+	const struct mesh_health_check *check; /* NULL: it is not asked */
 	struct tele_peer labels;
 	struct mesh_host *host; /* what all workers know of this address in this cluster (mesh/host.h); set by mesh_config_prepare */
 };
@@ -403,6 +425,7 @@ struct mesh_endpoints {
 	uint32_t n_endpoints;
 	uint16_t n_priorities;        /* none of 0..n-1 is without an endpoint; 0: as 1 */
 	uint16_t n_localities;        /* 0: localities do not matter */
+	bool has_checks;              /* some endpoint has one */
 	const uint32_t *locality_weights; /* by locality_index */
 };
 

@@ -21,12 +21,23 @@ struct mesh_cluster_state {
 	uint32_t n_hosts, n_ejected; /* atomic: for max_ejection_percent; n_hosts are those of the published configuration */
 	uint32_t health_epoch;       /* atomic: grows when a host is ejected or comes back, so that balancers look again */
 	uint32_t n_backed_off;       /* atomic: hosts whose ejections are not 0 */
+	uint32_t n_known_good;       /* atomic: hosts whose checks found them well (health.c) */
+	bool has_traffic;            /* atomic: a request or connection was sent somewhere, ever */
 	uint32_t n_starved;          /* atomic: pools of all workers that wait for a place (places.c) */
 	uint64_t next_sweep_us;      /* atomic: outlier.c; 0 = not armed */
 	struct mesh_cluster_state *next; /* housekeeping: same bucket */
 	uint64_t hash;
 	uint16_t n_workers;
 	struct mesh_cluster_cell by_worker[];
+};
+
+/* What active checks know of a host (health.c). */
+enum mesh_health {
+	MESH_HEALTH_UNCHECKED, /* it has no check */
+	MESH_HEALTH_UNKNOWN,   /* was not asked yet, and may be used */
+	MESH_HEALTH_PENDING,   /* was not asked yet, and is not used: others are known to be well */
+	MESH_HEALTH_GOOD,
+	MESH_HEALTH_FAILED
 };
 
 struct FOIL_CACHE_ALIGNED mesh_host_cell {
@@ -44,6 +55,7 @@ struct mesh_host {
 	uint32_t mark;   /* housekeeping: the last walk that met it */
 	struct mesh_host *next; /* housekeeping: same bucket */
 	uint64_t hash;
+	uint8_t health;          /* enum mesh_health; atomic: health.c */
 	/* outlier.c */
 	uint32_t consecutive_5xx, consecutive_gateway, consecutive_local; /* atomic */
 	uint32_t ejections;      /* back-off multiplier; atomic */

@@ -4,6 +4,7 @@
  * after a change, or after the end of a slow start. */
 #include "dataplane/mesh/lb.h"
 
+#include "dataplane/mesh/health.h"
 #include "dataplane/mesh/lb_priv.h"
 #include "dataplane/mesh/mesh.h"
 
@@ -21,7 +22,7 @@ const struct lb_policy *lb_policy_of(enum mesh_lb lb)
 
 bool lb_is_healthy(const struct mesh_endpoint *e)
 {
-	return !e->unhealthy && !e->draining && !mesh_host_is_ejected(e->host);
+	return !e->unhealthy && !e->draining && !mesh_host_is_ejected(e->host) && !mesh_health_is_down(e->host);
 }
 
 /* ---- slow start ---- */
@@ -209,6 +210,8 @@ const struct mesh_endpoint *mesh_lb_choose(struct foil_worker *w, const struct m
 		lw->health_epoch = epoch;
 		rebuild(w, set, lw);
 	}
+	if (FOIL_UNLIKELY(!__atomic_load_n(&set->cluster->has_traffic, __ATOMIC_RELAXED)))
+		__atomic_store_n(&set->cluster->has_traffic, true, __ATOMIC_RELAXED);
 	bool by_table = set->policy->table_pick != NULL;
 	uint64_t hash = want->hash;
 	if ((by_table && !want->has_hash) || (!by_table && set->n_levels > 1))

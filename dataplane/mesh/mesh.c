@@ -24,17 +24,19 @@ static int slabs_init(struct mesh_ctx *m, const struct mesh_params *p)
 	rc = rc ? rc : mesh_pools_init(m, connections);
 	rc = rc ? rc : mesh_tcp_init(m, connections);
 	rc = rc ? rc : mesh_hellos_init(m, connections);
+	rc = rc ? rc : mesh_checks_init(m);
 	return rc ? rc : mesh_mirrors_init(m, FOIL_MIN(requests, SHADOWS_MAX));
 }
 
 static void ctx_free(struct mesh_ctx *m)
 {
 	struct mesh_slab *all[] = {&m->exchanges, &m->downstreams, &m->ports, &m->pools, &m->upstreams, &m->sessions, &m->shadows,
-				    &m->hellos, &m->names};
+				    &m->hellos, &m->names, &m->checks};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(all); i++)
 		mesh_slab_fini(all[i]);
 	free(m->pool_by_host);
+	free(m->check_by_host);
 	free(m->by_host);
 	free(m);
 }
@@ -52,9 +54,11 @@ int mesh_init(struct foil_worker *w, const struct mesh_params *p, struct foil_er
 	mesh_list_init(&m->pool_list);
 	mesh_list_init(&m->session_list);
 	mesh_list_init(&m->shadow_list);
+	mesh_list_init(&m->check_list);
 	m->pool_by_host = calloc(MESH_HOSTS_MAX, sizeof(*m->pool_by_host));
+	m->check_by_host = calloc(MESH_HOSTS_MAX, sizeof(*m->check_by_host));
 	m->by_host = calloc(MESH_HOSTS_MAX, sizeof(*m->by_host));
-	if (!m->pool_by_host || !m->by_host || slabs_init(m, p) != 0) {
+	if (!m->pool_by_host || !m->check_by_host || !m->by_host || slabs_init(m, p) != 0) {
 		ctx_free(m);
 		return foil_error_set(err, -ENOMEM, "no memory for %u requests and %u connections of worker %u: lower requests_max or connections_max",
 				      p->requests_max, p->connections_max, (unsigned int)w->id);
@@ -211,6 +215,7 @@ static void adopt(struct foil_worker *w, const struct mesh_config *c)
 	hosts_adopt(w, c);
 	mesh_pools_adopt(w, c);
 	mesh_tcp_adopt(w, c);
+	mesh_checks_adopt(w, c);
 	listeners_adopt(w, c);
 	mesh_shared_adopted(m->shared, w, c);
 }
@@ -286,6 +291,7 @@ void mesh_fini(struct foil_worker *w)
 	mesh_hellos_close(w);
 	mesh_tcp_close_all(w);
 	mesh_mirrors_close(w);
+	mesh_checks_close(w);
 	mesh_pools_close(w);
 	dig(w);
 	ctx_free(m);

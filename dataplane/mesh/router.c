@@ -4,6 +4,7 @@
  * Invariant: at most one try is alive. A stream whose user_data is NULL was let go: its answer is complete and nobody cares for the rest. */
 #include <errno.h>
 
+#include "dataplane/mesh/health.h"
 #include "dataplane/mesh/lb.h"
 #include "dataplane/mesh/runtime.h"
 
@@ -593,6 +594,8 @@ static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	foil_timer_cancel(w, &t->timer);
 	mesh_timeouts_activity(w, x);
 	mesh_outlier_outcome(w, x->cluster, t->endpoint->host, MESH_OUTCOME_STATUS, head->status);
+	if (FOIL_UNLIKELY(t->endpoint->check != NULL) && http_header_find(&head->headers, FOIL_SLICE("x-envoy-immediate-health-check-fail")))
+		mesh_health_fail_now(w, t->endpoint->host);
 	note_latency(w, x, head->status >= 500);
 	switch (mesh_retry_on_response(w, x, head)) {
 	case MESH_RETRY_YES:

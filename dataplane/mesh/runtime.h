@@ -447,6 +447,11 @@ struct mesh_upstream_tls_params {
 int mesh_upstream_tls_open(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, const struct mesh_upstream_tls_params *p,
 			   struct stream **s) FOIL_MUST_USE;
 
+/* ---- health.c ---- */
+int mesh_checks_init(struct mesh_ctx *m) FOIL_MUST_USE;
+void mesh_checks_adopt(struct foil_worker *w, const struct mesh_config *cfg); /* cfg is ctx->cfg; the one before it is still there */
+void mesh_checks_close(struct foil_worker *w);
+
 /* ---- hello.c: connections whose first bytes decide ---- */
 bool mesh_hello_accept(struct foil_worker *w, struct mesh_port *p, struct stream *s);
 int mesh_hellos_init(struct mesh_ctx *m, uint32_t n_max) FOIL_MUST_USE;
@@ -470,9 +475,10 @@ struct mesh_ctx {
 	const struct mesh_config *cfg; /* adopted; NULL before the first */
 	struct foil_slice node_name;
 	struct mesh_grave *graves;
-	struct mesh_slab exchanges, downstreams, ports, pools, upstreams, sessions, shadows, hellos, names;
-	struct mesh_list port_list, pool_list, session_list, shadow_list, hello_list;
+	struct mesh_slab exchanges, downstreams, ports, pools, upstreams, sessions, shadows, hellos, names, checks;
+	struct mesh_list port_list, pool_list, session_list, shadow_list, hello_list, check_list;
 	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
+	struct check **check_by_host;     /* the same; health.c */
 	uint32_t n_starved_seen;          /* of mesh_shared_starved */
 	struct mesh_pool *pool_by_client[MESH_CLIENT_POOL_BUCKETS]; /* those that are one client's or go to one original destination */
 	struct mesh_host_now *by_host;    /* [MESH_HOSTS_MAX] of cfg */

@@ -116,6 +116,61 @@ static const struct mesh_config *applied(struct t_conf *f, const struct world *w
 	return snap_config(f->snap);
 }
 
+static void test_endpoints_know_their_health_checks(void **state)
+{
+	static const struct {
+		const char *path, *host, *header;
+		uint32_t from, to, healthy, at;
+		const char *field;
+	} bad[] = {{"x", "h", "a", 200, 299, 1, 1, "health_checks[0].path"}, {"/ b", "h", "a", 200, 299, 1, 1, "health_checks[0].path"},
+		   {"/", "a/b", "a", 200, 299, 1, 1, "health_checks[0].host"}, {"/", "h", "A", 200, 299, 1, 1, "health_checks[0].headers"},
+		   {"/", "h", "a", 300, 299, 1, 1, "health_checks[0].expected"}, {"/", "h", "a", 99, 299, 1, 1, "health_checks[0].expected"},
+		   {"/", "h", "a", 200, 600, 1, 1, "health_checks[0].expected"}, {"/", "h", "a", 200, 299, 0, 1, "health_checks[0].healthy_threshold"},
+		   {"/", "h", "a", 200, 299, 1, 2, "endpoints[1].health_check"}};
+	Foil__Conf__HealthCheck check = FOIL__CONF__HEALTH_CHECK__INIT, *checks[] = {&check};
+	Foil__Conf__HttpHealthCheck http = FOIL__CONF__HTTP_HEALTH_CHECK__INIT;
+	Foil__Conf__StatusRange range = FOIL__CONF__STATUS_RANGE__INIT, *ranges[] = {&range};
+	Foil__Conf__HeaderValue header = FOIL__CONF__HEADER_VALUE__INIT, *headers[] = {&header};
+	struct world *w = world_new();
+
+	check.kind_case = FOIL__CONF__HEALTH_CHECK__KIND_HTTP;
+	check.http = &http;
+	check.has_healthy_threshold = range.has_from = range.has_to = w->list[1].has_health_check = true;
+	http.expected = ranges;
+	http.headers = headers;
+	http.n_expected = http.n_headers = 1;
+	header.value = word("v");
+	w->endpoints.health_checks = checks;
+	w->endpoints.n_health_checks = 1;
+	for (size_t i = 0; i <= FOIL_COUNT_OF(bad); i++) {
+		struct t_conf *f = t_conf();
+		bool is_good = i == FOIL_COUNT_OF(bad);
+		http.path = word(is_good ? "/ok" : bad[i].path);
+		http.host = word(is_good ? "h.test" : bad[i].host);
+		header.name = word(is_good ? "a" : bad[i].header);
+		range.from = is_good ? 200 : bad[i].from;
+		range.to = is_good ? 399 : bad[i].to;
+		check.healthy_threshold = is_good ? 1 : bad[i].healthy;
+		w->list[1].health_check = is_good ? 1 : bad[i].at;
+		if (is_good) {
+			const struct mesh_endpoints *e = applied(f, w)->endpoints[0];
+			assert_true(e->has_checks);
+			assert_null(e->endpoints[0].check);
+			assert_string_equal(e->endpoints[1].check->path.data, "/ok");
+			assert_int_equal(e->endpoints[1].check->expected[0].to, 399);
+			assert_int_equal(e->endpoints[1].check->unhealthy_threshold, 3);
+			assert_int_equal(e->endpoints[1].check->interval_us, 10000000);
+		} else {
+			put(f, w);
+			assert_int_equal(t_apply(f, "v1", true), SNAP_REJECTED);
+			t_assert_rejected(f, "c", bad[i].field, "");
+		}
+		t_conf_free(f);
+	}
+	free(w);
+	(void)state;
+}
+
 static void test_cluster_knows_tables_and_slow_start(void **state)
 {
 	struct t_conf *f = t_conf();
@@ -273,6 +328,7 @@ static void test_every_bad_field_is_refused_by_its_path(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_endpoints_know_their_health_checks),
 		cmocka_unit_test(test_cluster_knows_tables_and_slow_start),
 		cmocka_unit_test(test_aggression_bends_the_slow_start),
 		cmocka_unit_test(test_endpoints_have_priorities_and_localities),

@@ -64,6 +64,55 @@ static void test_balancing_policies(void **state)
 	(void)state;
 }
 
+static void test_health_checks_are_those_of_the_endpoints(void **state)
+{
+	struct t_mesh *m = with_policy("trafficPolicy: {healthCheck: {httpGet: {path: /ok, headers: {X-A: b}, expectedStatuses: ['200-299', '404']}, "
+				       "interval: 3s, unhealthyThreshold: 1}}");
+	Foil__Conf__Endpoints *e = t_endpoints(m, ONE);
+
+	t_assert_no_diags(m);
+	assert_int_equal(e->n_health_checks, 1);
+	for (size_t i = 0; i < e->n_endpoints; i++)
+		assert_int_equal(e->endpoints[i]->health_check, 1);
+	const Foil__Conf__HealthCheck *h = e->health_checks[0];
+	assert_int_equal(h->kind_case, FOIL__CONF__HEALTH_CHECK__KIND_HTTP);
+	assert_string_equal(h->http->path, "/ok");
+	assert_string_equal(h->http->host, "one.test");
+	assert_string_equal(h->http->headers[0]->name, "x-a");
+	assert_int_equal(h->http->n_expected, 2);
+	assert_int_equal(h->http->expected[0]->to, 299);
+	assert_int_equal(h->http->expected[1]->from, 404);
+	assert_int_equal(h->http->expected[1]->to, 404);
+	assert_int_equal(h->interval_us, 3000000);
+	assert_int_equal(h->timeout_us, 1000000);
+	assert_int_equal(h->no_traffic_interval_us, 60000000);
+	assert_int_equal(h->healthy_threshold, 2);
+	assert_int_equal(h->unhealthy_threshold, 1);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	m = with_policy("trafficPolicy: {healthCheck: {grpc: {service: a.B, port: 99}}}");
+	e = t_endpoints(m, ONE);
+	assert_string_equal(e->health_checks[0]->grpc->service, "a.B");
+	assert_string_equal(e->health_checks[0]->grpc->authority, "one.test");
+	assert_int_equal(e->health_checks[0]->port, 99);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	static const struct {
+		const char *check, *says;
+	} bad[] = {{"{interval: 1s}", "exactly one of httpGet"}, {"{tcpSocket: {}, grpc: {}}", "exactly one of httpGet"},
+		   {"{httpGet: {path: ok}}", "does not begin with"}, {"{httpGet: {expectedStatuses: ['20']}}", "neither a status"},
+		   {"{httpGet: {expectedStatuses: ['300-200']}}", "neither a status"}, {"{httpGet: {headers: {'a b': c}}}", "no header's name"},
+		   {"{httpGet: {host: a/b}}", "is not a host"}, {"{grpc: {authority: 'a b'}}", "is not a host"}};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char text[200];
+		(void)snprintf(text, sizeof(text), "trafficPolicy: {healthCheck: %s}", bad[i].check);
+		m = with_policy(text);
+		(void)t_diag(m, "IST0106", bad[i].says);
+		t_mesh_free(m);
+	}
+	(void)state;
+}
+
 static void test_pool_limits_and_that_zero_means_none(void **state)
 {
 	struct t_mesh *m = with_policy("trafficPolicy: {connectionPool: {tcp: {maxConnections: 7, connectTimeout: 1s, maxConnectionDuration: 1h, "
@@ -344,6 +393,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_cluster_without_a_rule_has_istios_defaults),
 		cmocka_unit_test(test_balancing_policies),
+		cmocka_unit_test(test_health_checks_are_those_of_the_endpoints),
 		cmocka_unit_test(test_pool_limits_and_that_zero_means_none),
 		cmocka_unit_test(test_what_upstream_connections_tell_and_bear),
 		cmocka_unit_test(test_outlier_detection_defaults_and_values),

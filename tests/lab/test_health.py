@@ -1,0 +1,149 @@
+"""Active health checks over HTTP and TCP: who answers badly is not used until it answers well again."""
+import contextlib
+import os
+import shutil
+import tempfile
+
+import run
+import support
+from foilrun import lab
+from support import ask, check, wait_for
+
+A, B, RAW = "198.19.0.40", "198.19.0.41", "198.19.0.42"
+HOST, L4 = "checked.example.com", 9000
+CONFIG = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: main, namespace: istio-system}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
+  - {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: checked, namespace: app}
+spec:
+  hosts: [checked.example.com]
+  gateways: [istio-system/main]
+  http: [{retries: {attempts: 0}, route: [{destination: {host: checked.test, port: {number: 8080}}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: raw, namespace: app}
+spec:
+  hosts: ["*"]
+  gateways: [istio-system/main]
+  tcp: [{match: [{port: 9000}], route: [{destination: {host: raw.test, port: {number: 8080}}}]}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: checked, namespace: app}
+spec:
+  hosts: [checked.test]
+  resolution: STATIC
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  endpoints: [{address: 198.19.0.40}, {address: 198.19.0.41}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: checked, namespace: app}
+spec:
+  host: checked.test
+  trafficPolicy:
+    loadBalancer: {simple: ROUND_ROBIN}
+    healthCheck:
+      httpGet: {path: /healthz, host: health.test, headers: {x-probe: "1"}, expectedStatuses: ["200-299", "404"]}
+      interval: 0.2s
+      noTrafficInterval: 0.2s
+      timeout: 0.5s
+      unhealthyThreshold: 2
+      healthyThreshold: 2
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: raw, namespace: app}
+spec:
+  hosts: [raw.test]
+  resolution: STATIC
+  ports: [{number: 8080, name: tcp, protocol: TCP}]
+  endpoints: [{address: 198.19.0.40}, {address: 198.19.0.42}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: raw, namespace: app}
+spec: {host: raw.test, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, healthCheck: {tcpSocket: {}, interval: 0.2s, noTrafficInterval: 0.2s}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: "accessLogFile: /dev/stdout"}
+"""
+
+
+@contextlib.contextmanager
+def checked():
+    folder = tempfile.mkdtemp(prefix="foil-health-")
+    support.replace(os.path.join(folder, "all.yaml"), CONFIG)
+    origins = {}
+    try:
+        status, text = run.quietly_up(folder)
+        check(status == 0, text)
+        origins.update({A: support.Origin(A, "a"), B: support.Origin(B, "b"), RAW: support.Origin(RAW, "raw")})
+        yield origins
+    finally:
+        for origin in origins.values():
+            origin.kill()
+        lab.down(keep_quiet=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def who(port=80, n=6):
+    """Which origins answer n requests, each on a connection of its own; another answer is its status."""
+    found = set()
+    for _ in range(n):
+        try:
+            status, headers, _ = ask(HOST, port=port)
+        except OSError as e:
+            status, headers = type(e).__name__, {}
+        found.add(headers["x-origin"] if status == 200 else status)
+    return found
+
+
+def only(*names, port=80):
+    wait_for(lambda: who(port) == set(names), 10, lambda: f"not {names} but {who(port)}")
+
+
+def counted(name):
+    return support.Metrics().sum(f"foil_mesh_{name}_total")
+
+
+def test_checks_take_hosts_out_and_bring_them_back():
+    with checked() as origins:
+        only("a", "b")
+        only("a", "raw", port=L4)
+        wait_for(lambda: any("/healthz" in str(r) for r in list(origins[A].seen)), 5, "the origin was never asked for /healthz")
+        # an answer that is not expected: at once
+        before = counted("health_check_falls")
+        origins[B].status = 500
+        wait_for(lambda: counted("health_check_falls") > before, 5, "B did not fall")
+        check(who(n=10) == {"a"}, "B is used")
+        origins[B].calm()
+        only("a", "b")
+        # a host that is gone: TCP and HTTP
+        before = counted("health_check_falls")
+        origins[A].kill()
+        wait_for(lambda: counted("health_check_falls") >= before + 2, 10, "A did not fall in both clusters")
+        check(who(n=10) == {"b"}, "A is used")
+        check(who(L4, n=10) == {"raw"}, "A is used for TCP")
+        # all gone: 503 UH
+        log = support.Log()
+        origins[B].status = 500
+        wait_for(lambda: ask(HOST)[2] == b"no healthy upstream", 5, lambda: f"{ask(HOST)}")
+        check(" 503 UH " in log.find("UH", "no_healthy_upstream"), "no UH in the log")
+        origins[B].calm()
+        origins[A].start()
+        only("a", "b")
+        only("a", "raw", port=L4)
+        check(counted("health_check_returns") >= 4, f"{counted('health_check_returns')} returns")
