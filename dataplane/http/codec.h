@@ -52,7 +52,8 @@ struct http_stream {
 
 enum http_reset {
 	HTTP_RESET_NONE,
-	HTTP_RESET_REMOTE,            /* the peer closed or reset before the exchange was complete */
+	HTTP_RESET_REMOTE,            /* the peer closed or reset the connection before the exchange was complete */
+	HTTP_RESET_STREAM,            /* HTTP/2: it reset the stream alone */
 	HTTP_RESET_PROTOCOL,          /* the peer broke HTTP: reason says how */
 	HTTP_RESET_REFUSED_STREAM,    /* HTTP/2: certainly not processed */
 	HTTP_RESET_LOCAL,             /* our memory, drain */

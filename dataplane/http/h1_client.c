@@ -63,7 +63,7 @@ static bool take_informational(struct foil_worker *w, struct http_conn *c, struc
 		return fail_protocol(w, c, HTTP_REASON_TOO_MANY_INFORMATIONAL);
 	foil_count(w, HTTP, INFORMATIONAL_DECODED, 1);
 	h1_block_reset(x); /* the next head is another block */
-	if (head->status != 100 && x->ev->informational)
+	if (x->ev->informational)
 		x->ev->informational(w, &x->hs, head);
 	return c->x == x && !c->is_gone;
 }
@@ -72,9 +72,12 @@ static bool take_response(struct foil_worker *w, struct http_conn *c, struct foi
 {
 	struct h1_exchange *x = c->x;
 	struct http_head head;
-	enum http_reason why =
-		h1_read_response(w, x->hs.arena, bytes, x->block.n_lines, &c->limits, x->method == HTTP_METHOD_HEAD, &head);
+	enum http_reason why = HTTP_REASON_OUT_OF_MEMORY;
 
+	if (FOIL_UNLIKELY(x->block.is_untidy))
+		bytes = h1_tidy(w, x->hs.arena, bytes, &x->block.n_lines);
+	if (FOIL_LIKELY(bytes.data))
+		why = h1_read_response(w, x->hs.arena, bytes, x->block.n_lines, &c->limits, x->method == HTTP_METHOD_HEAD, &head);
 	if (why != HTTP_REASON_OK)
 		return fail_protocol(w, c, why);
 	if (head.status < 200)
@@ -97,6 +100,7 @@ static bool receive_head(struct foil_worker *w, struct http_conn *c)
 		return true;
 	if (c->x->tx == H1_TX_HEAD)
 		return fail_protocol(w, c, HTTP_REASON_UNSOLICITED_RESPONSE);
+	c->x->block.takes_lf = true;
 	switch (h1_read_block(w, c, false, &bytes)) {
 	case H1_READ_MORE:
 		return true;

@@ -173,7 +173,7 @@ static void read_upgrade(const struct h1_facts *f, const struct connection_says 
 }
 
 /* A waiting client is told to go on by the server codec. The field goes on to the origin too, as RFC 9110 10.1.1 asks of proxies and Envoy does
- * it; an origin's own 100 is dropped by the client codec. */
+ * it; an origin's own 100 is passed on to who was not told yet. */
 static void read_expect(const struct h1_facts *f, struct http_head *out)
 {
 	if (!f->has_expect_continue || out->version == HTTP_VERSION_10 || !request_has_body(out))

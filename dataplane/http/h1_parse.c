@@ -1,5 +1,5 @@
 /* The parser of heads and trailers: pure functions over contiguous bytes, one pass, strict (RFC 9112 sections 2 to 5, without the
- * leniency that it permits: no bare LF, no obs-fold, no white space but the one space).
+ * leniency that it permits: no bare LF, no obs-fold, no white space but the one space). What origins may do all the same is made strict before: h1_tidy.
  * Not here: what fields mean together; h1_message.c.
  * Invariant: no byte of a value, name or target is copied, but for names that are not in header_names.def and have capitals. */
 #include "dataplane/http/h1_priv.h"
@@ -33,10 +33,12 @@ enum h1_block_result h1_block_scan(struct h1_block *b, const char *p, uint32_t n
 		if (!lf)
 			break;
 		uint32_t at = (uint32_t)(lf - p);
-		if (at == b->line_start || p[at - 1] != '\r')
+		bool has_cr = at > b->line_start && p[at - 1] == '\r';
+		if (FOIL_UNLIKELY(!has_cr && !b->takes_lf))
 			return H1_BLOCK_BARE_LF;
+		b->is_untidy |= b->takes_lf && (!has_cr || h1_is((uint8_t)p[b->line_start], H1_SPACE));
 		b->scanned = at + 1;
-		if (at - 1 == b->line_start) {
+		if (at - has_cr == b->line_start) {
 			*end_bytes = at + 1;
 			return H1_BLOCK_FOUND;
 		}
@@ -45,6 +47,36 @@ enum h1_block_result h1_block_scan(struct h1_block *b, const char *p, uint32_t n
 	}
 	b->scanned = n_bytes;
 	return H1_BLOCK_MORE;
+}
+
+struct foil_slice h1_tidy(struct foil_worker *w, struct foil_arena *a, struct foil_slice bytes, uint32_t *n_lines)
+{
+	struct foil_cur c = cur_of(bytes.data, bytes.n_bytes);
+	char *out = foil_arena_alloc(w, a, bytes.n_bytes + *n_lines + 1u); /* a CR more a line at most */
+	uint32_t n = 0;
+
+	if (!out)
+		return (struct foil_slice){NULL, 0};
+	*n_lines = 0;
+	for (const uint8_t *lf; (lf = memchr(c.at, '\n', cur_left(&c)));) {
+		struct foil_slice line = cur_slice(&c, (size_t)(lf - c.at));
+		(void)cur_u8(&c);
+		if (line.n_bytes && line.data[line.n_bytes - 1] == '\r')
+			line.n_bytes--;
+		if (*n_lines > 1 && line.n_bytes && h1_is((uint8_t)line.data[0], H1_SPACE)) { /* of a field; the status line has no second one */
+			n -= 2;
+			out[n++] = ' ';
+			line = h1_trim(line);
+		} else if (line.n_bytes) {
+			(*n_lines)++;
+		}
+		if (line.n_bytes)
+			memcpy(&out[n], line.data, line.n_bytes);
+		n += line.n_bytes;
+		out[n++] = '\r';
+		out[n++] = '\n';
+	}
+	return foil_slice_of(out, n);
 }
 
 static bool take_crlf(struct foil_cur *c)

@@ -24,10 +24,15 @@
 struct h1_block {
 	uint32_t scanned, line_start;
 	uint32_t n_lines; /* complete ones, the empty one not counted */
+	bool takes_lf;    /* set by the caller: a bare LF ends a line, too (RFC 9112 2.2) */
+	bool is_untidy;   /* takes_lf: it has such lines, or folded ones (5.2), and wants h1_tidy before it is parsed */
 };
 enum h1_block_result { H1_BLOCK_MORE, H1_BLOCK_FOUND, H1_BLOCK_BARE_LF };
 /* p[0..n_bytes) is the block from its beginning. FOUND: *end_bytes is its length with the empty line. */
 enum h1_block_result h1_block_scan(struct h1_block *b, const char *p, uint32_t n_bytes, uint32_t *end_bytes);
+
+/* A copy of an origin's head in the arena, each line ended by CRLF and folded lines made one; *n_lines is counted anew. {NULL,0}: no memory. */
+struct foil_slice h1_tidy(struct foil_worker *w, struct foil_arena *a, struct foil_slice bytes, uint32_t *n_lines) FOIL_MUST_USE;
 
 /* What the decoder must know of a head besides what http_head says. Slices point into the head. */
 struct h1_facts {
@@ -92,6 +97,7 @@ struct h1_exchange {
 	uint8_t n_informational;
 	bool is_paused;
 	bool owes_continue;          /* 100 Continue is due when the body is wanted */
+	bool has_continued;          /* 100 was sent: once is enough */
 
 	/* sending */
 	uint64_t tx_left_bytes;

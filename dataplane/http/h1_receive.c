@@ -198,7 +198,7 @@ enum h1_read h1_read_block(struct foil_worker *w, struct http_conn *c, bool may_
 		case H1_BLOCK_FOUND:
 			return take_whole(w, c, may_hold, end, out);
 		case H1_BLOCK_MORE:
-			x->block = (struct h1_block){0}; /* once more from the buffer: a segment's worth, once a head */
+			x->block = (struct h1_block){.takes_lf = x->block.takes_lf}; /* once more from the buffer: a segment's worth, once a head */
 			break;
 		}
 	}

@@ -103,12 +103,14 @@ static int send_informational(struct foil_worker *w, struct h1_exchange *x, cons
 	struct h1_encode_params p = {.framing = H1_FRAME_NONE};
 	struct foil_chain out = {0};
 
-	if (x->is_http10)
+	if (x->is_http10 || (head->status == 100 && x->has_continued))
 		return 0;
 	if (h1_encode_response(w, head, &p, &out) != 0)
 		return -ENOBUFS;
-	if (head->status == 100)
+	if (head->status == 100) {
 		x->owes_continue = false;
+		x->has_continued = true;
+	}
 	write_out(w, x, &out);
 	return 0;
 }
@@ -330,6 +332,7 @@ void h1_send_continue(struct foil_worker *w, struct http_conn *c)
 	if (foil_chain_append(w, &out, "HTTP/1.1 100 Continue\r\n\r\n", 25) != 0)
 		return; /* the client sends after a while all the same (RFC 9110 10.1.1) */
 	foil_count(w, HTTP, CONTINUES_SENT, 1);
+	x->has_continued = true;
 	write_out(w, x, &out);
 }
 

@@ -140,7 +140,7 @@ static void take_informational(struct foil_worker *w, struct h2_conn *h, struct 
 		return;
 	}
 	foil_count(w, HTTP, INFORMATIONAL_DECODED, 1);
-	if (head->status != 100 && x->ev->informational)
+	if (x->ev->informational)
 		x->ev->informational(w, &x->hs, head);
 }
 

@@ -144,7 +144,7 @@ static bool rst_stream(struct foil_worker *w, struct h2_conn *h, const uint8_t *
 {
 	struct foil_cur c = cur_of(p, n_bytes);
 	uint32_t code = cur_be32(&c), id = h->frame.stream_id;
-	struct http_reset_info info = {.kind = code == H2_REFUSED_STREAM ? HTTP_RESET_REFUSED_STREAM : HTTP_RESET_REMOTE};
+	struct http_reset_info info = {.kind = code == H2_REFUSED_STREAM ? HTTP_RESET_REFUSED_STREAM : HTTP_RESET_STREAM};
 	struct h2_stream *x;
 
 	if (n_bytes != 4)

@@ -130,7 +130,7 @@ struct h2_stream {
 	uint32_t rx_credit;        /* delivered, not yet told to the peer */
 	uint8_t rx;                /* enum h2_rx */
 	uint8_t n_informational;
-	bool has_length, has_trailers, is_paused, had_head;
+	bool has_length, has_trailers, is_paused, had_head, has_continued;
 
 	/* sending */
 	struct foil_chain tx_head; /* frames */

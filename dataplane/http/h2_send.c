@@ -159,6 +159,9 @@ int h2_send_head(struct foil_worker *w, struct http_stream *hs, const struct htt
 		is_informational = false;
 	}
 	if (is_informational) {
+		if (head->status == 100 && x->has_continued)
+			return 0;
+		x->has_continued |= head->status == 100;
 		p.ends = false;
 	} else if (h->c->is_server && (x->method == HTTP_METHOD_HEAD || status_has_no_body(head->status))) {
 		p.ends = true; /* whatever body is handed over, none is sent */

@@ -9,6 +9,7 @@ struct foil_slice mesh_reset_text(enum http_reset kind)
 	case HTTP_RESET_NONE:
 	case HTTP_RESET_LOCAL: return FOIL_SLICE("local reset");
 	case HTTP_RESET_REMOTE: return FOIL_SLICE("connection termination");
+	case HTTP_RESET_STREAM: return FOIL_SLICE("remote reset");
 	case HTTP_RESET_PROTOCOL: return FOIL_SLICE("protocol error");
 	case HTTP_RESET_REFUSED_STREAM: return FOIL_SLICE("remote refused stream reset");
 	case HTTP_RESET_CONNECT_FAILURE: return FOIL_SLICE("remote connection failure");
@@ -26,6 +27,7 @@ uint64_t mesh_reset_flag(enum http_reset kind)
 	case HTTP_RESET_LOCAL: return TELE_FLAG_LR;
 	case HTTP_RESET_REMOTE: return TELE_FLAG_UC;
 	case HTTP_RESET_PROTOCOL: return TELE_FLAG_UPE;
+	case HTTP_RESET_STREAM:
 	case HTTP_RESET_REFUSED_STREAM: return TELE_FLAG_UR;
 	case HTTP_RESET_CONNECT_FAILURE:
 	case HTTP_RESET_CONNECT_TIMEOUT: return TELE_FLAG_UF;

@@ -504,6 +504,9 @@ static void on_reset(struct foil_worker *w, struct http_stream *hs, const struct
 			x->details = foil_slice_str(http_room_desc.reasons[info->reason].name);
 			if (!x->response_started && !mesh_exchange_is_h2(x))
 				x->status = http_reason_status(info->reason); /* the codec has said so to the client */
+		} else if (info->kind == HTTP_RESET_STREAM || info->kind == HTTP_RESET_REFUSED_STREAM) {
+			x->flags |= TELE_FLAG_DR;
+			x->details = info->kind == HTTP_RESET_STREAM ? FOIL_SLICE("http2.remote_reset") : FOIL_SLICE("http2.remote_refuse");
 		} else {
 			x->flags |= TELE_FLAG_DC;
 			x->details = info->kind == HTTP_RESET_LOCAL ? FOIL_SLICE("downstream_local_disconnect") : FOIL_SLICE("downstream_remote_disconnect");

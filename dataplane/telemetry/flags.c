@@ -19,6 +19,7 @@ static const char *const long_names[TELE_FLAG_COUNT] = { /* Envoy's, of %RESPONS
 	[TELE_FLAG_BIT_IH] = "InvalidEnvoyRequestHeaders", [TELE_FLAG_BIT_SI] = "StreamIdleTimeout", [TELE_FLAG_BIT_DPE] = "DownstreamProtocolError",
 	[TELE_FLAG_BIT_UPE] = "UpstreamProtocolError", [TELE_FLAG_BIT_UMSDR] = "UpstreamMaxStreamDurationReached",
 	[TELE_FLAG_BIT_OM] = "OverloadManagerTerminated", [TELE_FLAG_BIT_DF] = "DnsResolutionFailed", [TELE_FLAG_BIT_RFCF] = "ResponseFromCacheFilter",
+	[TELE_FLAG_BIT_DR] = "DownstreamRemoteReset",
 };
 
 struct text {

@@ -36,7 +36,8 @@ class Origin:
         threading.Thread(target=self.accept_loop, daemon=True).start()
 
     def calm(self):
-        self.grpc_status, self.trailers_only, self.refuse_next, self.goaway_next, self.delay_s = 0, False, 0, False, 0
+        self.grpc_status, self.trailers_only, self.goaway_next, self.delay_s = 0, False, False, 0
+        self.refuse_next, self.refuse_code = 0, 7  # so many streams are reset, and by what code
         del self.seen[:]
 
     def accept_loop(self):
@@ -89,7 +90,7 @@ class OriginConnection:
             self.origin.seen.append(request)
             if self.origin.refuse_next:
                 self.origin.refuse_next -= 1
-                self.h2.reset_stream(event.stream_id, 7)
+                self.h2.reset_stream(event.stream_id, self.origin.refuse_code)
                 request["refused"] = True
             elif dict(event.headers)[":path"] == "/echo":
                 self.h2.send_headers(event.stream_id, [(":status", "200"), ("x-origin", self.origin.name)])

@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+import time
 
 import h2peers
 import shared
@@ -211,6 +212,25 @@ def test_a_refused_stream_is_tried_again():
     client = h2peers.Client("x.example.com", port=8000)
     answer = client.ask("/retried")
     check(answer["status"] == 200 and len(seen()) >= 2, f"{answer} {len(seen())}")
+    client.close()
+
+
+def test_who_reset_a_stream_is_in_the_log():
+    origins()
+    for o in ORIGINS.values():
+        o.refuse_next, o.refuse_code = 1, 2
+    log, client = Log(), h2peers.Client("x.example.com", port=8000)
+    answer = client.ask("/seen/reset")
+    check(answer["status"] == 503 and answer["body"].endswith(b"reset reason: remote reset"), f"{answer}")
+    log.find("/seen/reset", " 503 UR upstream_reset_before_response_started{remote_reset} ")
+    for o in ORIGINS.values():
+        o.calm()
+        o.delay_s = 0.5
+    stream = client.send("/seen/left")
+    time.sleep(0.2)
+    client.h2.reset_stream(stream)
+    h2peers.pump(client.h2, client.sock)
+    log.find("/seen/left", " 0 DR http2.remote_reset ")
     client.close()
 
 

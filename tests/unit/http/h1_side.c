@@ -156,7 +156,7 @@ static void on_complete(struct foil_worker *w, struct http_stream *hs)
 	say(side, "complete\n");
 }
 
-static const char *const reset_names[] = {"none", "remote", "protocol", "refused", "local", "connect_failure", "connect_timeout"};
+static const char *const reset_names[] = {"none", "remote", "stream", "protocol", "refused", "local", "connect_failure", "connect_timeout"};
 static const char *const end_names[] = {"none", "fin", "reset", "refused", "unreachable", "connect_timeout", "timeout", "local", "tls"};
 
 static void on_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)

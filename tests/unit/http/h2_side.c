@@ -271,7 +271,7 @@ static void on_complete(struct foil_worker *w, struct http_stream *hs)
 
 static void on_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
 {
-	static const char *const kinds[] = {"none", "remote", "protocol", "refused", "local", "connect-failure", "connect-timeout"};
+	static const char *const kinds[] = {"none", "remote", "stream", "protocol", "refused", "local", "connect-failure", "connect-timeout"};
 	struct h2_rec *r = hs->user_data;
 
 	assert_false(r->is_complete || r->is_reset);

@@ -191,8 +191,9 @@ static void test_bad_answers_reset_with_their_reason(void **state)
 		{"GARBAGE\r\n\r\n", "http1.codec_error"},
 		{"\r\n\r\n", "http1.codec_error"},
 		{"HTTP/1.1 200 OK\r\nbad header: 1\r\n\r\n", "http1.space_before_colon"},
-		{"HTTP/1.1 200 OK\r\nX: 1\r\n 2\r\n\r\n", "http1.obs_fold"},
-		{"HTTP/1.1 200 OK\nX: 1\n\n", "http1.bare_lf"},
+		{"HTTP/1.1 200 OK\r\n X: 1\r\n\r\n", "http1.obs_fold"},
+		{"\nHTTP/1.1 200 OK\n\n", "http1.codec_error"},
+		{"HTTP/1.1 200 OK\r\nX: 1\r\n 2\rY: 3\r\n\r\n", "http1.invalid_header_value"},
 		{"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", "http1.invalid_header_value"},
 		{"HTTP/1.1 200 O\rK\r\n\r\n", "http1.invalid_status"},
 		{"HTTP/1.1 20 OK\r\n\r\n", "http1.invalid_status"},
@@ -234,6 +235,36 @@ static void test_bad_answers_reset_with_their_reason(void **state)
 	end();
 }
 
+/* Whatever lines of an answer's head end in, and however its fields are folded (RFC 9112 2.2 and 5.2), in one piece and byte by byte. */
+static void test_untidy_heads_of_origins_are_understood(void **state)
+{
+	static const char *const untidy[] = {
+		"HTTP/1.1 200 OK\nX: a b\nContent-Length: 2\n\n",
+		"HTTP/1.1 200 OK\r\nX: a b\nContent-Length: 2\r\n\n",
+		"HTTP/1.1 200 OK\nX: a b\r\nContent-Length: 2\n\r\n",
+		"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nX: a\r\n \t b \r\nContent-Length:\r\n\t2\r\n\r\n",
+		"HTTP/1.1 200 OK\nX:\n a\n b\n \nContent-Length: 2\n\n",
+	};
+	char text[160];
+
+	begin();
+	for (size_t i = 0; i < FOIL_COUNT_OF(untidy); i++) {
+		snprintf(text, sizeof(text), "%sok", untidy[i]);
+		get();
+		side_feed(w, &side, text);
+		assert_string_equal(side_text(&side), "200 x=a b|2:ok\ncomplete\nready\n");
+		get();
+		for (const char *at = text; *at; at++)
+			side_feed(w, &side, (const char[]){*at, 0});
+		assert_string_equal(side_text(&side), "200 x=a b|2:ok\ncomplete\nready\n");
+	}
+	get(); /* but trailers are read strictly */
+	side_feed(w, &side, "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0\r\nX: 1\n\r\n");
+	assert_non_null(strstr(side_text(&side), "reset protocol http1.bare_lf"));
+	end();
+}
+
 static void test_answers_are_bounded(void **state)
 {
 	struct http_limits limits = {.headers_max = 3, .head_bytes_max = 1000};
@@ -259,7 +290,7 @@ static void test_interim_answers_are_told_and_bounded(void **state)
 	begin();
 	get();
 	side_feed(w, &side, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-	assert_string_equal(side_text(&side), "info 103 link=a\n200|2:ok\ncomplete\nready\n");
+	assert_string_equal(side_text(&side), "info 100\ninfo 103 link=a\n200|2:ok\ncomplete\nready\n");
 	get();
 	for (int i = 0; i < 16; i++)
 		side_feed(w, &side, "HTTP/1.1 102 Processing\r\n\r\n");
@@ -286,7 +317,7 @@ static void test_an_upstream_that_goes_away_is_told(void **state)
 		if (*cut[i].text)
 			side_feed(w, &side, cut[i].text);
 		fake_eof(w, &side.f);
-		snprintf(want, sizeof(want), "reset remote %s\nclosed fin\n", cut[i].reason);
+		snprintf(want, sizeof(want), "%sreset remote %s\nclosed fin\n", strstr(cut[i].text, " 100 ") ? "info 100\n" : "", cut[i].reason);
 		assert_string_equal(side_text(&side), want);
 		assert_int_equal(side.last_reset.why, STREAM_END_FIN);
 		again();
@@ -526,6 +557,7 @@ int main(void)
 		cmocka_unit_test(test_connections_end_when_the_upstream_says_so),
 		cmocka_unit_test(test_what_was_not_asked_for_ends_the_connection),
 		cmocka_unit_test(test_bad_answers_reset_with_their_reason),
+		cmocka_unit_test(test_untidy_heads_of_origins_are_understood),
 		cmocka_unit_test(test_answers_are_bounded),
 		cmocka_unit_test(test_interim_answers_are_told_and_bounded),
 		cmocka_unit_test(test_an_upstream_that_goes_away_is_told),

@@ -94,7 +94,7 @@ static void test_answers_of_every_form(void **state)
 	hb_headers(&b, 0, 11, ":status", "204", NULL);
 	hb_data(&b, H2_END_STREAM, 11, "x");
 	feed();
-	assert_told("(103 link=x)200|1:a|t: grpc-status=0 complete\n200 grpc-status=5|0: complete\n200|0: complete\n304|0: complete\n"
+	assert_told("(100)(103 link=x)200|1:a|t: grpc-status=0 complete\n200 grpc-status=5|0: complete\n200|0: complete\n304|0: complete\n"
 		    "200|3:abc complete\n204 reset protocol http2.content_length\n");
 	end();
 }
@@ -182,13 +182,13 @@ static void test_refused_streams_are_told_as_such(void **state)
 	hb_u32(&b, H2_RST_STREAM, 3, H2_CANCEL);
 	hb_frame(&b, H2_GOAWAY, 0, 0, "\0\0\0\5\0\0\0\0why", 11);
 	feed();
-	assert_told(" reset refused\n reset remote\n\n reset refused\n");
+	assert_told(" reset refused\n reset stream\n\n reset refused\n");
 	assert_int_equal(http_conn_capacity(side.c), 0);
 	assert_null(http_client_start(w, side.c, &side.arena, NULL, NULL));
 	assert_true(fake_is_alive(&side.f));
 	hb_headers(&b, H2_END_STREAM, 5, ":status", "200", NULL);
 	feed();
-	assert_told(" reset refused\n reset remote\n200|0: complete\n reset refused\n");
+	assert_told(" reset refused\n reset stream\n200|0: complete\n reset refused\n");
 	assert_true(side.f.is_released);
 	assert_int_equal(side.closed_why, STREAM_END_FIN);
 	end();

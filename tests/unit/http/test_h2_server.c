@@ -506,7 +506,7 @@ static void test_resets_of_either_side(void **state)
 	assert_int_equal(h2side_reply(w, side.rec[1].hs, 200, HTTP_BODY_CHUNKED, 0, false), 0);
 	http_stream_reset(w, side.rec[1].hs);
 	side.rec[1].hs = NULL;
-	assert_told("GET / host=a.example reset remote\nGET / host=a.example\nGET / host=a.example\n");
+	assert_told("GET / host=a.example reset stream\nGET / host=a.example\nGET / host=a.example\n");
 	assert_sent("HEADERS 3 :status=200 x-a=1\nRST_STREAM 3 code=2\n");
 	fake_closed(w, &side.f, STREAM_END_RESET);
 	assert_string_equal(side.rec[2].text, "GET / host=a.example reset remote");

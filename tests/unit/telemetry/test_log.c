@@ -320,7 +320,7 @@ static void test_flags_are_in_envoys_order(void **state)
 	} cases[] = {{0, false, "-\n"}, {TELE_FLAG_FI | TELE_FLAG_DI, false, "DI,FI\n"}, {TELE_FLAG_UT | TELE_FLAG_URX, false, "URX,UT\n"},
 		     {TELE_FLAG_UC | TELE_FLAG_URX | TELE_FLAG_DI, false, "DI,URX,UC\n"}, {TELE_FLAG_URX | TELE_FLAG_UF, true, "UF,URX\n"},
 		     {(1ull << TELE_FLAG_COUNT) - 1, false,
-		      "DI,URX,UH,UF,UO,NR,NC,DT,DC,LH,UT,LR,UR,UC,FI,RL,UAEX,RLSE,IH,SI,DPE,UPE,UMSDR,OM,DF,RFCF\n"}};
+		      "DI,URX,UH,UF,UO,NR,NC,DT,DC,LH,UT,LR,UR,UC,FI,RL,UAEX,RLSE,IH,SI,DPE,UPE,UMSDR,OM,DF,RFCF,DR\n"}};
 	for (size_t i = 0; i < FOIL_COUNT_OF(cases); i++) {
 		struct tele_request r = t_request();
 		r.flags = cases[i].flags;
