@@ -127,6 +127,8 @@ static void receive_head(struct foil_worker *w, struct http_conn *c)
 			foil_reason(w, HTTP, TRUNCATED);
 			h1_exchange_end(c);
 			close_idle(w, c, STREAM_END_FIN);
+		} else if (c->x->buf_bytes && !h1_is((uint8_t)c->x->buf[0], H1_TOKEN)) { /* no method begins so: TLS, say */
+			refuse_unread(w, c, HTTP_REASON_INVALID_METHOD);
 		}
 		return;
 	case H1_READ_DONE:

@@ -264,6 +264,18 @@ static void read_upgrade(struct http_head *out)
 	out->method_text = FOIL_SLICE("GET");
 }
 
+/* RFC 3986 3.1. Others than http and https are let in (RFC 9113 8.3.1): what the connection is decides, not what is claimed here. */
+static bool is_scheme(struct foil_slice s)
+{
+	for (uint32_t i = 0; i < s.n_bytes; i++) {
+		char c = foil_ascii_lower(s.data[i]);
+		bool is_letter = c >= 'a' && c <= 'z';
+		if (!is_letter && (i == 0 || (!h1_is((uint8_t)c, H1_DIGIT) && c != '+' && c != '-' && c != '.')))
+			return false;
+	}
+	return s.n_bytes != 0;
+}
+
 static enum http_reason check_target(const struct reading *r, struct http_head *out)
 {
 	const uint32_t most = PSEUDO_METHOD | PSEUDO_SCHEME | PSEUDO_PATH;
@@ -285,7 +297,7 @@ static enum http_reason check_target(const struct reading *r, struct http_head *
 	}
 	if ((r->seen & most) != most)
 		return HTTP_REASON_H2_BAD_PSEUDO;
-	if (!foil_slice_eq_nocase(out->scheme, FOIL_SLICE("http")) && !foil_slice_eq_nocase(out->scheme, FOIL_SLICE("https")))
+	if (!is_scheme(out->scheme))
 		return HTTP_REASON_H2_BAD_PSEUDO;
 	if (out->path.data[0] == '/')
 		return HTTP_REASON_OK;

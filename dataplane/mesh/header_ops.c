@@ -100,29 +100,14 @@ static int format_all(struct foil_worker *w, struct foil_arena *a, const struct 
 	return 0;
 }
 
-int mesh_header_ops_apply_both(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *first, const struct mesh_header_ops *second,
-			       struct http_head *head, const struct mesh_format_ctx *ctx)
-{
-	size_t n = (size_t)first->n_add + second->n_add;
-
-	remove_all(first, head);
-	remove_all(second, head);
-	if (n == 0)
-		return 0;
-	struct foil_slice *values = foil_arena_alloc(w, a, n * sizeof(*values));
-	struct foil_slice *of_second = values ? values + first->n_add : NULL;
-	if (!values || format_all(w, a, first, ctx, values) != 0 || format_all(w, a, second, ctx, of_second) != 0)
-		return -ENOBUFS;
-	if (put_all(w, a, first, values, false, head) != 0 || put_all(w, a, second, of_second, false, head) != 0)
-		return -ENOBUFS;
-	int rc = put_all(w, a, first, values, true, head);
-	return rc ? rc : put_all(w, a, second, of_second, true, head);
-}
-
 int mesh_header_ops_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *ops, struct http_head *head,
 			  const struct mesh_format_ctx *ctx)
 {
-	static const struct mesh_header_ops none;
-
-	return mesh_header_ops_apply_both(w, a, ops, &none, head, ctx);
+	remove_all(ops, head);
+	if (ops->n_add == 0)
+		return 0;
+	struct foil_slice *values = foil_arena_alloc(w, a, ops->n_add * sizeof(*values));
+	if (!values || format_all(w, a, ops, ctx, values) != 0 || put_all(w, a, ops, values, false, head) != 0)
+		return -ENOBUFS;
+	return put_all(w, a, ops, values, true, head);
 }

@@ -30,11 +30,7 @@ struct foil_slice mesh_format_value(const struct mesh_format *f, const struct me
 /* The text of f: literal text is f's own, anything else in the arena. 0 or -ENOBUFS. */
 int mesh_format_eval(struct foil_worker *w, struct foil_arena *a, const struct mesh_format *f, const struct mesh_format_ctx *ctx,
 		     struct foil_slice *out) FOIL_MUST_USE;
-/* Removes, then adds in order, on head->headers; ":authority" (or host) of a request changes head->authority. A value that formats to nothing adds nothing
- * (Envoy). 0 or -ENOBUFS. */
+/* Removes, then overwrites, then appends, each in order, on head->headers; ":authority" (or host) of a request changes head->authority. A value
+ * that formats to nothing adds nothing (Envoy). 0 or -ENOBUFS. */
 int mesh_header_ops_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *ops, struct http_head *head,
 			  const struct mesh_format_ctx *ctx) FOIL_MUST_USE;
-/* first's and second's operations as one list, as a route and its only destination have them (VS-21): all removes, then all that overwrite, then all
- * that append. 0 or -ENOBUFS. */
-int mesh_header_ops_apply_both(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *first, const struct mesh_header_ops *second,
-			       struct http_head *head, const struct mesh_format_ctx *ctx) FOIL_MUST_USE;

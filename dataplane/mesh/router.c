@@ -33,23 +33,8 @@ void mesh_router_choose(struct foil_worker *w, struct mesh_exchange *x)
 }
 
 /* ---- header operations ---- */
-static int ops_removes(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_header_ops *ops, struct http_head *head,
-		       const struct mesh_format_ctx *ctx)
-{
-	const struct mesh_header_ops part = {.remove = ops->remove, .n_remove = ops->n_remove};
-
-	return part.n_remove ? mesh_header_ops_apply(w, x->arena, &part, head, ctx) : 0;
-}
-
-static int ops_adds(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_header_ops *ops, struct http_head *head,
-		    const struct mesh_format_ctx *ctx)
-{
-	const struct mesh_header_ops part = {.add = ops->add, .n_add = ops->n_add};
-
-	return part.n_add ? mesh_header_ops_apply(w, x->arena, &part, head, ctx) : 0;
-}
-
-/* VS-21: with one destination its operations come after the route's, as one set; with several, the destination's level runs before the route's. */
+/* VS-21: with several destinations the destination's level runs before the route's, so that the route's set wins; of a single destination the
+ * agent has put the operations behind the route's. */
 static int ops_apply(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_header_ops *route, const struct mesh_header_ops *dest,
 		     struct http_head *head)
 {
@@ -65,16 +50,8 @@ static int ops_apply(struct foil_worker *w, struct mesh_exchange *x, const struc
 		ctx.response = head;
 		ctx.status = head->status;
 	}
-	if (!dest)
-		return mesh_header_ops_apply(w, x->arena, route, head, &ctx);
-	if (x->route->route.n_clusters > 1) {
-		rc = mesh_header_ops_apply(w, x->arena, dest, head, &ctx);
-		return rc ? rc : mesh_header_ops_apply(w, x->arena, route, head, &ctx);
-	}
-	rc = ops_removes(w, x, route, head, &ctx);
-	rc = rc ? rc : ops_removes(w, x, dest, head, &ctx);
-	rc = rc ? rc : ops_adds(w, x, route, head, &ctx);
-	return rc ? rc : ops_adds(w, x, dest, head, &ctx);
+	rc = dest ? mesh_header_ops_apply(w, x->arena, dest, head, &ctx) : 0;
+	return rc ? rc : mesh_header_ops_apply(w, x->arena, route, head, &ctx);
 }
 
 int mesh_router_response_ops(struct foil_worker *w, struct mesh_exchange *x, struct http_head *head)

@@ -56,6 +56,7 @@ static void test_heads_that_break_a_rule_are_refused(void **state)
 	static const struct refusal table[] = {
 		{"\r\n\r\nGET / HTTP/1.1\r\n" HOST "\r\n", "400 http1.codec_error"},
 		{"GET / HTTP/1.1\nHost: a\n\n", "400 http1.bare_lf"},
+		{"\x16\x03\x01", "400 http1.invalid_method"}, /* TLS: no line will end */
 		{"GET / HTTP/1.1\r\n" HOST "X: y\nZ: a\r\n\r\n", "400 http1.bare_lf"},
 		{"GET / HTTP/1.1\r\n" HOST "\n", "400 http1.bare_lf"},
 		{"\nGET / HTTP/1.1\r\n" HOST "\r\n", "400 http1.bare_lf"},

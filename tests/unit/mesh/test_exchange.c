@@ -91,6 +91,29 @@ static void test_pipelined(void **state)
 	fx_free(f);
 }
 
+/* VS-21: what one of several destinations sets comes first, also when the others have no weight; the route has the last word. */
+static void test_the_routes_header_operations_follow_the_destinations(void **state)
+{
+	static const struct mesh_header_op_add of_route[] = {{.name = FOIL_SLICE("x-both"), .value = {.is_literal = true, .literal = FOIL_SLICE("route")}}};
+	static const struct mesh_header_op_add of_destination[] = {
+		{.name = FOIL_SLICE("x-both"), .value = {.is_literal = true, .literal = FOIL_SLICE("destination")}},
+		{.name = FOIL_SLICE("x-own"), .value = {.is_literal = true, .literal = FOIL_SLICE("destination")}},
+	};
+	struct fx_config *cfg = fx_config_new(1, 1);
+
+	(void)state;
+	cfg->route[0].request_headers = cfg->route[0].response_headers = (struct mesh_header_ops){.add = of_route, .n_add = 1};
+	cfg->weighted[0][0].request_headers = cfg->weighted[0][0].response_headers = (struct mesh_header_ops){.add = of_destination, .n_add = 2};
+	struct fx *f = begin(cfg);
+	struct fx_stream *c = fx_connect(f);
+	fx_say(f, c, GET("/"));
+	struct fx_stream *u = fx_up_open(f);
+	assert_has(fx_peek(u), "x-own: destination\r\nx-both: route\r\n");
+	fx_say(f, u, OK_15);
+	assert_has(fx_peek(c), "x-own: destination\r\nx-both: route\r\n");
+	fx_free(f);
+}
+
 static void test_body(void **state)
 {
 	(void)state;
@@ -749,7 +772,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chain_choice_by_first_bytes),
-		cmocka_unit_test(test_plain), cmocka_unit_test(test_pipelined), cmocka_unit_test(test_body),
+		cmocka_unit_test(test_plain), cmocka_unit_test(test_pipelined),
+		cmocka_unit_test(test_the_routes_header_operations_follow_the_destinations), cmocka_unit_test(test_body),
 		cmocka_unit_test(test_no_route_no_cluster_no_host), cmocka_unit_test(test_original_destinations),
 		cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_direct_and_redirect),
 		cmocka_unit_test(test_upstream_ends), cmocka_unit_test(test_upstream_ends_late), cmocka_unit_test(test_connect_fails),

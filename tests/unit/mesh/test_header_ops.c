@@ -90,21 +90,6 @@ static void test_header_ops_as_envoy_was_recorded(void **state)
 	(void)state;
 }
 
-/* Route and destination as one list: an overwrite of the second comes before an append of the first. */
-static void test_header_ops_of_route_and_destination_are_one_list(void **state)
-{
-	struct bench t;
-	struct mesh_format_ctx ctx = {0};
-
-	bench_init(&t, NAMES("x-add", "orig", "x-rm", "gone", "cookie", "a=b"));
-	const struct mesh_header_ops route = compile(&t, NAMES("x-rm"), (const struct op[]){{"x-both", "vs"}, {"x-add", "b", true}}, 2);
-	const struct mesh_header_ops dest = compile(&t, NAMES("cookie"), (const struct op[]){{"x-add", "dest"}, {"x-both", "dest"}}, 2);
-	assert_int_equal(mesh_header_ops_apply_both(t.w, &t.a, &route, &dest, &t.head, &ctx), 0);
-	expect(&t, "x-add: dest\nx-both: dest\nx-add: b\n");
-	bench_fini(&t);
-	(void)state;
-}
-
 static void test_header_ops_values_are_formatted_after_removes_and_before_changes(void **state)
 {
 	struct bench t;
@@ -200,7 +185,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_header_ops_as_envoy_was_recorded),
-		cmocka_unit_test(test_header_ops_of_route_and_destination_are_one_list),
 		cmocka_unit_test(test_header_ops_values_are_formatted_after_removes_and_before_changes),
 		cmocka_unit_test(test_header_ops_of_nothing_leave_what_is_there),
 		cmocka_unit_test(test_header_ops_host_is_the_authority),

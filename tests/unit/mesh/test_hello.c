@@ -107,7 +107,7 @@ static void test_a_request_over_tls(void **state)
 	assert_true(SSL_is_init_finished(t.ssl));
 	assert_int_equal((int64_t)t_counter(t.f->w, MESH, HELLOS), 0);
 	assert_int_equal((int64_t)t_counter(t.f->w, MESH, DOWNSTREAM_CONNS), 1);
-	(void)SSL_write(t.ssl, "GET /x HTTP/1.1\r\nhost: a\r\nx-forwarded-client-cert: forged\r\n\r\n", 62);
+	(void)SSL_write(t.ssl, "GET /x HTTP/1.1\r\nhost: a\r\nx-forwarded-client-cert: forged\r\n\r\n", 61);
 	step(&t);
 	struct fx_stream *u = fx_up_open(t.f);
 	fx_assert_heard(u, "GET /x HTTP/1.1");
