@@ -161,7 +161,8 @@ static int init_tls(struct node *n, struct node_worker *nw, struct foil_error *e
 	struct tls_params p = {.conns_max = n->conf->connections_max / n->conf->n_workers + 1,
 			       .handshakes_max = share(n, n->conf->tls_handshakes_max),
 			       .handshakes_prefix_max = share(n, n->conf->tls_handshakes_network_max),
-			       .crypto = n->crypto, .jobs_max = jobs_of(n)};
+			       .crypto = n->crypto, .jobs_max = jobs_of(n),
+			       .engine = n->conf->tls_openssl ? TLS_ENGINE_OPENSSL : TLS_ENGINE_AUTO};
 	return tls_init(nw->w, &p, err);
 }
 

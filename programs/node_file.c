@@ -619,11 +619,22 @@ static int key_handshakes(struct reader *r, yaml_node_t *n, void *into)
 	return read_u32_in(r, n, 1, 1u << 20, into);
 }
 
+static int key_tls_engine(struct reader *r, yaml_node_t *n, void *into)
+{
+	static const char *const words[] = {"auto", "openssl"};
+	unsigned int v;
+	int rc = read_choice(r, n, words, FOIL_COUNT_OF(words), &v);
+	if (rc == 0)
+		*(bool *)into = v == 1;
+	return rc;
+}
+
 static int key_tls(struct reader *r, yaml_node_t *n, void *into)
 {
 	static const struct key keys[] = {
 		{"handshakes", key_handshakes, offsetof(struct node_conf, tls_handshakes_max)},
 		{"handshakes_per_network", key_handshakes, offsetof(struct node_conf, tls_handshakes_network_max)},
+		{"engine", key_tls_engine, offsetof(struct node_conf, tls_openssl)},
 	};
 	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
 }

@@ -69,6 +69,7 @@ struct node_conf {
 	uint16_t n_crypto_workers;  /* 0: handshakes on the workers */
 	uint32_t tls_handshakes_max; /* 8192: of clients, in flight in all */
 	uint32_t tls_handshakes_network_max; /* 2048: of one network, a quarter of the former */
+	bool tls_openssl;           /* OpenSSL does all ciphers, whatever the processor has */
 	bool tcp_ecn;               /* off: our own SYNs ask for ECN */
 	enum node_idle idle;
 	char agent_socket[108];     /* required */

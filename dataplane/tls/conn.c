@@ -73,7 +73,7 @@ void tls_conn_free(struct foil_worker *w, struct tls_conn *c)
 	if (c->s.is_open && !c->rec.is_ours)
 		foil_count(w, TLS, OPENSSL_RECORDS, -1);
 	SSL_free(c->ssl);
-	tls_records_free(&c->rec);
+	tls_records_free(w->tls->aead, &c->rec);
 	tls_context_put(c->context);
 	foil_chain_clear(&c->out);
 	foil_chain_clear(&c->plain);
@@ -222,7 +222,7 @@ static uint32_t count_records(const struct foil_chain *c)
  * session tickets; a client's were its last handshake messages. */
 static void take_records(struct foil_worker *w, struct tls_conn *c)
 {
-	if (w->tls->keeps_openssl || !tls_records_take(&c->rec, c->ssl, c->rec.is_server ? count_records(&c->out) : 0))
+	if (w->tls->keeps_openssl || !tls_records_take(w->tls->aead, &c->rec, c->ssl, c->rec.is_server ? count_records(&c->out) : 0))
 		return;
 	foil_count(w, TLS, OPENSSL_RECORDS, -1);
 	SSL_free(c->ssl);
@@ -374,7 +374,8 @@ static void read_all(struct foil_worker *w, struct tls_conn *c)
 	int error = SSL_ERROR_NONE;
 	enum tls_reason reason = TLS_REASON_OK; /* first what was read, then the failure */
 
-	ERR_clear_error();
+	if (!c->rec.is_ours)
+		ERR_clear_error();
 	c->is_stalled = false;
 	while (c->s.rx.n_bytes < RX_HIGH_BYTES && error == SSL_ERROR_NONE)
 		error = c->rec.is_ours ? open_once(w, c, &reason) : read_once(w, c);

@@ -1,8 +1,7 @@
 /* Our record layer (RFC 8446 5, RFC 5246 6 with the AEAD suites of RFC 5288 and RFC 7905): seals and opens records over chains with keys that a finished
- * handshake left. OpenSSL's connection is not needed any more then; its ciphers (EVP) do the arithmetic. What a record says is record_in.c's.
+ * handshake left. OpenSSL's connection is not needed any more then; aead.c does the arithmetic. What a record says is record_in.c's.
+ * A record that fits one mbuf is sealed and opened in place there; longer ones go from chain to chain.
  * Invariants: no plaintext leaves before its tag was checked; a nonce is used once: seq only grows, and ends before it could wrap. */
-#include <openssl/hmac.h>
-
 #include <errno.h>
 
 #include "dataplane/tls/tls_priv.h"
@@ -16,11 +15,11 @@
 
 /* ---- keys ---- */
 /* HKDF-Expand-Label of RFC 8446 7.1 with an empty context; n_out <= the hash's size, so one block. */
-static bool expand(const struct tls_records *r, const uint8_t *secret, const char *label, uint8_t *out, uint32_t n_out)
+static bool expand(struct tls_aead *a, const struct tls_records *r, const uint8_t *secret, const char *label, uint8_t *out, uint32_t n_out)
 {
 	uint8_t info[64], block[EVP_MAX_MD_SIZE];
 	size_t n_label = strlen(label), n = 0;
-	unsigned int n_block = 0;
+	uint32_t n_secret = r->is_sha384 ? 48 : 32;
 
 	info[n++] = 0;
 	info[n++] = (uint8_t)n_out;
@@ -30,77 +29,77 @@ static bool expand(const struct tls_records *r, const uint8_t *secret, const cha
 	n += 6 + n_label;
 	info[n++] = 0;
 	info[n++] = 1; /* T(1) */
-	bool ok = HMAC(r->md, secret, (int)r->n_secret, info, n, block, &n_block) && n_block >= n_out;
+	bool ok = tls_hmac(a, r->is_sha384, foil_slice_of(secret, n_secret), foil_slice_of(info, n), block) && n_secret >= n_out;
 	if (ok)
 		memcpy(out, block, n_out);
 	OPENSSL_cleanse(block, sizeof(block));
 	return ok;
 }
 
-bool tls_half_start(struct tls_half *h, const EVP_CIPHER *cipher, const uint8_t *key, bool is_tx)
+static bool half_keys_13(struct tls_aead *a, const struct tls_records *r, struct tls_half *h, bool is_tx)
 {
-	if (!h->ctx)
-		h->ctx = EVP_CIPHER_CTX_new();
-	h->seq = 0;
-	return h->ctx && EVP_CipherInit_ex(h->ctx, cipher, NULL, key, NULL, is_tx) == 1;
-}
+	uint8_t key[32];
+	bool ok = expand(a, r, h->secret, "key", key, r->n_key) && expand(a, r, h->secret, "iv", h->iv, sizeof(h->iv));
 
-static bool half_keys_13(const struct tls_records *r, struct tls_half *h, bool is_tx)
-{
-	uint8_t key[EVP_MAX_KEY_LENGTH];
-	bool ok = expand(r, h->secret, "key", key, r->n_key) && expand(r, h->secret, "iv", h->iv, sizeof(h->iv)) && tls_half_start(h, r->cipher, key, is_tx);
-
+	if (ok)
+		tls_half_start(a, h, (enum tls_cipher)r->cipher, key, is_tx);
 	OPENSSL_cleanse(key, sizeof(key));
 	return ok;
 }
 
-bool tls_records_update(struct tls_records *r, bool is_tx)
+bool tls_records_update(struct tls_aead *a, struct tls_records *r, bool is_tx)
 {
 	struct tls_half *h = is_tx ? &r->tx : &r->rx;
-	uint8_t next[EVP_MAX_MD_SIZE];
-	bool ok = expand(r, h->secret, "traffic upd", next, r->n_secret);
+	uint8_t next[sizeof(h->secret)];
+	uint32_t n_secret = r->is_sha384 ? 48 : 32;
+	bool ok = expand(a, r, h->secret, "traffic upd", next, n_secret);
 
 	if (ok)
-		memcpy(h->secret, next, r->n_secret);
+		memcpy(h->secret, next, n_secret);
 	OPENSSL_cleanse(next, sizeof(next));
-	return ok && half_keys_13(r, h, is_tx);
+	return ok && half_keys_13(a, r, h, is_tx);
 }
 
-/* P_hash of RFC 5246 5. */
-static bool prf(const EVP_MD *md, const uint8_t *secret, size_t n_secret, const uint8_t *seed, size_t n_seed, uint8_t *out, size_t n_out)
-{
-	uint8_t a[EVP_MAX_MD_SIZE + 96], block[EVP_MAX_MD_SIZE];
-	unsigned int n_a = 0, n_block = 0;
-	bool ok = n_seed <= 96 && HMAC(md, secret, (int)n_secret, seed, n_seed, a, &n_a);
+#define SEED_BYTES (13u + 64u)
+#define KEY_BLOCK_BYTES (2u * (32u + 12u))
 
-	for (size_t at = 0; ok && at < n_out; at += n_block) {
-		memcpy(a + n_a, seed, n_seed);
-		ok = HMAC(md, secret, (int)n_secret, a, n_a + n_seed, block, &n_block) != NULL;
-		if (ok)
-			memcpy(out + at, block, FOIL_MIN(n_block, n_out - at));
-		uint8_t next[EVP_MAX_MD_SIZE];
-		ok = ok && HMAC(md, secret, (int)n_secret, a, n_a, next, &n_a);
-		memcpy(a, next, n_a);
+/* P_hash of RFC 5246 5. */
+static bool prf(struct tls_aead *a, bool is_sha384, struct foil_slice secret, const uint8_t seed[SEED_BYTES], uint8_t *out, size_t n_out)
+{
+	uint8_t chain[48 + SEED_BYTES], block[EVP_MAX_MD_SIZE], next[EVP_MAX_MD_SIZE];
+	size_t n_hash = is_sha384 ? 48 : 32;
+	bool ok = tls_hmac(a, is_sha384, secret, foil_slice_of(seed, SEED_BYTES), chain);
+
+	for (size_t at = 0; ok && at < n_out; at += n_hash) {
+		memcpy(chain + n_hash, seed, SEED_BYTES);
+		ok = tls_hmac(a, is_sha384, secret, foil_slice_of(chain, n_hash + SEED_BYTES), block) &&
+		     tls_hmac(a, is_sha384, secret, foil_slice_of(chain, n_hash), next);
+		if (!ok)
+			break;
+		memcpy(out + at, block, FOIL_MIN(n_hash, n_out - at));
+		memcpy(chain, next, n_hash);
 	}
-	OPENSSL_cleanse(a, sizeof(a));
+	OPENSSL_cleanse(chain, sizeof(chain));
 	OPENSSL_cleanse(block, sizeof(block));
+	OPENSSL_cleanse(next, sizeof(next));
 	return ok;
 }
 
 /* The key block of RFC 5246 6.3: keys, then the implicit parts of the nonces. */
-static bool keys_12(struct tls_records *r, const SSL *ssl)
+static bool keys_12(struct tls_aead *a, struct tls_records *r, const SSL *ssl)
 {
-	uint8_t seed[13 + 64] = "key expansion", master[SSL_MAX_MASTER_KEY_LENGTH], block[2 * (EVP_MAX_KEY_LENGTH + 12)];
+	uint8_t seed[SEED_BYTES + 1] = "key expansion", master[SSL_MAX_MASTER_KEY_LENGTH], block[KEY_BLOCK_BYTES];
 	uint32_t n_iv = r->has_explicit_nonce ? 4 : 12;
 	size_t n_master = SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof(master));
 	struct tls_half *client = r->is_server ? &r->rx : &r->tx, *server = r->is_server ? &r->tx : &r->rx;
 	bool ok = SSL_get_server_random(ssl, seed + 13, 32) == 32 && SSL_get_client_random(ssl, seed + 45, 32) == 32 && n_master &&
-		  prf(r->md, master, n_master, seed, sizeof(seed), block, 2 * (r->n_key + n_iv));
+		  prf(a, r->is_sha384, foil_slice_of(master, n_master), seed, block, 2 * (r->n_key + n_iv));
 
 	if (ok) {
 		memcpy(client->iv, block + 2 * r->n_key, n_iv);
 		memcpy(server->iv, block + 2 * r->n_key + n_iv, n_iv);
-		ok = tls_half_start(client, r->cipher, block, !r->is_server) && tls_half_start(server, r->cipher, block + r->n_key, r->is_server);
+		tls_half_start(a, client, (enum tls_cipher)r->cipher, block, !r->is_server);
+		tls_half_start(a, server, (enum tls_cipher)r->cipher, block + r->n_key, r->is_server);
 	}
 	r->rx.seq = r->tx.seq = 1; /* the Finished messages were 0 */
 	OPENSSL_cleanse(master, sizeof(master));
@@ -108,31 +107,32 @@ static bool keys_12(struct tls_records *r, const SSL *ssl)
 	return ok;
 }
 
+/* The hash goes with the cipher: SHA-384 with AES-256-GCM, SHA-256 with the others (RFC 8446 B.4, RFC 5288 3, RFC 5289 3.2, RFC 7905 2). */
 static bool suite_of(struct tls_records *r, const SSL *ssl)
 {
 	const SSL_CIPHER *suite = SSL_get_current_cipher(ssl);
 	int nid = suite ? SSL_CIPHER_get_cipher_nid(suite) : NID_undef;
 
-	r->md = suite ? SSL_CIPHER_get_handshake_digest(suite) : NULL;
 	switch (nid) {
-	case NID_aes_128_gcm: r->cipher = EVP_aes_128_gcm(); break;
-	case NID_aes_256_gcm: r->cipher = EVP_aes_256_gcm(); break;
-	case NID_chacha20_poly1305: r->cipher = EVP_chacha20_poly1305(); break;
+	case NID_aes_128_gcm: r->cipher = TLS_CIPHER_AES_128_GCM; break;
+	case NID_aes_256_gcm: r->cipher = TLS_CIPHER_AES_256_GCM; break;
+	case NID_chacha20_poly1305: r->cipher = TLS_CIPHER_CHACHA20_POLY1305; break;
 	default: return false; /* CBC and others stay with OpenSSL */
 	}
+	r->is_sha384 = nid == NID_aes_256_gcm;
 	r->n_key = nid == NID_aes_128_gcm ? 16 : 32;
 	r->has_explicit_nonce = !r->is_tls13 && nid != NID_chacha20_poly1305;
-	return r->md != NULL;
+	return true;
 }
 
-void tls_records_free(struct tls_records *r)
+void tls_records_free(struct tls_aead *a, struct tls_records *r)
 {
-	EVP_CIPHER_CTX_free(r->rx.ctx);
-	EVP_CIPHER_CTX_free(r->tx.ctx);
+	tls_half_wipe(a, &r->rx);
+	tls_half_wipe(a, &r->tx);
 	OPENSSL_cleanse(r, sizeof(*r));
 }
 
-bool tls_records_take(struct tls_records *r, const SSL *ssl, uint32_t n_sent)
+bool tls_records_take(struct tls_aead *a, struct tls_records *r, const SSL *ssl, uint32_t n_sent)
 {
 	int version = SSL_version(ssl);
 	bool ok;
@@ -140,11 +140,10 @@ bool tls_records_take(struct tls_records *r, const SSL *ssl, uint32_t n_sent)
 	r->is_tls13 = version == TLS1_3_VERSION;
 	if ((!r->is_tls13 && version != TLS1_2_VERSION) || SSL_has_pending(ssl) || !suite_of(r, ssl))
 		return false;
-	r->n_secret = (uint32_t)EVP_MD_get_size(r->md);
 	if (r->is_tls13)
-		ok = r->has_rx_secret && r->has_tx_secret && half_keys_13(r, &r->rx, false) && half_keys_13(r, &r->tx, true);
+		ok = r->has_rx_secret && r->has_tx_secret && half_keys_13(a, r, &r->rx, false) && half_keys_13(a, r, &r->tx, true);
 	else
-		ok = keys_12(r, ssl);
+		ok = keys_12(a, r, ssl);
 	if (r->is_tls13)
 		r->tx.seq = n_sent;
 	r->is_ours = ok;
@@ -227,13 +226,12 @@ static void sink_drop(struct tls_sink *k)
 	foil_chain_clear(&k->chain);
 }
 
-static bool crypt_bytes(EVP_CIPHER_CTX *ctx, const uint8_t *from, uint32_t n, struct tls_sink *to)
+static bool crypt_bytes(struct tls_aead *a, struct tls_half *h, const uint8_t *from, uint32_t n, struct tls_sink *to)
 {
 	while (n) {
 		uint8_t *at = NULL;
 		uint32_t room = FOIL_MIN(sink_room(to, &at), n);
-		int n_out = 0;
-		if (!room || EVP_CipherUpdate(ctx, at, &n_out, from, (int)room) != 1)
+		if (!room || !tls_aead_more(a, h, at, from, room))
 			return false;
 		sink_took(to, room);
 		from += room;
@@ -243,7 +241,7 @@ static bool crypt_bytes(EVP_CIPHER_CTX *ctx, const uint8_t *from, uint32_t n, st
 }
 
 /* n bytes of a chain from offset on. */
-static bool crypt_chain(EVP_CIPHER_CTX *ctx, const struct foil_chain *from, uint32_t offset, uint32_t n, struct tls_sink *to)
+static bool crypt_chain(struct tls_aead *a, struct tls_half *h, const struct foil_chain *from, uint32_t offset, uint32_t n, struct tls_sink *to)
 {
 	for (struct rte_mbuf *m = from->head; n; m = m->next) {
 		if (offset >= m->data_len) {
@@ -251,7 +249,7 @@ static bool crypt_chain(EVP_CIPHER_CTX *ctx, const struct foil_chain *from, uint
 			continue;
 		}
 		uint32_t take = FOIL_MIN(n, m->data_len - offset);
-		if (!crypt_bytes(ctx, rte_pktmbuf_mtod_offset(m, const uint8_t *, offset), take, to))
+		if (!crypt_bytes(a, h, rte_pktmbuf_mtod_offset(m, const uint8_t *, offset), take, to))
 			return false;
 		n -= take;
 		offset = 0;
@@ -259,34 +257,17 @@ static bool crypt_chain(EVP_CIPHER_CTX *ctx, const struct foil_chain *from, uint
 	return true;
 }
 
+bool tls_aead_run(struct tls_aead *a, struct tls_half *h, const struct tls_beside *b, const struct foil_chain *from, uint32_t offset, uint32_t n,
+		  struct tls_sink *to)
+{
+	return tls_aead_begin(a, h, b) && crypt_chain(a, h, from, offset, n, to);
+}
+
 /* ---- nonces and what is authenticated beside ---- */
 static void put_be64(uint8_t *to, uint64_t v)
 {
 	for (int i = 0; i < 8; i++)
 		to[i] = (uint8_t)(v >> (56 - 8 * i));
-}
-
-bool tls_aead_run(EVP_CIPHER_CTX *ctx, const struct tls_beside *b, const struct foil_chain *from, uint32_t offset, uint32_t n, struct tls_sink *to)
-{
-	int n_out = 0;
-
-	return EVP_CipherInit_ex(ctx, NULL, NULL, NULL, b->nonce, -1) == 1 && EVP_CipherUpdate(ctx, NULL, &n_out, b->aad, (int)b->n_aad) == 1 &&
-	       crypt_chain(ctx, from, offset, n, to);
-}
-
-bool tls_aead_tag(EVP_CIPHER_CTX *ctx, uint8_t tag[TLS_TAG_BYTES])
-{
-	int n = 0;
-
-	return EVP_CipherFinal_ex(ctx, tag, &n) == 1 && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TLS_TAG_BYTES, tag) == 1;
-}
-
-bool tls_aead_check(EVP_CIPHER_CTX *ctx, uint8_t tag[TLS_TAG_BYTES])
-{
-	uint8_t none[TLS_TAG_BYTES];
-	int n = 0;
-
-	return EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TLS_TAG_BYTES, tag) == 1 && EVP_CipherFinal_ex(ctx, none, &n) == 1;
 }
 
 static void beside(const struct tls_records *r, const struct tls_half *h, uint8_t type, uint32_t n_plain, const uint8_t head[HEAD_BYTES],
@@ -311,22 +292,64 @@ static void beside(const struct tls_records *r, const struct tls_half *h, uint8_
 }
 
 /* ---- seal ---- */
+struct sealing {
+	uint8_t head[HEAD_BYTES], explicit_nonce[EXPLICIT_BYTES], type;
+	uint32_t n_explicit, n_type; /* bytes of them that the record has */
+	struct tls_beside b;
+};
+
+static void sealing_of(const struct tls_records *r, uint8_t type, uint32_t n, struct sealing *s)
+{
+	s->type = type;
+	s->n_type = r->is_tls13 ? 1 : 0;
+	s->n_explicit = r->has_explicit_nonce ? EXPLICIT_BYTES : 0;
+	uint32_t n_body = s->n_explicit + n + s->n_type + TAG_BYTES;
+	s->head[0] = r->is_tls13 ? TLS_TYPE_DATA : type;
+	s->head[1] = s->head[2] = 3;
+	s->head[3] = (uint8_t)(n_body >> 8);
+	s->head[4] = (uint8_t)n_body;
+	put_be64(s->explicit_nonce, r->tx.seq);
+	beside(r, &r->tx, type, n, s->head, &s->b);
+	if (s->n_explicit)
+		memcpy(s->b.nonce + 4, s->explicit_nonce, EXPLICIT_BYTES);
+}
+
+/* The record in one mbuf that has room for it. */
+static bool seal_in_place(struct tls_aead *a, struct tls_records *r, struct sealing *s, const struct foil_chain *plain, uint32_t offset, uint32_t n,
+			  struct rte_mbuf *m)
+{
+	uint8_t *at = rte_pktmbuf_mtod(m, uint8_t *), *body = at + HEAD_BYTES + s->n_explicit;
+
+	memcpy(at, s->head, HEAD_BYTES);
+	memcpy(at + HEAD_BYTES, s->explicit_nonce, s->n_explicit);
+	foil_chain_copy_out(plain, offset, body, n);
+	memcpy(body + n, &s->type, s->n_type);
+	m->data_len = (uint16_t)(HEAD_BYTES + s->n_explicit + n + s->n_type + TAG_BYTES);
+	m->pkt_len = m->data_len;
+	return tls_aead_seal(a, &r->tx, &s->b, body, n + s->n_type, body + n + s->n_type);
+}
+
+static bool seal_along(struct tls_aead *a, struct tls_records *r, struct sealing *s, const struct foil_chain *plain, uint32_t offset, uint32_t n,
+		       struct tls_sink *k)
+{
+	uint8_t tag[TAG_BYTES];
+
+	return sink_put(k, s->head, HEAD_BYTES) && sink_put(k, s->explicit_nonce, s->n_explicit) && tls_aead_run(a, &r->tx, &s->b, plain, offset, n, k) &&
+	       crypt_bytes(a, &r->tx, &s->type, s->n_type, k) && tls_aead_tag(a, &r->tx, tag) && sink_put(k, tag, TAG_BYTES);
+}
+
 int tls_records_seal(struct foil_worker *w, struct tls_records *r, uint8_t type, const struct foil_chain *plain, uint32_t offset, uint32_t n,
 		     struct foil_chain *out)
 {
 	struct tls_sink k = {.w = w};
-	uint32_t n_body = n + TAG_BYTES + (r->is_tls13 ? 1 : r->has_explicit_nonce ? EXPLICIT_BYTES : 0);
-	const uint8_t head[HEAD_BYTES] = {r->is_tls13 ? TLS_TYPE_DATA : type, 3, 3, (uint8_t)(n_body >> 8), (uint8_t)n_body};
-	uint8_t explicit_nonce[EXPLICIT_BYTES], tag[TAG_BYTES];
-	struct tls_beside b;
+	struct sealing s;
 
-	put_be64(explicit_nonce, r->tx.seq);
-	beside(r, &r->tx, type, n, head, &b);
-	if (r->has_explicit_nonce)
-		memcpy(b.nonce + 4, explicit_nonce, EXPLICIT_BYTES);
-	bool ok = r->tx.seq < SEQ_MAX && sink_put(&k, head, sizeof(head)) && (!r->has_explicit_nonce || sink_put(&k, explicit_nonce, EXPLICIT_BYTES)) &&
-		  tls_aead_run(r->tx.ctx, &b, plain, offset, n, &k) && (!r->is_tls13 || crypt_bytes(r->tx.ctx, &type, 1, &k)) &&
-		  tls_aead_tag(r->tx.ctx, tag) && sink_put(&k, tag, TAG_BYTES);
+	sealing_of(r, type, n, &s);
+	k.m = r->tx.seq < SEQ_MAX ? rte_pktmbuf_alloc(w->mbuf_pool) : NULL;
+	if (!k.m)
+		return -ENOBUFS;
+	bool is_short = HEAD_BYTES + s.n_explicit + n + s.n_type + TAG_BYTES <= rte_pktmbuf_tailroom(k.m);
+	bool ok = is_short ? seal_in_place(w->tls->aead, r, &s, plain, offset, n, k.m) : seal_along(w->tls->aead, r, &s, plain, offset, n, &k);
 	if (!ok) {
 		sink_drop(&k);
 		return -ENOBUFS;
@@ -397,32 +420,79 @@ static enum tls_open check_head(const struct tls_records *r, const uint8_t head[
 	return n < n_min ? TLS_OPEN_BAD : TLS_OPEN_OK;
 }
 
-/* n: the body's bytes. The chain out is empty before. */
-static enum tls_open decrypt(struct foil_worker *w, struct tls_records *r, const struct foil_chain *rx, const uint8_t head[HEAD_BYTES], uint32_t n,
-			     struct foil_chain *out)
+struct opening {
+	uint32_t n_explicit, n_plain; /* n_plain: type and padding included */
+	uint8_t tag[TAG_BYTES];
+	struct tls_beside b;
+};
+
+/* n: the body's bytes. */
+static void opening_of(const struct tls_records *r, const struct foil_chain *rx, const uint8_t head[HEAD_BYTES], uint32_t n, struct opening *o)
+{
+	uint8_t explicit_nonce[EXPLICIT_BYTES] = {0};
+
+	o->n_explicit = r->has_explicit_nonce ? EXPLICIT_BYTES : 0;
+	o->n_plain = n - TAG_BYTES - o->n_explicit;
+	foil_chain_copy_out(rx, HEAD_BYTES, explicit_nonce, o->n_explicit);
+	foil_chain_copy_out(rx, HEAD_BYTES + n - TAG_BYTES, o->tag, TAG_BYTES);
+	beside(r, &r->rx, head[0], o->n_plain, head, &o->b);
+	if (o->n_explicit)
+		memcpy(o->b.nonce + 4, explicit_nonce, EXPLICIT_BYTES);
+}
+
+/* The record is the first mbuf of rx, whole and alone, and nobody else's: what is in it becomes out. */
+static enum tls_open open_in_place(struct foil_worker *w, struct tls_records *r, struct foil_chain *rx, struct opening *o, struct foil_chain *out)
+{
+	struct rte_mbuf *m = rx->head;
+	uint32_t at = HEAD_BYTES + o->n_explicit;
+	enum tls_open result = tls_aead_open(w->tls->aead, &r->rx, &o->b, rte_pktmbuf_mtod_offset(m, uint8_t *, at), o->n_plain, o->tag);
+
+	if (result != TLS_OPEN_OK)
+		return result;
+	rx->head = m->next;
+	rx->tail = m->next ? rx->tail : NULL;
+	rx->n_bytes -= m->data_len;
+	m->next = NULL;
+	m->data_off = (uint16_t)(m->data_off + at);
+	m->data_len = (uint16_t)o->n_plain;
+	foil_chain_append_mbuf(out, m);
+	return TLS_OPEN_OK;
+}
+
+static enum tls_open open_along(struct foil_worker *w, struct tls_records *r, struct foil_chain *rx, struct opening *o, struct foil_chain *out)
 {
 	struct tls_sink k = {.w = w};
-	uint32_t n_explicit = r->has_explicit_nonce ? EXPLICIT_BYTES : 0, n_plain = n - TAG_BYTES - n_explicit;
-	uint8_t explicit_nonce[EXPLICIT_BYTES] = {0}, tag[TAG_BYTES];
-	struct tls_beside b;
+	struct tls_aead *a = w->tls->aead;
 
-	foil_chain_copy_out(rx, HEAD_BYTES, explicit_nonce, n_explicit);
-	foil_chain_copy_out(rx, HEAD_BYTES + n - TAG_BYTES, tag, TAG_BYTES);
-	beside(r, &r->rx, head[0], n_plain, head, &b);
-	if (r->has_explicit_nonce)
-		memcpy(b.nonce + 4, explicit_nonce, EXPLICIT_BYTES);
-	if (r->rx.seq >= SEQ_MAX || !tls_aead_run(r->rx.ctx, &b, rx, HEAD_BYTES + n_explicit, n_plain, &k)) {
+	if (!tls_aead_run(a, &r->rx, &o->b, rx, HEAD_BYTES + o->n_explicit, o->n_plain, &k)) {
 		sink_drop(&k);
 		return TLS_OPEN_NO_MEMORY;
 	}
-	if (!tls_aead_check(r->rx.ctx, tag)) {
+	if (!tls_aead_check(a, &r->rx, o->tag)) {
 		sink_drop(&k);
 		return TLS_OPEN_BAD;
 	}
-	r->rx.seq++;
 	tls_sink_close(&k);
 	*out = k.chain;
+	foil_chain_consume(rx, HEAD_BYTES + o->n_explicit + o->n_plain + TAG_BYTES);
 	return TLS_OPEN_OK;
+}
+
+/* Takes the record from rx. The chain out is empty before. */
+static enum tls_open decrypt(struct foil_worker *w, struct tls_records *r, struct foil_chain *rx, const uint8_t head[HEAD_BYTES], uint32_t n,
+			     struct foil_chain *out)
+{
+	const struct rte_mbuf *m = rx->head;
+	struct opening o;
+
+	if (r->rx.seq >= SEQ_MAX)
+		return TLS_OPEN_NO_MEMORY;
+	opening_of(r, rx, head, n, &o);
+	bool is_alone = m->data_len == HEAD_BYTES + n && RTE_MBUF_DIRECT(m) && rte_mbuf_refcnt_read(m) == 1;
+	enum tls_open result = is_alone ? open_in_place(w, r, rx, &o, out) : open_along(w, r, rx, &o, out);
+	if (result == TLS_OPEN_OK)
+		r->rx.seq++;
+	return result;
 }
 
 enum tls_open tls_records_open(struct foil_worker *w, struct tls_records *r, struct foil_chain *rx, struct foil_chain *out, uint8_t *type, uint8_t *alert)
@@ -441,7 +511,6 @@ enum tls_open tls_records_open(struct foil_worker *w, struct tls_records *r, str
 	o = decrypt(w, r, rx, head, n, out);
 	if (o != TLS_OPEN_OK)
 		return o;
-	foil_chain_consume(rx, HEAD_BYTES + n);
 	*type = head[0];
 	if (out->n_bytes > TLS_RECORD_BYTES_MAX + (r->is_tls13 ? 1u : 0u)) {
 		*alert = SSL_AD_RECORD_OVERFLOW;

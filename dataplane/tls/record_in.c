@@ -49,7 +49,7 @@ static enum tls_heard key_update(struct foil_worker *w, struct tls_records *r, u
 {
 	if (request > 1)
 		return bad(r, SSL_AD_ILLEGAL_PARAMETER);
-	if (!tls_records_update(r, false))
+	if (!tls_records_update(w->tls->aead, r, false))
 		return bad(r, SSL_AD_INTERNAL_ERROR);
 	if (request && tls_records_send_update(w, r, out) != 0)
 		return TLS_HEARD_NO_MEMORY;
@@ -65,7 +65,7 @@ int tls_records_send_update(struct foil_worker *w, struct tls_records *r, struct
 	if (rc == 0)
 		rc = tls_records_seal(w, r, TLS_TYPE_HANDSHAKE, &plain, 0, sizeof(message), out);
 	foil_chain_clear(&plain);
-	return rc == 0 && !tls_records_update(r, true) ? -1 : rc;
+	return rc == 0 && !tls_records_update(w->tls->aead, r, true) ? -1 : rc;
 }
 
 /* The message's header is whole. */

@@ -55,9 +55,11 @@ int tls_init(struct foil_worker *w, const struct tls_params *p, struct foil_erro
 	t->pending_tail = &t->pending;
 	t->keeps_openssl = p->openssl_records;
 	t->bio = tls_bio_method_new();
-	if (!t->bio || tls_places_init(&t->places, n_handshakes, p->handshakes_prefix_max) != 0 ||
+	struct tls_aead_params aead = {.engine = p->engine, .n_slots = p->schedules_max ? p->schedules_max : TLS_SLOTS};
+	if (!t->bio || tls_aead_new(&aead, &t->aead) != 0 || tls_places_init(&t->places, n_handshakes, p->handshakes_prefix_max) != 0 ||
 	    tls_pool_init(&t->conns, sizeof(struct tls_conn), p->conns_max ? p->conns_max : CONNS_MAX) != 0) {
 		tls_places_fini(&t->places);
+		tls_aead_free(t->aead);
 		BIO_meth_free(t->bio);
 		free(t);
 		return foil_error_set(err, -ENOMEM, "no memory for %u TLS connections of worker %u", p->conns_max ? p->conns_max : CONNS_MAX,
@@ -78,6 +80,7 @@ void tls_fini(struct foil_worker *w)
 		tls_conn_free(w, t->all);
 	tls_places_fini(&t->places);
 	rte_pktmbuf_free(t->spare);
+	tls_aead_free(t->aead);
 	BIO_meth_free(t->bio);
 	free(t->conns.base);
 	OPENSSL_cleanse(t, sizeof(*t));

@@ -201,12 +201,16 @@ bool tls_crypto_wait(struct tls_crypto *x) FOIL_MUST_USE;
 bool tls_crypto_step(struct tls_crypto *x);
 void tls_crypto_stop(struct tls_crypto *x, uint16_t n_threads);
 
+enum tls_engine { TLS_ENGINE_AUTO, TLS_ENGINE_OPENSSL }; /* what seals and opens records: the best that the processor has; OpenSSL in any case */
+
 struct tls_params {
 	uint32_t conns_max;      /* 65536 */
 	uint32_t handshakes_max; /* 8192: of clients, in flight at once; beyond it new ones are refused */
 	uint32_t handshakes_prefix_max; /* of one network (admit.c); 0 = a quarter of handshakes_max */
 	struct tls_crypto *crypto;      /* NULL: handshakes on the worker */
 	uint32_t jobs_max;              /* as crypto was made with */
+	enum tls_engine engine;
+	uint32_t schedules_max;  /* 1024: ciphers' schedules that are kept, two a connection in use (aead.c) */
 	bool openssl_records;    /* records stay with OpenSSL after the handshake: for comparison; CBC suites always do */
 };
 int tls_init(struct foil_worker *w, const struct tls_params *p, struct foil_error *err) FOIL_MUST_USE;

@@ -65,21 +65,59 @@ void tls_sans_each(X509 *cert, bool (*each)(void *data, const struct tls_san *sa
 /* The certificate has one of the names: URI exactly, or under the name where that ends in '/'; DNS as RFC 6125 with one wildcard label, IP by value. */
 bool tls_cert_has_name(X509 *cert, const struct foil_slice *names, size_t n_names);
 
-/* ---- record.c: our records, after a handshake */
-#define TLS_RECORD_BYTES_MAX 16384u /* RFC 8446 5.1 */
+/* ---- aead.c: ciphers and digests under the records; one a worker */
 #define TLS_TAG_BYTES 16u
-enum { TLS_TYPE_CCS = 20, TLS_TYPE_ALERT = 21, TLS_TYPE_HANDSHAKE = 22, TLS_TYPE_DATA = 23 };
-struct tls_half { /* one direction */
-	EVP_CIPHER_CTX *ctx;
+#define TLS_SLOTS 1024u /* schedules that a worker keeps, 1 KB each; a connection that is in use has two */
+enum tls_cipher { TLS_CIPHER_AES_128_GCM, TLS_CIPHER_AES_256_GCM, TLS_CIPHER_CHACHA20_POLY1305, TLS_CIPHER_COUNT };
+struct tls_aead;
+struct tls_aead_params {
+	enum tls_engine engine;
+	uint32_t n_slots; /* 2 at least */
+};
+int tls_aead_new(const struct tls_aead_params *p, struct tls_aead **out) FOIL_MUST_USE; /* 0 or -ENOMEM */
+void tls_aead_free(struct tls_aead *own_a);
+const char *tls_aead_engine(const struct tls_aead *a); /* what does AES-GCM: "ipsec-mb" or "openssl" */
+
+struct tls_slot;
+struct tls_half { /* one direction; does not move while it has a slot */
 	uint64_t seq;
+	struct tls_slot *slot; /* where key is ready to be used; NULL: it is made so at the next record */
 	uint8_t iv[12];
+	uint8_t cipher; /* enum tls_cipher */
+	bool is_tx;
+	uint8_t key[32];
 	uint8_t secret[48]; /* TLS 1.3 */
 };
+struct tls_beside { /* what a record is sealed with beside its key */
+	uint8_t nonce[12], own[13];
+	const uint8_t *aad; /* a record's is own */
+	uint32_t n_aad;
+};
+/* From here on records of h go by this key; its seq begins at 0. */
+void tls_half_start(struct tls_aead *a, struct tls_half *h, enum tls_cipher cipher, const uint8_t *key, bool is_tx);
+void tls_half_wipe(struct tls_aead *a, struct tls_half *h); /* zeroed is fine */
+/* A record in parts, one at a time: begin, more (n > 0) as often as needed, then tag or check. What comes out of opening is nobody's before check said that
+ * it is good. False: OpenSSL failed; of check: the tag is another. */
+bool tls_aead_begin(struct tls_aead *a, struct tls_half *h, const struct tls_beside *b) FOIL_MUST_USE;
+bool tls_aead_more(struct tls_aead *a, struct tls_half *h, uint8_t *to, const uint8_t *from, uint32_t n) FOIL_MUST_USE;
+bool tls_aead_tag(struct tls_aead *a, struct tls_half *h, uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
+bool tls_aead_check(struct tls_aead *a, struct tls_half *h, uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
+/* The same of n bytes in place. Seal writes the tag; open compares it: OK, BAD (bytes are nobody's), NO_MEMORY. */
+enum tls_open { TLS_OPEN_OK, TLS_OPEN_MORE, TLS_OPEN_BAD, TLS_OPEN_NO_MEMORY };
+bool tls_aead_seal(struct tls_aead *a, struct tls_half *h, const struct tls_beside *b, uint8_t *bytes, uint32_t n,
+		   uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
+enum tls_open tls_aead_open(struct tls_aead *a, struct tls_half *h, const struct tls_beside *b, uint8_t *bytes, uint32_t n,
+			    uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
+/* HMAC with SHA-256 or SHA-384; key is no longer than the hash's block, out has 32 or 48 bytes. */
+bool tls_hmac(struct tls_aead *a, bool is_sha384, struct foil_slice key, struct foil_slice data, uint8_t *out) FOIL_MUST_USE;
+
+/* ---- record.c: our records, after a handshake */
+#define TLS_RECORD_BYTES_MAX 16384u /* RFC 8446 5.1 */
+enum { TLS_TYPE_CCS = 20, TLS_TYPE_ALERT = 21, TLS_TYPE_HANDSHAKE = 22, TLS_TYPE_DATA = 23 };
 struct tls_records {
-	const EVP_MD *md;
-	const EVP_CIPHER *cipher;
-	uint32_t n_secret, n_key, n_skip, n_empty;
-	bool is_ours, is_server, is_tls13, has_explicit_nonce, has_rx_secret, has_tx_secret;
+	uint32_t n_skip, n_empty;
+	uint8_t cipher, n_key;
+	bool is_sha384, is_ours, is_server, is_tls13, has_explicit_nonce, has_rx_secret, has_tx_secret;
 	uint8_t message[4], n_message; /* a handshake message's header, as far as it came */
 	uint8_t alert;                 /* heard, or to be sent */
 	struct tls_half rx, tx;
@@ -90,28 +128,18 @@ struct tls_sink { /* where bytes of a record go: fresh mbufs */
 	struct rte_mbuf *m; /* not in the chain yet */
 };
 void tls_sink_close(struct tls_sink *k); /* all is in the chain now */
-struct tls_beside { /* what a record is sealed with beside its key */
-	uint8_t nonce[12], own[13];
-	const uint8_t *aad; /* a record's is own */
-	uint32_t n_aad;
-};
-/* The cipher under all records: n bytes of from at offset on, sealed or opened as ctx was started. What comes out of opening is nobody's before
- * tls_aead_check said that it is good. False: no mbuf, or OpenSSL failed. */
-bool tls_half_start(struct tls_half *h, const EVP_CIPHER *cipher, const uint8_t *key, bool is_tx) FOIL_MUST_USE;
-bool tls_aead_run(EVP_CIPHER_CTX *ctx, const struct tls_beside *b, const struct foil_chain *from, uint32_t offset, uint32_t n,
+/* A record's beginning and the n bytes of from at offset. False: no mbuf, or OpenSSL failed. */
+bool tls_aead_run(struct tls_aead *a, struct tls_half *h, const struct tls_beside *b, const struct foil_chain *from, uint32_t offset, uint32_t n,
 		  struct tls_sink *to) FOIL_MUST_USE;
-bool tls_aead_tag(EVP_CIPHER_CTX *ctx, uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
-bool tls_aead_check(EVP_CIPHER_CTX *ctx, uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
 /* Takes the keys of a finished handshake; n_sent records went out under ours already (TLS 1.3). False: OpenSSL keeps them. */
-bool tls_records_take(struct tls_records *r, const SSL *ssl, uint32_t n_sent) FOIL_MUST_USE;
-void tls_records_free(struct tls_records *r); /* wipes */
+bool tls_records_take(struct tls_aead *a, struct tls_records *r, const SSL *ssl, uint32_t n_sent) FOIL_MUST_USE;
+void tls_records_free(struct tls_aead *a, struct tls_records *r); /* wipes */
 void tls_keylog_callback(const SSL *ssl, const char *line);
 /* The next keys of a direction (RFC 8446 7.2). */
-bool tls_records_update(struct tls_records *r, bool is_tx) FOIL_MUST_USE;
+bool tls_records_update(struct tls_aead *a, struct tls_records *r, bool is_tx) FOIL_MUST_USE;
 /* One record of n <= TLS_RECORD_BYTES_MAX bytes of plain at offset, to the end of out. 0, or -ENOBUFS with out as it was. */
 int tls_records_seal(struct foil_worker *w, struct tls_records *r, uint8_t type, const struct foil_chain *plain, uint32_t offset, uint32_t n,
 		     struct foil_chain *out) FOIL_MUST_USE;
-enum tls_open { TLS_OPEN_OK, TLS_OPEN_MORE, TLS_OPEN_BAD, TLS_OPEN_NO_MEMORY };
 /* Takes one record from rx. OK: out (empty before) has what is in it. BAD: *alert says what to answer. */
 enum tls_open tls_records_open(struct foil_worker *w, struct tls_records *r, struct foil_chain *rx, struct foil_chain *out, uint8_t *type, uint8_t *alert);
 
@@ -224,6 +252,7 @@ struct tls_ctx {
 	struct tls_conn *pending, **pending_tail;
 	struct tls_conn *all; /* live ones, for fini */
 	BIO_METHOD *bio;
+	struct tls_aead *aead;
 	struct rte_mbuf *spare; /* for the next read */
 	const struct tls_conn *failing; /* whose closed callback runs */
 	char failure[256];

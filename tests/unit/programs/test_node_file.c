@@ -92,6 +92,7 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 		{GOOD_PORTS "crypto_workers: 65\n" GOOD_TAIL, "crypto_workers", "not a number", 2},
 		{GOOD_PORTS "tls: {handshakes: 0}\n" GOOD_TAIL, "tls.handshakes", "not a number", 2},
 		{GOOD_PORTS "tls: {handshakes: 100, handshakes_per_network: 101}\n" GOOD_TAIL, "", "is more than tls.handshakes 100", 1},
+		{GOOD_PORTS "tls: {engine: qat}\n" GOOD_TAIL, "tls.engine", "not one of", 2},
 		{GOOD_PORTS "tls: {shakes: 1}\n" GOOD_TAIL, "tls", "unknown key \"shakes\"", 2},
 		{GOOD_PORTS "tcp: bbr\n" GOOD_TAIL, "tcp", "expected a mapping", 2},
 		{GOOD_PORTS "exception_path: yes\n" GOOD_TAIL, "exception_path", "not true or false", 2},
@@ -151,6 +152,9 @@ static void test_limits_of_handshakes_and_who_does_them(void **state)
 	assert_int_equal(c->tls_handshakes_network_max, 7);
 	assert_int_equal(parse(GOOD_PORTS "tls: {handshakes: 10}\n" GOOD_TAIL, c, &err), 0);
 	assert_int_equal(c->tls_handshakes_network_max, 3);
+	assert_false(c->tls_openssl);
+	assert_int_equal(parse(GOOD_PORTS "tls: {engine: openssl}\n" GOOD_TAIL, c, &err), 0);
+	assert_true(c->tls_openssl);
 	assert_int_equal(parse(GOOD_PORTS GOOD_TAIL, c, &err), 0);
 	assert_int_equal(c->n_crypto_workers, 0);
 	assert_int_equal(c->tls_handshakes_max, 8192);

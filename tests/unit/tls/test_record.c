@@ -137,7 +137,7 @@ static struct evil *evil_new(size_t suite, bool is_client)
 	SSL_set_num_tickets(e->r->peer, 0);
 	rig_pump(e->r);
 	assert_int_equal(e->r->n_opened, 1);
-	assert_true(tls_records_take(&e->c.rec, e->r->peer, 0));
+	assert_true(tls_records_take(e->r->w->tls->aead, &e->c.rec, e->r->peer, 0));
 	e->r->below.n_out = 0;
 	e->r->drop_to_peer = true;
 	return e;
@@ -145,7 +145,7 @@ static struct evil *evil_new(size_t suite, bool is_client)
 
 static void evil_free(struct evil *e)
 {
-	tls_records_free(&e->c.rec);
+	tls_records_free(e->r->w->tls->aead, &e->c.rec);
 	rig_free(e->r);
 	free(e);
 }
@@ -258,7 +258,7 @@ static void test_records_without_data_are_bounded(void **state)
 			evil_say(e, i == 1 ? TLS_TYPE_HANDSHAKE : i == 2 ? TLS_TYPE_ALERT : TLS_TYPE_DATA, i == 1 ? "\x18\x00\x00\x01\x00" : "\x01\x5a",
 				 i == 1 ? 5 : i == 2 ? 2 : 0);
 			if (i == 1)
-				assert_true(tls_records_update(&e->c.rec, true));
+				assert_true(tls_records_update(e->r->w->tls->aead, &e->c.rec, true));
 		}
 		assert_int_equal(n, 33);
 		assert_alert(e, SSL_AD_UNEXPECTED_MESSAGE);
@@ -277,11 +277,11 @@ static void test_key_updates_in_pieces_and_answered(void **state)
 			uint8_t type = 0, out[8] = {0};
 			for (int k = 0; k < 5; k++)
 				evil_say(e, TLS_TYPE_HANDSHAKE, update[i % 2] + k, 1);
-			assert_true(tls_records_update(&e->c.rec, true));
+			assert_true(tls_records_update(e->r->w->tls->aead, &e->c.rec, true));
 			if (i % 2) {
 				assert_int_equal(evil_hear(e, &type, out), 5);
 				assert_memory_equal(out, update[0], 5);
-				assert_true(tls_records_update(&e->c.rec, false));
+				assert_true(tls_records_update(e->r->w->tls->aead, &e->c.rec, false));
 			}
 			evil_say(e, TLS_TYPE_DATA, "data", 4);
 			t_assert_chain(&e->r->got, "data", 4);
@@ -307,7 +307,7 @@ static void test_our_own_key_update_at_the_limit(void **state)
 	rig_write(e->r, "b", 1);
 	assert_int_equal(evil_hear(e, &type, out), 5);
 	assert_int_equal(type, TLS_TYPE_HANDSHAKE);
-	assert_true(tls_records_update(&e->c.rec, false));
+	assert_true(tls_records_update(e->r->w->tls->aead, &e->c.rec, false));
 	assert_int_equal(evil_hear(e, &type, out), 1);
 	assert_int_equal(out[0], 'b');
 	assert_int_equal(t_counter(e->r->w, TLS, KEY_UPDATES), 1);
