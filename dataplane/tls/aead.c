@@ -8,11 +8,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define LINUX /* else its structures are not aligned as its code is told they are */
 #define NO_COMPAT_IMB_API_053 /* its old names, one of which is SHA1 */
 #include <intel-ipsec-mb.h>
 #include <openssl/crypto.h>
 
 #include "dataplane/tls/tls_priv.h"
+
+static_assert(sizeof(struct gcm_key_data) % 64 == 0, "an array of them keeps each aligned");
 
 struct tls_slot {
 	struct tls_half *owner;
