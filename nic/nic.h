@@ -73,7 +73,8 @@ uint64_t nic_wall_us(void);
  *   pcap:rx=in.pcap,tx=out.pcap             files
  *   ring:                                   what is sent comes back; for tests
  * Everything after the colon goes to DPDK's driver as it stands, but for these, which are ours: `checksums=trust` (the link never
- * leaves this machine and its kernel peers leave checksums to "hardware": do not look at them), `offloads=off`. */
+ * leaves this machine and its kernel peers leave checksums to "hardware": do not look at them), `checksums=none` (memif: nor make any
+ * for TCP and UDP, since the other end does not look either), `offloads=off`. */
 struct nic_port_params {
 	const char *name, *uri;
 	uint16_t index;                     /* position in the node file's list; < NET_PORTS_MAX */

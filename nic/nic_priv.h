@@ -22,7 +22,7 @@ struct nic_uri {
 	char device[NIC_NAME_MAX]; /* DPDK's name of the device: "net_af_packet0", "0000:3b:02.0" */
 	char iface[NIC_NAME_MAX];  /* the kernel interface that must exist; empty where there is none */
 	char args[512];            /* the user's driver arguments, ours taken out, without a leading comma */
-	bool checksums_trust, offloads_off;
+	bool checksums_trust, checksums_none, offloads_off; /* none: trust, and no L4 sums of ours either */
 };
 
 /* What one worker has of a port. */

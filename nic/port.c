@@ -131,11 +131,12 @@ static void offloads_choose(struct nic_port *port, const struct rte_eth_dev_info
 
 	port->tx_multi_seg = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	port->tx_cksum_ip = real && (tx & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
-	port->tx_cksum_l4 = real && (tx & l4) == l4;
-	port->tso = real && port->tx_cksum_l4 && port->tx_multi_seg && (tx & RTE_ETH_TX_OFFLOAD_TCP_TSO);
+	bool by_port = real && (tx & l4) == l4;
+	port->tx_cksum_l4 = by_port || port->uri.checksums_none; /* nobody makes them */
+	port->tso = by_port && port->tx_multi_seg && (tx & RTE_ETH_TX_OFFLOAD_TCP_TSO);
 	port->rx_cksum = real && (rx & RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
 	conf->txmode.offloads = (port->tx_multi_seg ? RTE_ETH_TX_OFFLOAD_MULTI_SEGS : 0) |
-				(port->tx_cksum_ip ? RTE_ETH_TX_OFFLOAD_IPV4_CKSUM : 0) | (port->tx_cksum_l4 ? l4 : 0) |
+				(port->tx_cksum_ip ? RTE_ETH_TX_OFFLOAD_IPV4_CKSUM : 0) | (by_port ? l4 : 0) |
 				(port->tso ? RTE_ETH_TX_OFFLOAD_TCP_TSO : 0);
 	conf->rxmode.offloads = port->rx_cksum ? rx & RTE_ETH_RX_OFFLOAD_CHECKSUM : 0;
 	if (rx & RTE_ETH_RX_OFFLOAD_VLAN_STRIP && port->vlan)

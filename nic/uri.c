@@ -71,10 +71,12 @@ static int own_arg(const char *port_name, struct nic_uri *u, const char *at, siz
 	*taken = true;
 	if (len == 15 && strncmp(at, "checksums=trust", len) == 0)
 		u->checksums_trust = true;
+	else if (len == 14 && strncmp(at, "checksums=none", len) == 0)
+		u->checksums_trust = u->checksums_none = true;
 	else if (len == 12 && strncmp(at, "offloads=off", len) == 0)
 		u->offloads_off = true;
 	else if ((len >= 10 && strncmp(at, "checksums=", 10) == 0) || (len >= 9 && strncmp(at, "offloads=", 9) == 0))
-		return foil_error_set(err, -EINVAL, "port %s: '%.*s' is not known; write checksums=trust or offloads=off", port_name, (int)len, at);
+		return foil_error_set(err, -EINVAL, "port %s: '%.*s' is not known; write checksums=trust, checksums=none or offloads=off", port_name, (int)len, at);
 	else
 		*taken = false;
 	return 0;
@@ -94,6 +96,9 @@ static int args_sort(const char *port_name, const char *text, struct nic_uri *u,
 		text += len;
 		text += *text == ',';
 	}
+	if (u->checksums_none && u->scheme != NIC_SCHEME_MEMIF)
+		return foil_error_set(err, -EINVAL, "port %s: checksums=none is for memif, whose packets never leave this machine's memory; write checksums=trust",
+				      port_name);
 	return 0;
 }
 

@@ -21,6 +21,12 @@ static inline bool foil_chain_is_empty(const struct foil_chain *c)
 	return c->n_bytes == 0;
 }
 
+/* Bytes that foil_chain_append would put behind the last segment's, without taking another. */
+static inline uint32_t foil_chain_tailroom(const struct foil_chain *c)
+{
+	return c->tail && RTE_MBUF_DIRECT(c->tail) && rte_mbuf_refcnt_read(c->tail) == 1 ? rte_pktmbuf_tailroom(c->tail) : 0;
+}
+
 /* Frees every segment; the chain is empty and usable again. NULL-safe. */
 void foil_chain_clear(struct foil_chain *c);
 /* Moves all of own_from to the end of to, by reference; own_from is empty afterwards. */

@@ -40,6 +40,11 @@ static inline bool foil_timer_is_armed(const struct foil_timer *t)
 {
 	return t->pprev != NULL;
 }
+/* It is armed and fires no later than if it were armed for at_us: for those who leave a timer armed and look at what is due when it fires. */
+static inline bool foil_timer_fires_by(const struct foil_timer *t, uint64_t at_us)
+{
+	return t->pprev != NULL && t->expires_tick <= at_us / FOIL_TICK_US + 1;
+}
 /* Fire everything due by w->now_us; at most max_timers, the rest stay due for the next call. Returns how many fired. */
 unsigned int foil_wheel_advance(struct foil_worker *w, unsigned int max_timers);
 /* A time no later than the next expiry, UINT64_MAX if nothing is armed; for sleeping in pause and interrupt mode. */

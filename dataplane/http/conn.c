@@ -17,6 +17,7 @@ void http_conn_enter(struct http_conn *c)
 static void conn_free(struct foil_worker *w, struct http_conn *c)
 {
 	FOIL_ASSERT(!c->s && !c->x && !c->dead && !foil_timer_is_armed(&c->timer));
+	h2_link_del(&c->late);
 	if (c->ops->fini)
 		c->ops->fini(w, c);
 	if (c->is_server)
@@ -32,6 +33,20 @@ static void reap(struct foil_worker *w, struct http_conn *c)
 	c->ops->reap(w, c);
 }
 
+static void flush_late(struct foil_worker *w)
+{
+	struct h2_link *late = &w->http->late;
+
+	w->http->is_flushing = true;
+	while (!h2_link_is_empty(late)) {
+		struct http_conn *c = FOIL_CONTAINER_OF(late->next, struct http_conn, late);
+		h2_link_del(&c->late);
+		http_conn_enter(c);
+		http_conn_leave(w, c); /* not from within another's: it flushes */
+	}
+	w->http->is_flushing = false;
+}
+
 void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 {
 	FOIL_ASSERT(c->busy > 0);
@@ -39,9 +54,17 @@ void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 		c->busy--;
 		return;
 	}
+	struct http_ctx *ctx = w->http;
 	uint8_t was = foil_stage_enter(w, FOIL_STAGE_HTTP);
+	ctx->n_leaving++;
 	while ((c->wants_run || c->wants_flush) && !c->is_gone) {
 		bool runs = c->wants_run;
+
+		if (!runs && ctx->n_leaving > 1) { /* another one is at work, and may have more for this one */
+			if (!h2_link_is_on(&c->late))
+				h2_link_add(&ctx->late, &c->late);
+			break;
+		}
 
 		if (c->dead || c->owes_reap)
 			reap(w, c);
@@ -59,6 +82,9 @@ void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 	c->busy = 0;
 	if (c->is_gone)
 		conn_free(w, c);
+	ctx->n_leaving--;
+	if (ctx->n_leaving == 0 && !ctx->is_flushing && FOIL_UNLIKELY(!h2_link_is_empty(&ctx->late)))
+		flush_late(w);
 	foil_stage_leave(w, was);
 }
 
@@ -87,6 +113,7 @@ void http_conn_gone(struct foil_worker *w, struct http_conn *c, enum stream_end 
 		return;
 	c->is_gone = true;
 	c->is_closing = true;
+	c->due_us = 0;
 	foil_timer_cancel(w, &c->timer);
 	if (c->is_server) {
 		if (c->ev.server->closed)
@@ -100,6 +127,11 @@ static void on_timeout(struct foil_worker *w, struct foil_timer *t)
 {
 	struct http_conn *c = FOIL_CONTAINER_OF(t, struct http_conn, timer);
 
+	if (c->due_us > w->now_us)
+		foil_timer_arm(w, t, c->due_us, on_timeout);
+	if (c->due_us == 0 || c->due_us > w->now_us)
+		return;
+	c->due_us = 0;
 	http_conn_enter(c);
 	c->ops->timeout(w, c);
 	http_conn_leave(w, c);
@@ -107,10 +139,9 @@ static void on_timeout(struct foil_worker *w, struct foil_timer *t)
 
 void http_conn_timer(struct foil_worker *w, struct http_conn *c, uint64_t in_us)
 {
-	if (in_us)
-		foil_timer_arm(w, &c->timer, w->now_us + in_us, on_timeout);
-	else
-		foil_timer_cancel(w, &c->timer);
+	c->due_us = in_us ? w->now_us + in_us : 0;
+	if (in_us && !foil_timer_fires_by(&c->timer, c->due_us))
+		foil_timer_arm(w, &c->timer, c->due_us, on_timeout);
 }
 
 static void on_opened(struct foil_worker *w, struct stream *s)

@@ -124,7 +124,7 @@ static void at_rest(struct foil_worker *w, struct http_conn *c)
 	} else if (c->s->rx_eof) {
 		go(w, c, true, STREAM_END_FIN);
 	} else {
-		if (!foil_timer_is_armed(&c->timer))
+		if (!c->due_us)
 			http_conn_timer(w, c, c->limits.idle_timeout_us);
 		if (c->owes_ready && c->was_open) {
 			c->owes_ready = false;

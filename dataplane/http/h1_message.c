@@ -169,7 +169,7 @@ static void read_upgrade(const struct h1_facts *f, const struct connection_says 
 			  !foil_slice_eq_nocase(f->upgrade, FOIL_SLICE("h2c")) && (out->status == 0 ? !request_has_body(out) : out->status == 101);
 	out->upgrade_word = says->upgrade_word;
 	if (!out->is_upgrade && !keeps_field && f->n_upgrade)
-		http_header_remove(&out->headers, http_header_name(HTTP_HDR_UPGRADE));
+		http_header_remove_id(&out->headers, HTTP_HDR_UPGRADE);
 }
 
 /* A waiting client is told to go on by the server codec. The field goes on to the origin too, as RFC 9110 10.1.1 asks of proxies and Envoy does

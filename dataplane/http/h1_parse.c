@@ -192,6 +192,7 @@ static enum http_reason parse_fields(struct foil_worker *w, struct foil_arena *a
 		return HTTP_REASON_TOO_MANY_HEADERS;
 	if (http_headers_reserve(w, a, &out->headers, n_lines + 16) != 0) /* room for what filters add */
 		return HTTP_REASON_OUT_OF_MEMORY;
+	http_headers_lack_all(&out->headers);
 	for (uint32_t i = 0; i < n_lines; i++) {
 		struct http_header h;
 		enum http_reason why = parse_field(w, a, c, &h);
@@ -204,6 +205,7 @@ static enum http_reason parse_fields(struct foil_worker *w, struct foil_arena *a
 		if (h.id == HTTP_HDR_CONTENT_TYPE && is_grpc(h.value))
 			out->is_grpc = true;
 		out->headers.list[out->headers.n++] = h;
+		http_headers_gain(&out->headers, h.id);
 	}
 	return take_crlf(c) && cur_left(c) == 0 ? HTTP_REASON_OK : HTTP_REASON_CODEC_ERROR;
 }

@@ -340,7 +340,7 @@ void h1_send_refusal(struct foil_worker *w, struct http_conn *c, uint16_t status
 {
 	const struct foil_slice text = foil_slice_str(http_status_reason(status));
 	struct http_header type = {http_header_name(HTTP_HDR_CONTENT_TYPE), FOIL_SLICE("text/plain"), HTTP_HDR_CONTENT_TYPE, false};
-	struct http_head head = {.status = status, .headers = {&type, 1, 1}};
+	struct http_head head = {.status = status, .headers = {.list = &type, .n = 1, .cap = 1}};
 	struct h1_encode_params p = {.framing = H1_FRAME_LENGTH, .content_length = text.n_bytes, .says_close = true, .is_http10 = c->x->is_http10};
 	struct foil_chain out = {0};
 

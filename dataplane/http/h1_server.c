@@ -172,7 +172,7 @@ static bool begin_request(struct foil_worker *w, struct http_conn *c)
 	if (!skip_empty_line(w, c)) {
 		if (c->s->rx_eof)
 			close_idle(w, c, STREAM_END_FIN);
-		else if (!foil_timer_is_armed(&c->timer))
+		else if (!c->due_us)
 			http_conn_timer(w, c, c->limits.idle_timeout_us);
 		return false;
 	}

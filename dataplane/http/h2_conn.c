@@ -153,7 +153,7 @@ void h2_final_goaway(struct foil_worker *w, struct h2_conn *h)
 /* ---- time: one timer, at the earliest of what may be due; a stream's coming and going does not touch it ---- */
 void h2_timer_by(struct foil_worker *w, struct h2_conn *h, uint64_t at_us)
 {
-	if (foil_timer_is_armed(&h->c->timer) && h->timer_at_us <= at_us)
+	if (h->c->due_us && h->timer_at_us <= at_us)
 		return;
 	h->timer_at_us = at_us;
 	http_conn_timer(w, h->c, at_us > w->now_us ? at_us - w->now_us : 1);

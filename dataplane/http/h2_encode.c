@@ -132,22 +132,44 @@ static int no_memory(struct foil_worker *w)
 	return -ENOBUFS;
 }
 
+/* The frame into n_room bytes at base; its length, 0 for a head that no peer may see. */
+static uint32_t encode_at(uint8_t *base, uint32_t n_room, const struct h2_encode_params *p)
+{
+	struct hpack_out o = {.at = base + H2_FRAME_HEADER_BYTES, .end = base + n_room};
+
+	if (!put_block(&o, p) || o.is_full)
+		return 0;
+	uint32_t n = (uint32_t)(o.at - base);
+	const struct h2_frame f = {.length_bytes = n - H2_FRAME_HEADER_BYTES, .type = H2_HEADERS, .stream_id = p->stream_id,
+				   .flags = (uint8_t)(H2_END_HEADERS | (p->ends ? H2_END_STREAM : 0))};
+	h2_frame_write(base, &f);
+	return n;
+}
+
+/* Behind what is in out already, where there is room: fewer and fuller segments cost less all the way down. */
+static int encode_in_tail(struct foil_worker *w, const struct h2_encode_params *p, uint32_t n_room, struct foil_chain *out)
+{
+	struct rte_mbuf *m = out->tail;
+	uint32_t n = encode_at(rte_pktmbuf_mtod_offset(m, uint8_t *, m->data_len), n_room, p);
+
+	if (!n)
+		return unsendable(w);
+	m->data_len = (uint16_t)(m->data_len + n);
+	out->n_bytes += n;
+	return 0;
+}
+
 static int encode_in_mbuf(struct foil_worker *w, const struct h2_encode_params *p, struct foil_chain *out)
 {
 	struct rte_mbuf *m = rte_pktmbuf_alloc(w->mbuf_pool);
 
 	if (!m)
 		return no_memory(w);
-	uint8_t *base = rte_pktmbuf_mtod(m, uint8_t *);
-	struct hpack_out o = {.at = base + H2_FRAME_HEADER_BYTES, .end = base + rte_pktmbuf_tailroom(m)};
-	if (!put_block(&o, p) || o.is_full) {
+	uint32_t n = encode_at(rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_tailroom(m), p);
+	if (!n) {
 		rte_pktmbuf_free(m);
 		return unsendable(w);
 	}
-	uint32_t n = (uint32_t)(o.at - base);
-	const struct h2_frame f = {.length_bytes = n - H2_FRAME_HEADER_BYTES, .type = H2_HEADERS, .stream_id = p->stream_id,
-				   .flags = (uint8_t)(H2_END_HEADERS | (p->ends ? H2_END_STREAM : 0))};
-	h2_frame_write(base, &f);
 	m->data_len = (uint16_t)n;
 	m->pkt_len = n;
 	foil_chain_append_mbuf(out, m);
@@ -195,6 +217,8 @@ int h2_encode(struct foil_worker *w, const struct h2_encode_params *p, struct fo
 	uint32_t most = block_bytes_max(p);
 	struct foil_arena scratch = {0};
 
+	if (most + H2_FRAME_HEADER_BYTES <= foil_chain_tailroom(out))
+		return encode_in_tail(w, p, foil_chain_tailroom(out), out);
 	if (FOIL_LIKELY(most + H2_FRAME_HEADER_BYTES <= (uint32_t)rte_pktmbuf_data_room_size(w->mbuf_pool) - RTE_PKTMBUF_HEADROOM))
 		return encode_in_mbuf(w, p, out);
 	int rc = encode_large(w, &scratch, p, most, out);

@@ -183,6 +183,7 @@ static enum http_reason read_fields(struct reading *r, struct http_headers *list
 	bool is_after = false, has_underscore = false;
 	uint16_t n = 0;
 
+	http_headers_lack_all(list);
 	for (uint16_t i = 0; i < list->n; i++) {
 		struct http_header *f = &list->list[i];
 		enum http_reason why;
@@ -201,8 +202,10 @@ static enum http_reason read_fields(struct reading *r, struct http_headers *list
 		}
 		if (why != HTTP_REASON_OK)
 			return why;
-		if (keep)
+		if (keep) {
 			list->list[n++] = *f;
+			http_headers_gain(list, f->id);
+		}
 	}
 	list->n = n;
 	return HTTP_REASON_OK;
@@ -331,7 +334,7 @@ enum http_reason h2_read_request(struct foil_worker *w, struct foil_arena *a, st
 	out->headers = *list;
 	if (r.has_expect_continue && !end) {
 		out->expects_continue = true;
-		http_header_remove(&out->headers, http_header_name(HTTP_HDR_EXPECT));
+		http_header_remove_id(&out->headers, HTTP_HDR_EXPECT);
 	}
 	return read_authority(&r, out);
 }

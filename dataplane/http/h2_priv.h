@@ -57,37 +57,6 @@ enum h2_setting {
 };
 
 /* ---- lists: circular; a head and its nodes are the same; an unlinked node points at itself or is zero ---- */
-struct h2_link {
-	struct h2_link *next, *prev;
-};
-static inline void h2_link_init(struct h2_link *l)
-{
-	l->next = l->prev = l;
-}
-static inline bool h2_link_is_empty(const struct h2_link *l)
-{
-	return l->next == l;
-}
-static inline bool h2_link_is_on(const struct h2_link *l)
-{
-	return l->next && l->next != l;
-}
-static inline void h2_link_add(struct h2_link *head, struct h2_link *n)
-{
-	n->prev = head->prev;
-	n->next = head;
-	head->prev->next = n;
-	head->prev = n;
-}
-static inline void h2_link_del(struct h2_link *n)
-{
-	if (!n->next)
-		return;
-	n->prev->next = n->next;
-	n->next->prev = n->prev;
-	h2_link_init(n);
-}
-
 /* ---- h2_frame.c ---- */
 struct h2_frame {
 	uint32_t length_bytes, stream_id;

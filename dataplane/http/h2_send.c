@@ -265,6 +265,21 @@ static bool is_own_seg(const struct rte_mbuf *m)
 	return RTE_MBUF_DIRECT(m) && rte_mbuf_refcnt_read(m) == 1;
 }
 
+/* All of own_from to the end of out: what is small is copied behind what is there, so that a burst of answers leaves in few segments. */
+static void put_small(struct foil_chain *out, struct foil_chain *own_from)
+{
+	uint32_t n = own_from->n_bytes;
+
+	if (n == 0 || n > H2_COPY_BYTES_MAX || n > foil_chain_tailroom(out)) {
+		foil_chain_move(out, own_from);
+		return;
+	}
+	foil_chain_copy_out(own_from, 0, rte_pktmbuf_mtod_offset(out->tail, void *, out->tail->data_len), n);
+	out->tail->data_len = (uint16_t)(out->tail->data_len + n);
+	out->n_bytes += n;
+	foil_chain_clear(own_from);
+}
+
 /* Moves n_bytes of body to out as one DATA frame: its header in the head room of the first segment where that is nobody else's. */
 static int put_data(struct foil_worker *w, struct h2_stream *x, uint32_t n_bytes, bool ends, struct foil_chain *out)
 {
@@ -274,6 +289,15 @@ static int put_data(struct foil_worker *w, struct h2_stream *x, uint32_t n_bytes
 	struct rte_mbuf *m;
 
 	h2_frame_write(header, &f);
+	if (n_bytes <= H2_COPY_BYTES_MAX && foil_chain_tailroom(out) >= sizeof(header) + n_bytes) {
+		char *at = rte_pktmbuf_mtod_offset(out->tail, char *, out->tail->data_len);
+		memcpy(at, header, sizeof(header));
+		foil_chain_copy_out(&x->tx_body, 0, at + sizeof(header), n_bytes);
+		foil_chain_consume(&x->tx_body, n_bytes);
+		out->tail->data_len = (uint16_t)(out->tail->data_len + sizeof(header) + n_bytes);
+		out->n_bytes += (uint32_t)sizeof(header) + n_bytes;
+		return 0;
+	}
 	if (foil_chain_split(w, &x->tx_body, n_bytes, &data) != 0)
 		return -ENOBUFS;
 	m = data.head;
@@ -342,7 +366,7 @@ static int send_some(struct foil_worker *w, struct h2_conn *h, struct h2_stream 
 	if (!foil_chain_is_empty(&x->tx_head)) {
 		if (!x->hs.tx_wire_bytes)
 			x->tx_from_bytes = h->written_bytes + out->n_bytes;
-		foil_chain_move(out, &x->tx_head);
+		put_small(out, &x->tx_head);
 	}
 	if (x->ends_in_head) {
 		if (x->tx == H2_TX_ENDED)
@@ -354,7 +378,7 @@ static int send_some(struct foil_worker *w, struct h2_conn *h, struct h2_stream 
 	if (!foil_chain_is_empty(&x->tx_body) || (x->tx == H2_TX_ENDED && foil_chain_is_empty(&x->tx_tail)))
 		return send_body(w, h, x, out);
 	if (x->tx == H2_TX_ENDED) {
-		foil_chain_move(out, &x->tx_tail);
+		put_small(out, &x->tx_tail);
 		tx_done(w, h, x);
 	}
 	return 0;

@@ -74,6 +74,8 @@ static bool is_named(const struct http_header *h, enum http_header_id id, struct
 
 const struct http_header *http_header_get(const struct http_headers *h, enum http_header_id id)
 {
+	if (http_headers_lack(h, id))
+		return NULL;
 	for (uint16_t i = 0; i < h->n; i++)
 		if (h->list[i].id == id && !h->list[i].is_removed)
 			return &h->list[i];
@@ -84,6 +86,8 @@ const struct http_header *http_header_find(const struct http_headers *h, struct 
 {
 	enum http_header_id id = http_header_intern(name_lower);
 
+	if (http_headers_lack(h, id))
+		return NULL;
 	for (uint16_t i = 0; i < h->n; i++)
 		if (is_named(&h->list[i], id, name_lower))
 			return &h->list[i];
@@ -144,6 +148,7 @@ static int append(struct foil_worker *w, struct foil_arena *a, struct http_heade
 	if (FOIL_UNLIKELY(h->n == h->cap) && http_headers_reserve(w, a, h, h->cap + FOIL_MAX(h->cap / 2u, (unsigned int)HEADER_ROOM)) != 0)
 		return -ENOBUFS;
 	h->list[h->n++] = (struct http_header){.name = name_lower, .value = value, .id = (uint16_t)id};
+	http_headers_gain(h, id);
 	return 0;
 }
 
@@ -162,9 +167,22 @@ void http_header_remove(struct http_headers *h, struct foil_slice name_lower)
 {
 	enum http_header_id id = http_header_intern(name_lower);
 
+	if (id != HTTP_HDR_OTHER) {
+		http_header_remove_id(h, id);
+		return;
+	}
 	for (uint16_t i = 0; i < h->n; i++)
 		if (is_named(&h->list[i], id, name_lower))
 			h->list[i].is_removed = true;
+}
+
+void http_header_remove_id(struct http_headers *h, enum http_header_id id)
+{
+	if (http_headers_lack(h, id))
+		return;
+	for (uint16_t i = 0; i < h->n; i++)
+		h->list[i].is_removed |= h->list[i].id == id;
+	http_headers_lose(h, id);
 }
 
 int http_header_set(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value)
@@ -184,6 +202,7 @@ int http_head_clone(struct foil_worker *w, struct foil_arena *a, const struct ht
 	copy.headers = (struct http_headers){0};
 	if (http_headers_reserve(w, a, &copy.headers, from->headers.n + HEADER_ROOM) != 0)
 		return -ENOBUFS;
+	memcpy(copy.headers.lacks, from->headers.lacks, sizeof(copy.headers.lacks));
 	for (uint16_t i = 0; i < from->headers.n; i++)
 		if (!from->headers.list[i].is_removed)
 			copy.headers.list[copy.headers.n++] = from->headers.list[i];

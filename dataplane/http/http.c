@@ -28,6 +28,7 @@ int http_init(struct foil_worker *w, const struct http_params *p, struct foil_er
 		return foil_error_set(err, -ENOMEM, "no memory for %u HTTP connections and %u exchanges: lower connections_max", conns_max,
 				      streams_max);
 	}
+	h2_link_init(&ctx->late);
 	w->http = ctx;
 	return 0;
 }

@@ -3,7 +3,8 @@
  * Callbacks of the user may call anything of codec.h, so a connection or an exchange may end below a function that still holds it.
  * Two rules make that simple. (1) Whoever comes from outside, a stream's callback, a timer or a user's call, goes through http_conn_enter
  * and http_conn_leave; memory is given back only in the outermost leave. (2) Input is decoded only in the outermost leave too, while
- * wants_run is set: so nothing recurses, however many requests a peer pipelines. After every callback the caller looks whether its
+ * wants_run is set: so nothing recurses, however many requests a peer pipelines; and what is to be sent on a connection because another one
+ * decodes is sent when that one is through (http_ctx.late). After every callback the caller looks whether its
  * exchange is still the connection's, and whether the connection is gone. */
 #pragma once
 
@@ -41,6 +42,38 @@ struct http_conn_ops {
 struct h1_exchange;
 struct h2_conn;
 
+/* A circular list; a head and its nodes are the same. */
+struct h2_link {
+	struct h2_link *next, *prev;
+};
+static inline void h2_link_init(struct h2_link *l)
+{
+	l->next = l->prev = l;
+}
+static inline bool h2_link_is_empty(const struct h2_link *l)
+{
+	return l->next == l;
+}
+static inline bool h2_link_is_on(const struct h2_link *l)
+{
+	return l->next && l->next != l;
+}
+static inline void h2_link_add(struct h2_link *head, struct h2_link *n)
+{
+	n->prev = head->prev;
+	n->next = head;
+	head->prev->next = n;
+	head->prev = n;
+}
+static inline void h2_link_del(struct h2_link *n)
+{
+	if (!n->next)
+		return;
+	n->prev->next = n->next;
+	n->next->prev = n->prev;
+	h2_link_init(n);
+}
+
 struct http_conn {
 	const struct http_conn_ops *ops;
 	struct stream *s; /* NULL once it was aborted, released or has closed */
@@ -49,11 +82,13 @@ struct http_conn {
 		const struct http_client_events *client;
 	} ev;
 	void *user_data;
-	struct foil_timer timer; /* idle or head, whichever applies; an exchange in progress has none */
+	uint64_t due_us;         /* idle or head time, whichever applies; 0: nothing is due, as while an exchange is in progress */
+	struct foil_timer timer; /* fires then or before, when it looks at due_us: taking time off or putting it off touches no list */
 	struct http_limits limits;
 	struct h1_exchange *x;    /* HTTP/1.1: the exchange in progress, NULL at rest */
 	struct h1_exchange *dead; /* ended, given back in the outermost leave */
 	struct h2_conn *h2;       /* HTTP/2: all that it needs besides; NULL otherwise */
+	struct h2_link late;      /* http_ctx.late */
 	uint16_t busy;            /* calls from outside that have not returned */
 	bool is_server;
 	bool wants_run;           /* there may be something to decode */
@@ -71,11 +106,16 @@ struct http_conn {
 /* Blocks of one size, one worker, LIFO; pages come from the kernel when first used. */
 struct http_pool {
 	uint8_t *base;
-	uint32_t block_bytes, n_max, n_fresh, n_used, free_head; /* free_head: index + 1, 0 none */
+	uint32_t block_bytes, n_max, n_fresh, n_used, free_head; /* free_head: where it begins, in 64 bytes, + 1; 0 none */
 };
 
 struct http_ctx {
 	struct http_pool conns, exchanges, h2_conns, h2_streams;
+	/* Connections that have something to send because of what another one is decoding: they flush once, when that one is through, so that all its
+	 * requests or answers for them go out in one piece. Empty when n_leaving is 0. */
+	struct h2_link late;
+	uint32_t n_leaving; /* outermost http_conn_leave's that have not returned */
+	bool is_flushing;   /* late: one loop takes all, however many are added meanwhile */
 };
 
 /* What the user does in a callback is not ours: told to another stage (core/stages.def). */
@@ -103,7 +143,7 @@ void http_conn_release(struct foil_worker *w, struct http_conn *c);
 void http_conn_abort(struct foil_worker *w, struct http_conn *c);
 /* Tells the user once that the connection is gone. No exchange is alive on it. */
 void http_conn_gone(struct foil_worker *w, struct http_conn *c, enum stream_end why);
-/* (Re)arms the connection's one timer; 0 takes it off. */
+/* What is due comes in in_us instead of when it was; 0: nothing is due. */
 void http_conn_timer(struct foil_worker *w, struct http_conn *c, uint64_t in_us);
 
 /* headers.c */

@@ -8,6 +8,8 @@
 #include "dataplane/core/arena.h"
 #include "dataplane/core/base.h"
 
+#include <assert.h>
+
 /* header_names.def: X(ID, "name"). HTTP_HDR_OTHER = 0 is every name not in the table. */
 enum http_header_id {
 	HTTP_HDR_OTHER,
@@ -23,10 +25,41 @@ struct http_header {
 	bool is_removed;    /* skipped by every look-up and by encoders; keeps removal O(1) */
 };
 
+/* lacks: a bit an id that is known to have no header in the list (or only removed ones), so that most look-ups end without a walk; a cleared bit says
+ * nothing, and zeroes are right for any list. Whoever makes a list by hand leaves it zero; what appends clears the bit. OTHER has no bit. */
+#define HTTP_HDR_WORDS 2u
 struct http_headers {
 	struct http_header *list; /* in the order of arrival, in the arena */
 	uint16_t n, cap;
+	uint64_t lacks[HTTP_HDR_WORDS];
 };
+static_assert(HTTP_HDR_COUNT <= 64u * HTTP_HDR_WORDS, "a bit an id");
+
+static inline bool http_headers_lack(const struct http_headers *h, unsigned int id)
+{
+	return h->lacks[id / 64] >> (id % 64) & 1;
+}
+
+/* A header of that id has come into the list. */
+static inline void http_headers_gain(struct http_headers *h, unsigned int id)
+{
+	h->lacks[id / 64] &= ~((uint64_t)1 << (id % 64));
+}
+
+/* All of that id are removed. */
+static inline void http_headers_lose(struct http_headers *h, unsigned int id)
+{
+	if (id != HTTP_HDR_OTHER)
+		h->lacks[id / 64] |= (uint64_t)1 << (id % 64);
+}
+
+/* For who fills an empty list, one http_headers_gain a header. */
+static inline void http_headers_lack_all(struct http_headers *h)
+{
+	for (unsigned int i = 0; i < HTTP_HDR_WORDS; i++)
+		h->lacks[i] = ~(uint64_t)0;
+	http_headers_gain(h, HTTP_HDR_OTHER);
+}
 
 enum http_method {
 	HTTP_METHOD_OTHER, HTTP_METHOD_GET, HTTP_METHOD_HEAD, HTTP_METHOD_POST, HTTP_METHOD_PUT, HTTP_METHOD_DELETE,
@@ -75,6 +108,7 @@ int http_header_add_id(struct foil_worker *w, struct foil_arena *a, struct http_
 /* Removes all of that name, then appends one. */
 int http_header_set(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value) FOIL_MUST_USE;
 void http_header_remove(struct http_headers *h, struct foil_slice name_lower); /* all of that name */
+void http_header_remove_id(struct http_headers *h, enum http_header_id id); /* id != OTHER */
 enum http_header_id http_header_intern(struct foil_slice name_lower);
 struct foil_slice http_header_name(enum http_header_id id);
 /* A deep-enough copy for a retry or a mirror: the list is new, the bytes are shared. 0 or -ENOBUFS. */

@@ -28,9 +28,10 @@ void http_pool_fini(struct http_pool *p)
 	*p = (struct http_pool){0};
 }
 
-static void *block_at(const struct http_pool *p, uint32_t index)
+/* Blocks begin at multiples of 64 bytes and are named by them: no division. */
+static void *block_at(const struct http_pool *p, uint32_t line)
 {
-	return &p->base[(size_t)index * p->block_bytes];
+	return &p->base[(size_t)line * 64u];
 }
 
 void *http_pool_get(struct http_pool *p)
@@ -41,7 +42,7 @@ void *http_pool_get(struct http_pool *p)
 		block = block_at(p, p->free_head - 1);
 		memcpy(&p->free_head, block, sizeof(p->free_head));
 	} else if (p->n_fresh < p->n_max) {
-		block = block_at(p, p->n_fresh++);
+		block = &p->base[(size_t)p->n_fresh++ * p->block_bytes];
 	} else {
 		return NULL;
 	}
@@ -52,13 +53,13 @@ void *http_pool_get(struct http_pool *p)
 
 void http_pool_put(struct http_pool *p, void *block)
 {
-	uint32_t index = (uint32_t)((size_t)((const uint8_t *)block - p->base) / p->block_bytes);
+	uint32_t line = (uint32_t)((size_t)((const uint8_t *)block - p->base) / 64u);
 
 	FOIL_ASSERT(p->n_used > 0);
 #ifdef FOIL_CHECKS
 	memset(block, 0x5a, p->block_bytes); /* poison: a dangling user of the block shows at once */
 #endif
 	memcpy(block, &p->free_head, sizeof(p->free_head));
-	p->free_head = index + 1;
+	p->free_head = line + 1;
 	p->n_used--;
 }

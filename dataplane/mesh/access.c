@@ -65,6 +65,10 @@ static void fill_request(const struct mesh_exchange *x, struct tele_request *r)
 {
 	const struct http_head *q = x->request;
 
+	r->protocol = q->is_grpc ? TELE_PROTOCOL_GRPC : TELE_PROTOCOL_HTTP;
+	r->version = (uint8_t)q->version;
+	if (!r->log)
+		return; /* texts are the log's */
 	r->method = q->method_text;
 	r->path = q->path;
 	r->original_path = x->original_path;
@@ -72,8 +76,6 @@ static void fill_request(const struct mesh_exchange *x, struct tele_request *r)
 	r->xff = header_value(q, HTTP_HDR_X_FORWARDED_FOR);
 	r->user_agent = header_value(q, HTTP_HDR_USER_AGENT);
 	r->request_id = header_value(q, HTTP_HDR_X_REQUEST_ID);
-	r->protocol = q->is_grpc ? TELE_PROTOCOL_GRPC : TELE_PROTOCOL_HTTP;
-	r->version = (uint8_t)q->version;
 }
 
 /* What the log's format asks for beyond what every record has. Values that are made, not borrowed, share one room: what does not fit any more is cut. */
@@ -145,7 +147,7 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 
 	if (x->request && !x->is_bad_request)
 		fill_request(x, &r);
-	if (x->response && x->response_started)
+	if (r.log && x->response && x->response_started)
 		r.upstream_service_time = header_value(x->response, HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME);
 	if (x->route)
 		r.route_name = x->route->name;
@@ -160,6 +162,8 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 	}
 	if (source.principal.n_bytes)
 		r.source = &source;
+	else
+		r.facts_generation = x->cfg->generation;
 	r.is_mutual_tls = !is_gateway && x->ds->tls && x->ds->tls->peer;
 	record_exchange(w, x, &r);
 }

@@ -134,13 +134,13 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 	d->local = a->local;
 	d->tls = tls_stream_facts(s);
 	mesh_list_init(&d->exchanges);
-	d->limits = (struct http_limits){
+	const struct http_limits limits = {
 		.head_bytes_max = (hcm->max_request_headers_kib ? hcm->max_request_headers_kib : 60u) * 1024u,
 		.headers_max = (uint16_t)FOIL_MIN(hcm->max_request_headers_count ? hcm->max_request_headers_count : 100u, UINT16_MAX),
 		.accept_http10 = hcm->accept_http10, .reject_underscores = hcm->reject_underscores,
 		.head_timeout_us = hcm->request_headers_timeout_us, .idle_timeout_us = hcm->idle_timeout_us,
 	};
-	if (http_server_open_as(w, s, protocol_of(d->tls), &mesh_server_events, &d->limits, d, &d->conn) != 0) {
+	if (http_server_open_as(w, s, protocol_of(d->tls), &mesh_server_events, &limits, d, &d->conn) != 0) {
 		mesh_slab_give(&w->mesh->downstreams, d);
 		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
 		return false;
@@ -219,6 +219,7 @@ void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum str
 	d->conn = NULL;
 	FOIL_ASSERT(mesh_list_is_empty(&d->exchanges));
 	foil_timer_cancel(w, &d->timer);
+	foil_timer_cancel(w, &d->idle);
 	mesh_list_del(&d->node);
 	foil_count(w, MESH, DOWNSTREAM_CONNS, -1);
 	mesh_port_put(w, d->port);

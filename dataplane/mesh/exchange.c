@@ -9,12 +9,25 @@
 static const struct http_stream_events down_events;
 
 /* ---- beginning ---- */
+/* The chain that takes requests of d in the configuration in force; NULL: none any more. What it depends on does not change while d lives. */
+static const struct mesh_chain *chain_of(struct foil_worker *w, struct mesh_downstream *d)
+{
+	const struct mesh_listener *l = d->port->listener;
+	const struct mesh_first first = mesh_downstream_first(d);
+
+	if (FOIL_UNLIKELY(!l))
+		return NULL;
+	if (FOIL_LIKELY(d->chain && d->chain_generation == w->mesh->cfg->generation))
+		return d->chain;
+	d->chain = mesh_chain_choose(l, d->local.ip, &first);
+	d->chain_generation = w->mesh->cfg->generation;
+	return d->chain;
+}
+
 static struct mesh_exchange *exchange_new(struct foil_worker *w, struct mesh_downstream *d, struct http_stream *hs)
 {
 	struct mesh_ctx *m = w->mesh;
-	const struct mesh_listener *l = d->port->listener;
-	const struct mesh_first first = mesh_downstream_first(d);
-	const struct mesh_chain *chain = l ? mesh_chain_choose(l, d->local.ip, &first) : NULL;
+	const struct mesh_chain *chain = chain_of(w, d);
 	struct mesh_exchange *x;
 
 	if (!chain || chain->network != MESH_NETWORK_HTTP)

@@ -21,26 +21,20 @@ struct forwarding {
 	bool came_straight; /* one hop, as far as can be believed */
 };
 
-static void remove_id(struct http_headers *h, uint16_t id)
-{
-	for (uint16_t i = 0; i < h->n; i++) /* no look-up of names: this runs for every request */
-		h->list[i].is_removed |= h->list[i].id == id;
-}
-
 static int set_copy(const struct forwarding *f, enum http_header_id id, struct foil_slice value)
 {
 	struct foil_slice copy = foil_arena_copy(f->w, f->a, value);
 
 	if (!copy.data)
 		return -ENOBUFS;
-	remove_id(&f->head->headers, (uint16_t)id);
+	http_header_remove_id(&f->head->headers, id);
 	return http_header_add_id(f->w, f->a, &f->head->headers, id, copy);
 }
 
 /* text is static. */
 static int set_static(const struct forwarding *f, enum http_header_id id, struct foil_slice text)
 {
-	remove_id(&f->head->headers, (uint16_t)id);
+	http_header_remove_id(&f->head->headers, id);
 	return http_header_add_id(f->w, f->a, &f->head->headers, id, text);
 }
 
@@ -115,7 +109,7 @@ static int append_peer(const struct forwarding *f, struct foil_slice list)
 		data[list.n_bytes] = ',';
 	}
 	memcpy(data + list.n_bytes + comma, address.data, address.n_bytes);
-	remove_id(&f->head->headers, HTTP_HDR_X_FORWARDED_FOR);
+	http_header_remove_id(&f->head->headers, HTTP_HDR_X_FORWARDED_FOR);
 	return http_header_add_id(f->w, f->a, &f->head->headers, HTTP_HDR_X_FORWARDED_FOR,
 				  foil_slice_of(data, (size_t)list.n_bytes + comma + address.n_bytes));
 }
@@ -204,7 +198,7 @@ static int put_origin(const struct forwarding *f, const struct mesh_forwarding_r
 {
 	char text[ADDR_TEXT_BYTES];
 
-	remove_id(&f->head->headers, HTTP_HDR_X_ENVOY_INTERNAL);
+	http_header_remove_id(&f->head->headers, HTTP_HDR_X_ENVOY_INTERNAL);
 	if (r->is_internal)
 		return set_static(f, HTTP_HDR_X_ENVOY_INTERNAL, FOIL_SLICE("true"));
 	remove_strangers_headers(&f->head->headers, f->p->hcm->use_remote_address);

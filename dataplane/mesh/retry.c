@@ -67,7 +67,7 @@ static struct foil_slice take_header(struct mesh_exchange *x, enum http_header_i
 
 	if (h) {
 		value = h->value;
-		http_header_remove(&x->request->headers, http_header_name(id));
+		http_header_remove_id(&x->request->headers, id);
 	}
 	return value;
 }

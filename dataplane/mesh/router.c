@@ -492,7 +492,7 @@ static int decorate_answer(struct foil_worker *w, struct mesh_exchange *x, struc
 		rc = mesh_header_put_number(w, x->arena, &head->headers, HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
 					    (w->now_us - x->request_ended_us) / 1000u);
 	if (x->route->decorator_operation.n_bytes) /* an upstream's own word on it is not for the client */
-		http_header_remove(&head->headers, http_header_name(HTTP_HDR_X_ENVOY_DECORATOR_OPERATION));
+		http_header_remove_id(&head->headers, HTTP_HDR_X_ENVOY_DECORATOR_OPERATION);
 	for (uint16_t i = 0; rc == 0 && i < x->hash.n_set_cookies; i++)
 		rc = http_header_add_id(w, x->arena, &head->headers, HTTP_HDR_SET_COOKIE, x->hash.set_cookies[i]);
 	return rc ? rc : mesh_router_response_ops(w, x, head);

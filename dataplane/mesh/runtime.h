@@ -219,7 +219,8 @@ struct mesh_exchange {
 	struct mesh_retry retry;
 	uint32_t n_tries;
 	uint64_t timeout_us, request_ended_us, active_us, idle_us;
-	struct foil_timer timeout, idle, overall;
+	struct foil_timer timeout, overall;
+	bool is_idle_watched; /* by the downstream's timer */
 	struct foil_slice original_authority;
 	struct foil_slice original_path; /* before a rewrite */
 	bool response_started, response_ended, is_local_reply, is_over;
@@ -379,9 +380,11 @@ struct mesh_downstream {
 	struct mesh_port *port;
 	struct http_conn *conn; /* NULL: closed */
 	struct stream_addr remote, local;
-	struct http_limits limits;
 	struct mesh_list exchanges;
 	struct foil_timer timer; /* max_connection_duration */
+	struct foil_timer idle;  /* of all exchanges: fires when the first may be idle or before, and stays armed over many */
+	const struct mesh_chain *chain; /* of the configuration that it was asked for last */
+	uint64_t chain_generation;
 	const struct tls_facts *tls; /* of the connection, as long as conn; NULL: plaintext */
 	uint32_t n_requests;
 	bool is_draining;

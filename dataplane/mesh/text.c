@@ -16,6 +16,8 @@ int mesh_header_put(struct foil_worker *w, struct foil_arena *a, struct http_hea
 {
 	struct http_header *first = NULL;
 
+	if (http_headers_lack(h, id))
+		return http_header_add_id(w, a, h, id, value);
 	for (uint16_t i = 0; i < h->n; i++) {
 		struct http_header *at = &h->list[i];
 		if (at->id != id || at->is_removed)

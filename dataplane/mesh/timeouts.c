@@ -54,8 +54,10 @@ static void take_ms(struct mesh_exchange *x, enum http_header_id id, uint64_t *u
 		return;
 	if (parse_u64(h->value, &ms))
 		*us = ms * 1000u;
-	http_header_remove(&x->request->headers, http_header_name(id));
+	http_header_remove_id(&x->request->headers, id);
 }
+
+static void idle_watch(struct foil_worker *w, struct mesh_exchange *x, uint64_t at_us);
 
 int mesh_timeouts_init(struct foil_worker *w, struct mesh_exchange *x)
 {
@@ -63,12 +65,13 @@ int mesh_timeouts_init(struct foil_worker *w, struct mesh_exchange *x)
 	const struct http_header *grpc = x->request->is_grpc ? http_header_get(&x->request->headers, HTTP_HDR_GRPC_TIMEOUT) : NULL;
 	uint64_t us;
 
-	(void)w;
 	x->timeout_us = a->timeout_us;
 	if (a->retry)
 		x->retry.per_try_us = a->retry->per_try_timeout_us;
-	if (a->idle_timeout_us)
+	if (a->idle_timeout_us) {
 		x->idle_us = a->idle_timeout_us;
+		idle_watch(w, x, w->now_us + x->idle_us); /* it may be shorter than the connection manager's */
+	}
 	if (grpc && parse_grpc_timeout(grpc->value, &us) && us && (x->timeout_us == 0 || us < x->timeout_us))
 		x->timeout_us = us;
 	if (x->from.is_internal) {
@@ -128,20 +131,45 @@ void mesh_timeouts_try_connected(struct foil_worker *w, struct mesh_exchange *x)
 }
 
 /* ---- the connection manager's ---- */
-static void idle_look(struct foil_worker *w, struct foil_timer *t)
+static void idle_look(struct foil_worker *w, struct foil_timer *t);
+
+/* The downstream's timer looks at x when it may have become idle, or before. */
+static void idle_watch(struct foil_worker *w, struct mesh_exchange *x, uint64_t at_us)
 {
-	struct mesh_exchange *x = FOIL_CONTAINER_OF(t, struct mesh_exchange, idle);
+	x->is_idle_watched = true;
+	if (!foil_timer_fires_by(&x->ds->idle, at_us))
+		foil_timer_arm(w, &x->ds->idle, at_us, idle_look);
+}
+
+static void idle_over(struct foil_worker *w, struct mesh_exchange *x)
+{
 	const struct mesh_reply r = {
 		.status = x->request_ended ? 504 : 408, .body = FOIL_SLICE("stream timeout"), .details = FOIL_SLICE("stream_idle_timeout"),
 		.flags = TELE_FLAG_SI, .reason = MESH_REASON_STREAM_IDLE,
 	};
 
-	if (!x->idle_us)
-		return;
-	if (x->active_us + x->idle_us > w->now_us)
-		foil_timer_arm(w, &x->idle, x->active_us + x->idle_us, idle_look);
-	else
-		mesh_reply_send(w, x, &r); /* a reset, if the answer has begun */
+	x->is_idle_watched = false;
+	mesh_reply_send(w, x, &r); /* a reset, if the answer has begun */
+}
+
+/* All of the downstream's: each is looked at once, whatever an answer does to the others and to the connection (its block is only buried). */
+static void idle_look(struct foil_worker *w, struct foil_timer *t)
+{
+	struct mesh_downstream *d = FOIL_CONTAINER_OF(t, struct mesh_downstream, idle);
+	struct mesh_list all;
+
+	mesh_list_take_all(&all, &d->exchanges);
+	while (!mesh_list_is_empty(&all)) {
+		struct mesh_exchange *x = FOIL_CONTAINER_OF(all.next, struct mesh_exchange, node);
+		mesh_list_del(&x->node);
+		mesh_list_add_tail(&d->exchanges, &x->node);
+		if (!x->is_idle_watched || !x->idle_us)
+			continue;
+		if (x->active_us + x->idle_us > w->now_us)
+			idle_watch(w, x, x->active_us + x->idle_us);
+		else
+			idle_over(w, x);
+	}
 }
 
 static void overall_over(struct foil_worker *w, struct foil_timer *t)
@@ -160,7 +188,7 @@ void mesh_timeouts_arrived(struct foil_worker *w, struct mesh_exchange *x)
 	x->active_us = w->now_us;
 	x->idle_us = x->hcm->stream_idle_timeout_us;
 	if (x->idle_us)
-		foil_timer_arm(w, &x->idle, w->now_us + x->idle_us, idle_look);
+		idle_watch(w, x, w->now_us + x->idle_us);
 	if (x->hcm->request_timeout_us && !x->request_ended)
 		foil_timer_arm(w, &x->overall, w->now_us + x->hcm->request_timeout_us, overall_over);
 }
@@ -169,8 +197,8 @@ void mesh_timeouts_arrived(struct foil_worker *w, struct mesh_exchange *x)
 void mesh_timeouts_activity(struct foil_worker *w, struct mesh_exchange *x)
 {
 	x->active_us = w->now_us;
-	if (x->idle_us && !foil_timer_is_armed(&x->idle)) /* a route's own, found after the head */
-		foil_timer_arm(w, &x->idle, w->now_us + x->idle_us, idle_look);
+	if (x->idle_us && !x->is_idle_watched) /* a route's own, found after the head */
+		idle_watch(w, x, w->now_us + x->idle_us);
 }
 
 void mesh_timeouts_tunnel(struct foil_worker *w, struct mesh_exchange *x)
@@ -183,13 +211,13 @@ void mesh_timeouts_tunnel(struct foil_worker *w, struct mesh_exchange *x)
 void mesh_timeouts_half_closed(struct foil_worker *w, struct mesh_exchange *x)
 {
 	x->idle_us = x->idle_us ? FOIL_MIN(x->idle_us, HALF_CLOSED_US) : HALF_CLOSED_US;
-	foil_timer_arm(w, &x->idle, w->now_us + x->idle_us, idle_look);
+	idle_watch(w, x, w->now_us + x->idle_us);
 }
 
 void mesh_timeouts_fini(struct foil_worker *w, struct mesh_exchange *x)
 {
 	foil_timer_cancel(w, &x->timeout);
-	foil_timer_cancel(w, &x->idle);
+	x->is_idle_watched = false;
 	foil_timer_cancel(w, &x->overall);
 	foil_timer_cancel(w, &x->try.timer);
 }

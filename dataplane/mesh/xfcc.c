@@ -103,7 +103,7 @@ static int sent_before(struct foil_worker *w, struct foil_arena *a, struct http_
 		if (!out->data)
 			return -ENOBUFS;
 	}
-	http_header_remove(h, http_header_name(HTTP_HDR_X_FORWARDED_CLIENT_CERT));
+	http_header_remove_id(h, HTTP_HDR_X_FORWARDED_CLIENT_CERT);
 	return 0;
 }
 
@@ -116,7 +116,7 @@ int mesh_xfcc_put(struct foil_worker *w, struct foil_arena *a, struct http_heade
 	if (how->forward == MESH_CERT_ALWAYS_FORWARD_ONLY || (p && how->forward == MESH_CERT_FORWARD_ONLY))
 		return 0;
 	if (!p || how->forward == MESH_CERT_SANITIZE) {
-		http_header_remove(h, http_header_name(HTTP_HDR_X_FORWARDED_CLIENT_CERT));
+		http_header_remove_id(h, HTTP_HDR_X_FORWARDED_CLIENT_CERT);
 		return 0;
 	}
 	if (sent_before(w, a, h, how, &before) != 0)

@@ -52,11 +52,16 @@ static uint64_t hash_peer(uint64_t h, const struct tele_peer *p)
 	return hash_slice(h, p->principal);
 }
 
+static uint64_t word_of(const struct tele_request *r)
+{
+	return (uint64_t)r->protocol << 40 | (uint64_t)r->reporter_is_destination << 33 | (uint64_t)r->is_mutual_tls << 32 | (uint64_t)r->status << 16 |
+	       (uint16_t)r->grpc_status;
+}
+
 static uint64_t hash_request(uint64_t key, uint32_t class_index, const struct tele_request *r)
 {
 	uint64_t h = tele_hash_u64(key, class_index);
-	h = tele_hash_u64(h, (uint64_t)r->protocol << 40 | (uint64_t)r->reporter_is_destination << 33 | (uint64_t)r->is_mutual_tls << 32 |
-				     (uint64_t)r->status << 16 | (uint16_t)r->grpc_status);
+	h = tele_hash_u64(h, word_of(r));
 	h = tele_hash_u64(h, r->flags);
 	h = hash_peer(h, r->source);
 	h = hash_peer(h, r->destination);
@@ -119,7 +124,8 @@ static uint32_t label_values(const struct tele_request *r, struct foil_slice *ou
 	return TELE_HTTP_LABELS;
 }
 
-static uint64_t *cells_of(struct foil_worker *w, uint32_t class_index, const struct tele_request *r)
+/* By the texts that labels are made of. */
+static uint32_t index_of(struct foil_worker *w, uint32_t class_index, const struct tele_request *r)
 {
 	uint64_t hash = hash_request(w->tele->key, class_index, r);
 	uint32_t i = tele_series_find(w, class_index, hash);
@@ -129,6 +135,34 @@ static uint64_t *cells_of(struct foil_worker *w, uint32_t class_index, const str
 		uint32_t n = label_values(r, values, &room);
 		i = tele_series_make(w, class_index, hash, &(struct tele_series_text){values, n, n, TELE_SEGMENT_COUNTER});
 	}
+	return i;
+}
+
+static bool is_remembered(const struct tele_memo *m, uint32_t class_index, const struct tele_request *r)
+{
+	return m->generation == r->facts_generation && m->destination == r->destination && m->service == r->service && m->source == r->source &&
+	       m->word == word_of(r) && m->flags == r->flags && m->class_index == class_index;
+}
+
+/* Facts do not change while their configuration lives, and no two have a generation: so the same addresses lead to the record of last time. */
+static uint32_t remembered_index(struct foil_worker *w, uint32_t class_index, const struct tele_request *r)
+{
+	uint64_t at = tele_fold((uintptr_t)r->destination ^ r->flags ^ r->facts_generation, (word_of(r) ^ (uintptr_t)r->source << 1) | 1u);
+	struct tele_memo *m = &w->tele->memos[(at >> 32 ^ at) % TELE_MEMOS];
+	if (FOIL_LIKELY(is_remembered(m, class_index, r))) {
+		tele_series_touch(w, &w->tele->tables[class_index], m->index);
+		return m->index;
+	}
+	uint32_t i = index_of(w, class_index, r);
+	if (i != TELE_OVERFLOW_INDEX)
+		*m = (struct tele_memo){.generation = r->facts_generation, .source = r->source, .destination = r->destination, .service = r->service,
+					.word = word_of(r), .flags = r->flags, .class_index = class_index, .index = i};
+	return i;
+}
+
+static uint64_t *cells_of(struct foil_worker *w, uint32_t class_index, const struct tele_request *r)
+{
+	uint32_t i = r->facts_generation ? remembered_index(w, class_index, r) : index_of(w, class_index, r);
 	return tele_record_cells(tele_table_record(&w->tele->tables[class_index], i));
 }
 

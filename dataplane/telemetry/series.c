@@ -29,7 +29,7 @@ static inline void publish_end(struct tele_segment_series *s)
 	__atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_RELEASE);
 }
 
-static inline void touch(struct foil_worker *w, struct tele_table *t, uint32_t i)
+void tele_series_touch(struct foil_worker *w, struct tele_table *t, uint32_t i)
 {
 	struct tele_segment_series *s = tele_table_record(t, i);
 	if (w->now_us - s->used_us >= USED_GRAIN_US) {
@@ -43,7 +43,7 @@ uint32_t tele_series_find(struct foil_worker *w, uint32_t class_index, uint64_t 
 	struct tele_table *t = &w->tele->tables[class_index];
 	for (uint32_t at = t->buckets[hash & t->n_buckets_mask]; at; at = t->next[at - 1]) {
 		if (tele_table_record(t, at - 1)->hash == hash) {
-			touch(w, t, at - 1);
+			tele_series_touch(w, t, at - 1);
 			return at - 1;
 		}
 	}
@@ -105,7 +105,7 @@ static uint32_t overflow(struct foil_worker *w, uint32_t class_index)
 		write_record(w, class_index, TELE_OVERFLOW_INDEX, 0,
 			     &(struct tele_series_text){pieces, n ? n : 1, n, TELE_SEGMENT_GAUGE});
 	}
-	touch(w, t, TELE_OVERFLOW_INDEX);
+	tele_series_touch(w, t, TELE_OVERFLOW_INDEX);
 	return TELE_OVERFLOW_INDEX;
 }
 
@@ -145,6 +145,7 @@ static void give_back(struct foil_worker *w, struct tele_table *t, uint32_t i)
 	while (*at != i + 1)
 		at = &t->next[*at - 1];
 	*at = t->next[i];
+	memset(w->tele->memos, 0, sizeof(w->tele->memos));
 	publish_begin(s);
 	s->state = TELE_SEGMENT_FREE;
 	publish_end(s);
@@ -166,7 +167,7 @@ static void expire_some(struct foil_worker *w, struct tele_table *t)
 		if (i == TELE_OVERFLOW_INDEX || i >= n_used)
 			continue;
 		if (t->refs[i])
-			touch(w, t, i); /* its holder adds to the cell and no one is told */
+			tele_series_touch(w, t, i); /* its holder adds to the cell and no one is told */
 		if (!__atomic_load_n(&t->idle[i], __ATOMIC_RELAXED))
 			continue;
 		const struct tele_segment_series *s = tele_table_record(t, i);

@@ -26,10 +26,20 @@ struct tele_table {
 	uint32_t expire_cursor;
 };
 
+/* What a request's labels come from by address, and the record that they led to: metrics.c asks here before it hashes texts. */
+#define TELE_MEMOS 32u
+struct tele_memo {
+	uint64_t generation; /* 0: none */
+	const void *source, *destination, *service;
+	uint64_t word, flags; /* of the request: protocol, status and so on */
+	uint32_t class_index, index;
+};
+
 struct tele_ctx {
 	struct tele_shared *shared;
 	struct tele_table tables[TELE_SEGMENT_CLASSES];
 	uint64_t key;
+	struct tele_memo memos[TELE_MEMOS]; /* all forgotten when a record goes */
 	/* event.c */
 	struct tele_ring *ring;
 	uint64_t ring_head, ring_tail_seen;
@@ -56,6 +66,8 @@ static inline void tele_cell_add(uint64_t *cell, uint64_t n)
 	__atomic_store_n(cell, *cell + n, __ATOMIC_RELAXED);
 }
 
+/* The record is in use now. */
+void tele_series_touch(struct foil_worker *w, struct tele_table *t, uint32_t i);
 /* The record with this hash, marked as used now; TELE_NO_SERIES when there is none. */
 uint32_t tele_series_find(struct foil_worker *w, uint32_t class_index, uint64_t hash);
 /* A new one of values (with their names, if the class carries them); the overflow record when the table is full or text too long. */

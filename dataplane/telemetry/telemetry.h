@@ -66,6 +66,8 @@ struct tele_request {
 	bool is_mutual_tls;
 	const struct tele_peer *source, *destination; /* NULL: unknown */
 	const struct tele_service *service;           /* NULL: unknown */
+	/* Of the configuration that owns source, destination and service, so that the same addresses mean the same facts; 0: they may not */
+	uint64_t facts_generation;
 	bool log;                      /* write an access event (mesh access log is on for it) */
 	/* What the log's format asks for beyond the above: of tele_format_captures, in its order; NULL data: absent (an empty value is none of that) */
 	const struct foil_slice *captures;

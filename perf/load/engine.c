@@ -497,9 +497,36 @@ static void issue_due(struct load *l)
 	}
 }
 
+/* The requests that came due since the last turn, spread over it. */
+static void own_note(struct load *l)
+{
+	uint64_t gap_ns = l->now_ns - l->turn_ns;
+
+	if (l->turn_ns && l->measuring && is_open_loop(l)) {
+		l->own_due += (double)gap_ns / l->interval_ns;
+		uint64_t n = (uint64_t)l->own_due;
+		for (uint64_t i = 0; i < n; i++)
+			load_hist_add(&l->own, (2 * i + 1) * gap_ns / (2 * n));
+		l->own_due -= (double)n;
+	}
+	l->turn_ns = l->now_ns;
+}
+
+/* Everybody is connected and has had an answer: the warm-up need not go on for its whole time. */
+static void settle(struct load *l)
+{
+	bool per_request = l->conf->work == LOAD_NEWCONN;
+
+	if (l->n_done < l->conf->connections || (!per_request && l->n_open < l->conf->connections))
+		return;
+	l->is_settling = true;
+	l->measure_ns = FOIL_MIN(l->measure_ns, l->now_ns + (uint64_t)(l->conf->settle_seconds * 1e9));
+}
+
 static void measure_begin(struct load *l)
 {
 	memset(&l->hist, 0, sizeof(l->hist));
+	memset(&l->own, 0, sizeof(l->own));
 	memset(l->n_errors, 0, sizeof(l->n_errors));
 	l->n_done = l->n_bytes = l->n_connects = l->n_origin_requests = l->busy_ns = l->last_done = l->n_handshakes = l->n_resumed = 0;
 	l->measure_ns = l->progress_ns = l->now_ns;
@@ -512,6 +539,9 @@ static void measure_begin(struct load *l)
 bool load_turn(struct load *l)
 {
 	l->now_ns = load_now_ns();
+	own_note(l);
+	if (FOIL_UNLIKELY(!l->measuring && !l->is_settling && l->conf->settle_seconds > 0))
+		settle(l);
 	if (l->closed.head)
 		open_some(l);
 	if (is_open_loop(l))

@@ -38,7 +38,7 @@ struct load_conf {
 	uint32_t pad_headers;                /* so many more, x-pad-N */
 	uint32_t connections, pipeline, body_bytes, request_body_bytes, tcp_bytes;
 	double rate;                         /* open loop: requests a second; 0: closed loop */
-	double seconds, warm_up_seconds;
+	double seconds, warm_up_seconds, settle_seconds; /* settle: after all connections have had an answer; warm-up is the longest, then */
 	const char *json, *label;
 	bool quiet;
 	int cpu;
@@ -96,6 +96,12 @@ struct load {
 	/* of the last second */
 	uint64_t last_done;
 	struct load_hist hist;
+	/* What a proxy that takes no time would be seen with at this rate: how long requests that come due between two turns wait for the second. A load
+	 * generator that is pushed off its core shows here, and its latencies are no one's but its own. */
+	struct load_hist own;
+	uint64_t turn_ns;
+	double own_due;
+	bool is_settling;
 	/* origin */
 	char *answer;                 /* the head, and the body when it is small */
 	uint32_t n_answer;

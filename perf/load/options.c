@@ -19,7 +19,7 @@ static const char usage[] =
 	"           --host H --path P --header 'N: V'... --pad-headers N --body BYTES (128) --request-body BYTES --tcp-bytes N (64)\n"
 	"how much   --connections N (64)  --pipeline N (1)   closed loop, or with\n"
 	"           --rate R                                 open loop: R a second, latency from when a request was due\n"
-	"           --seconds S (5)  --warm-up S (1)\n"
+	"           --seconds S (5)  --warm-up S (1)  --settle S   not longer than S after every connection's first answer\n"
 	"TLS        --tls --origin-tls --resume --tls-1.2    which side speaks it; sessions are resumed; 1.3 otherwise\n"
 	"           --cert FILE --key FILE --ca FILE         of both sides; --ca: the peer must have a certificate by it\n"
 	"HTTP/2     --http2 --origin-http2                   which side speaks it; --pipeline is streams of a connection then\n"
@@ -34,7 +34,7 @@ static const struct option options[] = {
 	{"pad-headers", required_argument, NULL, 'd'}, {"body", required_argument, NULL, 'b'}, {"request-body", required_argument, NULL, 'B'},
 	{"tcp-bytes", required_argument, NULL, 'T'}, {"connections", required_argument, NULL, 'n'}, {"pipeline", required_argument, NULL, 'l'},
 	{"rate", required_argument, NULL, 'r'}, {"seconds", required_argument, NULL, 'S'}, {"warm-up", required_argument, NULL, 'W'},
-	{"json", required_argument, NULL, 'j'}, {"label", required_argument, NULL, 'L'}, {"quiet", no_argument, NULL, 'q'},
+	{"settle", required_argument, NULL, 'E'}, {"json", required_argument, NULL, 'j'}, {"label", required_argument, NULL, 'L'}, {"quiet", no_argument, NULL, 'q'},
 	{"tls", no_argument, NULL, '1'}, {"origin-tls", no_argument, NULL, '2'}, {"resume", no_argument, NULL, '3'}, {"tls-1.2", no_argument, NULL, '4'},
 	{"http2", no_argument, NULL, '5'}, {"origin-http2", no_argument, NULL, '6'}, {"cert", required_argument, NULL, 'e'},
 	{"key", required_argument, NULL, 'k'}, {"ca", required_argument, NULL, 'a'},
@@ -175,6 +175,8 @@ static bool take_number(int opt, const char *name, const char *text, struct load
 		return number(name, text, 0.1, 86400, &k->seconds);
 	case 'W':
 		return number(name, text, 0, 3600, &k->warm_up_seconds);
+	case 'E':
+		return number(name, text, 0, 3600, &k->settle_seconds);
 	case 'n':
 		return whole(name, text, 0, 4000000, &k->connections);
 	case 'l':

@@ -42,6 +42,8 @@ static void json_write(const struct load *l, FILE *f)
 	fprintf(f, " \"origin_requests\": %llu, \"busy_share\": %.4f, \"overdue_max\": %llu,\n", (unsigned long long)l->n_origin_requests,
 		(double)l->busy_ns / 1e9 / s, (unsigned long long)l->n_overdue_max);
 	fprintf(f, " \"handshakes\": %llu, \"resumed\": %llu,\n", (unsigned long long)l->n_handshakes, (unsigned long long)l->n_resumed);
+	fprintf(f, " \"own_us\": {\"p50\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"max\": %.3f},\n", (double)load_hist_at(&l->own, 0.5) / 1e3,
+		(double)load_hist_at(&l->own, 0.99) / 1e3, (double)load_hist_at(&l->own, 0.999) / 1e3, (double)l->own.max_ns / 1e3);
 	fprintf(f, " \"errors\": {");
 	for (int i = 0; i < LOAD_ERR_COUNT; i++)
 		fprintf(f, "%s\"%s\": %llu", i ? ", " : "", load_error_names[i], (unsigned long long)l->n_errors[i]);
@@ -69,6 +71,9 @@ int load_report(const struct load *l)
 	       (double)l->n_bytes * 8 / s / 1e9, (unsigned long long)errors_sum(l));
 	for (size_t i = 0; i < FOIL_COUNT_OF(shares); i++)
 		printf("  %-8s %10.1f us\n", shares[i].name, (double)load_hist_at(&l->hist, shares[i].share) / 1e3);
+	if (l->own.n)
+		printf("  of that the load generator's own: p50 %.1f, p99 %.1f, p99.9 %.1f us\n", (double)load_hist_at(&l->own, 0.5) / 1e3,
+		       (double)load_hist_at(&l->own, 0.99) / 1e3, (double)load_hist_at(&l->own, 0.999) / 1e3);
 	if (!f)
 		return 0;
 	json_write(l, f);

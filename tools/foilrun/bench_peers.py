@@ -48,6 +48,20 @@ def thread_seconds(pid):
     return found
 
 
+def waited_seconds(pids, only=""):
+    """How long their threads were ready to run and had no core: what the machine's others took from them."""
+    waited = 0
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            try:
+                with open(f"/proc/{pid}/task/{task}/schedstat") as f, open(f"/proc/{pid}/task/{task}/comm") as c:
+                    if c.read().startswith(only):
+                        waited += int(f.read().split()[1]) / 1e9
+            except (OSError, IndexError):
+                pass
+    return waited
+
+
 def family(pid):
     """The process and its children: nginx's worker is one."""
     found = [pid]
@@ -87,7 +101,8 @@ def rss_bytes(pid):
 
 class Peer:
     """A proxy on kernel sockets, at the loopback."""
-    wire = "loopback"
+    wire, is_equal_wire = "loopback", False
+    front = origin = "127.0.0.1"  # where it listens, where its origin does
 
     def __init__(self, folder, core, certificates):
         self.folder, self.core, self.certificates, self.process = folder, core, certificates, None
@@ -103,7 +118,7 @@ class Peer:
         port, deadline = TCP_PORT if work.tcp else PORT, time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                socket.create_connection((self.front, port), 1).close()
                 return
             except OSError:
                 time.sleep(0.05)
@@ -115,15 +130,12 @@ class Peer:
         self.process = None
 
     def load_arguments(self, work):
-        return ["--sockets", "--origin-address", "127.0.0.1/8", "--origin-port", str(ORIGIN_PORT), "--target",
-                f"127.0.0.1:{TCP_PORT if work.tcp else PORT}"]
-
-    def wire_arguments(self):
-        """The same load without a proxy between."""
-        return ["--sockets", "--origin-address", "127.0.0.1/8", "--origin-port", str(ORIGIN_PORT), "--target", f"127.0.0.1:{ORIGIN_PORT}"]
+        return ["--sockets", "--origin-address", self.origin + "/8", "--origin-port", str(ORIGIN_PORT), "--target",
+                f"{self.front}:{TCP_PORT if work.tcp else PORT}"]
 
     def usage(self):
-        return {"cpu_s": sum(sum(thread_seconds(pid).values()) for pid in family(self.process.pid)), "busy_share": None}
+        pids = family(self.process.pid)
+        return {"cpu_s": sum(sum(thread_seconds(pid).values()) for pid in pids), "waited_s": waited_seconds(pids)}
 
     def used(self, before, after):
         """(busy core-seconds, CPU seconds)."""
@@ -146,13 +158,13 @@ class HAProxy(Peer):
 
     def command(self, work):
         c = self.certificates
-        backend = f"server one 127.0.0.1:{ORIGIN_PORT} pool-max-conn -1" + (" proto h2" if work.http2 == "h2-h2" else "") + \
+        backend = f"server one {self.origin}:{ORIGIN_PORT} pool-max-conn -1" + (" proto h2" if work.http2 == "h2-h2" else "") + \
             (f" ssl verify required ca-file {c}/ca.crt crt {c}/leaf.pem sni str({HOST}) verifyhost {HOST}" if work.tls == "mtls" else "")
         secure = (f" ssl crt {c}/leaf.pem alpn http/1.1" if work.tls else "") + (f" ca-file {c}/ca.crt verify required" if work.tls == "mtls" else "") + \
             (" proto h2" if work.http2 else "")
         timeouts = "timeout connect 5s\n timeout client 600s\n timeout server 600s\n"
         if work.tcp:
-            body = f"defaults\n mode tcp\n {timeouts}frontend front\n bind 127.0.0.1:{TCP_PORT} backlog 4096\n default_backend origin\nbackend origin\n {backend}\n"
+            body = f"defaults\n mode tcp\n {timeouts}frontend front\n bind {self.front}:{TCP_PORT} backlog 4096\n default_backend origin\nbackend origin\n {backend}\n"
         else:
             use = ""
             if work.match == "prefix":  # a map is a prefix tree; a list of path_beg would be searched in order
@@ -161,7 +173,7 @@ class HAProxy(Peer):
                 use = " use_backend %[req.hdr(x-route),map_str(" + \
                     self.write("routes.map", "".join(f"value-{i} origin\n" for i in range(work.routes - 1))) + ",origin)]\n"
             body = f"defaults\n mode http\n {timeouts} option http-keep-alive\n http-reuse always\n option forwardfor\nfrontend front\n" \
-                   f" bind 127.0.0.1:{PORT} backlog 4096{secure}\n{use} default_backend origin\nbackend origin\n {backend}\n"
+                   f" bind {self.front}:{PORT} backlog 4096{secure}\n{use} default_backend origin\nbackend origin\n {backend}\n"
         text = f"global\n nbthread 1\n maxconn 9000\n stats socket {self.folder}/haproxy.sock\n" + body
         return ["haproxy", "-db", "-f", self.write("haproxy.cfg", text)]
 
@@ -195,9 +207,72 @@ class Nginx(Peer):
         text = f"daemon off; pid {f}/nginx.pid; error_log {f}/nginx.log; worker_processes 1; worker_rlimit_nofile 20000;\n" \
                f"events {{ worker_connections 19000; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on;\n" + \
                "".join(f"{k}_temp_path {f}/{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")) + \
-               f"\n{maps}upstream origin {{ server 127.0.0.1:{ORIGIN_PORT}; keepalive 512; keepalive_requests 1000000000; }}\n" \
-               f"server {{ listen 127.0.0.1:{PORT}{' ssl' if work.tls else ''}{' http2' if work.http2 else ''} backlog=4096;\n{secure}{routes}location / {{ {common} }} }} }}\n"
+               f"\n{maps}upstream origin {{ server {self.origin}:{ORIGIN_PORT}; keepalive 512; keepalive_requests 1000000000; }}\n" \
+               f"server {{ listen {self.front}:{PORT}{' ssl' if work.tls else ''}{' http2' if work.http2 else ''} backlog=4096;\n{secure}{routes}location / {{ {common} }} }} }}\n"
         return ["nginx", "-c", self.write("nginx.conf", text), "-e", f + "/nginx.log"]
+
+
+class OverVeth:
+    """In front of HAProxy or Nginx: in a network namespace of its own, with a veth pair to the client and one to the origin, both in the load generator's. Their
+    MTU is what memif has in the same work, and they neither cut nor join segments (TSO, GSO, GRO off), as memif does not. Checksums they leave out on both
+    sides, which memif's sender must make: that is to the peer's advantage. What the kernel does for a packet that the proxy sends runs on the
+    proxy's core up to the other end's socket, and what it does for one that comes to the proxy on the sender's: as many bytes go as come."""
+    is_equal_wire = True
+    front, origin, holder = "198.18.0.1", "198.19.0.10", None
+    ends = (("foil-v0", "198.18.0.2/24", "foil-p0", "198.18.0.1/24"), ("foil-v1", "198.19.0.10/24", "foil-p1", "198.19.0.1/24"))
+
+    @property
+    def wire(self):
+        return f"veth, MTU {self.now_mtu}" if self.holder or self.now_mtu else "veth"
+
+    now_mtu = 0
+
+    def up(self, work):
+        self.now_mtu = Memif.mtu(work)
+        self.holder = subprocess.Popen(["unshare", "--net", "sleep", "600"], stdin=subprocess.DEVNULL)
+        own, deadline = os.readlink("/proc/self/ns/net"), time.monotonic() + 10
+        while os.readlink(f"/proc/{self.holder.pid}/ns/net") == own and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for here, here_address, there, there_address in self.ends:
+            self.run("ip", "link", "add", here, "type", "veth", "peer", "name", there)
+            for device in (here, there):
+                self.run("ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off")
+                self.run("ip", "link", "set", device, "mtu", str(self.now_mtu))
+            self.run("ip", "link", "set", there, "netns", str(self.holder.pid))
+            self.run("ip", "addr", "add", here_address, "dev", here)
+            self.run("ip", "link", "set", here, "up")
+            self.run(*self.inside(), "ip", "addr", "add", there_address, "dev", there)
+            self.run(*self.inside(), "ip", "link", "set", there, "up")
+        super().up(work)
+
+    @staticmethod
+    def run(*command):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise ui.Failed(f"{' '.join(command)}: {done.stderr.strip()}")
+
+    def inside(self):
+        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net", "--"]
+
+    def command(self, work):
+        return [*self.inside(), *super().command(work)]
+
+    def down(self):
+        super().down()
+        if self.holder:
+            end(self.holder)
+            self.holder.wait()
+            for here, _, _, _ in self.ends:
+                subprocess.run(["ip", "link", "del", here], capture_output=True)  # gone with its peer's namespace, mostly
+        self.holder = None
+
+
+class HAProxyVeth(OverVeth, HAProxy):
+    name = "haproxy-veth"
+
+
+class NginxVeth(OverVeth, Nginx):
+    name = "nginx-veth"
 
 
 TLS_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
@@ -423,7 +498,7 @@ class Hydrofoil(Peer):
         stats = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("foil_")}
         threads = thread_seconds(self.process.pid)
         worker = sum(s for name, s in threads.items() if name.startswith("rte-worker"))
-        return {"worker_s": worker, "rest_s": sum(threads.values()) - worker, "busy": stats["foil_core_busy_cycles_total"],
+        return {"waited_s": waited_seconds([self.process.pid], "rte-worker"), "worker_s": worker, "rest_s": sum(threads.values()) - worker, "busy": stats["foil_core_busy_cycles_total"],
                 "idle": stats["foil_core_idle_cycles_total"], "stats": stats}
 
     def used(self, before, after):
@@ -436,11 +511,11 @@ class Memif(Hydrofoil):
 
     @staticmethod
     def mtu(work):
-        return 9000 if work.unit_bits else 1500  # large bodies: the loopback, which the peers have, hands over 64 KiB at once
+        return work.mtu
 
     def ends(self, role, mtu):
         size = ",bsize=9216" if mtu > 1500 else ""
-        return [f"memif:socket={self.folder}/{name}.sock,id={i},role={role},rsize=8{size},checksums=trust" for i, name in enumerate(("front", "back"))]
+        return [f"memif:socket={self.folder}/{name}.sock,id={i},role={role},rsize=8{size},checksums=none" for i, name in enumerate(("front", "back"))]
 
     def ports(self, mtu):
         return self.ends("server", mtu)
@@ -475,4 +550,4 @@ class VirtioUser(Hydrofoil):
         return [f"vhost:iface={self.folder}/{name}.vhost,checksums=trust,tso=1" for name in ("front", "back")]
 
 
-PROXIES = {proxy.name: proxy for proxy in (Memif, VirtioUser, HAProxy, Nginx, Envoy)}
+PROXIES = {proxy.name: proxy for proxy in (Memif, VirtioUser, HAProxy, HAProxyVeth, Nginx, NginxVeth, Envoy)}

@@ -58,7 +58,7 @@ static void reply_ok(struct foil_worker *w, struct http_stream *hs)
 static void switch_protocols(struct foil_worker *w, struct http_stream *hs, const struct http_head *asked)
 {
 	struct http_header token = *http_header_get(&asked->headers, HTTP_HDR_UPGRADE);
-	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {&token, 1, 1}};
+	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1}};
 
 	if (http_send_head(w, hs, &head, false) == 0)
 		return;
@@ -322,7 +322,7 @@ void side_send_text(struct foil_worker *w, struct http_stream *hs, const char *t
 int side_send_status(struct foil_worker *w, struct http_stream *hs, uint16_t status, enum http_body_kind body, uint64_t length, bool end)
 {
 	struct http_header x = {FOIL_SLICE("x-a"), FOIL_SLICE("1"), HTTP_HDR_OTHER, false};
-	struct http_head head = {.status = status, .body = body, .content_length = length, .headers = {&x, 1, 1}};
+	struct http_head head = {.status = status, .body = body, .content_length = length, .headers = {.list = &x, .n = 1, .cap = 1}};
 
 	return http_send_head(w, hs, &head, end);
 }

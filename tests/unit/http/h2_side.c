@@ -128,7 +128,7 @@ static void body_ended(struct h2_rec *r)
 int h2side_reply(struct foil_worker *w, struct http_stream *hs, uint16_t status, enum http_body_kind body, uint64_t length, bool end)
 {
 	struct http_header h = {FOIL_SLICE("x-a"), FOIL_SLICE("1"), HTTP_HDR_OTHER, false};
-	const struct http_head head = {.status = status, .version = HTTP_VERSION_2, .body = body, .content_length = length, .headers = {&h, 1, 1}};
+	const struct http_head head = {.status = status, .version = HTTP_VERSION_2, .body = body, .content_length = length, .headers = {.list = &h, .n = 1, .cap = 1}};
 
 	return http_send_head(w, hs, &head, end);
 }
@@ -160,7 +160,7 @@ static void reply_ok(struct foil_worker *w, struct http_stream *hs)
 static void switch_protocols(struct foil_worker *w, struct http_stream *hs, const struct http_head *asked)
 {
 	struct http_header token = *http_header_get(&asked->headers, HTTP_HDR_UPGRADE);
-	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {&token, 1, 1}};
+	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1}};
 
 	if (http_send_head(w, hs, &head, false) == 0)
 		return;
@@ -391,7 +391,7 @@ int h2side_upgrade(struct foil_worker *w, struct h2_side *side, struct h2_rec **
 {
 	struct http_header token = {FOIL_SLICE("upgrade"), FOIL_SLICE("websocket"), HTTP_HDR_UPGRADE, false};
 	const struct http_head head = {.method_text = FOIL_SLICE("GET"), .method = HTTP_METHOD_GET, .path = FOIL_SLICE("/chat"), .scheme = FOIL_SLICE("http"),
-				       .authority = FOIL_SLICE("a.example"), .is_upgrade = true, .headers = {&token, 1, 1}};
+				       .authority = FOIL_SLICE("a.example"), .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1}};
 
 	*out = rec_new(side, NULL);
 	(*out)->hs = http_client_start(w, side->c, &side->arena, &stream_events, *out);

@@ -70,7 +70,7 @@ static void test_requests_keep_what_belongs_to_this_hop(void **state)
 		{FOIL_SLICE("accept"), FOIL_SLICE("*/*"), HTTP_HDR_ACCEPT, false},
 	};
 	struct http_head head = {.method_text = FOIL_SLICE("PUT"), .method = HTTP_METHOD_PUT, .path = FOIL_SLICE("/"), .authority = FOIL_SLICE("h:1"),
-				 .body = HTTP_BODY_LENGTH, .content_length = 3, .has_te_trailers = true, .wants_close = true, .headers = {x, 4, 4}};
+				 .body = HTTP_BODY_LENGTH, .content_length = 3, .has_te_trailers = true, .wants_close = true, .headers = {.list = x, .n = 4, .cap = 4}};
 
 	begin();
 	side.hs = http_client_start(w, side.c, &side.arena, &side_stream_events, &side);
@@ -86,7 +86,7 @@ static void test_heads_that_must_not_go_out_do_not(void **state)
 {
 	struct http_header x = {FOIL_SLICE("x"), FOIL_SLICE("y"), HTTP_HDR_OTHER, false};
 	const struct http_head good = {.method_text = FOIL_SLICE("GET"), .method = HTTP_METHOD_GET, .path = FOIL_SLICE("/"),
-				       .authority = FOIL_SLICE("h"), .headers = {&x, 1, 1}};
+				       .authority = FOIL_SLICE("h"), .headers = {.list = &x, .n = 1, .cap = 1}};
 	struct http_head bad[9];
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(bad); i++)

@@ -225,7 +225,7 @@ static void test_head_has_the_length_but_no_body(void **state)
 static void test_a_body_without_length_is_chunked(void **state)
 {
 	struct http_header t = {FOIL_SLICE("x-t"), FOIL_SLICE("v"), HTTP_HDR_OTHER, false};
-	struct http_headers trailers = {&t, 1, 1};
+	struct http_headers trailers = {.list = &t, .n = 1, .cap = 1};
 
 	begin();
 	side.reply = SIDE_REPLY_NONE;
@@ -651,7 +651,7 @@ static void test_the_nth_allocation_may_fail(void **state)
 static void test_a_head_that_no_peer_may_see_is_not_sent(void **state)
 {
 	struct http_header x = {FOIL_SLICE("x-a"), FOIL_SLICE("1\r\nset-cookie: x"), HTTP_HDR_OTHER, false};
-	struct http_head head = {.status = 200, .headers = {&x, 1, 1}};
+	struct http_head head = {.status = 200, .headers = {.list = &x, .n = 1, .cap = 1}};
 
 	begin();
 	side.reply = SIDE_REPLY_NONE;
@@ -676,7 +676,7 @@ static void test_framing_fields_of_the_user_are_not_sent(void **state)
 		{FOIL_SLICE("gone"), FOIL_SLICE("x"), HTTP_HDR_OTHER, true},
 		{FOIL_SLICE("kept"), FOIL_SLICE("x"), HTTP_HDR_OTHER, false},
 	};
-	struct http_head head = {.status = 200, .headers = {x, 5, 5}};
+	struct http_head head = {.status = 200, .headers = {.list = x, .n = 5, .cap = 5}};
 
 	begin();
 	side.reply = SIDE_REPLY_NONE;
@@ -690,7 +690,7 @@ static void test_a_long_head_goes_over_several_mbufs(void **state)
 {
 	static char long_value[5000], want[6000];
 	struct http_header x = {FOIL_SLICE("x-long"), {long_value, sizeof(long_value)}, HTTP_HDR_OTHER, false};
-	struct http_head head = {.status = 200, .headers = {&x, 1, 1}};
+	struct http_head head = {.status = 200, .headers = {.list = &x, .n = 1, .cap = 1}};
 
 	begin();
 	memset(long_value, 'v', sizeof(long_value));

@@ -36,7 +36,7 @@ static void end(void)
 
 static void switch_protocols(void)
 {
-	const struct http_head head = {.status = 101, .is_upgrade = true, .upgrade_word = FOIL_SLICE("Upgrade"), .headers = {&token, 1, 1}};
+	const struct http_head head = {.status = 101, .is_upgrade = true, .upgrade_word = FOIL_SLICE("Upgrade"), .headers = {.list = &token, .n = 1, .cap = 1}};
 
 	assert_int_equal(http_send_head(w, side.hs, &head, false), 0);
 }
@@ -44,7 +44,7 @@ static void switch_protocols(void)
 static void ask(void)
 {
 	const struct http_head head = {.method_text = FOIL_SLICE("GET"), .method = HTTP_METHOD_GET, .path = FOIL_SLICE("/chat"),
-				       .authority = FOIL_SLICE("a.example"), .is_upgrade = true, .headers = {&token, 1, 1}};
+				       .authority = FOIL_SLICE("a.example"), .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1}};
 
 	side.hs = http_client_start(w, side.c, &side.arena, &side_stream_events, &side);
 	assert_non_null(side.hs);
@@ -164,7 +164,7 @@ static void test_requests_that_ask_for_no_tunnel(void **state)
 		side_feed(w, &side, plain[i]);
 		assert_false(side.head.is_upgrade);
 		assert_null(strstr(side_text(&side), "upgrade"));
-		const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {&token, 1, 1}};
+		const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1}};
 		assert_int_equal(http_send_head(w, side.hs, &head, false), -ENOBUFS);
 		end();
 	}

@@ -125,7 +125,7 @@ static void test_answers_that_are_malformed(void **state)
 static void test_bodies_and_trailers_go_out(void **state)
 {
 	struct http_header t = {FOIL_SLICE("x-t"), FOIL_SLICE("1"), HTTP_HDR_OTHER, false};
-	const struct http_headers trailers = {&t, 1, 1};
+	const struct http_headers trailers = {.list = &t, .n = 1, .cap = 1};
 
 	begin();
 	struct h2_rec *r = h2side_request(w, &side, "POST", "/", false);

@@ -156,7 +156,7 @@ static void test_100_continue_is_sent(void **state)
 static void test_answers_have_the_right_form(void **state)
 {
 	struct http_header t = {FOIL_SLICE("grpc-status"), FOIL_SLICE("0"), HTTP_HDR_GRPC_STATUS, false};
-	const struct http_headers trailers = {&t, 1, 1};
+	const struct http_headers trailers = {.list = &t, .n = 1, .cap = 1};
 
 	begin();
 	side.reply = H2_REPLY_NONE;
@@ -205,7 +205,7 @@ static void test_a_large_head_goes_over_frames_and_is_read_back(void **state)
 {
 	static char value[20000];
 	struct http_header h = {FOIL_SLICE("x-large"), {value, sizeof(value)}, HTTP_HDR_OTHER, false};
-	const struct http_head head = {.status = 200, .headers = {&h, 1, 1}};
+	const struct http_head head = {.status = 200, .headers = {.list = &h, .n = 1, .cap = 1}};
 
 	memset(value, 'v', sizeof(value));
 	begin();

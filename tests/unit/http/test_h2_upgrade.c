@@ -52,7 +52,7 @@ static void ask_server(void)
 
 static void switch_protocols(struct http_stream *hs)
 {
-	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {&token, 1, 1}};
+	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1}};
 
 	assert_int_equal(http_send_head(w, hs, &head, false), 0);
 }
@@ -137,7 +137,7 @@ static void test_requests_of_no_good_form(void **state)
 	hb_headers(&b, H2_END_STREAM, 17, ":method", "GET", ":scheme", "https", ":path", "/", ":authority", "a", NULL);
 	feed();
 	assert_int_equal(side.n_heads, 1);
-	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {&token, 1, 1}};
+	const struct http_head head = {.status = 101, .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1}};
 	assert_int_equal(http_send_head(w, side.rec[8].hs, &head, false), -ENOBUFS); /* nobody asked */
 	end();
 }

@@ -47,6 +47,9 @@ static void test_our_own_arguments_do_not_reach_the_driver(void **state)
 	assert_true(u.checksums_trust && u.offloads_off);
 	assert_string_equal(u.args, "iface=eth1,framecnt=512");
 	assert_string_equal(u.iface, "eth1");
+	u = parse("memif:socket=/x,checksums=none");
+	assert_true(u.checksums_none && u.checksums_trust);
+	assert_string_equal(u.args, "socket=/x");
 }
 
 static void test_what_cannot_be_is_refused_with_a_sentence(void **state)
@@ -54,6 +57,7 @@ static void test_what_cannot_be_is_refused_with_a_sentence(void **state)
 	static const char *const wrong[] = {
 		"", "eth1", "af_packet", "af_packet:", "af_packet:iface=", "af_packet:ifac=eth1", "af_packet:iface=a-name-beyond-15-chars", "dpdk:x",
 		"pci=3b:02", "pci=0000:3b:02", "pci=0000:3b:02.0x", "memif:role=client", "af_packet:iface=eth1,checksums=maybe",
+		"af_packet:iface=eth1,checksums=none", "pci=0000:3b:02.0,checksums=none", "virtio-user:path=/x,checksums=none",
 		"af_packet:iface=eth1,offloads=on", "vhost:", "virtio-user:queues=2",
 	};
 	char lengthy[1200] = "af_packet:iface=eth1,";
