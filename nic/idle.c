@@ -1,6 +1,7 @@
 /* An idle worker's rest. POLL never rests. PAUSE spins for a while with the CPU's pause hint, then naps, each nap twice as long as
- * the one before up to NIC_IDLE_NAP_US_MAX; INTERRUPT sleeps until a packet or the next timer. Either rest also ends when another
- * thread calls nic_idle_wake, and PAUSE's also when a packet socket has something, since that costs nothing.
+ * the one before: up to NAP_US_BUSY at first, up to NIC_IDLE_NAP_US_MAX after QUIET_US without work. INTERRUPT sleeps until a packet
+ * or the next timer. Either rest also ends when another thread calls nic_idle_wake, and PAUSE's also when a packet socket has
+ * something, since that costs nothing.
  *
  * No wake-up is lost: the worker says "asleep" and arms interrupts, then does one more whole turn (which polls every queue and ring),
  * and only if that found nothing does it wait. Who gives it work does so first and looks at "asleep" afterwards.
@@ -17,6 +18,8 @@
 
 #define SPIN_US 100u            /* no rest this soon after work */
 #define NAP_US_MIN 50u
+#define NAP_US_BUSY 100u        /* the longest while there was work QUIET_US ago or less: the next request of a burst waits half of it */
+#define QUIET_US 10000u
 #define SLEEP_US_MAX 1000000u   /* so that w->now_us and the counters never stand still for long */
 #define KEEPER_US_MAX 5000u     /* worker 0 of a port with an exception path looks after the kernel's side */
 #define TIMER_SLACK_NS 1000u
@@ -160,7 +163,8 @@ static uint64_t wait_choose(struct nic_idle *idle, uint64_t next_timer_us)
 	if (idle->mode == NIC_IDLE_INTERRUPT) {
 		wait_us = idle->sleep_us_max;
 	} else {
-		idle->nap_us = idle->nap_us ? FOIL_MIN(idle->nap_us * 2, NIC_IDLE_NAP_US_MAX) : NAP_US_MIN;
+		uint64_t most_us = now_us - idle->idle_since_us < QUIET_US ? NAP_US_BUSY : NIC_IDLE_NAP_US_MAX;
+		idle->nap_us = idle->nap_us ? FOIL_MIN(idle->nap_us * 2, most_us) : NAP_US_MIN;
 		wait_us = idle->nap_us;
 	}
 	return FOIL_MIN(wait_us, left_us);

@@ -38,7 +38,7 @@ WORKS = {w.name: w for w in (
     work("h1-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, mtu=9000, wires=("hydrofoil-virtio", "haproxy-veth", "nginx-veth")),
     work("h1-1mib-1500", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, wires=("haproxy-veth", "nginx-veth")),
     work("tcp-64b", "--work", "tcp", "--tcp-bytes", "64", tcp=True),
-    work("idle", connections=5000, held=True),
+    work("idle", connections=5000, held=True, wires=("hydrofoil-virtio",)),
     work("h2-h1", "--pipeline", "8", connections=8, http2="h2-h1"),
     work("h2-h2", "--pipeline", "8", connections=8, http2="h2-h2"),
     work("tls-keepalive", tls="tls"),
@@ -224,12 +224,32 @@ def idle(bench, proxy, w):
                 proxy.__dict__.pop(name, None)
 
 
+def idle_by_mode(bench, proxy, w):
+    """The first requests after rest, and the core's share that 20 of them a second cost, by idle mode; over virtio-user, whose driver can interrupt."""
+    figures = {"errors": 0}
+    try:
+        for mode in ("poll", "pause", "interrupt"):
+            proxy.idle = mode
+            proxy.up(w)
+            first, usage = bench.load(proxy, [*load_arguments(proxy, w._replace(connections=4)), "--rate", "20"], bench.chosen["--seconds"], warm_up_s(proxy))
+            if "cannot interrupt" in bench_peers.read(proxy.folder, "hydrofoil.log"):
+                continue
+            figures[f"first_request_{mode}_p50_us"] = first["latency_us"]["p50"]
+            figures[f"cpu_share_{mode}"] = proxy.used(usage["begin"], usage["end"])[1] / first["seconds"]
+            figures["errors"] += sum(first["errors"].values())
+            proxy.down()
+        return figures
+    finally:
+        proxy.down()
+        proxy.__dict__.pop("idle", None)
+
+
 def skipped(bench, proxy, w):
     if proxy.name in WIRES and proxy.name not in w.wires and not bench.chosen["is_named"]:
         return "the wire makes no difference of its own here"
     if w.tcp and proxy.name == "nginx":
         return "Debian's nginx has no stream module of its own"
-    if w.held and proxy.name == "hydrofoil-virtio":
+    if w.held and w.tls and proxy.name == "hydrofoil-virtio":
         return "as over memif: the wire makes no difference"
     if w.workers > 1 and proxy.name != "hydrofoil":
         return "two workers, one of them on the load generator's core, say something of Hydrofoil's only"
@@ -242,7 +262,7 @@ def measure_one(bench, proxy, w, base):
     try:
         proxy.up(w)
         if w.held:
-            return idle(bench, proxy, w)
+            return (idle_by_mode if proxy.name == "hydrofoil-virtio" else idle)(bench, proxy, w)
         figures = saturate(bench, proxy, w)
         base = figures["requests_per_busy_core_second"] if proxy.name == "haproxy" else base
         if w.latency and base and (proxy.name not in WIRES or bench.chosen["is_named"]):
@@ -279,7 +299,8 @@ def brief(figures):
     shown = (("requests_per_busy_core_second", "{:9.0f}/busy core-s"), ("requests_per_second", "{:9.0f}/s"), ("gbit_per_busy_core_second", "{:7.2f} Gbit/busy core-s"),
              ("p50_us", "p50 {:.0f}"), ("p99_us", "p99 {:.0f} us"), ("p999_us_at_50", "p99.9 at half {:.0f} us"), ("own_p999_us_at_50", "own {:.0f}"), ("waited_share", "waited {:.3f}"), ("memory_bytes_per_connection", "{:.0f} B/conn"),
              ("steered_share", "steered {:.2f}"), ("idle_cpu_share", "idle cpu {:.3f}"), ("first_request_p50_us", "first p50 {:.0f} us"),
-             ("first_request_polling_p50_us", "polling {:.0f} us"), ("errors", "errors {}"))
+             ("first_request_polling_p50_us", "polling {:.0f} us"), ("first_request_poll_p50_us", "first when polling {:.0f} us"),
+             ("first_request_pause_p50_us", "pausing {:.0f} us"), ("first_request_interrupt_p50_us", "interrupted {:.0f} us"), ("errors", "errors {}"))
     return "  ".join(form.format(figures[key]) for key, form in shown if key in figures)
 
 
@@ -298,15 +319,22 @@ def table(results):
     """Markdown; ratios to HAProxy of the same work and run."""
     lines = ["| work | proxy | requests per busy core-second | to HAProxy | requests/s, one core | p50 / p99 at 10 % | p99.9 at 50 % (the generator's own) | else |", "|---|---|---|---|---|---|---|---|"]
     base = {r["work"]: r for r in results if r["proxy"] == "haproxy"}
+    veth = {r["work"]: r for r in results if r["proxy"] == "haproxy-veth"}
     for r in results:
         key = "requests_per_busy_core_second"
         haproxy, extra = base.get(r["work"], {}), []
         if "gbit_per_busy_core_second" in r:
             extra.append(f"{r['gbit_per_busy_core_second']:.1f} Gbit per busy core-second")
+        if r["proxy"] == "hydrofoil" and key in veth.get(r["work"], {}):
+            extra.append(f"{r[key] / veth[r['work']][key]:.2f} x HAProxy over {veth[r['work']]['wire']}")
         if "memory_bytes_per_connection" in r:
             extra.append(f"{r['memory_bytes_per_connection']:.0f} B a connection, {100 * r['idle_cpu_share']:.1f} % of a core idle, "
                          f"first request p50 {r['first_request_p50_us']:.0f} us" +
                          (f" ({r['first_request_polling_p50_us']:.0f} us from a worker that polls)" if "first_request_polling_p50_us" in r else ""))
+        modes = [f"{mode} {r[f'first_request_{mode}_p50_us']:.0f} us at {100 * r[f'cpu_share_{mode}']:.1f} % of a core" for mode in ("poll", "pause", "interrupt")
+                 if f"first_request_{mode}_p50_us" in r]
+        if "cpu_share_poll" in r:
+            extra.append("first of 20 requests a second: " + ", ".join(modes))
         if "steered_share" in r:
             extra.append(f"{100 * r['steered_share']:.0f} % of packets from worker to worker")
         if r["errors"]:

@@ -205,7 +205,7 @@ class Nginx(Peer):
                 "".join(f"value-{i} origin;\n" for i in range(work.routes - 1)) + "}\n"
             common = common.replace("http://origin", "http://$to")
         text = f"daemon off; pid {f}/nginx.pid; error_log {f}/nginx.log; worker_processes 1; worker_rlimit_nofile 20000;\n" \
-               f"events {{ worker_connections 19000; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on;\n" + \
+               f"events {{ worker_connections 19000; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on; proxy_max_temp_file_size 0;\n" + \
                "".join(f"{k}_temp_path {f}/{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")) + \
                f"\n{maps}upstream origin {{ server {self.origin}:{ORIGIN_PORT}; keepalive 512; keepalive_requests 1000000000; }}\n" \
                f"server {{ listen {self.front}:{PORT}{' ssl' if work.tls else ''}{' http2' if work.http2 else ''} backlog=4096;\n{secure}{routes}location / {{ {common} }} }} }}\n"

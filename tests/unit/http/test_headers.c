@@ -147,6 +147,38 @@ static void test_a_clone_changes_alone(void **state)
 	end();
 }
 
+/* What the codecs know of a list (message.h): a bit never hides a header that is there. */
+static void test_what_a_list_is_known_to_lack_follows_what_is_put_in_and_taken_out(void **state)
+{
+	struct http_header by_hand = {.name = FOIL_SLICE("server"), .value = FOIL_SLICE("s"), .id = HTTP_HDR_SERVER};
+	const struct http_headers unknown = {.list = &by_hand, .n = 1, .cap = 1};
+	struct http_head from = {0}, clone;
+
+	begin();
+	assert_non_null(http_header_get(&unknown, HTTP_HDR_SERVER)); /* zeroes say nothing */
+	http_headers_lack_all(&h);
+	assert_false(http_headers_lack(&h, HTTP_HDR_OTHER));
+	add("server", "a");
+	add("x-of-nobody", "b");
+	assert_false(http_headers_lack(&h, HTTP_HDR_SERVER));
+	assert_true(http_headers_lack(&h, HTTP_HDR_DATE));
+	assert_non_null(http_header_find(&h, FOIL_SLICE("x-of-nobody")));
+	http_header_remove(&h, FOIL_SLICE("server"));
+	assert_true(http_headers_lack(&h, HTTP_HDR_SERVER));
+	assert_null(http_header_find(&h, FOIL_SLICE("server")));
+	http_header_remove(&h, FOIL_SLICE("x-of-nobody"));
+	assert_null(http_header_find(&h, FOIL_SLICE("x-of-nobody")));
+	assert_int_equal(http_header_set(w, &a, &h, FOIL_SLICE("server"), FOIL_SLICE("c")), 0);
+	assert_slice(http_header_get(&h, HTTP_HDR_SERVER)->value, "c");
+	from.headers = h;
+	assert_int_equal(http_head_clone(w, &a, &from, &clone), 0);
+	assert_slice(http_header_get(&clone.headers, HTTP_HDR_SERVER)->value, "c");
+	http_header_remove_id(&clone.headers, HTTP_HDR_SERVER);
+	assert_null(http_header_get(&clone.headers, HTTP_HDR_SERVER));
+	assert_non_null(http_header_get(&h, HTTP_HDR_SERVER));
+	end();
+}
+
 static void test_methods_and_phrases(void **state)
 {
 	assert_int_equal(http_method_of(FOIL_SLICE("GET")), HTTP_METHOD_GET);
@@ -173,6 +205,7 @@ int main(void)
 		cmocka_unit_test(test_set_replaces_all),
 		cmocka_unit_test(test_lists_grow_and_an_exhausted_arena_is_told),
 		cmocka_unit_test(test_a_clone_changes_alone),
+		cmocka_unit_test(test_what_a_list_is_known_to_lack_follows_what_is_put_in_and_taken_out),
 		cmocka_unit_test(test_methods_and_phrases),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,7 @@ static void op_write(struct foil_worker *w, struct stream *s, struct foil_chain 
 
 	(void)w;
 	assert_false(f->is_dead);
+	f->n_writes++;
 	if (!f->is_shut && !f->is_released) {
 		assert_true(f->n_out + own->n_bytes < FX_OUT_BYTES_MAX);
 		foil_chain_copy_out(own, 0, f->out + f->n_out, own->n_bytes);

@@ -15,7 +15,7 @@
 struct fx_stream {
 	struct stream s; /* first */
 	char *out;       /* what the mesh wrote, not yet taken by the test */
-	uint32_t n_out;
+	uint32_t n_out, n_writes;
 	bool is_active_open, is_shut, is_aborted, is_released, is_dead;
 	bool hold_acks;  /* tx_queued_bytes grows until fx_ack */
 	uint16_t port;   /* where a connect went to */

@@ -471,6 +471,35 @@ static void test_idle_and_overall(void **state)
 	fx_free(f);
 }
 
+/* The timer of a connection stays armed over its requests; a route's own time, if it is shorter, is kept all the same. */
+static void test_a_routes_idle_time_on_a_connection_that_was_used_before(void **state)
+{
+	(void)state;
+	struct fx_config *cfg = fx_config_new(1, 1);
+	cfg->chain.http.stream_idle_timeout_us = 5000000;
+	struct fx *f = begin(cfg);
+	struct fx_stream *c = fx_connect(f);
+	fx_say(f, c, GET("/x"));
+	struct fx_stream *u = fx_up_open(f);
+	fx_say(f, u, OK_15);
+	assert_has(fx_heard(c), "hello");
+	t_advance(f->w, 7000000); /* it fires with nobody to look at */
+	fx_say(f, c, GET("/x"));
+	t_advance(f->w, 4900000);
+	assert_string_equal(fx_heard(c), "");
+	t_advance(f->w, 200000);
+	assert_has(fx_heard(c), "HTTP/1.1 504 Gateway Timeout\r\n");
+	cfg = fx_config_new(1, 1);
+	cfg->chain.http.stream_idle_timeout_us = 5000000;
+	cfg->route[0].route.idle_timeout_us = 1000000;
+	fx_publish(f, cfg);
+	c = fx_connect(f);
+	fx_say(f, c, GET("/x"));
+	t_advance(f->w, 1100000);
+	assert_has(fx_heard(c), "HTTP/1.1 504 Gateway Timeout\r\n");
+	fx_free(f);
+}
+
 static void test_early_answer(void **state)
 {
 	(void)state;
@@ -778,6 +807,7 @@ int main(void)
 		cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_direct_and_redirect),
 		cmocka_unit_test(test_upstream_ends), cmocka_unit_test(test_upstream_ends_late), cmocka_unit_test(test_connect_fails),
 		cmocka_unit_test(test_client_leaves), cmocka_unit_test(test_route_timeout), cmocka_unit_test(test_idle_and_overall),
+		cmocka_unit_test(test_a_routes_idle_time_on_a_connection_that_was_used_before),
 		cmocka_unit_test(test_early_answer), cmocka_unit_test(test_informational), cmocka_unit_test(test_upgrade),
 		cmocka_unit_test(test_backpressure_down), cmocka_unit_test(test_backpressure_up), cmocka_unit_test(test_snapshot_change),
 		cmocka_unit_test(test_drain), cmocka_unit_test(test_memory), cmocka_unit_test(test_blocks_run_out), cmocka_unit_test(test_no_chain),

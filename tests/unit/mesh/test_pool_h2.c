@@ -81,6 +81,34 @@ static void test_requests_share_a_connection(void **state)
 	fx_free(f);
 }
 
+/* Four requests in one packet of a client's leave for the upstream in one piece, and so do the four answers. */
+static void test_a_burst_of_requests_is_one_write(void **state)
+{
+	struct fx *f = begin(h2_config(1));
+	struct fx_stream *c = fx_connect(f);
+
+	hb_hello(&b, true);
+	hb_headers(&b, H2_END_STREAM, 1, ":method", "GET", ":scheme", "http", ":path", "/0", ":authority", "web.example.com", NULL);
+	say(f, c);
+	struct fx_stream *u = fx_up_open(f);
+	hb_hello(&b, false);
+	answer(1);
+	say(f, u);
+	uint32_t before = u->n_writes, n_frames = frames(u, H2_HEADERS);
+	for (uint32_t id = 3; id < 11; id += 2)
+		hb_headers(&b, H2_END_STREAM, id, ":method", "GET", ":scheme", "http", ":path", "/n", ":authority", "web.example.com", NULL);
+	say(f, c);
+	assert_int_equal(frames(u, H2_HEADERS), n_frames + 4);
+	assert_int_equal(u->n_writes, before + 1);
+	before = c->n_writes;
+	for (uint32_t id = 3; id < 11; id += 2)
+		answer(id);
+	say(f, u);
+	assert_int_equal(c->n_writes, before + 1);
+	(void)fx_heard(c);
+	fx_free(f);
+}
+
 static void test_a_server_that_lets_fewer_streams_gets_more_connections(void **state)
 {
 	struct fx *f = begin(h2_config(1));
@@ -245,6 +273,7 @@ static void test_a_malformed_request_leaves_one_line_and_its_connection(void **s
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_burst_of_requests_is_one_write),
 		cmocka_unit_test(test_requests_share_a_connection),
 		cmocka_unit_test(test_a_server_that_lets_fewer_streams_gets_more_connections),
 		cmocka_unit_test(test_goaway_costs_no_request_that_may_be_tried_again),

@@ -183,6 +183,42 @@ static void test_open_loop_counts_from_when_it_was_due(void **state)
 	(void)state;
 }
 
+/* Ten a second and a turn that took a second: ten came due in it, spread over it. */
+static void test_what_the_generator_itself_adds_is_told_apart(void **state)
+{
+	struct load_conf k = base();
+
+	k.rate = 10;
+	struct load *l = started(&k);
+	assert_int_equal(l->own.n, 0);
+	l->measuring = true;
+	l->end_ns = UINT64_MAX;
+	l->turn_ns -= 1000000000u;
+	assert_true(load_turn(l));
+	assert_in_range(l->own.n, 10, 11);
+	assert_in_range(load_hist_at(&l->own, 0.5), 440000000, 560000000);
+	assert_in_range(l->own.max_ns, 900000000, 1100000000);
+	ended(l);
+	(void)state;
+}
+
+static void test_measuring_begins_soon_after_everybody_had_an_answer(void **state)
+{
+	struct load_conf k = base();
+
+	k.settle_seconds = 1;
+	struct load *l = started(&k);
+	uint64_t before_ns = l->measure_ns;
+	load_opened(l, &l->conns[0]);
+	assert_true(load_turn(l));
+	assert_int_equal(l->measure_ns, before_ns);
+	assert_true(load_bytes(l, &l->conns[0], ANSWER, sizeof(ANSWER) - 1));
+	assert_true(load_turn(l));
+	assert_true(l->measure_ns <= l->now_ns + 1000000000u);
+	ended(l);
+	(void)state;
+}
+
 static void test_origin_answers_each_request_once(void **state)
 {
 	static const char requests[] = "GET / HTTP/1.1\r\nhost: a\r\n\r\nPOST /x HTTP/1.1\r\ncontent-length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n";
@@ -206,6 +242,8 @@ int main(void)
 		cmocka_unit_test(test_histogram_is_within_a_hundredth), cmocka_unit_test(test_head_whole_or_not_at_all),
 		cmocka_unit_test(test_an_answer_cut_anywhere_counts_once), cmocka_unit_test(test_wrong_answers_are_errors),
 		cmocka_unit_test(test_new_connection_a_request), cmocka_unit_test(test_open_loop_counts_from_when_it_was_due),
+		cmocka_unit_test(test_what_the_generator_itself_adds_is_told_apart),
+		cmocka_unit_test(test_measuring_begins_soon_after_everybody_had_an_answer),
 		cmocka_unit_test(test_origin_answers_each_request_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -92,6 +92,39 @@ static void test_each_fact_that_differs_makes_a_series_of_its_own(void **state)
 }
 
 /* TM-2: 0.5,1,5,10,25,…: a value on a bound belongs to that bucket. */
+/* With a generation the same addresses are the same facts; the next generation asks anew, and so does who finds the record gone. */
+static void test_facts_are_known_by_address_within_a_configuration(void **state)
+{
+	struct tele_shared *s = t_shared((struct tele_shared_params){.series_idle_us = US_A_MINUTE});
+	struct foil_worker *w = t_tele_worker(s, 0);
+	struct tele_peer peer = t_reviews;
+	struct tele_request r = t_request();
+	r.destination = &peer;
+	r.facts_generation = 7;
+	tele_request_done(w, &r);
+	tele_request_done(w, &r);
+	r.status = 503;
+	tele_request_done(w, &r);
+	assert_int_equal(t_read(s, "istio_requests_total", "response_code=200 destination_version=v1").value, 2);
+	assert_int_equal(t_read(s, "istio_requests_total", "response_code=503 destination_version=v1").value, 1);
+	peer.version = FOIL_SLICE("v2"); /* a new configuration, at the address of the old one */
+	r.facts_generation = 8;
+	tele_request_done(w, &r);
+	assert_int_equal(t_read(s, "istio_requests_total", "response_code=503 destination_version=v1").value, 1);
+	assert_int_equal(t_read(s, "istio_requests_total", "response_code=503 destination_version=v2").value, 1);
+	for (uint32_t i = 0; i < 15; i++) {
+		t_advance(w, 5000000);
+		(void)tele_turn(s, w->now_us);
+	}
+	t_advance(w, 2000000);
+	assert_int_equal(t_read(s, "istio_requests_total", "").n_found, 0);
+	tele_request_done(w, &r);
+	assert_int_equal(t_read(s, "istio_requests_total", "response_code=503 destination_version=v2").value, 1);
+	t_tele_worker_free(w);
+	tele_shared_free(s);
+	(void)state;
+}
+
 static void test_histograms_have_istios_buckets(void **state)
 {
 	static const struct {
@@ -333,6 +366,7 @@ int main(void)
 		cmocka_unit_test(test_rooms_counters_and_reasons_are_summed_over_workers_and_housekeeping),
 		cmocka_unit_test(test_request_counts_with_all_of_istios_labels),
 		cmocka_unit_test(test_each_fact_that_differs_makes_a_series_of_its_own),
+		cmocka_unit_test(test_facts_are_known_by_address_within_a_configuration),
 		cmocka_unit_test(test_histograms_have_istios_buckets),
 		cmocka_unit_test(test_tcp_bytes_on_the_way_and_at_close_are_counted_once),
 		cmocka_unit_test(test_same_labels_of_two_workers_are_one_sample),
