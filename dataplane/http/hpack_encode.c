@@ -5,11 +5,9 @@
 #include "dataplane/http/hpack_tables.h"
 
 #define STATIC_AUTHORITY 1u
-#define STATIC_METHOD_GET 2u
-#define STATIC_METHOD_POST 3u
+#define STATIC_METHOD_GET 2u  /* and POST */
 #define STATIC_PATH_ROOT 4u
-#define STATIC_SCHEME_HTTP 6u
-#define STATIC_SCHEME_HTTPS 7u
+#define STATIC_SCHEME_HTTP 6u /* and https */
 #define STATIC_STATUS_200 8u
 #define STATIC_STATUS_LAST 14u
 
@@ -64,23 +62,25 @@ void hpack_put_status(struct hpack_out *o, uint16_t status)
 	put_string(o, foil_slice_of(text, 3));
 }
 
-/* The static index of a pseudo field's name, and whether the whole field is there (a value of the table). */
+/* The static index of a pseudo field's name, and whether the whole field is there (a value of the table): its second letter says where to look. */
 static uint32_t pseudo_index(struct foil_slice name, struct foil_slice value, bool *is_whole)
 {
-	static const uint8_t first[] = {STATIC_AUTHORITY, STATIC_METHOD_GET, STATIC_METHOD_POST, STATIC_PATH_ROOT, STATIC_SCHEME_HTTP,
-					STATIC_SCHEME_HTTPS};
-	uint32_t found = 0;
-	for (size_t i = 0; i < FOIL_COUNT_OF(first); i++) {
-		const struct hpack_static *s = &hpack_static_table[first[i]];
-		if (!foil_slice_eq(s->name, name))
-			continue;
-		found = found ? found : first[i];
-		if (first[i] != STATIC_AUTHORITY && foil_slice_eq(s->value, value)) {
+	static const struct {
+		uint8_t first, n_values;
+	} places['s' - 'a' + 1] = {['a' - 'a'] = {STATIC_AUTHORITY, 0}, ['m' - 'a'] = {STATIC_METHOD_GET, 2}, ['p' - 'a'] = {STATIC_PATH_ROOT, 1},
+				   ['s' - 'a'] = {STATIC_SCHEME_HTTP, 2}};
+	uint8_t at = name.n_bytes > 1 ? (uint8_t)(name.data[1] - 'a') : UINT8_MAX;
+	uint32_t first = at < FOIL_COUNT_OF(places) ? places[at].first : 0;
+
+	if (!first || !foil_slice_eq(hpack_static_table[first].name, name))
+		return 0;
+	for (uint32_t i = first; i < first + places[at].n_values; i++) {
+		if (foil_slice_eq(hpack_static_table[i].value, value)) {
 			*is_whole = true;
-			return first[i];
+			return i;
 		}
 	}
-	return found;
+	return first;
 }
 
 /* Section 7.1.3: values that an attacker could guess through a shared table downstream of us. */
