@@ -76,7 +76,8 @@ static int own_arg(const char *port_name, struct nic_uri *u, const char *at, siz
 	else if (len == 12 && strncmp(at, "offloads=off", len) == 0)
 		u->offloads_off = true;
 	else if ((len >= 10 && strncmp(at, "checksums=", 10) == 0) || (len >= 9 && strncmp(at, "offloads=", 9) == 0))
-		return foil_error_set(err, -EINVAL, "port %s: '%.*s' is not known; write checksums=trust, checksums=none or offloads=off", port_name, (int)len, at);
+		return foil_error_set(err, -EINVAL,
+				      "port %s: '%.*s' is not known; write checksums=trust, checksums=none or offloads=off", port_name, (int)len, at);
 	else
 		*taken = false;
 	return 0;
@@ -97,7 +98,7 @@ static int args_sort(const char *port_name, const char *text, struct nic_uri *u,
 		text += *text == ',';
 	}
 	if (u->checksums_none && u->scheme != NIC_SCHEME_MEMIF)
-		return foil_error_set(err, -EINVAL, "port %s: checksums=none is for memif, whose packets never leave this machine's memory; write checksums=trust",
+		return foil_error_set(err, -EINVAL, "port %s: checksums=none is for memif, whose packets stay in this machine's memory; write checksums=trust",
 				      port_name);
 	return 0;
 }

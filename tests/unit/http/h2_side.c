@@ -128,7 +128,8 @@ static void body_ended(struct h2_rec *r)
 int h2side_reply(struct foil_worker *w, struct http_stream *hs, uint16_t status, enum http_body_kind body, uint64_t length, bool end)
 {
 	struct http_header h = {FOIL_SLICE("x-a"), FOIL_SLICE("1"), HTTP_HDR_OTHER, false};
-	const struct http_head head = {.status = status, .version = HTTP_VERSION_2, .body = body, .content_length = length, .headers = {.list = &h, .n = 1, .cap = 1}};
+	const struct http_head head = {.status = status, .version = HTTP_VERSION_2, .body = body, .content_length = length,
+				       .headers = {.list = &h, .n = 1, .cap = 1}};
 
 	return http_send_head(w, hs, &head, end);
 }

@@ -70,7 +70,8 @@ static void test_requests_keep_what_belongs_to_this_hop(void **state)
 		{FOIL_SLICE("accept"), FOIL_SLICE("*/*"), HTTP_HDR_ACCEPT, false},
 	};
 	struct http_head head = {.method_text = FOIL_SLICE("PUT"), .method = HTTP_METHOD_PUT, .path = FOIL_SLICE("/"), .authority = FOIL_SLICE("h:1"),
-				 .body = HTTP_BODY_LENGTH, .content_length = 3, .has_te_trailers = true, .wants_close = true, .headers = {.list = x, .n = 4, .cap = 4}};
+				 .body = HTTP_BODY_LENGTH, .content_length = 3, .has_te_trailers = true, .wants_close = true,
+				 .headers = {.list = x, .n = 4, .cap = 4}};
 
 	begin();
 	side.hs = http_client_start(w, side.c, &side.arena, &side_stream_events, &side);
