@@ -9,8 +9,8 @@
 #define REQUEST_HEADERS_KIB 60         /* OM-6 */
 #define REQUEST_HEADERS_COUNT 100
 #define LISTENERS_MAX 4096                /* what the data plane takes, here and below */
-#define RESOURCE_BYTES_MAX (8u << 20)
-#define TABLE_ROOM_BYTES 64             /* of a table beside its virtual hosts */
+#define RESOURCE_BYTES_MAX (24u << 20)    /* and what the channel carries */
+#define TABLE_ROOM_BYTES 1024           /* of a table beside its virtual hosts, and of the frame around it */
 
 static char *word(const char *text)
 {
@@ -237,7 +237,7 @@ void istio_compile_route_config(struct compile *c, const char *name, Foil__Conf_
 	}
 	if (n_fit < n)
 		istio_diags_add(c->diags, ISTIO_ERROR, "HF0016", "", (struct istio_pos){0}, name, "",
-				"the route table is larger than 8 MiB: the last %zu of its %zu virtual hosts, from %s on, are left out; give some hosts "
+				"the route table is larger than 24 MiB: the last %zu of its %zu virtual hosts, from %s on, are left out; give some hosts "
 					"another port",
 				n - n_fit, n, vhosts[n_fit]->name);
 	rc.name = word(name);

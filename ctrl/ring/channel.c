@@ -273,7 +273,7 @@ int ring_server_open(const struct ring_server_params *p, struct ring_server **ou
 		return foil_error_set(err, rc, "agent socket %s: another hydrofoil (process %d) listens there; stop it, or give this node its own "
 				      "agent_socket", p->path, (int)other);
 	}
-	*s = (struct ring_server){.listener = fd, .candidate = -1, .to_node_bytes = p->to_node_bytes ? p->to_node_bytes : 16u << 20,
+	*s = (struct ring_server){.listener = fd, .candidate = -1, .to_node_bytes = p->to_node_bytes ? p->to_node_bytes : 32u << 20,
 				  .to_agent_bytes = p->to_agent_bytes ? p->to_agent_bytes : 1u << 20};
 	memcpy(s->path, addr.sun_path, sizeof(s->path));
 	*out = s;

@@ -47,7 +47,7 @@ struct ring_server;
 
 struct ring_server_params {
 	const char *path;          /* of the socket; its folder is made, mode 0700, when it is missing */
-	uint64_t to_node_bytes;    /* 0 = 16 MiB; powers of two */
+	uint64_t to_node_bytes;    /* 0 = 32 MiB, for a frame has to fit; powers of two */
 	uint64_t to_agent_bytes;   /* 0 = 1 MiB */
 };
 /* 0; -EADDRINUSE when another process answers at the path; or -errno with a sentence. A stale socket file is replaced. */

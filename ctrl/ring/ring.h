@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RING_FRAME_BYTES_MAX (8u << 20) /* payload */
+#define RING_FRAME_BYTES_MAX (24u << 20) /* payload: a route table of 10,000 routes with all that a route can have */
 
 /* In the segment. Indices only grow; the byte of index i is data[i % n_bytes]. */
 struct ring_shared {

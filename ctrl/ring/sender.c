@@ -434,7 +434,7 @@ static void give_up_large(struct ring_sender *s, uint64_t now_ms)
 	why.has_type = r != NULL;
 	why.type = r ? (Foil__Conf__ResourceType)r->type : FOIL__CONF__RESOURCE_TYPE__RESOURCE_NONE;
 	why.name = r ? (char *)(uintptr_t)r->name : s->flight->version;
-	why.reason = (char *)(uintptr_t)"larger than a frame of the ring (8 MiB); split the resource";
+	why.reason = (char *)(uintptr_t)"larger than a frame of the ring (24 MiB); split the resource";
 	m.version = s->flight->version;
 	m.has_applied = true;
 	m.rejections = list;

@@ -21,7 +21,7 @@ extern const struct foil_room_desc snap_room_desc; /* of housekeeping's own cell
 
 #define SNAP_BYTES_MAX (256u << 20)   /* default budget of one snapshot */
 #define SNAP_REJECTIONS_MAX 64u       /* told of one update; more are only counted */
-#define SNAP_RESOURCE_BYTES_MAX (8u << 20)
+#define SNAP_RESOURCE_BYTES_MAX (24u << 20)
 #define SNAP_NAME_BYTES_MAX 512u
 #define SNAP_VERSION_BYTES 128u
 

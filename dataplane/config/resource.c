@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#define SCRATCH_BYTES_MAX (128u << 20)     /* of one unpacked message: 8 MiB of the smallest elements */
+#define SCRATCH_BYTES_MAX (384u << 20)     /* of one unpacked message: 24 MiB of the smallest elements */
 #define REGEX_CHARGE_BYTES (32u * 1024u)   /* RE2 keeps its own memory; a guess at one compiled copy */
 
 struct kind {
