@@ -88,7 +88,13 @@ static struct policy policy_of(const struct merged_rule *rule, const struct subs
 
 static struct policy policy_of_ref(const struct cluster_ref *ref)
 {
-	return policy_of(ref->rule, ref->subset ? istio_registry_subset(ref->rule, ref->subset) : NULL, ref->port ? ref->port->number : 0);
+	struct policy p = policy_of(ref->rule, ref->subset ? istio_registry_subset(ref->rule, ref->subset) : NULL, ref->port ? ref->port->number : 0);
+
+	if (ref->mesh_policy) {
+		p.pool = p.pool ? p.pool : ref->mesh_policy->connection_pool;
+		p.outlier = p.outlier ? p.outlier : ref->mesh_policy->outlier;
+	}
+	return p;
 }
 
 /* ---- references ---- */
@@ -120,6 +126,7 @@ static bool has_nothing_to_resolve(const struct cluster_ref *ref)
 static void fill_ref(struct compile *c, struct cluster_ref *ref, struct service *s, uint32_t port, const char *client_namespace)
 {
 	ref->port = istio_registry_port(s, port);
+	ref->mesh_policy = c->model->mesh->default_policy;
 	ref->rule = istio_registry_rule(c, s, client_namespace);
 	ref->service = ref->port ? s : NULL;
 	if (ref->subset && !istio_registry_subset(ref->rule, ref->subset))
@@ -501,12 +508,18 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
 }
 
+/* MeshConfig's, which no rule's warning is about. */
+static bool is_mesh_outlier(const struct cluster_ref *ref, const struct outlier *o)
+{
+	return ref->mesh_policy && o == ref->mesh_policy->outlier;
+}
+
 static void warn_ejection(struct compile *c, const struct cluster_ref *ref, const struct policy *p)
 {
 	const struct outlier *o = p->outlier;
 	uint32_t n = ref->service->instances.n, percent = o && o->max_ejection_percent.value ? (uint32_t)o->max_ejection_percent.value : 10;
 
-	if (o && n && 100 / n > percent && !istio_registry_is_dns(ref->service)) /* DR-41; how many a name has is not known yet */
+	if (o && !is_mesh_outlier(ref, o) && n && 100 / n > percent && !istio_registry_is_dns(ref->service)) /* DR-41; how many a name has is not known yet */
 		istio_compile_report(c, ISTIO_WARNING, "HF0007", ref->rule->source, o->head.node->at, "trafficPolicy.outlierDetection",
 			       "never ejects anything: one of %u endpoints is more than maxEjectionPercent (%u %%)", n, percent);
 }
@@ -542,6 +555,8 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	out.is_original_dst = is_original_dst(ref, &p);
 	if (out.is_original_dst && c->node->n_captured_cidrs == 0)
 		warn_original_dst(c, ref, &p);
+	if (out.is_original_dst && p.outlier && is_mesh_outlier(ref, p.outlier))
+		p.outlier = NULL;
 	if (out.is_original_dst && p.outlier) {
 		istio_compile_report(c, ISTIO_WARNING, "HF0017", ref->rule->source, p.outlier->head.node->at, "trafficPolicy.outlierDetection",
 				     "has no effect: hosts are not told apart where the client's own destination is used");

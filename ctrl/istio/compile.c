@@ -1,5 +1,6 @@
 /* From a model to the packed resources of a snapshot, for one node: the entry point and what all parts of the compiler use. */
 #include "ctrl/istio/identity.h"
+#include "ctrl/istio/telemetry.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -129,7 +130,7 @@ static void mesh_compile(struct compile *c)
 	Foil__Conf__MeshSettings m = FOIL__CONF__MESH_SETTINGS__INIT;
 
 	m.trust_domain = (char *)(uintptr_t)c->trust_domain; /* packed, never written, here and below */
-	m.access_log_path = (char *)(uintptr_t)(mesh->access_log_file ? mesh->access_log_file : "");
+	m.access_log_path = istio_telemetry_log_path(c);
 	m.access_log_format = (char *)(uintptr_t)(mesh->access_log_format ? mesh->access_log_format : "");
 	m.has_access_log_json = true;
 	m.access_log_json = mesh->access_log_encoding.value == ACCESS_LOG_JSON;

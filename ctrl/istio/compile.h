@@ -99,6 +99,7 @@ struct cluster_ref {
 	const struct service_port *port;
 	const char *subset;      /* or NULL */
 	const struct merged_rule *rule;
+	const struct traffic_policy *mesh_policy; /* MeshConfig's, under the rule's; or NULL */
 	bool is_for_http, is_for_tcp;
 	bool is_passed_on;       /* bytes of a client's own mTLS go through (AUTO_PASSTHROUGH) */
 };

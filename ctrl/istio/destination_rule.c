@@ -145,6 +145,13 @@ static const struct istio_field policy_rows[] = {
 };
 static const struct istio_table table_policy = TABLE(traffic_policy, "TrafficPolicy", policy_rows);
 
+/* MeshConfig's, for every destination that has no block of its own (DR-3). */
+static const struct istio_field default_policy_rows[] = {
+	ROW(traffic_policy, connection_pool, "connectionPool", F_OBJECT, .table = &table_connection_pool),
+	ROW(traffic_policy, outlier, "outlierDetection", F_OBJECT, .table = &table_outlier),
+};
+const struct istio_table istio_table_default_policy = TABLE(traffic_policy, "MeshConfig.DefaultTrafficPolicy", default_policy_rows);
+
 static const struct istio_field subset_rows[] = {
 	ROW(subset, name, "name", F_STRING, .min = 1, .max = 63),
 	ROW(subset, labels, "labels", F_STRING_MAP),

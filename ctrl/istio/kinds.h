@@ -524,6 +524,10 @@ struct ca_certificate {
 	const char *pem;
 	struct istio_strings cert_signers, trust_domains;
 };
+struct default_providers {
+	struct istio_head head;
+	struct istio_strings access_logging;
+};
 struct mesh_config {
 	struct istio_head head;
 	struct istio_bool auto_mtls;
@@ -532,6 +536,8 @@ struct mesh_config {
 	struct istio_strings trust_domain_aliases;
 	struct istio_list ca_certificates; /* struct ca_certificate */
 	const char *access_log_file, *access_log_format, *trust_domain, *root_namespace;
+	struct default_providers *default_providers;
+	struct traffic_policy *default_policy; /* connection_pool and outlier alone */
 	const struct doc_node *zone_aware;
 	struct istio_int access_log_encoding, connect_timeout;
 	struct outbound_policy *outbound;
@@ -550,7 +556,7 @@ enum normalization { NORMALIZE_DEFAULT, NORMALIZE_NONE, NORMALIZE_BASE, NORMALIZ
 
 enum istio_kind { KIND_GATEWAY, KIND_VIRTUAL_SERVICE, KIND_DESTINATION_RULE, KIND_SERVICE_ENTRY, KIND_WORKLOAD_ENTRY, KIND_SIDECAR, KIND_SERVICE,
 	KIND_ENDPOINTS, KIND_ENDPOINT_SLICE, KIND_POD, KIND_NODE, KIND_NAMESPACE, KIND_CONFIG_MAP, KIND_SECRET,
-	KIND_PEER_AUTHENTICATION, KIND_N };
+	KIND_PEER_AUTHENTICATION, KIND_TELEMETRY, KIND_N };
 
 struct istio_kind_row {
 	const char *group, *kind;
@@ -565,10 +571,11 @@ struct istio_kind_row {
 extern const struct istio_kind_row istio_kinds[];
 extern const uint32_t istio_n_kinds;
 extern const struct istio_table istio_table_gateway, istio_table_virtual_service, istio_table_destination_rule, istio_table_service_entry,
-	istio_table_workload_entry, istio_table_sidecar, istio_table_peer_authentication,
+	istio_table_workload_entry, istio_table_sidecar, istio_table_peer_authentication, istio_table_telemetry,
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
 		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config,
-	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb, istio_table_health_check;
+	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb,
+	istio_table_health_check, istio_table_default_policy;
 
 /* The checks of a MeshConfig, which is used even when it has errors: what is wrong is taken out. */
 void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m);

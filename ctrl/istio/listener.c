@@ -1,5 +1,6 @@
 /* What gateway listeners and service listeners are made of: filter chains, connection managers, virtual hosts. */
 #include "ctrl/istio/compile.h"
+#include "ctrl/istio/telemetry.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -97,6 +98,7 @@ static void emit_listener(struct compile *c, const struct resource *r, struct is
 	l.source = istio_compile_source(c, r, at);
 	l.has_hello_timeout_us = hello_timeout_us != 0;
 	l.hello_timeout_us = hello_timeout_us;
+	istio_telemetry_of_listener(c, r, &l);
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER, name, &l.base);
 }
 

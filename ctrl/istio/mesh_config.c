@@ -5,6 +5,8 @@
 
 #include "dataplane/core/error.h"
 
+#include <string.h>
+
 static const char *const outbound_words[] = {"REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS", NULL};
 static const struct istio_field outbound_rows[] = {
 	ROW(outbound_policy, mode, "mode", F_ENUM, .words = outbound_words),
@@ -113,6 +115,24 @@ static const struct istio_field ca_certificate_rows[] = {
 };
 static const struct istio_table table_ca_certificate = TABLE(ca_certificate, "CertificateData", ca_certificate_rows);
 
+static const struct istio_field default_providers_rows[] = {
+	ROW(default_providers, access_logging, "accessLogging", F_STRINGS, .min = 0, .max = 16),
+	ROW_IGNORED("metrics", "metrics are Istio's standard ones"),
+	ROW_IGNORED("tracing", "no spans are sent"),
+};
+
+static void check_default_providers(struct istio_decode *d, void *object)
+{
+	struct default_providers *p = object;
+
+	for (uint32_t i = 0; i < p->access_logging.n; i++)
+		if (strcmp(p->access_logging.list[i], "envoy") != 0)
+			istio_decode_error(d, "HF0005", &p->head, "accessLogging", "not supported: the provider \"%.80s\"; there is only \"envoy\"",
+					   p->access_logging.list[i]);
+}
+
+static const struct istio_table table_default_providers =
+	TABLE(default_providers, "MeshConfig.DefaultProviders", default_providers_rows, .check = check_default_providers);
 static const char *const encoding_words[] = {"TEXT", "JSON", NULL};
 static const char istiod_note[] = "of istiod";
 static const char sidecar_note[] = "of sidecars and their capture of traffic";
@@ -161,14 +181,14 @@ static const struct istio_field mesh_rows[] = {
 	ROW_IGNORED("defaultInboundHttpRetryPolicy", sidecar_note),
 	ROW(mesh_config, mtls, "meshMTLS", F_OBJECT, .table = &table_settings),
 	ROW(mesh_config, tls_defaults, "tlsDefaults", F_OBJECT, .table = &table_settings),
-	ROW_IGNORED("extensionProviders", "used by Telemetry and AuthorizationPolicy, which are refused by name"),
-	ROW_IGNORED("defaultProviders", "used by Telemetry and AuthorizationPolicy, which are refused by name"),
+	ROW_IGNORED("extensionProviders", "Telemetry knows the provider envoy alone, and AuthorizationPolicy is refused by name"),
+	ROW(mesh_config, default_providers, "defaultProviders", F_OBJECT, .table = &table_default_providers),
 	ROW_IGNORED("serviceScopeConfigs", istiod_note),
 	ROW_IGNORED("serviceEntryVisibility", istiod_note),
 	ROW_IGNORED("ca", istiod_note),
 	ROW_IGNORED("hboneIdleTimeout", "no HBONE is spoken"),
 	ROW_NOTED(mesh_config, zone_aware, "zoneAwareLbSetting", F_ANY, "zones are not balanced by their shares; use localityLbSetting"),
-	ROW_IGNORED("defaultTrafficPolicy", "see DestinationRule"),
+	ROW(mesh_config, default_policy, "defaultTrafficPolicy", F_OBJECT, .table = &istio_table_default_policy),
 };
 
 void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m)

@@ -5,6 +5,7 @@
 #define TCP_IDLE_US 3600000000ull
 #define CONNECT_ATTEMPTS_MAX 100u
 #define PROTOCOLS_MAX 32u
+#define LOG_STATUSES_MAX 512u
 #define HELLO_US_MAX 15000000u /* the time that hello and handshake have together */
 
 /* SNI: a host, or "*." and a host. */
@@ -106,6 +107,23 @@ static int decode_chain(struct snap_dec *d, const Foil__Conf__FilterChain *m, st
 	return rc;
 }
 
+static int decode_log_statuses(struct snap_dec *d, const Foil__Conf__Listener *m, struct mesh_listener *l)
+{
+	struct mesh_status_range *own = NULL;
+	int rc = snap_list(d, "access_log_statuses", m->n_access_log_statuses, 0, LOG_STATUSES_MAX, sizeof(*own), (void **)&own);
+
+	for (size_t i = 0; rc == 0 && i < m->n_access_log_statuses; i++) {
+		const Foil__Conf__StatusRange *r = m->access_log_statuses[i];
+		rc = snap_range(d, "access_log_statuses", r->to, 100, 599);
+		if (rc == 0)
+			rc = snap_range(d, "access_log_statuses", r->from, 100, r->to);
+		own[i] = (struct mesh_status_range){(uint16_t)r->from, (uint16_t)r->to};
+	}
+	l->log_statuses = own;
+	l->n_log_statuses = (uint16_t)m->n_access_log_statuses;
+	return rc;
+}
+
 int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, void *own)
 {
 	const Foil__Conf__Listener *m = (const Foil__Conf__Listener *)message;
@@ -135,6 +153,9 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, vo
 	l->direction = m->direction == FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND ? MESH_DIRECTION_OUTBOUND : MESH_DIRECTION_GATEWAY;
 	l->proxy_protocol = m->proxy_protocol;
 	l->is_captured = m->captured;
+	l->is_log_off = m->access_log_off;
+	if (rc == 0)
+		rc = decode_log_statuses(d, m, l);
 	if (rc == 0 && m->captured && m->proxy_protocol)
 		rc = snap_fail(d, "captured", "goes with no PROXY header: its destination is another one");
 	l->chains = chains;

@@ -129,6 +129,18 @@ static void record_exchange(struct foil_worker *w, struct mesh_exchange *x, stru
 	mesh_record(w, x->cfg, &ctx, r);
 }
 
+bool mesh_is_logged(const struct mesh_config *cfg, const struct mesh_port *p, uint16_t status)
+{
+	const struct mesh_listener *l = p ? p->listener : NULL; /* NULL: removed meanwhile */
+
+	if (cfg->settings.access_log_path.n_bytes == 0 || (l && l->is_log_off))
+		return false;
+	for (uint16_t i = 0; l && i < l->n_log_statuses; i++)
+		if (status >= l->log_statuses[i].from && status <= l->log_statuses[i].to)
+			return true;
+	return !l || l->n_log_statuses == 0;
+}
+
 void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct http_stream *hs = x->down;
@@ -141,7 +153,7 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 		.details = x->details, .transport_failure = x->transport_failure, .start_wall_us = w->wall_us - duration, .duration_us = duration,
 		.bytes_received = hs->rx_body_bytes, .bytes_sent = hs->tx_body_bytes, .request_wire_bytes = hs->rx_wire_bytes,
 		.response_wire_bytes = hs->tx_wire_bytes, .attempts = x->n_tries, .downstream_local = mesh_tele_addr(&x->ds->local),
-		.downstream_remote = mesh_tele_addr(&x->from.client), .log = x->cfg->settings.access_log_path.n_bytes > 0,
+		.downstream_remote = mesh_tele_addr(&x->from.client), .log = mesh_is_logged(x->cfg, x->ds->port, x->status),
 		.sni = mesh_downstream_sni(x->ds),
 	};
 

@@ -315,6 +315,9 @@ struct mesh_chain {
 	};
 	struct mesh_source source;
 };
+struct mesh_status_range {
+	uint16_t from, to; /* both included */
+};
 enum mesh_direction { MESH_DIRECTION_GATEWAY, MESH_DIRECTION_OUTBOUND };
 struct mesh_listener {
 	struct mesh_res res;
@@ -326,6 +329,9 @@ struct mesh_listener {
 	bool wants_hello; /* a chain asks for a name, or ends TLS, or passes it on: the first bytes decide */
 	bool takes_plaintext; /* a chain is for that alone */
 	bool proxy_protocol;  /* a PROXY header comes before all else */
+	bool is_log_off;      /* nothing of it is in the access log */
+	uint16_t n_log_statuses; /* when not 0: HTTP requests answered with these are, and nothing else */
+	const struct mesh_status_range *log_statuses;
 	bool is_captured;     /* takes connections to captured addresses alone, which can go on to where they went; ip zero: to all of them */
 	uint64_t hello_timeout_us; /* without a first byte until then it counts as plaintext; 0: it is closed after 15 s */
 	struct mesh_source source;
@@ -387,9 +393,6 @@ struct mesh_cluster {
 /* How hosts are asked whether they are well (mesh/health.h). */
 enum mesh_health_kind { MESH_HEALTH_HTTP, MESH_HEALTH_TCP, MESH_HEALTH_GRPC };
 #define MESH_HEALTH_SERVICE_BYTES_MAX 120u /* of gRPC's request, in which a length is one byte */
-struct mesh_status_range {
-	uint16_t from, to; /* both included */
-};
 struct mesh_health_header {
 	struct foil_slice name, value;
 };

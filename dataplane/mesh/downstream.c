@@ -154,12 +154,14 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 }
 
 /* AL-10: what no chain takes leaves one line. */
-void mesh_log_no_chain(struct foil_worker *w, const struct stream_addr *remote, const struct stream_addr *local, struct foil_slice sni)
+void mesh_log_no_chain(struct foil_worker *w, const struct mesh_accept *of)
 {
+	const struct stream_addr *remote = &of->remote, *local = &of->local;
+	struct foil_slice sni = of->sni;
 	struct tele_request r = {
 		.protocol = TELE_PROTOCOL_TCP, .is_tcp = true, .version = 255, .flags = TELE_FLAG_NR, .grpc_status = -1,
 		.details = FOIL_SLICE("filter_chain_not_found"), .start_wall_us = w->wall_us, .downstream_local = mesh_tele_addr(local),
-		.downstream_remote = mesh_tele_addr(remote), .log = w->mesh->cfg->settings.access_log_path.n_bytes > 0,
+		.downstream_remote = mesh_tele_addr(remote), .log = mesh_is_logged(w->mesh->cfg, of->port, 0),
 		.sni = sni,
 	};
 	const struct mesh_format_ctx ctx = {.downstream_remote = remote, .downstream_local = local, .sni = sni, .details = r.details, .flags = r.flags,
@@ -199,7 +201,7 @@ bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
 	a.chain = mesh_chain_choose(a.port->listener, s->local.ip, &(struct mesh_first){.is_tls = false});
 	if (a.chain)
 		return mesh_chain_accept(w, &a, s);
-	mesh_log_no_chain(w, &a.remote, &a.local, a.sni);
+	mesh_log_no_chain(w, &a);
 	return false;
 }
 

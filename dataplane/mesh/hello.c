@@ -124,7 +124,8 @@ static void choose(struct foil_worker *w, struct hello *h, const struct mesh_fir
 
 	h->chain = h->port->listener ? mesh_chain_choose(h->port->listener, h->local.ip, first) : NULL;
 	if (!h->chain) {
-		mesh_log_no_chain(w, &h->remote, &h->local, first->sni);
+		const struct mesh_accept of = {.port = h->port, .sni = first->sni, .remote = h->remote, .local = h->local};
+		mesh_log_no_chain(w, &of);
 		hello_abort(w, h);
 		return;
 	}

@@ -83,6 +83,7 @@ struct mesh_grave {
 	const struct mesh_config *held; /* put at burial; NULL = none */
 };
 
+struct mesh_port;
 /* ---- upstream connections: pool.c ---- */
 enum mesh_pool_result {
 	MESH_POOL_READY,    /* the stream is there */
@@ -341,6 +342,8 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x);
 /* Metrics and the log's line of a request or connection that has ended, with what cfg's log format asks for beyond r. ctx: where that comes from; may be
  * NULL when the format asks for nothing. */
 void mesh_record(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_format_ctx *ctx, struct tele_request *r);
+/* Whether a record of one of p's connections goes into the access log; status 0: it is none of HTTP's, or has none. */
+bool mesh_is_logged(const struct mesh_config *cfg, const struct mesh_port *p, uint16_t status);
 /* Envoy's words for the end of a try. */
 struct foil_slice mesh_reset_text(enum http_reset kind);
 uint64_t mesh_reset_flag(enum http_reset kind);
@@ -403,7 +406,8 @@ struct mesh_accept {
 };
 #define MESH_SNI_BYTES 256u
 bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s);
-void mesh_log_no_chain(struct foil_worker *w, const struct stream_addr *remote, const struct stream_addr *local, struct foil_slice sni);
+/* of: the port, its addresses and name. */
+void mesh_log_no_chain(struct foil_worker *w, const struct mesh_accept *of);
 /* What a connection of c begins with; 0 or -ENOBUFS. client, server NULL: nobody's. */
 int mesh_upstream_proxy_header(struct foil_worker *w, const struct mesh_cluster *c, const struct stream_addr *client, const struct stream_addr *server,
 			       struct stream *s) FOIL_MUST_USE;

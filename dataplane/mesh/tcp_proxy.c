@@ -52,7 +52,7 @@ static void fill_record(struct foil_worker *w, const struct session *s, struct t
 		.protocol = TELE_PROTOCOL_TCP, .is_tcp = true, .version = 255, .flags = s->flags, .grpc_status = -1,
 		.transport_failure = s->transport_failure, .start_wall_us = s->started_wall_us, .duration_us = w->now_us - s->started_us,
 		.bytes_received = s->n_received, .bytes_sent = s->n_sent, .attempts = s->n_connects, .downstream_local = mesh_tele_addr(&s->local),
-		.downstream_remote = mesh_tele_addr(&s->remote), .log = s->grave.held->settings.access_log_path.n_bytes > 0,
+		.downstream_remote = mesh_tele_addr(&s->remote), .log = mesh_is_logged(s->grave.held, s->port, 0),
 		.upstream_cluster = s->cluster_name, .sni = s->sni, .bytes_received_counted = s->n_received_told, .bytes_sent_counted = s->n_sent_told,
 	};
 	if (s->cluster)

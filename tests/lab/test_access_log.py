@@ -1,5 +1,6 @@
 """Access logs in formats of their own, as MeshConfig asks for them: what Envoy was seen to write for the same requests (the oracle; tests/recorded)."""
 import json
+import os
 
 import shared
 from support import Log, ask, check, replace, snapshot, wait_applied
@@ -60,3 +61,36 @@ def test_a_format_that_is_none_leaves_the_default_and_says_so():
     with Format("    accessLogFormat: '%NO_SUCH_OPERATOR%'\n") as log:
         ask(HOST, "/default-again")
         log.find('"GET /default-again HTTP/1.1" 200')
+
+
+TELEMETRY = """apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: log, namespace: istio-system}
+spec: {accessLogging: [{providers: [{name: envoy}], %s}]}
+"""
+
+
+def test_telemetry_filters_and_disables():
+    path = shared.config_file("96-telemetry.yaml")
+    try:
+        for what, gets in (('filter: {expression: "response.code >= 400 && response.code != 404"}', False), ("disabled: true", False), ("match: {mode: SERVER}", True)):
+            version = snapshot().get("version")
+            replace(path, TELEMETRY % what)
+            wait_applied(version)
+            log = Log()
+            ask(HOST, "/good")
+            ask("nobody.example.com", "/nf")
+            shared.ORIGINS["details"].status = 500
+            ask(HOST, "/bad")
+            shared.calm()
+            if "filter" in what:
+                check(" 500 " in log.find("/bad"), "an answer that fits the filter is not logged")
+            ask(HOST, "/last")
+            if gets:
+                log.find("/last")
+            lines = log.lines()
+            check(any("/good" in line for line in lines) == gets and any("/nf" in line for line in lines) == gets, f"{what}: {lines}")
+    finally:
+        version = snapshot().get("version")
+        os.unlink(path)
+        wait_applied(version)

@@ -64,6 +64,34 @@ static void test_balancing_policies(void **state)
 	(void)state;
 }
 
+/* DR-3: block by block, under everything that a rule says. */
+static void test_meshs_default_policy_is_under_every_rule(void **state)
+{
+	static const char mesh[] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n"
+				   "    defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {consecutive5xxErrors: 9}}\n";
+	static const struct {
+		const char *policy;
+		uint32_t connections, requests, errors;
+	} cases[] = {{"", 7, 0, 9}, {"trafficPolicy: {connectionPool: {http: {http2MaxRequests: 3}}}", 0, 3, 9},
+		     {"trafficPolicy: {outlierDetection: {consecutive5xxErrors: 4}}", 7, 0, 4},
+		     {"trafficPolicy: {outlierDetection: {consecutive5xxErrors: 4}, portLevelSettings: [{port: {number: 8080}, loadBalancer: "
+		      "{simple: RANDOM}}]}", 7, 0, 9}};
+	char text[1000];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: one, namespace: app}\nspec:\n"
+			       "  host: one.test\n  %s\n", cases[i].policy);
+		struct t_mesh *m = t_mesh_new(mesh, T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), cases[i].policy[0] ? text : "# nothing\n", NULL);
+		Foil__Conf__Cluster *c = t_cluster(m, ONE);
+		assert_int_equal(c->circuit_breaker->max_connections, cases[i].connections);
+		assert_int_equal(c->circuit_breaker->max_requests, cases[i].requests);
+		assert_int_equal(c->outlier->consecutive_5xx, cases[i].errors);
+		foil__conf__cluster__free_unpacked(c, NULL);
+		t_mesh_free(m);
+	}
+	(void)state;
+}
+
 static void test_health_checks_are_those_of_the_endpoints(void **state)
 {
 	struct t_mesh *m = with_policy("trafficPolicy: {healthCheck: {httpGet: {path: /ok, headers: {X-A: b}, expectedStatuses: ['200-299', '404']}, "
@@ -393,6 +421,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_cluster_without_a_rule_has_istios_defaults),
 		cmocka_unit_test(test_balancing_policies),
+		cmocka_unit_test(test_meshs_default_policy_is_under_every_rule),
 		cmocka_unit_test(test_health_checks_are_those_of_the_endpoints),
 		cmocka_unit_test(test_pool_limits_and_that_zero_means_none),
 		cmocka_unit_test(test_what_upstream_connections_tell_and_bear),
