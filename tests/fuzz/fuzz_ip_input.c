@@ -66,7 +66,7 @@ static void datagram_error(struct foil_worker *w, void *arg, const struct net_ic
 
 static void error(struct foil_worker *w, const struct net_icmp_error *e)
 {
-	FOIL_ASSERT(net_is_local(w, &e->src) && e->n_l4_bytes >= 8);
+	FOIL_ASSERT((net_is_local(w, &e->src) || net_is_captured(w, &e->src)) && e->n_l4_bytes >= 8);
 }
 
 static void put_right(uint8_t *f, uint32_t n, uint16_t vlan)
