@@ -52,6 +52,10 @@ void net_icmp_error_deliver(struct foil_worker *w, struct net_port *p, struct rt
 		net_drop_id(w, p, own_m, NET_REASON_ICMP_IGNORED);
 		return;
 	}
+	if (proto != IPPROTO_TCP && FOIL_UNLIKELY(!net_is_local(w, &e->src))) { /* from captured addresses nothing else goes out */
+		net_drop_id(w, p, own_m, NET_REASON_ICMP_NOT_FROM_US);
+		return;
+	}
 	if (w->net->steer && w->net->steer(w, p, own_m, quoted_flow_hash(e))) {
 		foil_count(w, NET, STEERED, 1);
 		return;

@@ -235,6 +235,25 @@ static void test_icmp_errors_reach_who_sent_and_exhaustion_loses_the_datagram_on
 	n_net_free(n);
 }
 
+/* Of captured addresses TCP alone is ours: who says that a datagram of theirs was lost is not believed. */
+static void test_icmp_errors_about_captured_addresses_are_not_for_us(void **state)
+{
+	struct net_prefix captured[] = {{n_addr("203.0.113.0"), 120}};
+	struct n_net *n = n_net(.captured = captured, .n_captured = 1);
+	struct heard h = {0};
+	uint8_t f[200], icmp[36] = {3, 3}, quoted[] = {0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 203, 0, 113, 9, 198, 18, 0, 2, 0, 53, 0x0f, 0xa0, 0, 8, 0, 0};
+
+	(void)bind_to(n, &h, 53);
+	memcpy(icmp + 8, quoted, sizeof(quoted));
+	uint16_t sum = net_sum_fold(net_sum(icmp, sizeof(icmp)));
+	memcpy(icmp + 2, &sum, 2);
+	n_in(n, f, n_ip4(f, "198.18.0.2", "198.18.0.1", 1, NULL, 0, icmp, sizeof(icmp)));
+	assert_int_equal(h.n_errors, 0);
+	assert_int_equal(t_reason(n->w, NET, ICMP_NOT_FROM_US), 1);
+	n_silent(n);
+	n_net_free(n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +264,7 @@ int main(void)
 		cmocka_unit_test(test_ports_by_address_come_first_and_there_are_so_many),
 		cmocka_unit_test(test_sending_puts_a_header_in_front_wherever_the_payload_lies),
 		cmocka_unit_test(test_icmp_errors_reach_who_sent_and_exhaustion_loses_the_datagram_only),
+		cmocka_unit_test(test_icmp_errors_about_captured_addresses_are_not_for_us),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
