@@ -165,8 +165,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 		return 0;
 	static const struct net_prefix everybody[] = {{.len = 0}};
 	struct net_params p = {.ports = {&port}, .n_ports = 1, .locals = locals, .n_locals = 2, .neighbours_max = 8, .routes = routes,
-			       .n_routes = how & 4 ? 2 : 0,
-			       .captured = everybody, .n_captured = how & 0x20 ? 1 : 0, .address_check = (enum net_address_check)((how >> 3) % 3), .report_groups = how & 0x40};
+			       .n_routes = how & 4 ? 2 : 0, .captured = everybody, .n_captured = how & 0x20 ? 1 : 0,
+			       .address_check = (enum net_address_check)((how >> 3) % 3), .report_groups = how & 0x40};
 	if (net_init(w, &p, &err) != 0)
 		return 0;
 	struct net_udp_params echo = {.port = 53, .input = datagram, .error = datagram_error}, other = {.port = 0x3535, .input = datagram};
