@@ -117,18 +117,32 @@ static void take_request(struct foil_worker *w, struct http_conn *c, struct foil
 		h1_maybe_finish(w, c);
 }
 
+/* No method begins with such a byte: TLS, say. It is refused at once, a line may never end. */
+static bool is_hopeless(const struct http_conn *c)
+{
+	uint8_t first = 'G';
+
+	if (c->x->buf_bytes)
+		return false; /* looked at when it came */
+	if (c->s->rx.n_bytes)
+		foil_chain_copy_out(&c->s->rx, 0, &first, 1);
+	return !h1_is(first, H1_TOKEN) && first != '\r' && first != '\n';
+}
+
 static void receive_head(struct foil_worker *w, struct http_conn *c)
 {
 	struct foil_slice bytes;
 
+	if (FOIL_UNLIKELY(is_hopeless(c))) {
+		refuse_unread(w, c, HTTP_REASON_INVALID_METHOD);
+		return;
+	}
 	switch (h1_read_block(w, c, true, &bytes)) {
 	case H1_READ_MORE:
 		if (c->s->rx_eof) { /* half a head and no more: nobody knows of it yet */
 			foil_reason(w, HTTP, TRUNCATED);
 			h1_exchange_end(c);
 			close_idle(w, c, STREAM_END_FIN);
-		} else if (c->x->buf_bytes && !h1_is((uint8_t)c->x->buf[0], H1_TOKEN)) { /* no method begins so: TLS, say */
-			refuse_unread(w, c, HTTP_REASON_INVALID_METHOD);
 		}
 		return;
 	case H1_READ_DONE:
