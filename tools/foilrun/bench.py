@@ -355,8 +355,9 @@ def enter(argv):
 
 def prepare(chosen):
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    for key, value in (("net.ipv4.ip_local_port_range", "1024 65535"), ("net.ipv4.tcp_tw_reuse", "1"), ("net.core.somaxconn", "65535"),
-                       ("net.ipv4.tcp_max_syn_backlog", "65535")):
+    reserved = "15000-15100"  # the agent's: a peer's connection of the turn before may wait on such a port
+    for key, value in (("net.ipv4.ip_local_port_range", "1024 65535"), ("net.ipv4.ip_local_reserved_ports", reserved), ("net.ipv4.tcp_tw_reuse", "1"),
+                       ("net.core.somaxconn", "65535"), ("net.ipv4.tcp_max_syn_backlog", "65535")):
         subprocess.run(["sysctl", "-qw", f"{key}={value}"], check=False, stderr=subprocess.DEVNULL)
     if chosen["--urgent"]:
         os.setpriority(os.PRIO_PROCESS, 0, -20)
