@@ -1,5 +1,6 @@
 """TLS in the lab: clients and servers that are not ours (curl, OpenSSL's s_client and s_server, GnuTLS, Python, Go) over versions, suites, groups, client
 certificates and resumption; bodies both ways; certificates that rotate under a connection; origins over TLS, good and bad."""
+import atexit
 import hashlib
 import os
 import shutil
@@ -9,7 +10,7 @@ import tempfile
 import threading
 
 import support
-from foilrun import lab
+from foilrun import lab, ui
 from support import GATEWAY, Skip, check, run_in, wait_for
 
 HOST, MUTUAL, OLD = "web.tls.test", "mutual.tls.test", "old.tls.test"
@@ -158,6 +159,8 @@ def start_servers():
     if shutil.which("gnutls-serv"):
         STATE["servers"].append(support.start_in("backends", "gnutls-serv", "--http", "--quiet", "--port", str(PORTS["gnutls"]), "--x509certfile",
                                                  f"{c}/web-rsa.crt", "--x509keyfile", f"{c}/web-rsa.key"))
+    for server in STATE["servers"]:
+        atexit.register(ui.kill_group, server)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(f"{c}/web-ec.crt", f"{c}/web-ec.key")
     context.load_verify_locations(f"{c}/ca.crt")
