@@ -210,18 +210,26 @@ static void test_sending_puts_a_header_in_front_wherever_the_payload_lies(void *
 	n_net_free(n);
 }
 
+/* Our peer's word that port 4000 has nobody for a datagram from src, port 53. */
+static void port_unreachable(struct n_net *n, const char src[4])
+{
+	uint8_t f[200], icmp[36] = {3, 3}, quoted[] = {0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 198, 18, 0, 2, 0, 53, 0x0f, 0xa0, 0, 8, 0, 0};
+
+	memcpy(quoted + 12, src, 4);
+	memcpy(icmp + 8, quoted, sizeof(quoted));
+	uint16_t sum = net_sum_fold(net_sum(icmp, sizeof(icmp)));
+	memcpy(icmp + 2, &sum, 2);
+	n_in(n, f, n_ip4(f, "198.18.0.2", "198.18.0.1", 1, NULL, 0, icmp, sizeof(icmp)));
+}
+
 static void test_icmp_errors_reach_who_sent_and_exhaustion_loses_the_datagram_only(void **state)
 {
 	struct n_net *n = n_net();
 	struct heard h = {0};
 	struct net_udp_datagram d = {.src = n_addr("198.18.0.1"), .dst = n_addr("198.18.0.2"), .src_port = 53, .dst_port = 4000};
-	uint8_t f[200], icmp[36] = {3, 3}, quoted[] = {0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 198, 18, 0, 1, 198, 18, 0, 2, 0, 53, 0x0f, 0xa0, 0, 8, 0, 0};
 
 	(void)bind_to(n, &h, 53);
-	memcpy(icmp + 8, quoted, sizeof(quoted));
-	uint16_t sum = net_sum_fold(net_sum(icmp, sizeof(icmp)));
-	memcpy(icmp + 2, &sum, 2);
-	n_in(n, f, n_ip4(f, "198.18.0.2", "198.18.0.1", 1, NULL, 0, icmp, sizeof(icmp)));
+	port_unreachable(n, "\xc6\x12\x00\x01");
 	assert_int_equal(h.n_errors, 1);
 	n_meet(n);
 	struct rte_mbuf *m = t_mbuf(n->w, "answer", 6);
@@ -241,13 +249,9 @@ static void test_icmp_errors_about_captured_addresses_are_not_for_us(void **stat
 	struct net_prefix captured[] = {{n_addr("203.0.113.0"), 120}};
 	struct n_net *n = n_net(.captured = captured, .n_captured = 1);
 	struct heard h = {0};
-	uint8_t f[200], icmp[36] = {3, 3}, quoted[] = {0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 203, 0, 113, 9, 198, 18, 0, 2, 0, 53, 0x0f, 0xa0, 0, 8, 0, 0};
 
 	(void)bind_to(n, &h, 53);
-	memcpy(icmp + 8, quoted, sizeof(quoted));
-	uint16_t sum = net_sum_fold(net_sum(icmp, sizeof(icmp)));
-	memcpy(icmp + 2, &sum, 2);
-	n_in(n, f, n_ip4(f, "198.18.0.2", "198.18.0.1", 1, NULL, 0, icmp, sizeof(icmp)));
+	port_unreachable(n, "\xcb\x00\x71\x09");
 	assert_int_equal(h.n_errors, 0);
 	assert_int_equal(t_reason(n->w, NET, ICMP_NOT_FROM_US), 1);
 	n_silent(n);
