@@ -34,7 +34,7 @@ static bool arena_grow(struct foil_worker *w, struct foil_arena *a, size_t n_byt
 	return true;
 }
 
-void *foil_arena_alloc(struct foil_worker *w, struct foil_arena *a, size_t n_bytes)
+void *foil_arena_alloc_grow(struct foil_worker *w, struct foil_arena *a, size_t n_bytes)
 {
 	if (FOIL_UNLIKELY(n_bytes - 1 >= FOIL_LARGE_CHUNK_BYTES)) { /* nothing asked, or more than any chunk holds */
 		if (n_bytes) {
@@ -58,17 +58,6 @@ void *foil_arena_zalloc(struct foil_worker *w, struct foil_arena *a, size_t n_by
 	if (p)
 		memset(p, 0, n_bytes);
 	return p;
-}
-
-struct foil_slice foil_arena_copy(struct foil_worker *w, struct foil_arena *a, struct foil_slice s)
-{
-	if (s.n_bytes == 0)
-		return (struct foil_slice){"", 0};
-	char *p = foil_arena_alloc(w, a, s.n_bytes);
-	if (!p)
-		return (struct foil_slice){NULL, 0};
-	memcpy(p, s.data, s.n_bytes);
-	return (struct foil_slice){p, s.n_bytes};
 }
 
 struct foil_slice foil_arena_printf(struct foil_worker *w, struct foil_arena *a, const char *fmt, ...)

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "dataplane/core/bytes.h"
+
 #define FOIL_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FOIL_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FOIL_MUST_USE __attribute__((warn_unused_result))
@@ -50,28 +52,18 @@ static inline struct foil_slice foil_slice_str(const char *s)
 
 static inline bool foil_slice_eq(struct foil_slice a, struct foil_slice b)
 {
-	return a.n_bytes == b.n_bytes && (a.n_bytes == 0 || memcmp(a.data, b.data, a.n_bytes) == 0);
-}
-
-static inline char foil_ascii_lower(char c)
-{
-	return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+	return a.n_bytes == b.n_bytes && foil_equal(a.data, b.data, a.n_bytes);
 }
 
 /* ASCII case-insensitive; header names, hosts. */
 static inline bool foil_slice_eq_nocase(struct foil_slice a, struct foil_slice b)
 {
-	if (a.n_bytes != b.n_bytes)
-		return false;
-	for (uint32_t i = 0; i < a.n_bytes; i++)
-		if (foil_ascii_lower(a.data[i]) != foil_ascii_lower(b.data[i]))
-			return false;
-	return true;
+	return a.n_bytes == b.n_bytes && foil_equal_nocase(a.data, b.data, a.n_bytes);
 }
 
 static inline bool foil_slice_has_prefix(struct foil_slice s, struct foil_slice prefix)
 {
-	return s.n_bytes >= prefix.n_bytes && (prefix.n_bytes == 0 || memcmp(s.data, prefix.data, prefix.n_bytes) == 0);
+	return s.n_bytes >= prefix.n_bytes && foil_equal(s.data, prefix.data, prefix.n_bytes);
 }
 
 static inline bool foil_slice_has_suffix(struct foil_slice s, struct foil_slice suffix)

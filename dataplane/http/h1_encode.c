@@ -41,17 +41,11 @@ static bool writer_next_mbuf(struct writer *o)
 	return true;
 }
 
-static void put(struct writer *o, struct foil_slice s)
+static void put_long(struct writer *o, struct foil_slice s)
 {
 	const char *p = s.data;
 	uint32_t left = s.n_bytes;
 
-	if (FOIL_LIKELY(left <= o->cap - o->at)) {
-		if (left)
-			memcpy(&o->base[o->at], p, left);
-		o->at += left;
-		return;
-	}
 	while (left) {
 		uint32_t n = FOIL_MIN(left, o->cap - o->at);
 		if (n)
@@ -62,6 +56,17 @@ static void put(struct writer *o, struct foil_slice s)
 		if (left && !writer_next_mbuf(o))
 			return;
 	}
+}
+
+/* Inline, so that of a literal nothing is left but the stores. */
+static inline __attribute__((always_inline)) void put(struct writer *o, struct foil_slice s)
+{
+	if (FOIL_UNLIKELY(s.n_bytes > o->cap - o->at)) {
+		put_long(o, s);
+		return;
+	}
+	foil_copy(&o->base[o->at], s.data, s.n_bytes);
+	o->at += s.n_bytes;
 }
 
 static bool is_token(struct foil_slice s)
@@ -92,51 +97,109 @@ static void put_decimal(struct writer *o, uint64_t v)
 	put(o, foil_slice_of(&text[at], sizeof(text) - at));
 }
 
-/* Fields that are written from what http_head says, or belong to one hop. */
-static bool is_ours(const struct http_header *h, bool is_request, bool is_upgrade)
+/* Fields that are written from what http_head says, or belong to one hop: a bit an id. */
+struct field_set {
+	uint64_t words[HTTP_HDR_WORDS];
+};
+#define IN_WORD(id, word) (HTTP_HDR_##id / 64 == (word) ? (uint64_t)1 << (HTTP_HDR_##id % 64) : 0)
+#define OF_HOP(word)                                                                                                                      \
+	(IN_WORD(CONNECTION, word) | IN_WORD(KEEP_ALIVE, word) | IN_WORD(PROXY_CONNECTION, word) | IN_WORD(TRANSFER_ENCODING, word) |        \
+	 IN_WORD(CONTENT_LENGTH, word) | IN_WORD(HTTP2_SETTINGS, word))
+
+static struct field_set fields_of_ours(bool is_request, bool is_upgrade)
 {
-	switch (h->id) {
-	case HTTP_HDR_CONNECTION: case HTTP_HDR_KEEP_ALIVE: case HTTP_HDR_PROXY_CONNECTION: case HTTP_HDR_TRANSFER_ENCODING:
-	case HTTP_HDR_CONTENT_LENGTH: case HTTP_HDR_HTTP2_SETTINGS:
-		return true;
-	case HTTP_HDR_HOST: case HTTP_HDR_TE:
-		return is_request;
-	case HTTP_HDR_UPGRADE:
-		return !is_upgrade;
-	default:
-		return false;
-	}
+	struct field_set set;
+
+	for (unsigned int i = 0; i < HTTP_HDR_WORDS; i++)
+		set.words[i] = OF_HOP(i) | (is_request ? IN_WORD(HOST, i) | IN_WORD(TE, i) : 0) | (is_upgrade ? 0 : IN_WORD(UPGRADE, i));
+	return set;
 }
 
-static void put_field(struct writer *o, const struct http_header *h)
+static inline bool is_ours(const struct field_set *set, const struct http_header *h)
 {
-	uint32_t n_name = h->name.n_bytes, n_value = h->value.n_bytes;
+	return set->words[h->id / 64] >> (h->id % 64) & 1;
+}
 
-	if (h->id == HTTP_HDR_OTHER && FOIL_UNLIKELY(!is_token(h->name)))
-		o->rc = -EBADMSG;
-	if (FOIL_UNLIKELY(!h1_is_value(h->value)))
-		o->rc = -EBADMSG;
-	if (FOIL_LIKELY((uint64_t)n_name + n_value + 4 <= o->cap - o->at)) {
-		char *at = &o->base[o->at];
-		memcpy(at, h->name.data, n_name);
-		memcpy(&at[n_name], ": ", 2);
-		if (n_value)
-			memcpy(&at[n_name + 2], h->value.data, n_value);
-		memcpy(&at[n_name + 2 + n_value], "\r\n", 2);
-		o->at += n_name + n_value + 4;
-		return;
+#define WRITE_OVER HTTP_NAME_TEXT_BYTES /* copies may write so many bytes too many, which what follows overwrites */
+
+/* Bytes that are checked as they are copied. False: one that may not be there. */
+static inline bool copy_value(char *to, const char *from, uint32_t n)
+{
+#ifdef FOIL_HAS_VECTORS
+	__m128i last;
+	uint32_t out = 0;
+
+	if (n < 16) {
+		last = foil_load_16(from, n);
+		foil_store_16(to, last);
+		return (h1_outside_16(last, H1_VALUE) & ((1u << n) - 1)) == 0;
 	}
-	put(o, h->name);
-	put(o, FOIL_SLICE(": "));
-	put(o, h->value);
-	put(o, FOIL_SLICE("\r\n"));
+	for (uint32_t i = 0; i < n - 16; i += 16) {
+		__m128i v = foil_load_16(&from[i], 16);
+		foil_store_16(&to[i], v);
+		out |= h1_outside_16(v, H1_VALUE);
+	}
+	last = foil_load_16(&from[n - 16], 16);
+	foil_store_16(&to[n - 16], last);
+	return (out | h1_outside_16(last, H1_VALUE)) == 0;
+#else
+	foil_copy(to, from, n);
+	return h1_is_value(foil_slice_of(from, n));
+#endif
+}
+
+/* name ": " */
+static inline char *copy_name(char *to, const struct http_header *h)
+{
+	if (FOIL_LIKELY(h->id != HTTP_HDR_OTHER)) {
+		const char *text = http_name_texts[h->id].text;
+		memcpy(to, text, 32);
+		if (h->name.n_bytes > 30)
+			memcpy(&to[32], &text[32], 32);
+	} else {
+		foil_copy(to, h->name.data, h->name.n_bytes);
+		memcpy(&to[h->name.n_bytes], ": ", 2);
+	}
+	return &to[h->name.n_bytes + 2];
+}
+
+/* Where the mbuf has no room for the fast way. */
+static __attribute__((noinline)) void put_field_split(struct writer *o, const struct http_header *h)
+{
+	if (!h1_is_value(h->value))
+		o->rc = -EBADMSG;
+	put_long(o, h->name);
+	put_long(o, FOIL_SLICE(": "));
+	put_long(o, h->value);
+	put_long(o, FOIL_SLICE("\r\n"));
 }
 
 static void put_fields(struct writer *o, const struct http_headers *h, bool is_request, bool is_upgrade)
 {
-	for (uint16_t i = 0; i < h->n; i++)
-		if (!h->list[i].is_removed && !is_ours(&h->list[i], is_request, is_upgrade))
-			put_field(o, &h->list[i]);
+	const struct field_set ours = fields_of_ours(is_request, is_upgrade);
+	char *at = &o->base[o->at], *end = &o->base[o->cap];
+	bool is_clean = true;
+
+	for (const struct http_header *f = h->list, *last = f + h->n; f < last; f++) {
+		if (f->is_removed || is_ours(&ours, f))
+			continue;
+		if (FOIL_UNLIKELY(f->id == HTTP_HDR_OTHER))
+			is_clean &= is_token(f->name);
+		if (FOIL_UNLIKELY((size_t)f->name.n_bytes + f->value.n_bytes + 4 + WRITE_OVER > (size_t)(end - at))) {
+			o->at = (uint32_t)(at - o->base);
+			put_field_split(o, f);
+			at = &o->base[o->at];
+			end = &o->base[o->cap];
+			continue;
+		}
+		at = copy_name(at, f);
+		is_clean &= copy_value(at, f->value.data, f->value.n_bytes);
+		memcpy(&at[f->value.n_bytes], "\r\n", 2);
+		at += f->value.n_bytes + 2;
+	}
+	o->at = (uint32_t)(at - o->base);
+	if (!is_clean)
+		o->rc = -EBADMSG;
 }
 
 /* Connection, framing and the empty line. */
@@ -226,11 +289,8 @@ int h1_encode_trailers(struct foil_worker *w, const struct http_headers *trailer
 	if (!writer_next_mbuf(&o))
 		return finish(&o, out);
 	put(&o, FOIL_SLICE("0\r\n"));
-	for (uint16_t i = 0; trailers && i < trailers->n; i++) {
-		const struct http_header *h = &trailers->list[i];
-		if (!h->is_removed && !is_ours(h, true, false))
-			put_field(&o, h);
-	}
+	if (trailers)
+		put_fields(&o, trailers, true, false);
 	put(&o, FOIL_SLICE("\r\n"));
 	return finish(&o, out);
 }

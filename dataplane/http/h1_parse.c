@@ -26,27 +26,57 @@
 
 const uint8_t h1_class[256] = {CLASS64(0), CLASS64(64), CLASS64(128), CLASS64(192)};
 
+#define HALVES2(is, c) ((is((c)) ? 1 : 0) | (is((c) + 16) ? 2 : 0))
+#define HALVES(is, c) (HALVES2(is, c) | HALVES2(is, (c) + 32) << 2 | HALVES2(is, (c) + 64) << 4 | HALVES2(is, (c) + 96) << 6)
+#define HALVES4(is, c) HALVES(is, c), HALVES(is, (c) + 1), HALVES(is, (c) + 2), HALVES(is, (c) + 3)
+#define HALVES16(is) HALVES4(is, 0), HALVES4(is, 4), HALVES4(is, 8), HALVES4(is, 12)
+
+const uint8_t h1_token_by_low[16] = {HALVES16(IS_TOKEN)};
+const uint8_t h1_name_by_low[16] = {HALVES16(IS_NAME)};
+
+/* A bit for each LF of the 32 bytes at p, or of n when there are fewer. */
+static inline uint32_t line_feeds(const char *p, uint32_t n)
+{
+#ifdef FOIL_HAS_VECTORS
+	const __m128i lf = _mm_set1_epi8('\n');
+	uint32_t first = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(foil_load_16(p, n), lf));
+
+	return n <= 16 ? first : first | (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(foil_load_16(&p[16], n - 16), lf)) << 16;
+#else
+	uint32_t bits = 0;
+
+	for (uint32_t i = 0; i < FOIL_MIN(n, 32u); i++)
+		bits |= (uint32_t)(p[i] == '\n') << i;
+	return bits;
+#endif
+}
+
 enum h1_block_result h1_block_scan(struct h1_block *b, const char *p, uint32_t n_bytes, uint32_t *end_bytes)
 {
-	while (b->scanned < n_bytes) {
-		const char *lf = memchr(&p[b->scanned], '\n', n_bytes - b->scanned);
-		if (!lf)
-			break;
-		uint32_t at = (uint32_t)(lf - p);
-		bool has_cr = at > b->line_start && p[at - 1] == '\r';
-		if (FOIL_UNLIKELY(!has_cr && !b->takes_lf))
-			return H1_BLOCK_BARE_LF;
-		b->is_untidy |= b->takes_lf && (!has_cr || h1_is((uint8_t)p[b->line_start], H1_SPACE));
-		b->scanned = at + 1;
-		if (at - has_cr == b->line_start) {
-			*end_bytes = at + 1;
-			return H1_BLOCK_FOUND;
+	uint32_t start = b->line_start, n_lines = 0;
+	enum h1_block_result r = H1_BLOCK_MORE;
+
+	for (uint32_t from = b->scanned; from < n_bytes && r == H1_BLOCK_MORE; from += 32) {
+		for (uint32_t lf = line_feeds(&p[from], n_bytes - from); lf; lf &= lf - 1) {
+			uint32_t at = from + (uint32_t)__builtin_ctz(lf);
+			bool has_cr = at > start && p[at - 1] == '\r';
+			if (FOIL_UNLIKELY(b->takes_lf))
+				b->is_untidy |= !has_cr || h1_is((uint8_t)p[start], H1_SPACE);
+			else if (FOIL_UNLIKELY(!has_cr))
+				return H1_BLOCK_BARE_LF;
+			if (at - has_cr == start) {
+				*end_bytes = n_bytes = at + 1;
+				r = H1_BLOCK_FOUND;
+				break;
+			}
+			start = at + 1;
+			n_lines++;
 		}
-		b->line_start = at + 1;
-		b->n_lines++;
 	}
+	b->line_start = start;
+	b->n_lines += n_lines;
 	b->scanned = n_bytes;
-	return H1_BLOCK_MORE;
+	return r;
 }
 
 struct foil_slice h1_tidy(struct foil_worker *w, struct foil_arena *a, struct foil_slice bytes, uint32_t *n_lines)
@@ -86,21 +116,33 @@ static bool take_crlf(struct foil_cur *c)
 	return p && p[0] == '\r' && p[1] == '\n';
 }
 
+/* There is room for 16 bytes more than it has. */
+static void to_lower(char *to, struct foil_slice from)
+{
+#ifdef FOIL_HAS_VECTORS
+	for (uint32_t i = 0; i < from.n_bytes; i += 16) {
+		foil_store_16(&to[i], foil_lower_16(foil_load_16(&from.data[i], from.n_bytes - i)));
+	}
+#else
+	for (uint32_t i = 0; i < from.n_bytes; i++)
+		to[i] = foil_ascii_lower(from.data[i]);
+#endif
+}
+
 /* The name in lower case: the table's own bytes, the line's, or a copy in the arena; {NULL,0} when that is exhausted. */
 static struct foil_slice lower_name(struct foil_worker *w, struct foil_arena *a, struct foil_slice name, bool has_upper, uint16_t *id)
 {
-	char text[HTTP_NAME_BYTES_MAX];
+	char text[HTTP_NAME_BYTES_MAX + 16];
 	struct foil_slice lower = name;
 
 	if (has_upper) {
 		char *at = text;
-		if (name.n_bytes > sizeof(text)) {
-			at = foil_arena_alloc(w, a, name.n_bytes);
+		if (name.n_bytes > HTTP_NAME_BYTES_MAX) {
+			at = foil_arena_alloc(w, a, name.n_bytes + 16u);
 			if (!at)
 				return (struct foil_slice){NULL, 0};
 		}
-		for (uint32_t i = 0; i < name.n_bytes; i++)
-			at[i] = foil_ascii_lower(name.data[i]);
+		to_lower(at, name);
 		lower.data = at;
 	}
 	*id = (uint16_t)http_header_intern(lower);
@@ -109,23 +151,28 @@ static struct foil_slice lower_name(struct foil_worker *w, struct foil_arena *a,
 	return lower.data == text ? foil_arena_copy(w, a, lower) : lower;
 }
 
-/* name ":" OWS value OWS CRLF. */
+/* name ":" OWS value OWS CRLF. Every index is below left. */
 static enum http_reason parse_field(struct foil_worker *w, struct foil_arena *a, struct foil_cur *c, struct http_header *out)
 {
+	const uint8_t *p = c->at;
+	size_t left = cur_left(c), from, end;
 	uint8_t classes = 0;
 	size_t n_name = h1_span_token(c, &classes);
 
-	if (n_name == 0)
+	if (FOIL_UNLIKELY(n_name == 0))
 		return h1_is(h1_peek(c), H1_SPACE) ? HTTP_REASON_OBS_FOLD : HTTP_REASON_INVALID_HEADER_NAME;
-	struct foil_slice name = cur_slice(c, n_name);
-	uint8_t after = cur_u8(c);
-	if (FOIL_UNLIKELY(after != ':'))
-		return h1_is(after, H1_SPACE) ? HTTP_REASON_SPACE_BEFORE_COLON : HTTP_REASON_INVALID_HEADER_NAME;
-	struct foil_slice value = cur_slice(c, h1_span_value(c));
-	if (FOIL_UNLIKELY(!take_crlf(c)))
+	if (FOIL_UNLIKELY(n_name == left || p[n_name] != ':'))
+		return n_name < left && h1_is(p[n_name], H1_SPACE) ? HTTP_REASON_SPACE_BEFORE_COLON : HTTP_REASON_INVALID_HEADER_NAME;
+	for (from = n_name + 1; from < left && h1_is(p[from], H1_SPACE);)
+		from++;
+	end = from + h1_span_value(&(struct foil_cur){.at = &p[from], .end = c->end});
+	if (FOIL_UNLIKELY(left - end < 2 || p[end] != '\r' || p[end + 1] != '\n'))
 		return HTTP_REASON_INVALID_HEADER_VALUE;
-	*out = (struct http_header){.value = h1_trim(value)};
-	out->name = lower_name(w, a, name, classes & H1_UPPER, &out->id);
+	(void)cur_skip(c, end + 2); /* counted */
+	while (end > from && h1_is(p[end - 1], H1_SPACE))
+		end--;
+	*out = (struct http_header){.value = foil_slice_of(&p[from], end - from)};
+	out->name = lower_name(w, a, foil_slice_of(p, n_name), classes & H1_UPPER, &out->id);
 	return out->name.data ? HTTP_REASON_OK : HTTP_REASON_OUT_OF_MEMORY;
 }
 

@@ -7,30 +7,20 @@
 #include "dataplane/http/header_hash.h"
 #include "dataplane/http/http_priv.h"
 
+const struct http_name_text http_name_texts[HTTP_HDR_COUNT] = {
+#define X(ID, name) [HTTP_HDR_##ID] = {name ": "},
+#include "dataplane/http/header_names.def"
+#undef X
+};
+
 static const struct foil_slice names[HTTP_HDR_COUNT] = {
 	[HTTP_HDR_OTHER] = {"", 0},
-#define X(ID, name) [HTTP_HDR_##ID] = {name, sizeof(name) - 1},
+#define X(ID, name) [HTTP_HDR_##ID] = {http_name_texts[HTTP_HDR_##ID].text, sizeof(name) - 1},
 #include "dataplane/http/header_names.def"
 #undef X
 };
 
 #define HEADER_ROOM 8 /* the least that a list grows by */
-
-static uint64_t load8(const char *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-static uint32_t load4(const char *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
 
 /* What of a name goes into the hash; gen_names.py says the same in Python. n_bytes > 0. */
 static uint64_t name_key(const char *p, uint32_t n_bytes)
@@ -38,12 +28,12 @@ static uint64_t name_key(const char *p, uint32_t n_bytes)
 	uint64_t lo, hi, mid = 0;
 
 	if (n_bytes >= 8) {
-		lo = load8(&p[0]);
-		hi = load8(&p[n_bytes - 8]);
-		mid = load8(&p[n_bytes / 2 - 4]);
+		lo = foil_load_8(&p[0]);
+		hi = foil_load_8(&p[n_bytes - 8]);
+		mid = foil_load_8(&p[n_bytes / 2 - 4]);
 	} else if (n_bytes >= 4) {
-		lo = load4(&p[0]);
-		hi = load4(&p[n_bytes - 4]);
+		lo = foil_load_4(&p[0]);
+		hi = foil_load_4(&p[n_bytes - 4]);
 	} else {
 		lo = (uint8_t)p[0];
 		hi = (uint64_t)(uint8_t)p[n_bytes / 2] << 8 | (uint8_t)p[n_bytes - 1];

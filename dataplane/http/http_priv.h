@@ -12,6 +12,14 @@
 
 #define HTTP_NAME_BYTES_MAX 48u /* of a name in header_names.def; gen_names.py holds it to that */
 
+/* Every name of the table as HTTP/1.1 writes it, "name: ", zeroes behind: it can be copied in whole vectors. */
+#define HTTP_NAME_TEXT_BYTES 64u
+struct http_name_text {
+	char text[HTTP_NAME_TEXT_BYTES];
+};
+extern const struct http_name_text http_name_texts[HTTP_HDR_COUNT];
+static_assert(HTTP_NAME_BYTES_MAX + 2 <= HTTP_NAME_TEXT_BYTES, "the longest name and its colon");
+
 struct http_conn;
 
 /* What a codec does for a connection. All but run are calls of codec.h or events of the stream; see there. */

@@ -19,6 +19,8 @@ struct forwarding {
 	const struct mesh_forwarding_params *p;
 	struct http_head *head;
 	bool came_straight; /* one hop, as far as can be believed */
+	const struct stream_addr *peer; /* whose address was appended to x-forwarded-for, NULL: nobody's; and how it was written, in the arena */
+	struct foil_slice peer_text;
 };
 
 static int set_copy(const struct forwarding *f, enum http_header_id id, struct foil_slice value)
@@ -31,8 +33,8 @@ static int set_copy(const struct forwarding *f, enum http_header_id id, struct f
 	return http_header_add_id(f->w, f->a, &f->head->headers, id, copy);
 }
 
-/* text is static. */
-static int set_static(const struct forwarding *f, enum http_header_id id, struct foil_slice text)
+/* text lives as long as the request. */
+static int set_kept(const struct forwarding *f, enum http_header_id id, struct foil_slice text)
 {
 	http_header_remove_id(&f->head->headers, id);
 	return http_header_add_id(f->w, f->a, &f->head->headers, id, text);
@@ -94,7 +96,7 @@ static bool address_from_right(struct foil_slice list, uint32_t n_skip, uint8_t 
 	return n_skip == 0 && end && mesh_addr_parse(foil_slice_of(list.data, end), ip);
 }
 
-static int append_peer(const struct forwarding *f, struct foil_slice list)
+static int append_peer(struct forwarding *f, struct foil_slice list)
 {
 	const struct stream_addr *peer = is_loopback(f->p->remote->ip) ? f->p->local : f->p->remote; /* Envoy: what is local means this machine */
 	char text[ADDR_TEXT_BYTES];
@@ -108,7 +110,9 @@ static int append_peer(const struct forwarding *f, struct foil_slice list)
 		memcpy(data, list.data, list.n_bytes);
 		data[list.n_bytes] = ',';
 	}
-	memcpy(data + list.n_bytes + comma, address.data, address.n_bytes);
+	foil_copy(data + list.n_bytes + comma, address.data, address.n_bytes);
+	f->peer = peer;
+	f->peer_text = foil_slice_of(data + list.n_bytes + comma, address.n_bytes);
 	http_header_remove_id(&f->head->headers, HTTP_HDR_X_FORWARDED_FOR);
 	return http_header_add_id(f->w, f->a, &f->head->headers, HTTP_HDR_X_FORWARDED_FOR,
 				  foil_slice_of(data, (size_t)list.n_bytes + comma + address.n_bytes));
@@ -154,7 +158,7 @@ static int put_proto(const struct forwarding *f)
 	bool overwrite = hcm->use_remote_address && hcm->xff_num_trusted_hops == 0;
 
 	f->head->scheme = scheme_of(h && !overwrite ? h->value : own, own);
-	return h && !overwrite ? 0 : set_static(f, HTTP_HDR_X_FORWARDED_PROTO, own);
+	return h && !overwrite ? 0 : set_kept(f, HTTP_HDR_X_FORWARDED_PROTO, own);
 }
 
 static int put_port(const struct forwarding *f)
@@ -182,7 +186,7 @@ static const uint8_t strangers[HTTP_HDR_COUNT] = {
 	[HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS] = STRANGER_ALWAYS,
 	[HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS] = STRANGER_ALWAYS,
 	[HTTP_HDR_X_ENVOY_FORCE_TRACE] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_IP_TAGS] = STRANGER_ALWAYS,
-	[HTTP_HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT] = STRANGER_ALWAYS,
+	[HTTP_HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_ORIGINAL_URL] = STRANGER_ALWAYS,
 };
 
 static void remove_strangers_headers(struct http_headers *h, bool at_edge)
@@ -191,7 +195,6 @@ static void remove_strangers_headers(struct http_headers *h, bool at_edge)
 
 	for (uint16_t i = 0; i < h->n; i++)
 		h->list[i].is_removed |= (strangers[h->list[i].id] & what) != 0;
-	http_header_remove(h, FOIL_SLICE("x-envoy-original-url"));
 }
 
 static int put_origin(const struct forwarding *f, const struct mesh_forwarding_result *r)
@@ -200,31 +203,51 @@ static int put_origin(const struct forwarding *f, const struct mesh_forwarding_r
 
 	http_header_remove_id(&f->head->headers, HTTP_HDR_X_ENVOY_INTERNAL);
 	if (r->is_internal)
-		return set_static(f, HTTP_HDR_X_ENVOY_INTERNAL, FOIL_SLICE("true"));
+		return set_kept(f, HTTP_HDR_X_ENVOY_INTERNAL, FOIL_SLICE("true"));
 	remove_strangers_headers(&f->head->headers, f->p->hcm->use_remote_address);
 	if (!f->p->hcm->use_remote_address)
 		return 0;
+	if (f->peer && memcmp(f->peer->ip, r->client.ip, sizeof(r->client.ip)) == 0)
+		return set_kept(f, HTTP_HDR_X_ENVOY_EXTERNAL_ADDRESS, f->peer_text);
 	return set_copy(f, HTTP_HDR_X_ENVOY_EXTERNAL_ADDRESS, mesh_addr_text(&r->client, false, text));
 }
 
 /* ---- x-request-id ---- */
+/* Sixteen bytes as 32 hexadecimal digits. */
+static void hex_put(char to[32], const uint8_t bytes[16])
+{
+	static const char digits[16] = "0123456789abcdef";
+#ifdef FOIL_HAS_VECTORS
+	const __m128i table = foil_load_16(digits, 16), low_half = _mm_set1_epi8(15);
+	__m128i v = foil_load_16(bytes, 16), high = _mm_and_si128(_mm_srli_epi16(v, 4), low_half), low = _mm_and_si128(v, low_half);
+
+	foil_store_16(to, _mm_shuffle_epi8(table, _mm_unpacklo_epi8(high, low)));
+	foil_store_16(&to[16], _mm_shuffle_epi8(table, _mm_unpackhi_epi8(high, low)));
+#else
+	for (uint32_t i = 0; i < 16; i++) {
+		to[2 * i] = digits[bytes[i] >> 4];
+		to[2 * i + 1] = digits[bytes[i] & 15];
+	}
+#endif
+}
+
 /* A random UUID (RFC 9562 version 4). The version digit is where Envoy packs why a request is traced; 4 says that it is not. */
 static void uuid_make(struct foil_worker *w, char text[UUID_BYTES])
 {
-	static const char digits[] = "0123456789abcdef";
 	uint8_t bytes[16];
+	char hex[32];
 	uint64_t random[2] = {foil_prng_u64(&w->prng), foil_prng_u64(&w->prng)};
-	uint32_t at = 0;
 
 	memcpy(bytes, random, sizeof(bytes));
 	bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40);
 	bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
-	for (uint32_t i = 0; i < sizeof(bytes); i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			text[at++] = '-';
-		text[at++] = digits[bytes[i] >> 4];
-		text[at++] = digits[bytes[i] & 15];
-	}
+	hex_put(hex, bytes);
+	memset(text, '-', UUID_BYTES);
+	memcpy(text, hex, 8);
+	memcpy(&text[9], &hex[8], 4);
+	memcpy(&text[14], &hex[12], 4);
+	memcpy(&text[19], &hex[16], 4);
+	memcpy(&text[24], &hex[20], 12);
 }
 
 /* Made when there is none, and for every caller at the edge that is not internal. */

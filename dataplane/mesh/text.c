@@ -1,4 +1,5 @@
 /* Numbers and known headers for the fast path of a request: no format strings, no look-up of names. */
+#include "dataplane/mesh/addr_priv.h"
 #include "dataplane/mesh/runtime.h"
 
 struct foil_slice mesh_decimal(struct foil_worker *w, struct foil_arena *a, uint64_t n)
@@ -6,6 +7,8 @@ struct foil_slice mesh_decimal(struct foil_worker *w, struct foil_arena *a, uint
 	char text[20];
 	unsigned int at = sizeof(text);
 
+	if (n <= UINT8_MAX)
+		return mesh_octet_text((uint8_t)n);
 	do
 		text[--at] = (char)('0' + n % 10u);
 	while (n /= 10u);

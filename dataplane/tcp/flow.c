@@ -1,7 +1,7 @@
 /* The flow table of one worker: connections, half-open connections and TIME-WAIT blocks by addresses and ports.
  *
  * Open addressing in buckets of one cache line: seven entries of (hash, kind and index) and a count of the entries that found
- * this bucket full and went on. A look-up leaves at the first bucket that nobody passed over. The hash is SipHash-2-4 with a
+ * this bucket full and went on. A look-up leaves at the first bucket that nobody passed over. The hash is SipHash-1-3 with a
  * key of this worker, so that no stranger can choose colliding ports. The key itself is compared in the block, which the
  * segment needs next anyway.
  * Invariant: an entry lies in the first bucket, from its home on, that had room when it was added; each bucket before it counts it. */
@@ -52,7 +52,18 @@ void tcp_flow_fini(struct tcp_flow *f)
 
 uint32_t tcp_flow_hash(const struct tcp_ctx *t, const struct tcp_key *key)
 {
-	return (uint32_t)foil_siphash(&t->flow_key, key, sizeof(*key));
+	const uint8_t *local = key->local.ip, *remote = key->remote.ip;
+	uint64_t ports = key->local.port | (uint64_t)key->remote.port << 16;
+	uint64_t words[5] = {foil_load_4(&local[12]) | (uint64_t)foil_load_4(&remote[12]) << 32, ports};
+
+	if (FOIL_LIKELY(net_addr_is_v4(tcp_addr(&key->local))))
+		return (uint32_t)foil_siphash_words(&t->flow_key, words, 2);
+	words[0] = foil_load_8(local);
+	words[1] = foil_load_8(&local[8]);
+	words[2] = foil_load_8(remote);
+	words[3] = foil_load_8(&remote[8]);
+	words[4] = ports;
+	return (uint32_t)foil_siphash_words(&t->flow_key, words, 5);
 }
 
 static const struct tcp_pool *pool_of(const struct tcp_ctx *t, enum tcp_kind kind)
@@ -105,6 +116,13 @@ static void *block_of(const struct tcp_ctx *t, uint32_t handle)
 	return tcp_pool_at(pool_of(t, (enum tcp_kind)(handle >> TCP_FLOW_KIND_SHIFT)), handle & TCP_FLOW_INDEX_MASK);
 }
 
+static inline bool is_key(const struct tcp_key *a, const struct tcp_key *b)
+{
+	const uint8_t *p = (const uint8_t *)a, *q = (const uint8_t *)b;
+
+	return foil_equal(p, q, 16) && foil_equal(&p[16], &q[16], 16) && foil_load_4(&p[32]) == foil_load_4(&q[32]);
+}
+
 enum tcp_kind tcp_flow_find(const struct tcp_ctx *t, const struct tcp_key *key, uint32_t hash, void **block)
 {
 	const struct tcp_flow *f = &t->flow;
@@ -117,7 +135,7 @@ enum tcp_kind tcp_flow_find(const struct tcp_ctx *t, const struct tcp_key *key, 
 				continue;
 			enum tcp_kind kind = (enum tcp_kind)(handle >> TCP_FLOW_KIND_SHIFT);
 			void *candidate = block_of(t, handle);
-			if (memcmp(tcp_flow_key(kind, candidate), key, sizeof(*key)) == 0) {
+			if (is_key(tcp_flow_key(kind, candidate), key)) {
 				*block = candidate;
 				return kind;
 			}

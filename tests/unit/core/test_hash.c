@@ -22,6 +22,23 @@ static void test_siphash_gives_the_reference_vectors(void **state)
 	(void)state;
 }
 
+/* What CPython 3.11 hashes bytes to with PYTHONHASHSEED=0: SipHash-1-3 under a key of zeroes. */
+static void test_siphash_of_words_is_pythons(void **state)
+{
+	static const struct {
+		size_t n_words;
+		uint64_t hash;
+	} vectors[] = {{1, 0xead411e67ebe2eea}, {2, 0x8972188433a5c5b7}, {5, 0x95bc321ab41d8206}};
+	struct foil_siphash_key key = {0, 0};
+	uint64_t words[5];
+
+	for (uint8_t i = 0; i < sizeof(words); i++)
+		memcpy((uint8_t *)words + i, &i, 1);
+	for (size_t i = 0; i < FOIL_COUNT_OF(vectors); i++)
+		assert_true(foil_siphash_words(&key, words, vectors[i].n_words) == vectors[i].hash);
+	(void)state;
+}
+
 /* splitmix64 from seed 1234567 gives these five numbers in the published examples (Vigna; Rosetta Code "Splitmix64"). */
 static void test_prng_seeds_by_splitmix64(void **state)
 {
@@ -68,6 +85,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_siphash_gives_the_reference_vectors),
+		cmocka_unit_test(test_siphash_of_words_is_pythons),
 		cmocka_unit_test(test_prng_seeds_by_splitmix64),
 		cmocka_unit_test(test_prng_is_xoshiro256starstar),
 		cmocka_unit_test(test_prng_below_is_uniform_and_in_range),
