@@ -7,7 +7,7 @@
 
 #include "dataplane/core/worker.h"
 
-void foil_chain_clear(struct foil_chain *c)
+void foil_chain_free(struct foil_chain *c)
 {
 	struct rte_mbuf *m = c->head;
 
@@ -17,19 +17,6 @@ void foil_chain_clear(struct foil_chain *c)
 		m = next;
 	}
 	*c = (struct foil_chain){0};
-}
-
-void foil_chain_move(struct foil_chain *to, struct foil_chain *own_from)
-{
-	if (!own_from->head)
-		return;
-	if (to->tail)
-		to->tail->next = own_from->head;
-	else
-		to->head = own_from->head;
-	to->tail = own_from->tail;
-	to->n_bytes += own_from->n_bytes;
-	*own_from = (struct foil_chain){0};
 }
 
 static void append_seg(struct foil_chain *to, struct rte_mbuf *m)

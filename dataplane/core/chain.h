@@ -27,10 +27,29 @@ static inline uint32_t foil_chain_tailroom(const struct foil_chain *c)
 	return c->tail && RTE_MBUF_DIRECT(c->tail) && rte_mbuf_refcnt_read(c->tail) == 1 ? rte_pktmbuf_tailroom(c->tail) : 0;
 }
 
-/* Frees every segment; the chain is empty and usable again. NULL-safe. */
-void foil_chain_clear(struct foil_chain *c);
+void foil_chain_free(struct foil_chain *c); /* foil_chain_clear of one that is not empty */
+
+/* Frees every segment; the chain is empty and usable again. */
+static inline void foil_chain_clear(struct foil_chain *c)
+{
+	if (c->head)
+		foil_chain_free(c);
+}
+
 /* Moves all of own_from to the end of to, by reference; own_from is empty afterwards. */
-void foil_chain_move(struct foil_chain *to, struct foil_chain *own_from);
+static inline void foil_chain_move(struct foil_chain *to, struct foil_chain *own_from)
+{
+	if (!own_from->head)
+		return;
+	if (to->tail)
+		to->tail->next = own_from->head;
+	else
+		to->head = own_from->head;
+	to->tail = own_from->tail;
+	to->n_bytes += own_from->n_bytes;
+	*own_from = (struct foil_chain){0};
+}
+
 /* Takes a packet's segments (data_off already past the headers) into the chain; empty segments are freed. */
 void foil_chain_append_mbuf(struct foil_chain *to, struct rte_mbuf *own_m);
 /* Drops n_bytes (<= c->n_bytes) from the front. */

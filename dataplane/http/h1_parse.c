@@ -171,7 +171,8 @@ static enum http_reason parse_field(struct foil_worker *w, struct foil_arena *a,
 	(void)cur_skip(c, end + 2); /* counted */
 	while (end > from && h1_is(p[end - 1], H1_SPACE))
 		end--;
-	*out = (struct http_header){.value = foil_slice_of(&p[from], end - from)};
+	out->value = foil_slice_of(&p[from], end - from);
+	out->is_removed = false;
 	out->name = lower_name(w, a, foil_slice_of(p, n_name), classes & H1_UPPER, &out->id);
 	return out->name.data ? HTTP_REASON_OK : HTTP_REASON_OUT_OF_MEMORY;
 }
@@ -241,18 +242,18 @@ static enum http_reason parse_fields(struct foil_worker *w, struct foil_arena *a
 		return HTTP_REASON_OUT_OF_MEMORY;
 	http_headers_lack_all(&out->headers);
 	for (uint32_t i = 0; i < n_lines; i++) {
-		struct http_header h;
-		enum http_reason why = parse_field(w, a, c, &h);
+		struct http_header *h = &out->headers.list[out->headers.n];
+		enum http_reason why = parse_field(w, a, c, h);
 		if (FOIL_UNLIKELY(why != HTTP_REASON_OK))
 			return why;
-		if (FOIL_UNLIKELY(limits->reject_underscores) && memchr(h.name.data, '_', h.name.n_bytes))
+		if (FOIL_UNLIKELY(limits->reject_underscores) && memchr(h->name.data, '_', h->name.n_bytes))
 			return HTTP_REASON_UNDERSCORE;
-		if (!is_for_headers(&h, is_request, f))
+		if (!is_for_headers(h, is_request, f))
 			continue;
-		if (h.id == HTTP_HDR_CONTENT_TYPE && is_grpc(h.value))
+		if (h->id == HTTP_HDR_CONTENT_TYPE && is_grpc(h->value))
 			out->is_grpc = true;
-		out->headers.list[out->headers.n++] = h;
-		http_headers_gain(&out->headers, h.id);
+		out->headers.n++;
+		http_headers_gain(&out->headers, h->id);
 	}
 	return take_crlf(c) && cur_left(c) == 0 ? HTTP_REASON_OK : HTTP_REASON_CODEC_ERROR;
 }

@@ -137,7 +137,11 @@ static int append(struct foil_worker *w, struct foil_arena *a, struct http_heade
 {
 	if (FOIL_UNLIKELY(h->n == h->cap) && http_headers_reserve(w, a, h, h->cap + FOIL_MAX(h->cap / 2u, (unsigned int)HEADER_ROOM)) != 0)
 		return -ENOBUFS;
-	h->list[h->n++] = (struct http_header){.name = name_lower, .value = value, .id = (uint16_t)id};
+	struct http_header *e = &h->list[h->n++];
+	e->name = name_lower;
+	e->value = value;
+	e->id = (uint16_t)id;
+	e->is_removed = false;
 	http_headers_gain(h, id);
 	return 0;
 }
@@ -149,7 +153,7 @@ int http_header_add(struct foil_worker *w, struct foil_arena *a, struct http_hea
 
 int http_header_add_id(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value)
 {
-	FOIL_ASSERT(id != HTTP_HDR_OTHER && (unsigned int)id < HTTP_HDR_COUNT);
+	FOIL_ASSERT((unsigned int)id - 1 < HTTP_HDR_COUNT - 1u);
 	return append(w, a, h, id, names[id], value);
 }
 

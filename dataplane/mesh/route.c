@@ -13,13 +13,11 @@
 /* ---- virtual host ---- */
 static struct foil_slice without_port(struct foil_slice host)
 {
-	for (uint32_t i = host.n_bytes; i > 0; i--) {
-		if (host.data[i - 1] == ']') /* an IPv6 address ends here: its colons are no port's */
-			break;
-		if (host.data[i - 1] == ':')
-			return foil_slice_of(host.data, i - 1);
-	}
-	return host;
+	const char *colon = host.n_bytes ? memrchr(host.data, ':', host.n_bytes) : NULL;
+
+	if (!colon || memchr(colon, ']', host.n_bytes - (size_t)(colon - host.data))) /* an IPv6 address ends behind: its colons are no port's */
+		return host;
+	return foil_slice_of(host.data, (size_t)(colon - host.data));
 }
 
 static const struct domain *domain_find(const struct mesh_route_index *x, enum domain_kind kind, uint64_t hash, struct foil_slice text)
@@ -51,18 +49,22 @@ static const struct domain *exact_or_prefix(const struct mesh_route_index *x, st
 {
 	const struct domain *best = NULL;
 	uint64_t hash = ROUTE_HASH_SEED;
-	uint32_t n_max = FOIL_MIN(host.n_bytes, FOIL_MAX(x->exact_max, x->prefixes.max));
 
-	for (uint32_t n = 1; n <= n_max; n++) {
-		hash = route_hash_step(hash, host.data[n - 1]);
-		if (n < host.n_bytes && route_lengths_has(&x->prefixes, n)) {
-			const struct domain *d = domain_find(x, DOMAIN_PREFIX, hash, foil_slice_of(host.data, n));
-			best = d ? d : best;
-		}
+	*is_exact = false;
+	if (host.n_bytes && host.n_bytes <= x->exact_max)
+		best = domain_find(x, DOMAIN_EXACT, route_hash_whole(host), host);
+	if (best) {
+		*is_exact = true;
+		return best;
 	}
-	const struct domain *exact = host.n_bytes && n_max == host.n_bytes ? domain_find(x, DOMAIN_EXACT, hash, host) : NULL;
-	*is_exact = exact != NULL;
-	return exact ? exact : best;
+	for (uint32_t n = 1; n < host.n_bytes && n <= x->prefixes.max; n++) { /* a star stands for one byte at least */
+		hash = route_hash_step(hash, host.data[n - 1]);
+		if (!route_lengths_has(&x->prefixes, n))
+			continue;
+		const struct domain *d = domain_find(x, DOMAIN_PREFIX, hash, foil_slice_of(host.data, n));
+		best = d ? d : best;
+	}
+	return best;
 }
 
 static uint32_t vhost_find(const struct mesh_route_index *x, struct foil_slice authority)
@@ -152,7 +154,7 @@ static void try_headers(struct look *l, const struct route_headers *x)
 	for (;; x = x->next) {
 		for (uint16_t i = 0; i < headers->n; i++)
 			if (is_of(&headers->list[i], x->match))
-				try_bucket(l, x, route_hash(headers->list[i].value));
+				try_bucket(l, x, route_hash_whole(headers->list[i].value));
 		if (!x->next)
 			break;
 	}

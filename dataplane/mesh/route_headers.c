@@ -101,7 +101,7 @@ static void level_fill(const struct mesh_vhost *v, struct route_headers *x, cons
 	for (uint32_t i = 0; i < n; i++) {
 		const struct mesh_header_match *m = of_name(&v->routes[routes[i]], x->match);
 		if (m)
-			bucket_of(x, route_hash(m->value.text), &n_buckets)->n++;
+			bucket_of(x, route_hash_whole(m->value.text), &n_buckets)->n++;
 		else
 			x->others[x->n_others++] = routes[i];
 	}
@@ -114,7 +114,7 @@ static void level_fill(const struct mesh_vhost *v, struct route_headers *x, cons
 		const struct mesh_header_match *m = of_name(&v->routes[routes[i]], x->match);
 		if (!m)
 			continue;
-		struct header_bucket *k = bucket_of(x, route_hash(m->value.text), &n_buckets);
+		struct header_bucket *k = bucket_of(x, route_hash_whole(m->value.text), &n_buckets);
 		x->members[k->first + k->n++] = routes[i];
 	}
 }

@@ -165,7 +165,7 @@ static int domain_parse(struct foil_slice text, struct domain *d, bool *is_any)
 	*is_any = head && text.n_bytes == 1;
 	d->kind = head ? DOMAIN_SUFFIX : tail ? DOMAIN_PREFIX : DOMAIN_EXACT;
 	d->text = foil_slice_of(text.data + head, text.n_bytes - head - (tail && !head));
-	d->hash = d->kind == DOMAIN_SUFFIX ? hash_backward(d->text) : route_hash(d->text);
+	d->hash = d->kind == DOMAIN_SUFFIX ? hash_backward(d->text) : d->kind == DOMAIN_PREFIX ? route_hash(d->text) : route_hash_whole(d->text);
 	if (text.n_bytes == 0 || (!*is_any && d->text.n_bytes == 0) || (d->text.n_bytes && memchr(d->text.data, '*', d->text.n_bytes)))
 		return -EINVAL;
 	return 0;
