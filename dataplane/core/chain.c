@@ -45,7 +45,7 @@ void foil_chain_append_mbuf(struct foil_chain *to, struct rte_mbuf *own_m)
 	}
 }
 
-void foil_chain_consume(struct foil_chain *c, uint32_t n_bytes)
+void foil_chain_consume_slow(struct foil_chain *c, uint32_t n_bytes)
 {
 	FOIL_ASSERT(n_bytes <= c->n_bytes);
 	c->n_bytes -= n_bytes;

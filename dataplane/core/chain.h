@@ -52,8 +52,21 @@ static inline void foil_chain_move(struct foil_chain *to, struct foil_chain *own
 
 /* Takes a packet's segments (data_off already past the headers) into the chain; empty segments are freed. */
 void foil_chain_append_mbuf(struct foil_chain *to, struct rte_mbuf *own_m);
+/* The same when more than a part of the first segment goes. */
+void foil_chain_consume_slow(struct foil_chain *c, uint32_t n_bytes);
 /* Drops n_bytes (<= c->n_bytes) from the front. */
-void foil_chain_consume(struct foil_chain *c, uint32_t n_bytes);
+static inline void foil_chain_consume(struct foil_chain *c, uint32_t n_bytes)
+{
+	struct rte_mbuf *m = c->head;
+
+	if (!m || n_bytes >= m->data_len) {
+		foil_chain_consume_slow(c, n_bytes);
+		return;
+	}
+	m->data_off = (uint16_t)(m->data_off + n_bytes);
+	m->data_len = (uint16_t)(m->data_len - n_bytes);
+	c->n_bytes -= n_bytes;
+}
 /* Moves the first n_bytes (<= from->n_bytes) to the end of to; a segment cut in two is shared by an indirect mbuf. 0, or
  * -ENOBUFS with both chains unchanged. */
 int foil_chain_split(struct foil_worker *w, struct foil_chain *from, uint32_t n_bytes, struct foil_chain *to) FOIL_MUST_USE;

@@ -1,13 +1,13 @@
-"""Makes hpack_tables.h: the static table with header ids, the static index of each header id, and the Huffman decoder's automaton.
+"""Makes hpack_tables.h: the static table with header ids, what a literal of each header id begins with, and the Huffman decoder's tables.
 
-    gen_hpack.py hpack_static.def hpack_huffman.def header_names.def hpack_tables.h
-
-The automaton takes four bits a step. Its states are the inner nodes of the code's tree (256 of them, since a full binary tree with 257
-leaves has as many); a step ends at most one symbol, because the shortest code has five bits."""
+    gen_hpack.py hpack_static.def hpack_huffman.def header_names.def hpack_tables.h"""
 import re
 import sys
 
 EOS = 256
+SHORT_BITS, BITS_MAX = 10, 30
+PSEUDO = [":method", ":scheme", ":authority", ":path", ":status", ":protocol"]  # enum hpack_pseudo
+NAME_BYTES_MAX = 48  # HTTP_NAME_BYTES_MAX
 
 
 def lines(path, pattern):
@@ -15,41 +15,33 @@ def lines(path, pattern):
         return re.findall(pattern, f.read(), re.M)
 
 
-def tree(codes):
-    """children[node] = [zero, one]; a leaf is (symbol,)."""
-    children = [[None, None]]
+def short_codes(codes):
+    """(symbol, bits) by the first SHORT_BITS bits; bits 0: the code is longer."""
+    table = [(0, 0)] * (1 << SHORT_BITS)
     for symbol, (code, bits) in enumerate(codes):
-        node = 0
-        for i in range(bits - 1, 0, -1):
-            bit = code >> i & 1
-            if children[node][bit] is None:
-                children.append([None, None])
-                children[node][bit] = len(children) - 1
-            node = children[node][bit]
-        children[node][code & 1] = (symbol,)
-    assert len(children) == 256 and all(c is not None for pair in children for c in pair)
-    return children
+        for rest in range(1 << (SHORT_BITS - bits) if bits <= SHORT_BITS else 0):
+            table[code << (SHORT_BITS - bits) | rest] = (symbol, bits)
+    return table
 
 
-def may_end(children):
-    """Nodes at which the input may end: fewer than eight bits into a code, all of them ones (RFC 7541 5.2)."""
-    ends, node = set(), 0
-    for _ in range(8):
-        ends.add(node)
-        node = children[node][1]
-    return ends
+def long_codes(codes):
+    """By length (first code, how many, where in symbols); symbols in the order of their codes."""
+    symbols, lengths = [], [(0, 0, 0)] * (BITS_MAX + 1)
+    for bits in range(SHORT_BITS + 1, BITS_MAX + 1):
+        those = sorted((code, symbol) for symbol, (code, n) in enumerate(codes) if n == bits)
+        if not those:
+            continue
+        assert [code for code, _ in those] == list(range(those[0][0], those[0][0] + len(those))), "the code is canonical"
+        lengths[bits] = (those[0][0], len(those), len(symbols))
+        symbols += [symbol for _, symbol in those]
+    return symbols, lengths
 
 
-def step(children, ends, node, nibble):
-    symbol, emits, fails = 0, 0, 0
-    for i in (3, 2, 1, 0):
-        node = children[node][nibble >> i & 1]
-        if isinstance(node, tuple):
-            if node[0] == EOS:
-                fails, node = 1, 0
-                break
-            symbol, emits, node = node[0], 1, 0
-    return node, symbol, emits | fails << 1 | (4 if node in ends else 0)
+def name_prefix(name, index):
+    """What a literal without indexing begins with (RFC 7541 6.2.2): the name's index or the name itself."""
+    if index:
+        return bytes([index]) if index < 15 else bytes([15, index - 15])
+    return bytes([0, len(name)]) + name.encode()
 
 
 def main():
@@ -58,25 +50,38 @@ def main():
     codes = [(int(c, 16), int(b)) for c, b in lines(huffman_path, r"^X\((0x[0-9a-f]+), (\d+)\)$")]
     names = [name for _, name in lines(names_path, r'^X\((\w+), "([^"]+)"\)$')]
     assert len(static) == 61 and len(codes) == 257
-    ids = {name: i for i, name in enumerate(names, 1)}
-    children = tree(codes)
-    ends = may_end(children)
+    ids = {name: i for i, name in enumerate([*names, *PSEUDO], 1)}
+    short, (symbols, lengths) = short_codes(codes), long_codes(codes)
     with open(target, "w", encoding="ascii") as f:
         f.write("/* Made by gen_hpack.py. */\n#pragma once\n\n#include <stdint.h>\n\n#include \"dataplane/core/base.h\"\n\n")
-        f.write("static const struct hpack_static {\n\tstruct foil_slice name, value;\n\tuint16_t id;\n} hpack_static_table[62] = {\n\t{{\"\", 0}, {\"\", 0}, 0},\n")
+        f.write("static const struct hpack_static {\n\tstruct foil_slice name, value;\n\tuint16_t id;\n\tuint8_t judged;\n} hpack_static_table[62] = {\n\t{{\"\", 0}, {\"\", 0}, 0, 0},\n")
         for name, value in static:
-            f.write(f'\t{{{{"{name}", {len(name)}}}, {{"{value}", {len(value)}}}, {ids.get(name, 0)}}},\n')
-        f.write("};\n\n/* The first index with that name; 0: none. */\n")
-        f.write(f"static const uint8_t hpack_static_of_id[{len(names) + 1}] = {{\n\t0,\n")
+            fits = value != "" and name in PSEUDO
+            f.write(f'\t{{{{"{name}", {len(name)}}}, {{"{value}", {len(value)}}}, {ids.get(name, 0)}, {3 | (8 if fits else 0)}}},\n')
+        f.write("};\n\n/* What a literal field of that name begins with when it is not to be indexed. */\n")
+        f.write(f"#define HPACK_PREFIX_BYTES {NAME_BYTES_MAX + 2}\nstatic const struct hpack_prefix {{\n\tuint8_t n_bytes, bytes[HPACK_PREFIX_BYTES];\n"
+                f"}} hpack_prefix_of_id[{len(names) + 1}] = {{\n\t{{0, {{0}}}},\n")
         first = {}
         for i, (name, _) in enumerate(static, 1):
             first.setdefault(name, i)
         for name in names:
-            f.write(f"\t{first.get(name, 0)},\n")
-        f.write("};\n\n#define HPACK_HUFFMAN_EMITS 1u\n#define HPACK_HUFFMAN_FAILS 2u\n#define HPACK_HUFFMAN_MAY_END 4u\n\n")
-        f.write("static const struct hpack_step {\n\tuint8_t next, symbol, flags;\n} hpack_huffman[256][16] = {\n")
-        for node in range(256):
-            f.write("\t{" + ", ".join("{%d, %d, %d}" % step(children, ends, node, nibble) for nibble in range(16)) + "},\n")
+            prefix = name_prefix(name, first.get(name, 0))
+            f.write("\t{%d, {%s}},\n" % (len(prefix), ", ".join(str(byte) for byte in prefix)))
+        f.write("};\n\n/* By id, pseudo fields too. */\n#define HPACK_NAMES \\\n")
+        f.write(", \\\n".join('\t{"%s", %d}' % (name, len(name)) for name in ["", *names, *PSEUDO]))
+        f.write("\n")
+        f.write(f"\n/* The first index with that name; 0: none. */\nstatic const uint8_t hpack_index_of_id[{len(names) + 1}] = {{\n\t0, ")
+        f.write(", ".join(str(first.get(name, 0)) for name in names))
+        f.write(f",\n}};\n\n#define HPACK_HUFFMAN_SHORT_BITS {SHORT_BITS}u\n#define HPACK_HUFFMAN_BITS_MAX {BITS_MAX}u\n#define HPACK_HUFFMAN_EOS {EOS}\n\n")
+        f.write("static const struct hpack_short_code {\n\tuint8_t symbol, n_bits;\n} hpack_short_codes[%d] = {\n" % len(short))
+        for i in range(0, len(short), 16):
+            f.write("\t" + ", ".join("{%d, %d}" % pair for pair in short[i:i + 16]) + ",\n")
+        f.write("};\n\nstatic const struct hpack_code_length {\n\tuint32_t first;\n\tuint16_t n, at;\n} hpack_code_lengths[%d] = {\n" % len(lengths))
+        for one in lengths:
+            f.write("\t{0x%x, %d, %d},\n" % one)
+        f.write("};\nstatic const uint16_t hpack_long_symbols[%d] = {\n" % len(symbols))
+        for i in range(0, len(symbols), 16):
+            f.write("\t" + ", ".join(str(symbol) for symbol in symbols[i:i + 16]) + ",\n")
         f.write("};\n")
 
 

@@ -173,6 +173,7 @@ static enum http_reason parse_field(struct foil_worker *w, struct foil_arena *a,
 		end--;
 	out->value = foil_slice_of(&p[from], end - from);
 	out->is_removed = false;
+	out->judged = 0;
 	out->name = lower_name(w, a, foil_slice_of(p, n_name), classes & H1_UPPER, &out->id);
 	return out->name.data ? HTTP_REASON_OK : HTTP_REASON_OUT_OF_MEMORY;
 }

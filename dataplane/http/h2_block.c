@@ -291,7 +291,7 @@ static bool complete(struct foil_worker *w, struct h2_conn *h, struct foil_slice
 	if (!decode(w, h, block, &t, &list, &is_too_large))
 		return false;
 	if (n_consume)
-		stream_consume(w, h->c->s, n_consume);
+		h2_consume(h, n_consume);
 	h->in = H2_IN_FRAME;
 	act(w, h, &t, &list, is_too_large);
 	block_done(w, h);
@@ -404,7 +404,7 @@ bool h2_block_step(struct foil_worker *w, struct h2_conn *h)
 		foil_chain_copy_out(&s->rx, 0, &h->block[h->block_bytes], n);
 		h->block_bytes += n;
 		h->frame_left_bytes -= n;
-		stream_consume(w, s, n);
+		h2_consume(h, n);
 	}
 	return h->frame_left_bytes ? false : frame_gathered(w, h);
 }

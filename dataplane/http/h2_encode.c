@@ -10,16 +10,20 @@
 #define SIZE_UPDATE_TO_ZERO 0x20u /* RFC 7541 6.3 */
 #define FIXED_BYTES_MAX 128u      /* :status or :method, :scheme, te, content-length and the size update, without what is in slices */
 
+/* Fields that are written from what http_head says, or belong to a connection. */
+enum { OURS = 1, OURS_TO_SERVERS = 2, OURS_BY_NAME = 3 };
+static const uint8_t ours[HTTP_HDR_COUNT] = {
+	[HTTP_HDR_CONNECTION] = OURS, [HTTP_HDR_KEEP_ALIVE] = OURS, [HTTP_HDR_PROXY_CONNECTION] = OURS, [HTTP_HDR_TRANSFER_ENCODING] = OURS,
+	[HTTP_HDR_UPGRADE] = OURS, [HTTP_HDR_CONTENT_LENGTH] = OURS, [HTTP_HDR_HTTP2_SETTINGS] = OURS, [HTTP_HDR_TE] = OURS, [HTTP_HDR_HOST] = OURS_TO_SERVERS,
+	[HTTP_HDR_OTHER] = OURS_BY_NAME,
+};
+
 static bool is_ours(const struct http_header *h, enum h2_head_kind kind)
 {
-	switch (h->id) {
-	case HTTP_HDR_CONNECTION: case HTTP_HDR_KEEP_ALIVE: case HTTP_HDR_PROXY_CONNECTION: case HTTP_HDR_TRANSFER_ENCODING: case HTTP_HDR_UPGRADE:
-	case HTTP_HDR_CONTENT_LENGTH: case HTTP_HDR_HTTP2_SETTINGS: case HTTP_HDR_TE:
-		return true;
-	case HTTP_HDR_HOST:
-		return kind != H2_HEAD_RESPONSE;
-	default:
-		return h->name.n_bytes == 0 || h->name.data[0] == ':';
+	switch (ours[h->id]) {
+	case OURS: return true;
+	case OURS_TO_SERVERS: return kind != H2_HEAD_RESPONSE;
+	default: return h->name.n_bytes == 0 || h->name.data[0] == ':';
 	}
 }
 
@@ -36,6 +40,12 @@ static bool name_may_go(const struct http_header *h)
 	uint8_t classes;
 
 	return h->id != HTTP_HDR_OTHER || (h1_span_token(&c, &classes) == h->name.n_bytes && !(classes & H1_UPPER));
+}
+
+/* What a decoder of ours has let in needs no second look. */
+static bool may_go(const struct http_header *h)
+{
+	return FOIL_LIKELY((h->judged & HTTP_JUDGED_SENDABLE) == HTTP_JUDGED_SENDABLE) || (name_may_go(h) && h1_is_value(h->value));
 }
 
 static const struct http_headers *headers_of(const struct h2_encode_params *p)
@@ -57,26 +67,50 @@ static uint32_t block_bytes_max(const struct h2_encode_params *p)
 	return (uint32_t)FOIL_MIN(n, UINT32_MAX);
 }
 
-static bool put_request(struct hpack_out *o, const struct http_head *head)
+static void put_field(struct hpack_out *o, const struct h2_encode_params *p, uint16_t id, struct foil_slice name, struct foil_slice value)
 {
+	if (p->table)
+		hpack_put_indexed(o, p->table, id, name, value);
+	else
+		hpack_put(o, id, name, value);
+}
+
+static bool put_again(struct hpack_out *o, const struct h2_encode_params *p, uint16_t id, struct foil_slice value)
+{
+	return p->table && hpack_put_again(o, p->table, id, value);
+}
+
+static bool put_path_and_scheme(struct hpack_out *o, const struct h2_encode_params *p)
+{
+	const struct http_head *head = p->head;
+
+	if (!put_again(o, p, HPACK_PATH, head->path)) {
+		if (!span_is(head->path, H1_TARGET))
+			return false;
+		put_field(o, p, HPACK_PATH, FOIL_SLICE(":path"), head->path);
+	}
+	put_field(o, p, HPACK_SCHEME, FOIL_SLICE(":scheme"), span_is(head->scheme, H1_TOKEN) ? head->scheme : FOIL_SLICE("http"));
+	return true;
+}
+
+static bool put_request(struct hpack_out *o, const struct h2_encode_params *p)
+{
+	const struct http_head *head = p->head;
 	bool is_connect = head->method == HTTP_METHOD_CONNECT && !head->is_upgrade;
 	const struct http_header *token = head->is_upgrade ? http_header_get(&head->headers, HTTP_HDR_UPGRADE) : NULL;
 
-	if (head->has_several_hosts || (head->authority.n_bytes && !h1_authority_is_valid(head->authority)) || !span_is(head->method_text, H1_TOKEN))
+	if (head->has_several_hosts || !span_is(head->method_text, H1_TOKEN) || (token && !span_is(token->value, H1_TOKEN)))
 		return false;
-	if (!is_connect && !span_is(head->path, H1_TARGET))
-		return false;
-	if (token && !span_is(token->value, H1_TOKEN))
-		return false;
-	hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":method"), token ? FOIL_SLICE("CONNECT") : head->method_text);
+	put_field(o, p, HPACK_METHOD, FOIL_SLICE(":method"), token ? FOIL_SLICE("CONNECT") : head->method_text);
 	if (token)
-		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":protocol"), token->value);
-	if (!is_connect) {
-		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":path"), head->path);
-		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":scheme"), span_is(head->scheme, H1_TOKEN) ? head->scheme : FOIL_SLICE("http"));
-	}
-	if (head->authority.n_bytes)
-		hpack_put(o, HTTP_HDR_OTHER, FOIL_SLICE(":authority"), head->authority);
+		put_field(o, p, HPACK_PROTOCOL, FOIL_SLICE(":protocol"), token->value);
+	if (!is_connect && !put_path_and_scheme(o, p))
+		return false;
+	if (!head->authority.n_bytes || put_again(o, p, HPACK_AUTHORITY, head->authority))
+		return true;
+	if (!h1_authority_is_valid(head->authority))
+		return false;
+	put_field(o, p, HPACK_AUTHORITY, FOIL_SLICE(":authority"), head->authority);
 	return true;
 }
 
@@ -98,7 +132,9 @@ static bool put_block(struct hpack_out *o, const struct h2_encode_params *p)
 
 	if (p->puts_size_update && o->at < o->end)
 		*o->at++ = SIZE_UPDATE_TO_ZERO;
-	if (p->kind == H2_HEAD_REQUEST && !put_request(o, p->head))
+	if (p->table)
+		hpack_encoder_begin(o, p->table);
+	if (p->kind == H2_HEAD_REQUEST && !put_request(o, p))
 		return false;
 	if (p->kind == H2_HEAD_RESPONSE) {
 		if (p->head->status < 100 || p->head->status > 999 || p->head->status == 101)
@@ -107,14 +143,14 @@ static bool put_block(struct hpack_out *o, const struct h2_encode_params *p)
 	}
 	for (uint16_t i = 0; h && i < h->n; i++) {
 		const struct http_header *f = &h->list[i];
-		if (f->is_removed || is_ours(f, p->kind))
+		if (f->is_removed || (ours[f->id] && is_ours(f, p->kind)) || put_again(o, p, f->id, f->value))
 			continue;
-		if (FOIL_UNLIKELY(!name_may_go(f) || !h1_is_value(f->value)))
+		if (FOIL_UNLIKELY(!may_go(f)))
 			return false;
-		hpack_put(o, f->id, f->name, f->value);
+		put_field(o, p, f->id, f->name, f->value);
 	}
 	if (p->kind == H2_HEAD_REQUEST && p->head->has_te_trailers)
-		hpack_put(o, HTTP_HDR_TE, http_header_name(HTTP_HDR_TE), FOIL_SLICE("trailers"));
+		put_field(o, p, HTTP_HDR_TE, http_header_name(HTTP_HDR_TE), FOIL_SLICE("trailers"));
 	if (p->says_length)
 		put_length(o, p->head->content_length);
 	return true;
@@ -212,7 +248,7 @@ static int encode_large(struct foil_worker *w, struct foil_arena *scratch, const
 	return rc;
 }
 
-int h2_encode(struct foil_worker *w, const struct h2_encode_params *p, struct foil_chain *out)
+static int encode(struct foil_worker *w, const struct h2_encode_params *p, struct foil_chain *out)
 {
 	uint32_t most = block_bytes_max(p);
 	struct foil_arena scratch = {0};
@@ -223,5 +259,14 @@ int h2_encode(struct foil_worker *w, const struct h2_encode_params *p, struct fo
 		return encode_in_mbuf(w, p, out);
 	int rc = encode_large(w, &scratch, p, most, out);
 	foil_arena_reset(w, &scratch);
+	return rc;
+}
+
+int h2_encode(struct foil_worker *w, const struct h2_encode_params *p, struct foil_chain *out)
+{
+	int rc = encode(w, p, out);
+
+	if (FOIL_UNLIKELY(rc != 0) && p->table)
+		hpack_encoder_forget(p->table); /* what it noted did not go out */
 	return rc;
 }

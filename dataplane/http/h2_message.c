@@ -6,8 +6,14 @@
 #include "dataplane/http/h1_scan.h"
 #include "dataplane/http/h2_priv.h"
 
-enum pseudo { PSEUDO_METHOD = 1, PSEUDO_SCHEME = 2, PSEUDO_AUTHORITY = 4, PSEUDO_PATH = 8, PSEUDO_STATUS = 16,
-	      PSEUDO_PROTOCOL = 32 };
+/* A bit a pseudo field that was seen. */
+enum pseudo {
+	PSEUDO_METHOD = 1 << (HPACK_METHOD - HTTP_HDR_COUNT), PSEUDO_SCHEME = 1 << (HPACK_SCHEME - HTTP_HDR_COUNT),
+	PSEUDO_AUTHORITY = 1 << (HPACK_AUTHORITY - HTTP_HDR_COUNT), PSEUDO_PATH = 1 << (HPACK_PATH - HTTP_HDR_COUNT),
+	PSEUDO_STATUS = 1 << (HPACK_STATUS - HTTP_HDR_COUNT), PSEUDO_PROTOCOL = 1 << (HPACK_PROTOCOL - HTTP_HDR_COUNT),
+	PSEUDO_OF_RESPONSE = PSEUDO_STATUS,
+	PSEUDO_OF_REQUEST = PSEUDO_METHOD | PSEUDO_SCHEME | PSEUDO_AUTHORITY | PSEUDO_PATH | PSEUDO_PROTOCOL,
+};
 
 static bool is_span(struct foil_slice s, uint8_t cls)
 {
@@ -38,77 +44,65 @@ static bool value_is_valid(struct foil_slice v)
 	return h1_is_value(v);
 }
 
+static bool is_status(struct foil_slice v)
+{
+	return v.n_bytes == 3 && v.data[0] != '0' && is_span(v, H1_DIGIT);
+}
+
+static bool fits(uint16_t id, struct foil_slice value)
+{
+	switch (id) {
+	case HPACK_METHOD:
+	case HPACK_SCHEME:
+	case HPACK_PROTOCOL: return is_span(value, H1_TOKEN);
+	case HPACK_PATH: return is_span(value, H1_TARGET);
+	case HPACK_AUTHORITY: return h1_authority_is_valid(value);
+	case HPACK_STATUS: return is_status(value);
+	default: return false;
+	}
+}
+
+uint8_t h2_judge(uint16_t id, struct foil_slice name, struct foil_slice value)
+{
+	bool has_underscore = false, is_name = id != HTTP_HDR_OTHER || name_is_valid(name, &has_underscore);
+
+	return (uint8_t)((is_name ? HTTP_JUDGED_NAME : 0) | (value_is_valid(value) ? HTTP_JUDGED_VALUE : 0) | (has_underscore ? HTTP_JUDGED_UNDERSCORE : 0) |
+			 (id >= HTTP_HDR_COUNT && fits(id, value) ? HTTP_JUDGED_FITS : 0));
+}
+
 struct reading {
 	struct http_head *out;
 	struct foil_slice host, cookie, protocol;
 	uint32_t seen;         /* enum pseudo */
 	uint16_t n_host, n_cookies;
 	uint32_t cookie_bytes;
-	bool is_request, has_expect_continue;
+	bool is_request, has_expect_continue, authority_fits;
 };
-
-/* Which pseudo field it is, 0 for none that may be here. */
-static uint32_t pseudo_of(struct foil_slice name, bool is_request)
-{
-	if (!is_request)
-		return foil_slice_eq(name, FOIL_SLICE(":status")) ? PSEUDO_STATUS : 0;
-	if (foil_slice_eq(name, FOIL_SLICE(":method")))
-		return PSEUDO_METHOD;
-	if (foil_slice_eq(name, FOIL_SLICE(":path")))
-		return PSEUDO_PATH;
-	if (foil_slice_eq(name, FOIL_SLICE(":scheme")))
-		return PSEUDO_SCHEME;
-	if (foil_slice_eq(name, FOIL_SLICE(":authority")))
-		return PSEUDO_AUTHORITY;
-	if (foil_slice_eq(name, FOIL_SLICE(":protocol")))
-		return PSEUDO_PROTOCOL;
-	return 0;
-}
-
-static bool read_status(struct foil_slice v, uint16_t *out)
-{
-	uint16_t n = 0;
-
-	if (v.n_bytes != 3)
-		return false;
-	for (uint32_t i = 0; i < 3; i++) {
-		if (!h1_is((uint8_t)v.data[i], H1_DIGIT))
-			return false;
-		n = (uint16_t)(n * 10 + (v.data[i] - '0'));
-	}
-	*out = n;
-	return n >= 100;
-}
 
 static enum http_reason read_pseudo(struct reading *r, const struct http_header *f)
 {
-	uint32_t which = pseudo_of(f->name, r->is_request);
+	uint32_t which = 1u << (f->id - HTTP_HDR_COUNT);
 	struct http_head *out = r->out;
 
-	if (!which || (r->seen & which) || !value_is_valid(f->value))
+	if (!(which & (r->is_request ? PSEUDO_OF_REQUEST : PSEUDO_OF_RESPONSE)) || (r->seen & which) || !(f->judged & HTTP_JUDGED_VALUE))
+		return HTTP_REASON_H2_BAD_PSEUDO;
+	if (!(f->judged & HTTP_JUDGED_FITS) && f->id != HPACK_AUTHORITY)
 		return HTTP_REASON_H2_BAD_PSEUDO;
 	r->seen |= which;
-	if (which == PSEUDO_METHOD) {
-		out->method_text = f->value;
-		return is_span(f->value, H1_TOKEN) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
-	}
-	if (which == PSEUDO_PATH) {
-		out->path = f->value;
-		return is_span(f->value, H1_TARGET) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
-	}
-	if (which == PSEUDO_SCHEME) {
-		out->scheme = f->value;
-		return is_span(f->value, H1_TOKEN) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
-	}
-	if (which == PSEUDO_AUTHORITY) {
+	switch (f->id) {
+	case HPACK_METHOD: out->method_text = f->value; break;
+	case HPACK_PATH: out->path = f->value; break;
+	case HPACK_SCHEME: out->scheme = f->value; break;
+	case HPACK_AUTHORITY:
 		out->authority = f->value;
-		return HTTP_REASON_OK;
+		r->authority_fits = f->judged & HTTP_JUDGED_FITS;
+		break;
+	case HPACK_PROTOCOL: r->protocol = f->value; break;
+	default: /* :status */
+		out->status = (uint16_t)((f->value.data[0] - '0') * 100 + (f->value.data[1] - '0') * 10 + (f->value.data[2] - '0'));
+		break;
 	}
-	if (which == PSEUDO_PROTOCOL) {
-		r->protocol = f->value;
-		return is_span(f->value, H1_TOKEN) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
-	}
-	return read_status(f->value, &out->status) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_PSEUDO;
+	return HTTP_REASON_OK;
 }
 
 /* 1*DIGIT that fits. */
@@ -178,37 +172,49 @@ static enum http_reason read_field(struct reading *r, const struct http_header *
 	}
 }
 
+/* The pseudo fields, which come first, go out of the list. */
+static enum http_reason read_pseudos(struct reading *r, struct http_headers *list)
+{
+	uint16_t n = 0;
+
+	for (; n < list->n && list->list[n].id >= HTTP_HDR_COUNT; n++) {
+		enum http_reason why = read_pseudo(r, &list->list[n]);
+		if (why != HTTP_REASON_OK)
+			return why;
+	}
+	list->list += n;
+	list->n = (uint16_t)(list->n - n);
+	list->cap = (uint16_t)(list->cap - n);
+	return HTTP_REASON_OK;
+}
+
 static enum http_reason read_fields(struct reading *r, struct http_headers *list, const struct http_limits *limits)
 {
-	bool is_after = false, has_underscore = false;
+	enum http_reason why = read_pseudos(r, list);
 	uint16_t n = 0;
 
 	http_headers_lack_all(list);
-	for (uint16_t i = 0; i < list->n; i++) {
+	for (uint16_t i = 0; why == HTTP_REASON_OK && i < list->n; i++) {
 		struct http_header *f = &list->list[i];
-		enum http_reason why;
 		bool keep = false;
-		if (f->name.n_bytes && f->name.data[0] == ':') {
-			why = is_after ? HTTP_REASON_H2_BAD_PSEUDO : read_pseudo(r, f);
-		} else {
-			is_after = true;
-			if (f->id == HTTP_HDR_OTHER && !name_is_valid(f->name, &has_underscore))
-				return HTTP_REASON_H2_BAD_FIELD;
-			if (has_underscore && limits && limits->reject_underscores)
-				return HTTP_REASON_H2_UNDERSCORE;
-			if (!value_is_valid(f->value))
-				return HTTP_REASON_H2_BAD_FIELD;
-			why = read_field(r, f, &keep);
-		}
-		if (why != HTTP_REASON_OK)
-			return why;
-		if (keep) {
-			list->list[n++] = *f;
-			http_headers_gain(list, f->id);
-		}
+		if (FOIL_UNLIKELY(f->id >= HTTP_HDR_COUNT || (f->name.n_bytes && f->name.data[0] == ':')))
+			return HTTP_REASON_H2_BAD_PSEUDO; /* one that is not known, or does not come first */
+		if (FOIL_UNLIKELY(!(f->judged & HTTP_JUDGED_NAME)))
+			return HTTP_REASON_H2_BAD_FIELD;
+		if (FOIL_UNLIKELY((f->judged & HTTP_JUDGED_UNDERSCORE) && limits && limits->reject_underscores))
+			return HTTP_REASON_H2_UNDERSCORE;
+		if (FOIL_UNLIKELY(!(f->judged & HTTP_JUDGED_VALUE)))
+			return HTTP_REASON_H2_BAD_FIELD;
+		why = read_field(r, f, &keep);
+		if (!keep)
+			continue;
+		if (n != i)
+			list->list[n] = *f;
+		n++;
+		http_headers_gain(list, f->id);
 	}
 	list->n = n;
-	return HTTP_REASON_OK;
+	return why;
 }
 
 /* Section 8.2.3: the crumbs become one field before anybody sees them. */
@@ -243,7 +249,7 @@ static enum http_reason join_cookies(struct foil_worker *w, struct foil_arena *a
 	}
 	list->n = n;
 	if (first)
-		first->value = foil_slice_of(p, at);
+		first->value = foil_slice_of(p, at); /* of values that were judged, and "; " */
 	return HTTP_REASON_OK;
 }
 
@@ -254,6 +260,8 @@ static enum http_reason read_authority(const struct reading *r, struct http_head
 		return HTTP_REASON_H2_BAD_AUTHORITY;
 	if (!(r->seen & PSEUDO_AUTHORITY) || out->authority.n_bytes == 0)
 		out->authority = r->host;
+	else if (r->authority_fits)
+		return HTTP_REASON_OK;
 	if (out->authority.n_bytes == 0)
 		return HTTP_REASON_MISSING_HOST;
 	return h1_authority_is_valid(out->authority) ? HTTP_REASON_OK : HTTP_REASON_H2_BAD_AUTHORITY;
@@ -361,7 +369,7 @@ enum http_reason h2_read_trailers(struct http_headers *list)
 	struct reading r = {.out = &unused, .is_request = false};
 
 	for (uint16_t i = 0; i < list->n; i++)
-		if (list->list[i].name.n_bytes && list->list[i].name.data[0] == ':')
+		if (list->list[i].name.n_bytes && list->list[i].name.data[0] == ':') /* an id says the same, but for those that nobody knows */
 			return HTTP_REASON_H2_BAD_PSEUDO;
 	return read_fields(&r, list, NULL);
 }

@@ -13,8 +13,8 @@
  *   h2_conn.c     beginning, failing, draining, timers, closing
  *   h2_client.c   streams that we begin
  *
- * Output has two ways: control frames, and on the client side heads, go to h2_conn.out in order; everything else waits on its stream and goes
- * out in turns (h2_flush), which the outermost leave of the connection runs once for all that happened in it. */
+ * Output has two ways: control frames, heads and what is short go to h2_conn.out in order, while the transport has room (a client's heads always);
+ * everything else waits on its stream and goes out in turns (h2_flush), which the outermost leave of the connection runs once for all that happened. */
 #pragma once
 
 #include "dataplane/core/cursor.h"
@@ -70,6 +70,8 @@ int h2_frame_append(struct foil_worker *w, struct foil_chain *out, const struct 
 extern const char h2_preface[24];
 
 /* ---- h2_message.c ---- */
+/* enum http_judged of a field that came; what stays in a table or goes through us is judged once. */
+uint8_t h2_judge(uint16_t id, struct foil_slice name, struct foil_slice value);
 /* list: the fields of a block in order, pseudo fields first as they should be. The head's headers are list without what is not passed on.
  * OK and MISSING_HOST: out is complete. */
 enum http_reason h2_read_request(struct foil_worker *w, struct foil_arena *a, struct http_headers *list, const struct http_limits *limits,
@@ -145,6 +147,7 @@ struct h2_conn {
 	uint32_t frame_left_bytes, pad_left_bytes;
 	uint8_t in;                  /* enum h2_in */
 	bool had_settings;           /* the peer's first, which comes before all else */
+	bool owes_consumed;          /* rx became shorter, which the stream is told once a run */
 	bool peer_takes_connect;     /* it knows :protocol (RFC 8441 3) */
 	int64_t rx_window;
 	uint32_t rx_credit;
@@ -173,7 +176,7 @@ struct h2_conn {
 	uint64_t written_bytes;      /* handed to the transport since the beginning */
 	uint64_t tx_held_bytes;      /* bodies that wait on streams */
 	uint32_t peer_window, peer_frame_max, peer_streams_max;
-	bool puts_size_update;       /* the peer's table is smaller than the default: every block says that ours is empty */
+	bool puts_size_update;       /* the peer's table is smaller than the default: we use none, and every block says so */
 	uint16_t owes_failure;       /* enum http_reason: an output that could not be; the connection fails at the end of the turn */
 
 	/* the connection's end */
@@ -183,8 +186,15 @@ struct h2_conn {
 
 	struct h2_guard guard;
 	struct foil_arena scratch;   /* blocks, and fields that nobody wants */
+	struct hpack_encoder table;
 	struct hpack_decoder hpack;
 };
+
+/* For a block that goes to out now. */
+static inline struct hpack_encoder *h2_table(struct h2_conn *h)
+{
+	return h->puts_size_update ? NULL : &h->table;
+}
 
 /* ---- h2_stream.c ---- */
 struct h2_stream *h2_stream_new(struct foil_worker *w, struct h2_conn *h, uint32_t id, struct foil_arena *arena) FOIL_MUST_USE;
@@ -230,6 +240,11 @@ bool h2_block_step(struct foil_worker *w, struct h2_conn *h) FOIL_MUST_USE;
 bool h2_control(struct foil_worker *w, struct h2_conn *h, const uint8_t *p, uint32_t n_bytes) FOIL_MUST_USE;
 
 /* ---- h2_receive.c ---- */
+static inline void h2_consume(struct h2_conn *h, uint32_t n_bytes)
+{
+	foil_chain_consume(&h->c->s->rx, n_bytes);
+	h->owes_consumed = true;
+}
 void h2_run(struct foil_worker *w, struct http_conn *c);
 
 /* ---- h2_encode.c ---- */
@@ -239,6 +254,7 @@ struct h2_encode_params {
 	const struct http_headers *headers; /* TRAILERS; may be NULL */
 	enum h2_head_kind kind;
 	uint32_t stream_id;
+	struct hpack_encoder *table;        /* NULL: the block may leave in another order than it is made, or the peer wants no table */
 	bool ends, says_length, puts_size_update;
 };
 /* Appends HEADERS and CONTINUATIONs to out. 0, -ENOBUFS, or -EBADMSG for a head that no peer may see; out is unchanged on failure. */

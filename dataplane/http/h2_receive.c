@@ -88,7 +88,7 @@ static bool pad_step(struct foil_worker *w, struct h2_conn *h)
 	if (h->c->s->rx.n_bytes < 1)
 		return false;
 	foil_chain_copy_out(&h->c->s->rx, 0, &n_pad, 1);
-	stream_consume(w, h->c->s, 1);
+	h2_consume(h, 1);
 	h->frame_left_bytes--;
 	if (n_pad > h->frame_left_bytes)
 		return h2_fail(w, h, H2_PROTOCOL_ERROR, HTTP_REASON_H2_BAD_FRAME);
@@ -105,10 +105,14 @@ static int take_data(struct foil_worker *w, struct h2_conn *h, struct h2_stream 
 	if (n_bytes > H2_COPY_BYTES_MAX)
 		return stream_take(w, s, n_bytes, &x->rx_held);
 	char few[H2_COPY_BYTES_MAX];
-	foil_chain_copy_out(&s->rx, 0, few, n_bytes);
-	int rc = foil_chain_append(w, &x->rx_held, few, n_bytes);
+	const char *from = few;
+	if (FOIL_LIKELY(s->rx.head->data_len >= n_bytes))
+		from = rte_pktmbuf_mtod(s->rx.head, const char *);
+	else
+		foil_chain_copy_out(&s->rx, 0, few, n_bytes);
+	int rc = foil_chain_append(w, &x->rx_held, from, n_bytes);
 	if (rc == 0)
-		stream_consume(w, s, n_bytes);
+		h2_consume(h, n_bytes);
 	return rc;
 }
 
@@ -139,7 +143,7 @@ static bool data_step(struct foil_worker *w, struct h2_conn *h)
 		return true;
 	}
 	if (n && x->rx == H2_RX_IGNORED) {
-		stream_consume(w, h->c->s, n);
+		h2_consume(h, n);
 		h2_flow_credit(w, h, x, n);
 	} else if (n) {
 		if (take_data(w, h, x, n) != 0)
@@ -151,7 +155,7 @@ static bool data_step(struct foil_worker *w, struct h2_conn *h)
 		return false;
 	n = FOIL_MIN(h->pad_left_bytes, h->c->s->rx.n_bytes);
 	if (n)
-		stream_consume(w, h->c->s, n);
+		h2_consume(h, n);
 	h->pad_left_bytes -= n;
 	h->frame_left_bytes -= n;
 	if (h->frame_left_bytes)
@@ -165,7 +169,7 @@ static bool skip_step(struct foil_worker *w, struct h2_conn *h)
 	uint32_t n = FOIL_MIN(h->frame_left_bytes, h->c->s->rx.n_bytes);
 
 	if (n)
-		stream_consume(w, h->c->s, n);
+		h2_consume(h, n);
 	h->frame_left_bytes -= n;
 	if (h->frame_left_bytes)
 		return false;
@@ -183,7 +187,7 @@ static bool control_step(struct foil_worker *w, struct h2_conn *h)
 		return false;
 	foil_chain_copy_out(&h->c->s->rx, 0, payload, n);
 	if (n)
-		stream_consume(w, h->c->s, n);
+		h2_consume(h, n);
 	h->frame_left_bytes -= n;
 	h->in = h->frame_left_bytes ? H2_IN_SKIP : H2_IN_FRAME; /* the rest of a GOAWAY's words */
 	return h2_control(w, h, payload, n);
@@ -236,12 +240,17 @@ static bool frame_begin(struct foil_worker *w, struct h2_conn *h)
 static bool frame_step(struct foil_worker *w, struct h2_conn *h)
 {
 	uint8_t bytes[H2_FRAME_HEADER_BYTES];
+	const struct foil_chain *rx = &h->c->s->rx;
 
-	if (h->c->s->rx.n_bytes < sizeof(bytes))
+	if (rx->n_bytes < sizeof(bytes))
 		return false;
-	foil_chain_copy_out(&h->c->s->rx, 0, bytes, sizeof(bytes));
-	stream_consume(w, h->c->s, sizeof(bytes));
-	h->frame = h2_frame_read(bytes);
+	if (FOIL_LIKELY(rx->head->data_len >= sizeof(bytes))) {
+		h->frame = h2_frame_read(rte_pktmbuf_mtod(rx->head, const uint8_t *));
+	} else {
+		foil_chain_copy_out(rx, 0, bytes, sizeof(bytes));
+		h->frame = h2_frame_read(bytes);
+	}
+	h2_consume(h, sizeof(bytes));
 	h->frame_left_bytes = h->frame.length_bytes;
 	h->pad_left_bytes = 0;
 	return frame_begin(w, h);
@@ -268,7 +277,7 @@ static bool preface_step(struct foil_worker *w, struct h2_conn *h)
 		return not_http2(w, h);
 	if (n < sizeof(bytes))
 		return false;
-	stream_consume(w, h->c->s, n);
+	h2_consume(h, n);
 	h->in = H2_IN_FRAME;
 	h->settings_at_us = w->now_us + H2_SETTINGS_ACK_US; /* ours go out now */
 	h2_timer_by(w, h, h->settings_at_us);
@@ -318,6 +327,10 @@ void h2_run(struct foil_worker *w, struct http_conn *c)
 
 	while (!h2_is_over(h) && step(w, h))
 		;
+	if (h->owes_consumed && c->s) {
+		h->owes_consumed = false;
+		stream_consumed(w, c->s);
+	}
 	h2_tell_all(w, h);
 	if (!h2_is_over(h) && c->s->rx_eof)
 		peer_has_ended(w, h);

@@ -1,6 +1,7 @@
-/* What users send, and how it goes out. Heads and trailers are encoded at once; with bodies they wait on their stream, and h2_flush lets every
- * stream that may send put one frame in turn while the transport has room: so a peer that does not read fills its streams, never our memory,
- * and a large answer does not hold up a small one. A client's heads cannot wait, since their ids must go out in order (RFC 9113 5.1.1).
+/* What users send, and how it goes out. While the transport has room and nothing of their stream waits, heads and short bodies are put behind what is to
+ * go out already; all else waits on its stream, and h2_flush lets every stream that may send put one frame in turn while the transport has room: so
+ * a peer that does not read fills its streams, never our memory, and a large answer does not hold up a small one. A client's heads cannot wait,
+ * since their ids must go out in order (RFC 9113 5.1.1).
  * Invariant: what a content-length promised is what is sent, or the stream is reset: a truncated message never looks whole. */
 #include <errno.h>
 
@@ -78,6 +79,13 @@ void h2_unblock(struct h2_conn *h)
 }
 
 /* ---- what users send ---- */
+static void tx_done(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x)
+{
+	x->tx = H2_TX_DONE;
+	x->hs.tx_end_us = w->now_us;
+	h2_stream_tell(h, x);
+}
+
 static bool status_has_no_body(uint16_t status)
 {
 	return status < 200 || status == 204 || status == 304;
@@ -112,6 +120,7 @@ static int send_request(struct foil_worker *w, struct h2_conn *h, struct h2_stre
 		return -EPROTONOSUPPORT;
 	p->kind = H2_HEAD_REQUEST;
 	p->stream_id = h->next_id;
+	p->table = h2_table(h);
 	if (h2_encode(w, p, &h->out) != 0)
 		return -ENOBUFS;
 	x->id = h->next_id;
@@ -128,13 +137,30 @@ static int send_request(struct foil_worker *w, struct h2_conn *h, struct h2_stre
 	return 0;
 }
 
+/* What x has may go into out at once, ahead of streams that wait for their turn: the transport has room, and of x nothing waits. */
+static bool may_go_now(const struct h2_conn *h, const struct h2_stream *x)
+{
+	const struct stream *s = h->c->s;
+
+	return s && !h2_link_is_on(&x->sending) && foil_chain_is_empty(&x->tx_head) && s->tx_queued_bytes + h->out.n_bytes < s->tx_high_bytes;
+}
+
 static int send_response(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct h2_encode_params *p)
 {
+	bool now = may_go_now(h, x);
+	uint32_t before = h->out.n_bytes;
+
 	p->kind = H2_HEAD_RESPONSE;
 	p->stream_id = x->id;
-	if (h2_encode(w, p, &x->tx_head) != 0)
+	p->table = now ? h2_table(h) : NULL;
+	if (h2_encode(w, p, now ? &h->out : &x->tx_head) != 0)
 		return -ENOBUFS;
-	(void)h;
+	if (!now)
+		return 0;
+	if (!x->hs.tx_wire_bytes)
+		x->tx_from_bytes = h->written_bytes + before;
+	x->hs.tx_wire_bytes += h->out.n_bytes - before;
+	h->c->wants_flush = true;
 	return 0;
 }
 
@@ -179,13 +205,26 @@ int h2_send_head(struct foil_worker *w, struct http_stream *hs, const struct htt
 		if (end)
 			answered(w, h, x);
 	}
-	if (!h->c->is_server && end) { /* out with the head already */
-		x->tx = H2_TX_DONE;
-		hs->tx_end_us = w->now_us;
-		h2_stream_tell(h, x);
-	}
+	if (end && !is_informational && (!h->c->is_server || (x->ends_in_head && foil_chain_is_empty(&x->tx_head))))
+		tx_done(w, h, x); /* out with the head already */
 	h2_stream_may_send(h, x);
 	return 0;
+}
+
+static int send_some(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct foil_chain *out);
+
+/* A short body, which would be copied anyhow, and what ends the stream behind it. */
+static void send_now(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x)
+{
+	uint32_t before = h->out.n_bytes;
+	int rc = has_output(x) ? send_some(w, h, x, &h->out) : 0;
+
+	if (rc == 0 && has_output(x) && foil_chain_is_empty(&x->tx_body)) /* trailers */
+		rc = send_some(w, h, x, &h->out);
+	if (rc != 0)
+		h->owes_failure = HTTP_REASON_OUT_OF_MEMORY;
+	x->hs.tx_wire_bytes += h->out.n_bytes - before;
+	h->c->wants_flush = true;
 }
 
 /* The user broke its own promise, or there is no memory. */
@@ -228,6 +267,8 @@ void h2_send_data(struct foil_worker *w, struct http_stream *hs, struct foil_cha
 		x->tx = H2_TX_ENDED;
 		answered(w, h, x);
 	}
+	if (x->tx_body.n_bytes <= H2_COPY_BYTES_MAX && may_go_now(h, x))
+		send_now(w, h, x);
 	h2_stream_may_send(h, x);
 }
 
@@ -328,13 +369,6 @@ static uint32_t frame_bytes(const struct h2_conn *h, const struct h2_stream *x)
 	for (const struct rte_mbuf *m = x->tx_body.head; m && n + m->data_len <= (uint64_t)most; m = m->next)
 		n += m->data_len;
 	return n ? n : (uint32_t)most;
-}
-
-static void tx_done(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x)
-{
-	x->tx = H2_TX_DONE;
-	x->hs.tx_end_us = w->now_us;
-	h2_stream_tell(h, x);
 }
 
 static int send_body(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct foil_chain *out)

@@ -142,6 +142,7 @@ static int append(struct foil_worker *w, struct foil_arena *a, struct http_heade
 	e->value = value;
 	e->id = (uint16_t)id;
 	e->is_removed = false;
+	e->judged = 0;
 	http_headers_gain(h, id);
 	return 0;
 }

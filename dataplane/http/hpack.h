@@ -1,5 +1,5 @@
-/* HPACK (RFC 7541): header blocks of HTTP/2. The decoder keeps the peer's dynamic table; the encoder keeps none (it announces size 0
- * by never inserting), so that an encoded head depends on nothing but the head.
+/* HPACK (RFC 7541): header blocks of HTTP/2. The decoder keeps the peer's dynamic table; the encoder remembers, of the entries that it has made in the
+ * other one, the last of each name that is worth it: a field that is the same as last time is one byte.
  *
  * A block is decoded whole (HEADERS and its CONTINUATIONs put together by h2) or the connection fails: a compression error is fatal
  * to the connection (RFC 9113 4.3), because both tables must stay equal. A list beyond the limits is still decoded to the end,
@@ -12,11 +12,20 @@
 #define HPACK_TABLE_BYTES 4096u /* SETTINGS_HEADER_TABLE_SIZE that we announce: the default */
 #define HPACK_ENTRY_OVERHEAD 32u /* section 4.1 */
 #define HPACK_ENTRIES_MAX (HPACK_TABLE_BYTES / HPACK_ENTRY_OVERHEAD)
+#define HPACK_DATA_BYTES (2 * HPACK_TABLE_BYTES)
+#define HPACK_COPY_BYTES 32u /* short values are copied by so many bytes, which needs no loop */
+
+/* Ids of pseudo fields, behind enum http_header_id: in tables and in what hpack_decode puts into a list, nowhere else. */
+enum hpack_pseudo {
+	HPACK_METHOD = HTTP_HDR_COUNT, HPACK_SCHEME, HPACK_AUTHORITY, HPACK_PATH, HPACK_STATUS, HPACK_PROTOCOL, HPACK_ID_COUNT
+};
+static_assert(HPACK_ID_COUNT <= 64u * HTTP_HDR_WORDS, "a bit an id");
 
 struct hpack_entry {
 	uint32_t at; /* in data: name, then value */
 	uint16_t n_name_bytes, n_value_bytes;
-	uint16_t id; /* enum http_header_id */
+	uint16_t id; /* enum http_header_id, enum hpack_pseudo */
+	uint8_t judged; /* enum http_judged */
 };
 
 /* Zeroed memory is an empty table that may not grow until hpack_decoder_init. */
@@ -25,7 +34,8 @@ struct hpack_decoder {
 	uint16_t newest, n_entries;  /* entry[newest] has dynamic index 1 */
 	uint32_t data_end;
 	struct hpack_entry entry[HPACK_ENTRIES_MAX];
-	uint8_t data[2 * HPACK_TABLE_BYTES]; /* live bytes are at most half of it, so that a full tail is always mended by one move */
+	/* Live bytes are at most half of it, so that a full tail is always mended by one move; behind it is what a short copy may read and nobody looks at. */
+	uint8_t data[HPACK_DATA_BYTES + HPACK_COPY_BYTES];
 };
 
 enum hpack_result {
@@ -50,7 +60,7 @@ struct hpack_limits {
 };
 
 void hpack_decoder_init(struct hpack_decoder *d);
-/* Appends every field of the block, pseudo fields included, to list in order. Names and values are in the arena or constant, and live as
+/* Appends every field of the block, pseudo fields included, to list in order, judged. Names and values are in the arena or constant, and live as
  * long as it. */
 enum hpack_result hpack_decode(struct foil_worker *w, struct hpack_decoder *d, struct foil_slice block, const struct hpack_limits *limits,
 			       struct foil_arena *a, struct http_headers *list) FOIL_MUST_USE;
@@ -61,9 +71,70 @@ struct hpack_out {
 	bool is_full;
 };
 void hpack_put_status(struct hpack_out *o, uint16_t status);
-/* name: lower case. id: of the name, HTTP_HDR_OTHER for pseudo fields too. Sensitive values are marked as never to be indexed. */
+/* name: lower case. id: of the name; enum hpack_pseudo for pseudo fields but :status. Sensitive values are marked as never to be indexed. */
 void hpack_put(struct hpack_out *o, uint16_t id, struct foil_slice name, struct foil_slice value);
-/* Bytes that hpack_put may need at most. */
+
+/* Of the peer's table (4096 bytes, which is the default and nobody's to announce): entries are evicted there oldest first, so one is there as long as
+ * what was inserted from it on fits. Zeroed memory is an encoder that has inserted nothing. */
+#define HPACK_DYNAMIC_FIRST 62u
+#define HPACK_SLOTS 20u
+#define HPACK_SLOT_BYTES 96u /* longer values are not remembered */
+struct hpack_slot {
+	uint64_t from_bytes;  /* inserted_bytes before it */
+	uint32_t number;      /* n_inserted with it; 0: none */
+	uint16_t id;
+	uint8_t n_bytes, n_misses; /* other values in a row */
+	uint8_t value[HPACK_SLOT_BYTES];
+};
+struct hpack_encoder {
+	uint64_t inserted_bytes; /* ever, as section 4.1 counts */
+	uint32_t n_inserted;
+	bool owes_clear;         /* a block that changed it was not sent: the next one empties the table first */
+	uint8_t n_slots, slot_of_id[HPACK_ID_COUNT]; /* + 1; 0: none */
+	struct hpack_slot slot[HPACK_SLOTS];
+};
+/* Before a block's first field. */
+void hpack_encoder_begin(struct hpack_out *o, struct hpack_encoder *e);
+/* The block is not sent after all. */
+void hpack_encoder_forget(struct hpack_encoder *e);
+/* Equal bytes, without a call where they are few, as most values are. */
+static inline bool hpack_bytes_eq(const void *a, const void *b, uint32_t n_bytes)
+{
+	const uint8_t *p = a, *q = b;
+	uint64_t x[2], y[2];
+
+	if (n_bytes < 8 || n_bytes > 16)
+		return memcmp(p, q, n_bytes) == 0;
+	memcpy(&x[0], p, 8);
+	memcpy(&y[0], q, 8);
+	memcpy(&x[1], p + n_bytes - 8, 8);
+	memcpy(&y[1], q + n_bytes - 8, 8);
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
+
+/* The field as an index, if the same one was the last of its name and is still in the table. False: nothing is written. What was written once was
+ * looked at then. */
+static inline bool hpack_put_again(struct hpack_out *o, struct hpack_encoder *e, uint16_t id, struct foil_slice value)
+{
+	if (!e->slot_of_id[id])
+		return false; /* nothing of that name was */
+	struct hpack_slot *s = &e->slot[e->slot_of_id[id] - 1];
+	uint32_t index = HPACK_DYNAMIC_FIRST + (e->n_inserted - s->number);
+	if (s->n_bytes != value.n_bytes || e->inserted_bytes - s->from_bytes > HPACK_TABLE_BYTES || o->end - o->at < 2 || index > 127 + 127 ||
+	    !s->number || !hpack_bytes_eq(s->value, value.data, value.n_bytes))
+		return false;
+	s->n_misses = 0;
+	if (FOIL_LIKELY(index < 127)) {
+		*o->at++ = (uint8_t)(0x80 | index);
+	} else {
+		*o->at++ = 0xff;
+		*o->at++ = (uint8_t)(index - 127);
+	}
+	return true;
+}
+/* As hpack_put, but the field may be indexed: only for blocks that leave in the order in which they are made. */
+void hpack_put_indexed(struct hpack_out *o, struct hpack_encoder *e, uint16_t id, struct foil_slice name, struct foil_slice value);
+/* Bytes that hpack_put and hpack_put_indexed may need at most. */
 static inline uint32_t hpack_put_bytes_max(struct foil_slice name, struct foil_slice value)
 {
 	return 1 + 5 + name.n_bytes + 5 + value.n_bytes;

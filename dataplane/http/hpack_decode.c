@@ -4,14 +4,17 @@
 #include "dataplane/http/hpack.h"
 
 #include "dataplane/core/cursor.h"
+#include "dataplane/http/h2_priv.h"
 #include "dataplane/http/hpack_tables.h"
 
 #define STATIC_ENTRIES 61u
+#define FIELDS_MORE 16u       /* that a list grows by */
 #define INTEGER_MAX (1u << 24) /* no length, index or size that we can use is larger */
 
 struct field {
 	struct foil_slice name, value;
 	uint16_t id;
+	uint8_t judged;
 };
 
 /* What one block's decoding carries along. */
@@ -75,13 +78,13 @@ static void insert(struct hpack_decoder *d, const struct field *f)
 		return;
 	}
 	evict_down_to(d, d->max_bytes - n);
-	if (d->data_end + n_raw > sizeof(d->data))
+	if (d->data_end + n_raw > HPACK_DATA_BYTES)
 		move_live_to_front(d);
-	FOIL_ASSERT(d->data_end + n_raw <= sizeof(d->data) && d->n_entries < HPACK_ENTRIES_MAX);
+	FOIL_ASSERT(d->data_end + n_raw <= HPACK_DATA_BYTES && d->n_entries < HPACK_ENTRIES_MAX);
 	d->newest = (uint16_t)((d->newest + 1) % HPACK_ENTRIES_MAX);
 	d->n_entries++;
 	d->n_bytes += n;
-	d->entry[d->newest] = (struct hpack_entry){d->data_end, (uint16_t)f->name.n_bytes, (uint16_t)f->value.n_bytes, f->id};
+	d->entry[d->newest] = (struct hpack_entry){d->data_end, (uint16_t)f->name.n_bytes, (uint16_t)f->value.n_bytes, f->id, f->judged};
 	if (f->name.n_bytes)
 		memcpy(d->data + d->data_end, f->name.data, f->name.n_bytes);
 	if (f->value.n_bytes)
@@ -111,29 +114,71 @@ static enum hpack_result read_integer(struct foil_cur *in, uint8_t first, unsign
 	return HPACK_OK;
 }
 
-/* Section 5.2. out: NULL to count only; else with room for what counting gives, or HUFFMAN_BYTES_MAX(n_bytes). */
+/* ---- Huffman (section 5.2 and Appendix B) ----
+ * Input bits are looked at from the top of a word. Codes of up to ten bits, which is nearly every symbol of a header, come from a table by their
+ * first ten; the code is canonical, so a longer one is found by its length: those of one length are numbers in a row. */
+struct bits {
+	uint64_t word;     /* the next bits at the top, zeroes behind them */
+	uint32_t n;        /* of them; 56 or more while there is input */
+	struct foil_slice in;
+	uint32_t at;       /* in it: what comes next */
+};
+
+static void bits_fill(struct bits *b)
+{
+	for (; b->n <= 56 && b->at < b->in.n_bytes; b->n += 8)
+		b->word |= (uint64_t)(uint8_t)b->in.data[b->at++] << (56 - b->n);
+}
+
+static void bits_drop(struct bits *b, uint32_t n)
+{
+	b->word <<= n;
+	b->n -= n;
+}
+
+/* The symbol of a code longer than ten bits; -1: there is none that is whole. */
+static int long_symbol(struct bits *b)
+{
+	for (uint32_t len = HPACK_HUFFMAN_SHORT_BITS + 1; len <= FOIL_MIN(b->n, HPACK_HUFFMAN_BITS_MAX); len++) {
+		const struct hpack_code_length *l = &hpack_code_lengths[len];
+		uint32_t code = (uint32_t)(b->word >> (64 - len));
+		if (code - l->first >= l->n) /* one below first is far above */
+			continue;
+		bits_drop(b, len);
+		return hpack_long_symbols[l->at + (code - l->first)];
+	}
+	return -1;
+}
+
+/* Fewer than eight bits are left, all of them ones. */
+static bool is_padding(const struct bits *b)
+{
+	return b->n < 8 && (b->n == 0 || b->word >> (64 - b->n) == (1u << b->n) - 1);
+}
+
+/* out: NULL to count only; else with room for what counting gives, or HUFFMAN_BYTES_MAX(n_bytes). */
 #define HUFFMAN_BYTES_MAX(n) ((n) * 8 / 5 + 1) /* the shortest code has five bits */
 static enum hpack_result huffman_decode(struct foil_slice in, char *out, uint32_t *n_out)
 {
-	uint8_t state = 0, flags = HPACK_HUFFMAN_MAY_END;
+	struct bits b = {.in = in};
 	uint32_t n = 0;
-	for (uint32_t i = 0; i < in.n_bytes; i++) {
-		uint8_t byte = (uint8_t)in.data[i];
-		for (int half = 0; half < 2; half++) {
-			const struct hpack_step *s = &hpack_huffman[state][half ? byte & 15 : byte >> 4];
-			flags = s->flags;
-			if (FOIL_UNLIKELY(flags & HPACK_HUFFMAN_FAILS))
-				return HPACK_BAD_HUFFMAN;
-			if (flags & HPACK_HUFFMAN_EMITS) {
-				if (out)
-					out[n] = (char)s->symbol;
-				n++;
-			}
-			state = s->next;
-		}
+
+	for (;;) {
+		bits_fill(&b);
+		const struct hpack_short_code s = hpack_short_codes[b.word >> (64 - HPACK_HUFFMAN_SHORT_BITS)];
+		int symbol = s.symbol;
+		if (FOIL_LIKELY(s.n_bits && s.n_bits <= b.n))
+			bits_drop(&b, s.n_bits);
+		else if (s.n_bits || (symbol = long_symbol(&b)) < 0)
+			break;
+		if (FOIL_UNLIKELY(symbol == HPACK_HUFFMAN_EOS))
+			return HPACK_BAD_HUFFMAN;
+		if (out)
+			out[n] = (char)symbol;
+		n++;
 	}
 	*n_out = n;
-	return flags & HPACK_HUFFMAN_MAY_END ? HPACK_OK : HPACK_BAD_HUFFMAN;
+	return is_padding(&b) ? HPACK_OK : HPACK_BAD_HUFFMAN;
 }
 
 #define COUNT_FIRST_BYTES 2048u /* a long string is measured before it gets memory */
@@ -179,59 +224,99 @@ static enum hpack_result read_string(struct block *b, struct foil_slice *out)
 
 /* ---- fields ---- */
 
-/* Borrowed from the tables; a dynamic one is valid until the next insertion. */
-static enum hpack_result look_up(struct hpack_decoder *d, uint32_t index, struct field *f)
+/* Of one that has an id: a constant. */
+static const struct foil_slice names[HPACK_ID_COUNT] = {HPACK_NAMES};
+
+static uint16_t id_of(struct foil_slice name)
 {
-	if (index == 0 || index > STATIC_ENTRIES + d->n_entries)
+	if (name.n_bytes == 0 || name.data[0] != ':')
+		return (uint16_t)http_header_intern(name);
+	for (uint16_t i = HTTP_HDR_COUNT; i < HPACK_ID_COUNT; i++)
+		if (foil_slice_eq(names[i], name))
+			return i;
+	return HTTP_HDR_OTHER;
+}
+
+static bool index_is_good(const struct hpack_decoder *d, uint32_t index)
+{
+	return index - 1 < STATIC_ENTRIES + d->n_entries;
+}
+
+/* The name alone, as a constant or in the arena: an insertion may evict what it was taken from. */
+static enum hpack_result look_up_name(struct block *b, uint32_t index, struct field *f)
+{
+	if (!index_is_good(b->d, index))
 		return HPACK_BAD_INDEX;
 	if (index <= STATIC_ENTRIES) {
-		const struct hpack_static *s = &hpack_static_table[index];
-		*f = (struct field){s->name, s->value, s->id};
+		f->name = hpack_static_table[index].name;
+		f->id = hpack_static_table[index].id;
 		return HPACK_OK;
 	}
-	const struct hpack_entry *e = entry_at(d, index - STATIC_ENTRIES);
-	f->name = foil_slice_of(d->data + e->at, e->n_name_bytes);
-	f->value = foil_slice_of(d->data + e->at + e->n_name_bytes, e->n_value_bytes);
+	const struct hpack_entry *e = entry_at(b->d, index - STATIC_ENTRIES);
 	f->id = e->id;
+	f->name = e->id != HTTP_HDR_OTHER ? names[e->id] : foil_arena_copy(b->w, b->a, foil_slice_of(b->d->data + e->at, e->n_name_bytes));
+	return f->name.data ? HPACK_OK : HPACK_NO_MEMORY;
+}
+
+static bool over_limits(struct block *b, uint32_t n_name_bytes, uint32_t n_value_bytes)
+{
+	b->list_bytes += n_name_bytes + n_value_bytes + HPACK_ENTRY_OVERHEAD;
+	b->n_fields++;
+	b->is_too_large |= b->list_bytes > b->limits->list_bytes_max || b->n_fields > b->limits->fields_max;
+	return b->is_too_large;
+}
+
+static inline enum hpack_result keep(struct block *b, struct field f)
+{
+	struct http_headers *l = b->list;
+
+	if (FOIL_UNLIKELY(l->n == l->cap) && http_headers_reserve(b->w, b->a, l, l->cap + FIELDS_MORE) != 0)
+		return HPACK_NO_MEMORY;
+	struct http_header *h = &l->list[l->n++];
+	h->name = f.name;
+	h->value = f.value;
+	h->id = f.id;
+	h->is_removed = false;
+	h->judged = f.judged;
+	http_headers_gain(l, f.id);
 	return HPACK_OK;
 }
 
-static bool is_in_table(const struct hpack_decoder *d, const char *p)
+/* A value of the dynamic table, which an insertion may evict. */
+static struct foil_slice copy_value(struct block *b, const uint8_t *from, uint32_t n_bytes)
 {
-	return (const uint8_t *)p >= d->data && (const uint8_t *)p < d->data + sizeof(d->data);
+	if (FOIL_UNLIKELY(n_bytes > HPACK_COPY_BYTES || n_bytes == 0))
+		return foil_arena_copy(b->w, b->a, foil_slice_of(from, n_bytes));
+	char *p = foil_arena_alloc(b->w, b->a, HPACK_COPY_BYTES);
+	if (!p)
+		return (struct foil_slice){NULL, 0};
+	memcpy(p, from, HPACK_COPY_BYTES); /* whatever stands behind the value: data has room for that */
+	return foil_slice_of(p, n_bytes);
 }
 
-static bool over_limits(struct block *b, const struct field *f)
+/* Section 6.1. */
+static enum hpack_result indexed(struct block *b, uint32_t index)
 {
-	if (b->is_too_large)
-		return true;
-	b->list_bytes += f->name.n_bytes + f->value.n_bytes + HPACK_ENTRY_OVERHEAD;
-	b->n_fields++;
-	return b->list_bytes > b->limits->list_bytes_max || b->n_fields > b->limits->fields_max;
-}
+	struct field f;
 
-/* Names of well-known headers are constants: no copy. */
-static int FOIL_MUST_USE keep(struct block *b, struct field f)
-{
-	if (f.id != HTTP_HDR_OTHER)
-		f.name = http_header_name((enum http_header_id)f.id);
-	else if (is_in_table(b->d, f.name.data))
-		f.name = foil_arena_copy(b->w, b->a, f.name);
-	if (is_in_table(b->d, f.value.data) && f.value.n_bytes)
-		f.value = foil_arena_copy(b->w, b->a, f.value);
-	if (!f.name.data || !f.value.data)
-		return -1;
-	if (f.id != HTTP_HDR_OTHER)
-		return http_header_add_id(b->w, b->a, b->list, (enum http_header_id)f.id, f.value);
-	return http_header_add(b->w, b->a, b->list, f.name, f.value);
-}
-
-static enum hpack_result emit(struct block *b, const struct field *f)
-{
-	b->is_too_large |= over_limits(b, f);
-	if (b->is_too_large)
+	if (!index_is_good(b->d, index))
+		return HPACK_BAD_INDEX;
+	if (index <= STATIC_ENTRIES) {
+		const struct hpack_static *s = &hpack_static_table[index];
+		if (over_limits(b, s->name.n_bytes, s->value.n_bytes))
+			return HPACK_OK;
+		f = (struct field){s->name, s->value, s->id, s->judged};
+		return keep(b, f);
+	}
+	const struct hpack_entry *e = entry_at(b->d, index - STATIC_ENTRIES);
+	const uint8_t *at = b->d->data + e->at;
+	if (over_limits(b, e->n_name_bytes, e->n_value_bytes))
 		return HPACK_OK;
-	return keep(b, *f) == 0 ? HPACK_OK : HPACK_NO_MEMORY;
+	f.id = e->id;
+	f.judged = e->judged;
+	f.name = e->id != HTTP_HDR_OTHER ? names[e->id] : foil_arena_copy(b->w, b->a, foil_slice_of(at, e->n_name_bytes));
+	f.value = copy_value(b, at + e->n_name_bytes, e->n_value_bytes);
+	return f.name.data && f.value.data ? keep(b, f) : HPACK_NO_MEMORY;
 }
 
 /* Section 6.2: literal with or without a name from the tables. */
@@ -241,22 +326,21 @@ static enum hpack_result literal(struct block *b, uint8_t first, unsigned int pr
 	uint32_t index;
 	enum hpack_result rc = read_integer(&b->in, first, prefix_bits, &index);
 	if (rc == HPACK_OK && index) {
-		rc = look_up(b->d, index, &f);
-		if (rc == HPACK_OK && is_in_table(b->d, f.name.data)) { /* it may be evicted by this very insertion */
-			f.name = foil_arena_copy(b->w, b->a, f.name);
-			rc = f.name.data ? HPACK_OK : HPACK_NO_MEMORY;
-		}
+		rc = look_up_name(b, index, &f);
 	} else if (rc == HPACK_OK) {
 		rc = read_string(b, &f.name);
-		f.id = (uint16_t)(rc == HPACK_OK ? http_header_intern(f.name) : HTTP_HDR_OTHER);
+		f.id = rc == HPACK_OK ? id_of(f.name) : (uint16_t)HTTP_HDR_OTHER;
+		if (f.id != HTTP_HDR_OTHER)
+			f.name = names[f.id];
 	}
 	if (rc == HPACK_OK)
 		rc = read_string(b, &f.value);
 	if (rc != HPACK_OK)
 		return rc;
+	f.judged = h2_judge(f.id, f.name, f.value);
 	if (insert_it)
 		insert(b->d, &f);
-	return emit(b, &f);
+	return over_limits(b, f.name.n_bytes, f.value.n_bytes) ? HPACK_OK : keep(b, f);
 }
 
 /* Section 6.3: only before the first field of a block. */
@@ -277,12 +361,11 @@ static enum hpack_result one(struct block *b)
 {
 	uint8_t first = cur_u8(&b->in);
 	if (first & 0x80) {
-		struct field f;
-		uint32_t index;
+		uint32_t index = first & 0x7f;
+		if (FOIL_LIKELY(index != 0x7f))
+			return indexed(b, index);
 		enum hpack_result rc = read_integer(&b->in, first, 7, &index);
-		if (rc == HPACK_OK)
-			rc = look_up(b->d, index, &f);
-		return rc == HPACK_OK ? emit(b, &f) : rc;
+		return rc == HPACK_OK ? indexed(b, index) : rc;
 	}
 	if (first & 0x40)
 		return literal(b, first, 6, true);

@@ -23,6 +23,16 @@ struct http_header {
 	struct foil_slice name, value;
 	uint16_t id;        /* enum http_header_id */
 	bool is_removed;    /* skipped by every look-up and by encoders; keeps removal O(1) */
+	uint8_t judged;     /* enum http_judged: what a decoder of ours knows of these very bytes; who puts others in their place puts 0 */
+};
+
+/* Zero says nothing, and is right for any field: encoders look at it themselves then. */
+enum http_judged {
+	HTTP_JUDGED_NAME = 1,       /* a token in lower case */
+	HTTP_JUDGED_VALUE = 2,      /* nothing in it that a value may not have */
+	HTTP_JUDGED_UNDERSCORE = 4, /* in the name */
+	HTTP_JUDGED_FITS = 8,       /* of a pseudo field: what its kind may have */
+	HTTP_JUDGED_SENDABLE = HTTP_JUDGED_NAME | HTTP_JUDGED_VALUE,
 };
 
 /* lacks: a bit an id that is known to have no header in the list (or only removed ones), so that most look-ups end without a walk; a cleared bit says

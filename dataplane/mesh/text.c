@@ -33,6 +33,7 @@ int mesh_header_put(struct foil_worker *w, struct foil_arena *a, struct http_hea
 	if (!first)
 		return http_header_add_id(w, a, h, id, value);
 	first->value = value;
+	first->judged = 0;
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /* foil-micro: runs every stage's figures and prints them as one JSON object, name to cycles. Arguments choose by a part of the name's room:
- * net, flow, http, mesh. */
+ * net, flow, http, mesh, request, or by the whole name of one of request's. */
 #include <stdio.h>
 #include <string.h>
 
@@ -21,15 +21,16 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(struct micro *m);
-	} rooms[] = {{"net", micro_net}, {"flow", micro_flow}, {"http", micro_http}, {"mesh", micro_mesh}};
+	} rooms[] = {{"net", micro_net}, {"flow", micro_flow}, {"http", micro_http}, {"mesh", micro_mesh}, {"request", micro_request}};
 	struct tcp_params p = {.conns_max = 4096, .time_wait_max = 4096, .syn_backlog_max = 1024};
 
 	rig_start(&micro.rig, &p, 8191, 4096);
+	micro.only = argc == 2 && strchr(argv[1], '.') ? argv[1] : NULL;
 	printf("{");
 	for (size_t i = 0; i < FOIL_COUNT_OF(rooms); i++) {
 		bool is_chosen = argc == 1;
 		for (int a = 1; a < argc; a++)
-			is_chosen |= strcmp(argv[a], rooms[i].name) == 0;
+			is_chosen |= strncmp(argv[a], rooms[i].name, strcspn(argv[a], ".")) == 0;
 		if (is_chosen)
 			rooms[i].run(&micro);
 	}

@@ -7,6 +7,7 @@
 struct micro {
 	struct rig rig;
 	struct rig_figures figures;
+	const char *only; /* of the request figures; NULL: all */
 };
 
 /* Says one figure; cycles of n operations in each burst. */
@@ -16,5 +17,6 @@ void micro_net(struct micro *m);  /* rx parse, tcp input and output */
 void micro_flow(struct micro *m); /* flow table of 1,000, 100,000 and 1,000,000 */
 void micro_http(struct micro *m); /* HTTP/1.1 heads: read, written */
 void micro_mesh(struct micro *m); /* route match, balancing, counters */
+void micro_request(struct micro *m); /* whole requests through codecs and mesh */
 
 #define MICRO_BURSTS 2000

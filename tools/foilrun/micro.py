@@ -8,8 +8,8 @@ import subprocess
 
 from foilrun import build, ui
 
-USAGE = "usage: ./foil bench micro [--runs N] [--json FILE] [--write] [net|flow|http|mesh...]"
-ROOMS = ("net", "flow", "http", "mesh")
+USAGE = "usage: ./foil bench micro [--runs N] [--json FILE] [--write] [net|flow|http|mesh|request...]"
+ROOMS = ("net", "flow", "http", "mesh", "request")
 BASELINE = os.path.join(ui.ROOT, "perf", "micro", "baseline.json")
 SLOWER_FACTOR, SLOWER_CYCLES = 1.5, 20  # a neighbour on the same physical core costs nearly as much
 
