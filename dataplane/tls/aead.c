@@ -28,8 +28,6 @@ struct tls_slot {
 struct tls_aead {
 	IMB_MGR *mb; /* NULL: OpenSSL does all */
 	EVP_CIPHER *ciphers[TLS_CIPHER_COUNT];
-	EVP_MD *digests[2];
-	EVP_MD_CTX *md;
 	struct tls_slot *slots, *free;
 	struct gcm_key_data *gcm; /* one a slot */
 	uint32_t n_slots, n_fresh, hand;
@@ -62,10 +60,7 @@ static bool fetch(struct tls_aead *a)
 
 	for (int i = 0; i < TLS_CIPHER_COUNT; i++)
 		ok = ok && (a->ciphers[i] = EVP_CIPHER_fetch(NULL, names[i], NULL));
-	a->digests[0] = EVP_MD_fetch(NULL, "SHA2-256", NULL);
-	a->digests[1] = EVP_MD_fetch(NULL, "SHA2-384", NULL);
-	a->md = EVP_MD_CTX_new();
-	return ok && a->digests[0] && a->digests[1] && a->md;
+	return ok;
 }
 
 int tls_aead_new(const struct tls_aead_params *p, struct tls_aead **out)
@@ -95,9 +90,6 @@ void tls_aead_free(struct tls_aead *a)
 		EVP_CIPHER_CTX_free(a->slots[i].evp);
 	for (int i = 0; i < TLS_CIPHER_COUNT; i++)
 		EVP_CIPHER_free(a->ciphers[i]);
-	EVP_MD_free(a->digests[0]);
-	EVP_MD_free(a->digests[1]);
-	EVP_MD_CTX_free(a->md);
 	if (a->gcm)
 		OPENSSL_cleanse(a->gcm, (size_t)a->n_fresh * sizeof(*a->gcm));
 	free(a->gcm);
@@ -334,26 +326,4 @@ enum tls_open tls_aead_open(struct tls_aead *a, struct tls_half *h, const struct
 		return TLS_OPEN_NO_MEMORY;
 	mb_once(a, h, b, bytes, n, computed);
 	return CRYPTO_memcmp(computed, tag, TLS_TAG_BYTES) == 0 ? TLS_OPEN_OK : TLS_OPEN_BAD;
-}
-
-/* ---- digests ---- */
-/* HMAC (RFC 2104) by digests that were fetched once: HMAC() looks its algorithms up each time. */
-bool tls_hmac(struct tls_aead *a, bool is_sha384, struct foil_slice key, struct foil_slice data, uint8_t *out)
-{
-	uint32_t n_block = is_sha384 ? 128 : 64, n_out = is_sha384 ? 48 : 32;
-	uint8_t pad[128], inner[EVP_MAX_MD_SIZE];
-	const EVP_MD *md = a->digests[is_sha384];
-	bool ok = key.n_bytes <= n_block;
-
-	for (uint32_t i = 0; ok && i < n_block; i++)
-		pad[i] = (i < key.n_bytes ? (uint8_t)key.data[i] : 0) ^ 0x36;
-	ok = ok && EVP_DigestInit_ex2(a->md, md, NULL) == 1 && EVP_DigestUpdate(a->md, pad, n_block) == 1 &&
-	     EVP_DigestUpdate(a->md, data.data, data.n_bytes) == 1 && EVP_DigestFinal_ex(a->md, inner, NULL) == 1;
-	for (uint32_t i = 0; ok && i < n_block; i++)
-		pad[i] ^= 0x36 ^ 0x5c;
-	ok = ok && EVP_DigestInit_ex2(a->md, md, NULL) == 1 && EVP_DigestUpdate(a->md, pad, n_block) == 1 &&
-	     EVP_DigestUpdate(a->md, inner, n_out) == 1 && EVP_DigestFinal_ex(a->md, out, NULL) == 1;
-	OPENSSL_cleanse(pad, sizeof(pad));
-	OPENSSL_cleanse(inner, sizeof(inner));
-	return ok;
 }

@@ -9,6 +9,8 @@
 #include "dataplane/tls/tls_priv.h"
 
 #define GROUPS "X25519:P-256:X448:P-384:P-521:ffdhe2048" /* the last for clients that have no other */
+/* AES-128 first, as Envoy has it in both versions: its hash has instructions of its own, SHA-384 has none and is a fifth of a handshake. */
+#define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define CERT_LIST_BYTES_MAX (64l * 1024l) /* what a peer's chain may have */
 #define VERIFY_DEPTH_MAX 10
 #define TICKET_LIFE_S 7200l
@@ -230,7 +232,8 @@ static int use_ciphers(struct tls_context *c, const struct tls_context_params *p
 
 	if (!text.data)
 		return no_memory(err);
-	if (SSL_CTX_set_cipher_list(c->ssl, text.data) != 1 || SSL_CTX_set1_groups_list(c->ssl, GROUPS) != 1)
+	if (SSL_CTX_set_cipher_list(c->ssl, text.data) != 1 || SSL_CTX_set_ciphersuites(c->ssl, CIPHERS_13) != 1 ||
+	    SSL_CTX_set1_groups_list(c->ssl, GROUPS) != 1)
 		return foil_error_set(err, -EINVAL, "none of the cipher suites \"%.200s\" is known (%s)", text.data, tls_openssl_text(why, sizeof(why)));
 	return 0;
 }
@@ -288,12 +291,12 @@ static int use_rules(struct tls_context *c, const struct tls_context_params *p, 
 	SSL_CTX_set_security_level(c->ssl, min < TLS1_2_VERSION ? 0 : 2); /* the old versions need SHA-1 */
 	if (SSL_CTX_set_min_proto_version(c->ssl, min) != 1 || SSL_CTX_set_max_proto_version(c->ssl, max) != 1)
 		return foil_error_set(err, -EINVAL, "the TLS versions are not supported");
-	(void)SSL_CTX_set_options(c->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-	(void)SSL_CTX_set_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS);
+	/* ChaCha20 goes first where it is the client's first: it has no AES instructions then. */
+	(void)SSL_CTX_set_options(c->ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+	(void)SSL_CTX_set_mode(c->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN); /* a chain is what the secret has */
 	SSL_CTX_set_max_cert_list(c->ssl, CERT_LIST_BYTES_MAX);
 	(void)SSL_CTX_set_dh_auto(c->ssl, 1); /* RFC 7919's groups, where a suite with finite fields is named */
 	(void)SSL_CTX_set_max_early_data(c->ssl, 0); /* 0-RTT can be replayed */
-	SSL_CTX_set_keylog_callback(c->ssl, tls_keylog_callback); /* how the traffic secrets come to the connection; nothing is logged */
 	use_auth(c, p);
 	int rc = use_ciphers(c, p, err);
 	return rc ? rc : use_alpn(c, err);
@@ -339,13 +342,13 @@ int tls_context_new(const struct tls_context_params *p, struct tls_context **out
 
 	if (!c)
 		return no_memory(err);
-	(void)OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL); /* the machine's openssl.cnf does not speak for a mesh; a failure shows next */
 	c->blob = b;
 	c->n_refs = 1;
 	c->is_server = p->is_server;
 	c->skip_verify = p->skip_verify;
 	c->tickets = p->tickets;
-	c->ssl = SSL_CTX_new(p->is_server ? TLS_server_method() : TLS_client_method());
+	c->provider = tls_provider_get();
+	c->ssl = c->provider ? SSL_CTX_new_ex(NULL, TLS_PROPERTIES, p->is_server ? TLS_server_method() : TLS_client_method()) : NULL;
 	int rc = c->ssl ? build(c, p, err) : no_memory(err);
 	if (rc == 0 && p->is_server && !p->n_identities)
 		rc = foil_error_set(err, -EINVAL, "a server needs a certificate");
@@ -368,6 +371,7 @@ void tls_context_put(struct tls_context *c)
 	if (!c || __atomic_sub_fetch(&c->n_refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	SSL_CTX_free(c->ssl);
+	tls_provider_put(c->provider);
 	for (uint16_t i = 0; i < c->n_staples; i++)
 		X509_free(c->staples[i].leaf);
 	struct foil_blob b = c->blob; /* the blob holds its own head */

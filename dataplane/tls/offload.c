@@ -34,9 +34,11 @@ struct tls_crypto {
 void tls_step(struct tls_conn *c, struct tls_step *s)
 {
 	ERR_clear_error();
+	tls_secrets_to(c->context->provider, &c->rec);
 	int rc = SSL_do_handshake(c->ssl);
 	*s = (struct tls_step){.is_done = rc == 1, .wants_read = rc != 1 && SSL_get_error(c->ssl, rc) == SSL_ERROR_WANT_READ};
 	s->error = ERR_peek_last_error();
+	tls_secrets_to(c->context->provider, NULL);
 	ERR_clear_error();
 }
 

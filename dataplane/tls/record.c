@@ -14,32 +14,16 @@
 #define SEQ_MAX (1ull << 48)                           /* far above what keys are updated at */
 
 /* ---- keys ---- */
-/* HKDF-Expand-Label of RFC 8446 7.1 with an empty context; n_out <= the hash's size, so one block. */
-static bool expand(struct tls_aead *a, const struct tls_records *r, const uint8_t *secret, const char *label, uint8_t *out, uint32_t n_out)
+/* HKDF-Expand-Label of RFC 8446 7.1 with an empty context. */
+static bool expand(const struct tls_records *r, const uint8_t *secret, struct foil_slice label, uint8_t *out, uint32_t n_out)
 {
-	uint8_t info[64], block[EVP_MAX_MD_SIZE];
-	size_t n_label = strlen(label), n = 0;
-	uint32_t n_secret = r->is_sha384 ? 48 : 32;
-
-	info[n++] = 0;
-	info[n++] = (uint8_t)n_out;
-	info[n++] = (uint8_t)(6 + n_label);
-	memcpy(info + n, "tls13 ", 6);
-	memcpy(info + n + 6, label, n_label);
-	n += 6 + n_label;
-	info[n++] = 0;
-	info[n++] = 1; /* T(1) */
-	bool ok = tls_hmac(a, r->is_sha384, foil_slice_of(secret, n_secret), foil_slice_of(info, n), block) && n_secret >= n_out;
-	if (ok)
-		memcpy(out, block, n_out);
-	OPENSSL_cleanse(block, sizeof(block));
-	return ok;
+	return tls_expand_label(r->is_sha384, foil_slice_of(secret, tls_hash_bytes(r->is_sha384)), label, (struct foil_slice){NULL, 0}, out, n_out);
 }
 
 static bool half_keys_13(struct tls_aead *a, const struct tls_records *r, struct tls_half *h, bool is_tx)
 {
 	uint8_t key[32];
-	bool ok = expand(a, r, h->secret, "key", key, r->n_key) && expand(a, r, h->secret, "iv", h->iv, sizeof(h->iv));
+	bool ok = expand(r, h->secret, FOIL_SLICE("tls13 key"), key, r->n_key) && expand(r, h->secret, FOIL_SLICE("tls13 iv"), h->iv, sizeof(h->iv));
 
 	if (ok)
 		tls_half_start(a, h, (enum tls_cipher)r->cipher, key, is_tx);
@@ -51,8 +35,8 @@ bool tls_records_update(struct tls_aead *a, struct tls_records *r, bool is_tx)
 {
 	struct tls_half *h = is_tx ? &r->tx : &r->rx;
 	uint8_t next[sizeof(h->secret)];
-	uint32_t n_secret = r->is_sha384 ? 48 : 32;
-	bool ok = expand(a, r, h->secret, "traffic upd", next, n_secret);
+	uint32_t n_secret = tls_hash_bytes(r->is_sha384);
+	bool ok = expand(r, h->secret, FOIL_SLICE("tls13 traffic upd"), next, n_secret);
 
 	if (ok)
 		memcpy(h->secret, next, n_secret);
@@ -64,25 +48,21 @@ bool tls_records_update(struct tls_aead *a, struct tls_records *r, bool is_tx)
 #define KEY_BLOCK_BYTES (2u * (32u + 12u))
 
 /* P_hash of RFC 5246 5. */
-static bool prf(struct tls_aead *a, bool is_sha384, struct foil_slice secret, const uint8_t seed[SEED_BYTES], uint8_t *out, size_t n_out)
+static void prf(bool is_sha384, struct foil_slice secret, struct foil_slice seed, uint8_t *out, size_t n_out)
 {
-	uint8_t chain[48 + SEED_BYTES], block[EVP_MAX_MD_SIZE], next[EVP_MAX_MD_SIZE];
-	size_t n_hash = is_sha384 ? 48 : 32;
-	bool ok = tls_hmac(a, is_sha384, secret, foil_slice_of(seed, SEED_BYTES), chain);
+	uint8_t chain[TLS_HASH_BYTES_MAX], block[TLS_HASH_BYTES_MAX];
+	size_t n_hash = tls_hash_bytes(is_sha384);
+	const struct foil_slice parts[] = {foil_slice_of(chain, n_hash), seed};
 
-	for (size_t at = 0; ok && at < n_out; at += n_hash) {
-		memcpy(chain + n_hash, seed, SEED_BYTES);
-		ok = tls_hmac(a, is_sha384, secret, foil_slice_of(chain, n_hash + SEED_BYTES), block) &&
-		     tls_hmac(a, is_sha384, secret, foil_slice_of(chain, n_hash), next);
-		if (!ok)
-			break;
+	tls_hmac(is_sha384, secret, &seed, 1, chain);
+	for (size_t at = 0; at < n_out; at += n_hash) {
+		tls_hmac(is_sha384, secret, parts, 2, block);
 		memcpy(out + at, block, FOIL_MIN(n_hash, n_out - at));
-		memcpy(chain, next, n_hash);
+		tls_hmac(is_sha384, secret, parts, 1, block);
+		memcpy(chain, block, n_hash);
 	}
 	OPENSSL_cleanse(chain, sizeof(chain));
 	OPENSSL_cleanse(block, sizeof(block));
-	OPENSSL_cleanse(next, sizeof(next));
-	return ok;
 }
 
 /* The key block of RFC 5246 6.3: keys, then the implicit parts of the nonces. */
@@ -92,10 +72,10 @@ static bool keys_12(struct tls_aead *a, struct tls_records *r, const SSL *ssl)
 	uint32_t n_iv = r->has_explicit_nonce ? 4 : 12;
 	size_t n_master = SSL_SESSION_get_master_key(SSL_get_session(ssl), master, sizeof(master));
 	struct tls_half *client = r->is_server ? &r->rx : &r->tx, *server = r->is_server ? &r->tx : &r->rx;
-	bool ok = SSL_get_server_random(ssl, seed + 13, 32) == 32 && SSL_get_client_random(ssl, seed + 45, 32) == 32 && n_master &&
-		  prf(a, r->is_sha384, foil_slice_of(master, n_master), seed, block, 2 * (r->n_key + n_iv));
+	bool ok = SSL_get_server_random(ssl, seed + 13, 32) == 32 && SSL_get_client_random(ssl, seed + 45, 32) == 32 && n_master;
 
 	if (ok) {
+		prf(r->is_sha384, foil_slice_of(master, n_master), foil_slice_of(seed, SEED_BYTES), block, 2 * (r->n_key + n_iv));
 		memcpy(client->iv, block + 2 * r->n_key, n_iv);
 		memcpy(server->iv, block + 2 * r->n_key + n_iv, n_iv);
 		tls_half_start(a, client, (enum tls_cipher)r->cipher, block, !r->is_server);
@@ -148,34 +128,6 @@ bool tls_records_take(struct tls_aead *a, struct tls_records *r, const SSL *ssl,
 		r->tx.seq = n_sent;
 	r->is_ours = ok;
 	return ok;
-}
-
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* A line of the form that SSLKEYLOGFILE has: label, client random, secret. */
-void tls_keylog_callback(const SSL *ssl, const char *line)
-{
-	struct tls_conn *c = tls_conn_of_ssl(ssl);
-	bool is_client = strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24) == 0, is_server = strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) == 0;
-	const char *hex = strrchr(line, ' ');
-
-	if ((!is_client && !is_server) || !hex)
-		return;
-	bool is_tx = is_server == c->rec.is_server;
-	struct tls_half *h = is_tx ? &c->rec.tx : &c->rec.rx;
-	size_t n = strlen(++hex);
-	if (n % 2 || n / 2 > sizeof(h->secret))
-		return;
-	for (size_t i = 0; i < n / 2; i++) {
-		int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
-		if (high < 0 || low < 0)
-			return;
-		h->secret[i] = (uint8_t)(high << 4 | low);
-	}
-	*(is_tx ? &c->rec.has_tx_secret : &c->rec.has_rx_secret) = true;
 }
 
 /* ---- where bytes go ---- */

@@ -18,6 +18,11 @@ struct tls_tickets *tls_tickets_new(const uint8_t keys[][TLS_TICKET_KEY_BYTES], 
 	if (!t)
 		return NULL;
 	t->blob = b;
+	t->cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+	if (!t->cipher) {
+		foil_blob_free(&b);
+		return NULL;
+	}
 	tls_tickets_rotate(t, keys, n_keys);
 	return t;
 }
@@ -37,11 +42,13 @@ void tls_tickets_free(struct tls_tickets *t)
 	if (!t)
 		return;
 	struct foil_blob b = t->blob; /* the blob holds its own head */
+	EVP_CIPHER_free(t->cipher);
 	OPENSSL_cleanse(t, sizeof(*t));
 	foil_blob_free(&b);
 }
 
-static int begin(const uint8_t key[TLS_TICKET_KEY_BYTES], const unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int is_sealing)
+static int begin(const struct tls_tickets *t, const uint8_t key[TLS_TICKET_KEY_BYTES], const unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
+		 int is_sealing)
 {
 	const uint8_t *aes = key + NAME_BYTES, *hmac = aes + KEY_BYTES;
 	OSSL_PARAM p[] = {
@@ -50,7 +57,7 @@ static int begin(const uint8_t key[TLS_TICKET_KEY_BYTES], const unsigned char *i
 		OSSL_PARAM_construct_end(),
 	};
 
-	if (EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, aes, iv, is_sealing) != 1)
+	if (EVP_CipherInit_ex2(cipher, t->cipher, aes, iv, is_sealing, NULL) != 1)
 		return -1;
 	return EVP_MAC_CTX_set_params(mac, p) == 1 ? 1 : -1;
 }
@@ -58,22 +65,23 @@ static int begin(const uint8_t key[TLS_TICKET_KEY_BYTES], const unsigned char *i
 int tls_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int is_sealing)
 {
 	struct tls_conn *c = tls_conn_of_ssl(ssl);
-	const struct tls_ticket_set *set = __atomic_load_n(&c->context->tickets->now, __ATOMIC_ACQUIRE);
+	const struct tls_tickets *t = c->context->tickets;
+	const struct tls_ticket_set *set = __atomic_load_n(&t->now, __ATOMIC_ACQUIRE);
 
 	if (is_sealing) {
-		if (!set->n_keys || RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1)
+		if (!set->n_keys || RAND_bytes(iv, EVP_CIPHER_get_iv_length(t->cipher)) != 1)
 			return -1;
 		memcpy(name, set->keys[0], NAME_BYTES);
 		if (c->job)
 			c->job->n_tickets_sealed++;
 		else
 			foil_count(c->w, TLS, TICKETS_SEALED, 1);
-		return begin(set->keys[0], iv, cipher, mac, 1);
+		return begin(t, set->keys[0], iv, cipher, mac, 1);
 	}
 	for (uint32_t i = 0; i < set->n_keys; i++) {
 		if (memcmp(name, set->keys[i], NAME_BYTES) != 0)
 			continue;
-		int rc = begin(set->keys[i], iv, cipher, mac, 0);
+		int rc = begin(t, set->keys[i], iv, cipher, mac, 0);
 		bool is_renewed = i > 0 || SSL_version(ssl) == TLS1_3_VERSION; /* clients of 1.3 use each once (RFC 8446 C.4) */
 		return rc == 1 && is_renewed ? 2 : rc;                         /* 2: good, and make a fresh one */
 	}

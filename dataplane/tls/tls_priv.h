@@ -1,6 +1,7 @@
 /* What the files of dataplane/tls share: contexts, connection blocks, the worker's context. */
 #pragma once
 
+#include <openssl/provider.h>
 #include <openssl/ssl.h>
 
 #include "dataplane/core/blob.h"
@@ -8,6 +9,7 @@
 
 struct tls_context {
 	SSL_CTX *ssl;
+	OSSL_PROVIDER *provider; /* a reference */
 	uint32_t n_refs; /* atomic */
 	bool is_server, skip_verify;
 	struct foil_slice alpn;
@@ -33,6 +35,7 @@ struct tls_ticket_set {
 };
 struct tls_tickets {
 	const struct tls_ticket_set *now; /* one of the sets; workers load it once a use */
+	EVP_CIPHER *cipher;
 	uint32_t next;
 	struct foil_blob blob;
 	struct tls_ticket_set sets[TLS_TICKET_GENERATIONS];
@@ -65,7 +68,15 @@ void tls_sans_each(X509 *cert, bool (*each)(void *data, const struct tls_san *sa
 /* The certificate has one of the names: URI exactly, or under the name where that ends in '/'; DNS as RFC 6125 with one wildcard label, IP by value. */
 bool tls_cert_has_name(X509 *cert, const struct foil_slice *names, size_t n_names);
 
-/* ---- aead.c: ciphers and digests under the records; one a worker */
+/* ---- hash.c: SHA-256 and SHA-384 */
+#define TLS_HASH_BYTES_MAX 48u
+uint32_t tls_hash_bytes(bool is_sha384); /* 32 or 48: what each out of these has, but for expand_label's */
+void tls_hash_of_nothing(bool is_sha384, uint8_t *out);
+void tls_hmac(bool is_sha384, struct foil_slice key, const struct foil_slice *parts, uint32_t n_parts, uint8_t *out); /* out may be one of the parts */
+/* HKDF-Expand-Label (RFC 8446 7.1), label with its prefix. False: a label or context of more than 255 bytes, or more asked than HKDF has. */
+bool tls_expand_label(bool is_sha384, struct foil_slice secret, struct foil_slice label, struct foil_slice context, uint8_t *out, size_t n_out) FOIL_MUST_USE;
+
+/* ---- aead.c: ciphers under the records; one a worker */
 #define TLS_TAG_BYTES 16u
 #define TLS_SLOTS 1024u /* schedules that a worker keeps, 1 KB each; a connection that is in use has two */
 enum tls_cipher { TLS_CIPHER_AES_128_GCM, TLS_CIPHER_AES_256_GCM, TLS_CIPHER_CHACHA20_POLY1305, TLS_CIPHER_COUNT };
@@ -108,8 +119,6 @@ bool tls_aead_seal(struct tls_aead *a, struct tls_half *h, const struct tls_besi
 		   uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
 enum tls_open tls_aead_open(struct tls_aead *a, struct tls_half *h, const struct tls_beside *b, uint8_t *bytes, uint32_t n,
 			    uint8_t tag[TLS_TAG_BYTES]) FOIL_MUST_USE;
-/* HMAC with SHA-256 or SHA-384; key is no longer than the hash's block, out has 32 or 48 bytes. */
-bool tls_hmac(struct tls_aead *a, bool is_sha384, struct foil_slice key, struct foil_slice data, uint8_t *out) FOIL_MUST_USE;
 
 /* ---- record.c: our records, after a handshake */
 #define TLS_RECORD_BYTES_MAX 16384u /* RFC 8446 5.1 */
@@ -134,7 +143,6 @@ bool tls_aead_run(struct tls_aead *a, struct tls_half *h, const struct tls_besid
 /* Takes the keys of a finished handshake; n_sent records went out under ours already (TLS 1.3). False: OpenSSL keeps them. */
 bool tls_records_take(struct tls_aead *a, struct tls_records *r, const SSL *ssl, uint32_t n_sent) FOIL_MUST_USE;
 void tls_records_free(struct tls_aead *a, struct tls_records *r); /* wipes */
-void tls_keylog_callback(const SSL *ssl, const char *line);
 /* The next keys of a direction (RFC 8446 7.2). */
 bool tls_records_update(struct tls_aead *a, struct tls_records *r, bool is_tx) FOIL_MUST_USE;
 /* One record of n <= TLS_RECORD_BYTES_MAX bytes of plain at offset, to the end of out. 0, or -ENOBUFS with out as it was. */
@@ -142,6 +150,13 @@ int tls_records_seal(struct foil_worker *w, struct tls_records *r, uint8_t type,
 		     struct foil_chain *out) FOIL_MUST_USE;
 /* Takes one record from rx. OK: out (empty before) has what is in it. BAD: *alert says what to answer. */
 enum tls_open tls_records_open(struct foil_worker *w, struct tls_records *r, struct foil_chain *rx, struct foil_chain *out, uint8_t *type, uint8_t *alert);
+
+/* ---- provider.c: what of OpenSSL's work is ours */
+#define TLS_PROPERTIES "?provider=foil" /* what contexts fetch with */
+OSSL_PROVIDER *tls_provider_get(void); /* NULL: no memory */
+void tls_provider_put(OSSL_PROVIDER *own); /* NULL is fine */
+/* From here on this thread's handshake is of these records, which get the traffic secrets of TLS 1.3; NULL: of none. */
+void tls_secrets_to(const OSSL_PROVIDER *provider, struct tls_records *r);
 
 /* ---- record_in.c: what they say */
 enum tls_heard {
