@@ -1,5 +1,5 @@
 /* foil-micro: runs every stage's figures and prints them as one JSON object, name to cycles. Arguments choose by a part of the name's room:
- * net, flow, http, mesh, request, or by the whole name of one of request's. */
+ * net, flow, http, mesh, request, tls, or by the whole name of one of request's. */
 #include <stdio.h>
 #include <string.h>
 
@@ -21,7 +21,7 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(struct micro *m);
-	} rooms[] = {{"net", micro_net}, {"flow", micro_flow}, {"http", micro_http}, {"mesh", micro_mesh}, {"request", micro_request}};
+	} rooms[] = {{"net", micro_net}, {"flow", micro_flow}, {"http", micro_http}, {"mesh", micro_mesh}, {"request", micro_request}, {"tls", micro_tls}};
 	struct tcp_params p = {.conns_max = 4096, .time_wait_max = 4096, .syn_backlog_max = 1024};
 
 	rig_start(&micro.rig, &p, 8191, 4096);

@@ -18,5 +18,6 @@ void micro_flow(struct micro *m); /* flow table of 1,000, 100,000 and 1,000,000 
 void micro_http(struct micro *m); /* HTTP/1.1 heads: read, written */
 void micro_mesh(struct micro *m); /* route match, balancing, counters */
 void micro_request(struct micro *m); /* whole requests through codecs and mesh */
+void micro_tls(struct micro *m);  /* handshakes */
 
 #define MICRO_BURSTS 2000

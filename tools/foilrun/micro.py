@@ -8,8 +8,8 @@ import subprocess
 
 from foilrun import build, ui
 
-USAGE = "usage: ./foil bench micro [--runs N] [--json FILE] [--write] [net|flow|http|mesh|request...]"
-ROOMS = ("net", "flow", "http", "mesh", "request")
+USAGE = "usage: ./foil bench micro [--runs N] [--json FILE] [--write] [net|flow|http|mesh|request|tls...]"
+ROOMS = ("net", "flow", "http", "mesh", "request", "tls")
 BASELINE = os.path.join(ui.ROOT, "perf", "micro", "baseline.json")
 SLOWER_FACTOR, SLOWER_CYCLES = 1.5, 20  # a neighbour on the same physical core costs nearly as much
 
