@@ -54,6 +54,7 @@ def setup():
     with contextlib.redirect_stdout(io.StringIO()) as said:
         status = lab.up(f"{folder}/config", f"{folder}/node.yaml")
     check(status == 0, said.getvalue())
+    STATE["folder"] = folder
     STATE["tls"] = ssl.create_default_context(cafile=f"{folder}/web.crt")
 
 

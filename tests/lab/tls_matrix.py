@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Every TLS client that this machine has against the gateway, in a grid of versions, suites, groups, client certificates and resumption. Root; brings its
-own lab with test_tls.py's configuration, whose tests are the short form of this.
+"""Every TLS client that this machine has against the gateway, in a grid of versions, suites, groups, client certificates and resumption, and servers of Go
+and Java behind it. Root; brings its own lab with test_tls.py's configuration, whose tests are the short form of this.
 
-    FOIL_NO_BUILD=1 FOIL_BUILD=release tests/lab/tls_matrix.py [CLIENT...]     # openssl curl gnutls python go java
+    FOIL_NO_BUILD=1 FOIL_BUILD=release tests/lab/tls_matrix.py [NAME...]     # openssl curl gnutls python go java go-server java-server
 
 A line a cell that fails, a line a client with its counts, exit status 1 when any failed."""
 import http.client
@@ -17,7 +17,7 @@ sys.path[:0] = [os.path.join(ROOT, "tools"), os.path.dirname(os.path.abspath(__f
 
 import support  # noqa: E402
 import test_tls as base  # noqa: E402
-from foilrun import lab  # noqa: E402
+from foilrun import lab, ui  # noqa: E402
 from support import GATEWAY  # noqa: E402
 
 SUITES = {"1.2": ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-AES128-GCM-SHA256",
@@ -80,6 +80,65 @@ public class Matrix {
 	}
 }
 """
+
+# A word a listener: port,version,what,mutual,certificate; what is a group for Go, a suite for Java.
+GO_SERVER = """
+package main
+import ("crypto/tls"; "crypto/x509"; "fmt"; "net/http"; "os"; "strings")
+func main() {
+	dir := os.Args[1]; pem, _ := os.ReadFile(dir + "/ca.crt"); pool := x509.NewCertPool(); pool.AppendCertsFromPEM(pem)
+	versions := map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
+	groups := map[string]tls.CurveID{"X25519": tls.X25519, "P-256": tls.CurveP256, "P-384": tls.CurveP384}
+	for _, word := range os.Args[2:] {
+		w := strings.Split(word, ","); cert, e := tls.LoadX509KeyPair(dir+"/"+w[4]+".crt", dir+"/"+w[4]+".key"); if e != nil { panic(e) }
+		c := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: versions[w[1]], MaxVersion: versions[w[1]], CurvePreferences: []tls.CurveID{groups[w[2]]}, ClientCAs: pool}
+		if w[3] == "mutual" { c.ClientAuth = tls.RequireAndVerifyClientCert }
+		l, e := tls.Listen("tcp", "198.19.0.11:" + w[0], c); if e != nil { panic(e) }
+		go http.Serve(l, http.HandlerFunc(func(to http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(to, "version=%x peers=%d", r.TLS.Version, len(r.TLS.PeerCertificates))
+		}))
+	}
+	select {}
+}
+"""
+JAVA_SERVER = """
+import java.io.*; import java.net.*; import java.security.*; import java.security.cert.*; import javax.net.ssl.*;
+public class Server {
+	public static void main(String[] a) throws Exception {
+		KeyStore trust = KeyStore.getInstance("PKCS12");
+		trust.load(null, null);
+		trust.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(new FileInputStream(a[0] + "/ca.crt")));
+		TrustManagerFactory tm = TrustManagerFactory.getInstance("PKIX"); tm.init(trust);
+		for (int i = 1; i < a.length; i++) {
+			String[] w = a[i].split(",");
+			KeyStore own = KeyStore.getInstance("PKCS12"); own.load(new FileInputStream(a[0] + "/" + w[4] + ".p12"), "x".toCharArray());
+			KeyManagerFactory km = KeyManagerFactory.getInstance("PKIX"); km.init(own, "x".toCharArray());
+			SSLContext c = SSLContext.getInstance("TLS"); c.init(km.getKeyManagers(), tm.getTrustManagers(), null);
+			SSLServerSocket l = (SSLServerSocket) c.getServerSocketFactory().createServerSocket(Integer.parseInt(w[0]), 64, InetAddress.getByName("198.19.0.11"));
+			l.setEnabledProtocols(new String[]{"TLSv" + w[1]}); l.setEnabledCipherSuites(new String[]{w[2]}); l.setNeedClientAuth(w[3].equals("mutual"));
+			new Thread(() -> { while (true) try (SSLSocket s = (SSLSocket) l.accept()) {
+				s.setSoTimeout(10000); BufferedReader in = new BufferedReader(new InputStreamReader(s.getInputStream()));
+				for (String line = in.readLine(); line != null && !line.isEmpty(); ) line = in.readLine();
+				int peers = 0; try { peers = s.getSession().getPeerCertificates().length; } catch (SSLPeerUnverifiedException none) { }
+				String body = "version=" + (s.getSession().getProtocol().equals("TLSv1.3") ? "304" : "303") + " peers=" + peers;
+				s.getOutputStream().write(("HTTP/1.1 200 OK\\r\\nconnection: close\\r\\ncontent-length: " + body.length() + "\\r\\n\\r\\n" + body).getBytes());
+			} catch (Exception e) { System.out.println(w[0] + " " + e); } }).start();
+		}
+	}
+}
+"""
+JAVA_SUITES = {("1.2", "web-ec"): ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"],
+               ("1.2", "web-rsa"): ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"],
+               ("1.3", "web-ec"): SUITES["1.3"], ("1.3", "web-rsa"): SUITES["1.3"]}
+FIRST_PORT = 9500
+
+
+def listeners():
+    """{name of the host and its upstream: (kind, word for its server)}"""
+    cells = [("go", version, group, mutual, key) for version in SUITES for group in GROUPS for mutual in ("plain", "mutual") for key in ("web-ec", "web-rsa")
+             if not (version == "1.2" and key == "web-ec" and group != "P-256")]  # the certificate's own, RFC 8422 5.1
+    cells += [("java", version, suite, mutual, key) for (version, key), suites in JAVA_SUITES.items() for suite in suites for mutual in ("plain", "mutual")]
+    return {f"{kind}{i}": (kind, f"{FIRST_PORT + i},{version},{what},{mutual},{key}") for i, (kind, version, what, mutual, key) in enumerate(cells)}
 
 
 class Table:
@@ -196,11 +255,45 @@ def java(t):
     compiled(t, "Matrix.java", JAVA, ["java"])
 
 
+def server(t, kind, file, source, words):
+    """Our client towards a server of another's: each listener is asked twice, over connections of their own."""
+    path = f"{base.STATE['certs']}/{file}"
+    with open(path, "w") as f:
+        f.write(source)
+    own = {name: word for name, (of, word) in listeners().items() if of == kind}
+    process = support.start_in("backends", "env", "GOFLAGS=-mod=mod", "GOTOOLCHAIN=local", *words, path, base.STATE["certs"], *own.values())
+    try:
+        last = list(own.values())[-1].split(",")[0]
+        support.wait_for(lambda: support.run_in("backends", "sh", "-c", f"ss -ltn | grep -c :{last}").returncode == 0, 90, f"{kind}'s server does not listen")
+        for name, word in own.items():
+            _, version, _, mutual, _ = word.split(",")
+            wanted = f"version={'304' if version == '1.3' else '303'} peers={1 if mutual == 'mutual' else 0}"
+            for _ in range(2):
+                status, body, _ = base.upstream(name)
+                t.cell(word, status == 200 and body.decode() == wanted, f"{status} {body[:150]}")
+    finally:
+        ui.kill_group(process)
+
+
+def go_server(t):
+    server(t, "go", "server.go", GO_SERVER, ["go", "run"])
+
+
+def java_server(t):
+    for name in ("web-ec", "web-rsa"):
+        base.openssl("pkcs12", "-export", "-in", f"{name}.crt", "-inkey", f"{name}.key", "-out", f"{name}.p12", "-passout", "pass:x")
+    server(t, "java", "Server.java", JAVA_SERVER, ["java"])
+
+
 CLIENTS = {"openssl": (openssl, "openssl"), "curl": (curl, "curl"), "gnutls": (gnutls, "gnutls-cli"), "python": (python, "python3"), "go": (go, "go"),
-           "java": (java, "java")}
+           "java": (java, "java"), "go-server": (go_server, "go"), "java-server": (java_server, "java")}
 
 
 def main(words):
+    for name, (_, word) in listeners().items():
+        mode = "MUTUAL, credentialName: client" if ",mutual," in word else "SIMPLE, credentialName: roots"
+        base.UPSTREAMS[name] = (f"mode: {mode}, sni: {name}.up.test, subjectAltNames: [{name}.up.test]", name)
+        base.PORTS[name] = int(word.split(",")[0])
     base.set_up()
     n_bad = 0
     try:
@@ -209,7 +302,7 @@ def main(words):
             t = Table(name)
             if shutil.which(program):
                 run(t)
-            print(f"{name:8} {f'{t.n - t.bad} of {t.n}' if t.n else f'{program} is not there'}", flush=True)
+            print(f"{name:11} {f'{t.n - t.bad} of {t.n}' if t.n else f'{program} is not there'}", flush=True)
             n_bad += t.bad
     finally:
         lab.down(keep_quiet=True)

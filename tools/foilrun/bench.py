@@ -24,7 +24,7 @@ Work = collections.namedtuple("Work", "name arguments connections routes match t
 def work(name, *arguments, connections=64, routes=20, match="prefix", tcp=False, latency=False, seconds_factor=1, unit_bits=0, tls=None,
          http2=None, held=False, workers=1, mtu=1500, wires=(), is_extra=False):
     """tls: "tls" of the client, "mtls" of client and origin with certificates of both; http2: "h2-h1" of the client, "h2-h2" of both. wires: proxies that
-    are there for their wire, and take part without being named. is_extra: only by its name."""
+    are there for their wire (envoy-istio: its filters), and take part without being named. is_extra: only by its name."""
     return Work(name, list(arguments), connections, routes, match, tcp, latency, seconds_factor, unit_bits, tls, http2, held, workers, mtu, wires, is_extra)
 
 
@@ -42,14 +42,14 @@ WORKS = {w.name: w for w in (
     work("h2-h1", "--pipeline", "8", connections=8, http2="h2-h1"),
     work("h2-h2", "--pipeline", "8", connections=8, http2="h2-h2"),
     work("tls-keepalive", tls="tls"),
-    work("mtls-keepalive", tls="mtls"),
+    work("mtls-keepalive", tls="mtls", wires=("envoy-istio",)),
     work("tls-newconn", "--work", "newconn", tls="tls"),
     work("tls-resume", "--work", "newconn", "--resume", tls="tls"),
     work("tls-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, tls="tls", mtu=9000),
     work("tls-idle", connections=2000, held=True, tls="tls", is_extra=True),
 )}
-WIRES = ("hydrofoil-virtio", "haproxy-veth", "nginx-veth")
-ONE_ROUND = ("nginx", "nginx-veth", "envoy")  # the ratio that is claimed is HAProxy's
+WIRES = ("hydrofoil-virtio", "haproxy-veth", "nginx-veth", "envoy-istio")
+ONE_ROUND = ("nginx", "nginx-veth", "envoy", "envoy-istio")  # the ratio that is claimed is HAProxy's
 LATENCIES = ("p50_us", "p99_us", "p999_us", "p9999_us", "own_p999_us")
 PATHS = {"h1-routes-10": "/route-8/x", "h1-routes-10000": "/route-9998/x"}
 
@@ -382,6 +382,8 @@ def main(argv):
     if INSIDE not in os.environ:
         if "FOIL_NO_BUILD" not in os.environ:
             build.build(bench_peers.KIND, [*build.PROGRAMS, "perf/foil-load"])
+        if any(issubclass(bench_peers.PROXIES[name], bench_peers.Envoy) for name in chosen["proxies"]):
+            bench_peers.Envoy.available()  # fetches it where it is not here, which the namespace has no way to; what it says is asked again there
         enter(argv)
     for sig in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sig, signal.default_int_handler)
