@@ -6,7 +6,8 @@
 enum nic_idle_mode {
 	NIC_IDLE_POLL,      /* never rests: lowest latency, a whole core */
 	NIC_IDLE_PAUSE,     /* pauses, then naps that grow to NIC_IDLE_NAP_US_MAX: a few percent of a core at rest */
-	NIC_IDLE_INTERRUPT, /* sleeps until a packet, a timer or nic_idle_wake; PAUSE where a port cannot say that packets came */
+	NIC_IDLE_INTERRUPT, /* sleeps until a packet, a timer or nic_idle_wake; PAUSE, with a notice, where a port cannot say that packets came */
+	NIC_IDLE_AUTO,      /* INTERRUPT where all of the worker's ports can, else PAUSE; never in force itself */
 };
 
 #define NIC_IDLE_NAP_US_MAX 400u /* half of it is what the first packet after rest waits, on average; a quarter of it cost 4 to 8 % of a core */
@@ -30,7 +31,7 @@ struct nic_idle {
 	struct nic_port *ports[NET_PORTS_MAX];
 };
 
-/* "poll", "pause", "interrupt". 0 or -EINVAL. */
+/* "poll", "pause", "interrupt", "auto". 0 or -EINVAL. */
 int nic_idle_mode_parse(const char *text, enum nic_idle_mode *out) FOIL_MUST_USE;
 /* For worker w->id over the opened ports. A mode that a port cannot serve falls back, with a notice. 0, or -errno with a sentence.
  * The worker's struct nic_idle must not move until fini. */

@@ -200,7 +200,8 @@ static uint16_t driver_mtu(const struct nic_port *port, const struct rte_eth_dev
 	return FOIL_MIN(port->mtu, most);
 }
 
-static int device_configure(struct nic_port *port, const struct nic_port_params *p, const struct rte_eth_dev_info *info, struct foil_error *err)
+static int device_configure(struct nic_port *port, const struct nic_port_params *p, const struct rte_eth_dev_info *info, bool interrupts,
+			    struct foil_error *err)
 {
 	struct rte_eth_conf conf = {0};
 	uint8_t key[RSS_KEY_MAX];
@@ -209,7 +210,7 @@ static int device_configure(struct nic_port *port, const struct nic_port_params 
 	conf.rxmode.mtu = driver_mtu(port, info);
 	offloads_choose(port, info, &conf);
 	rss_choose(port, info, key, &conf);
-	port->interrupts = p->interrupts && port->uri.scheme != NIC_SCHEME_AF_PACKET;
+	port->interrupts = interrupts && port->uri.scheme != NIC_SCHEME_AF_PACKET;
 	conf.intr_conf.rxq = port->interrupts;
 	rc = rte_eth_dev_configure(port->dpdk, port->n_queues, port->n_queues, &conf);
 	if (rc && port->interrupts) {
@@ -288,8 +289,12 @@ static int port_setup(struct nic_port *port, const struct nic_port_params *p, st
 		return foil_error_set(err, rc, "port %s: its driver says nothing about itself: %s", port->name, rte_strerror(-rc));
 	port->driver = info.driver_name;
 	port->n_queues = FOIL_MIN(p->n_workers, FOIL_MIN(info.max_rx_queues, info.max_tx_queues));
-	rc = device_configure(port, p, &info, err);
+	rc = device_configure(port, p, &info, p->interrupts, err);
 	rc = rc ? rc : device_start(port, p, &info, err);
+	if (rc && port->interrupts) { /* some drivers find out only now that the device has no vectors for them */
+		rc = device_configure(port, p, &info, false, err);
+		rc = rc ? rc : device_start(port, p, &info, err);
+	}
 	rc = rc ? rc : rings_make(port, err);
 	if (rc == 0 && p->exception_tap)
 		rc = nic_exception_open(port, p, err);

@@ -27,7 +27,7 @@
 static const enum nic_hugepages hugepages_of[] = {
 	[NODE_HUGEPAGES_AUTO] = NIC_HUGEPAGES_AUTO, [NODE_HUGEPAGES_ON] = NIC_HUGEPAGES_REQUIRE, [NODE_HUGEPAGES_OFF] = NIC_HUGEPAGES_NEVER};
 static const enum nic_idle_mode idle_of[] = {
-	[NODE_IDLE_PAUSE] = NIC_IDLE_PAUSE, [NODE_IDLE_POLL] = NIC_IDLE_POLL, [NODE_IDLE_INTERRUPT] = NIC_IDLE_INTERRUPT};
+	[NODE_IDLE_AUTO] = NIC_IDLE_AUTO, [NODE_IDLE_PAUSE] = NIC_IDLE_PAUSE, [NODE_IDLE_POLL] = NIC_IDLE_POLL, [NODE_IDLE_INTERRUPT] = NIC_IDLE_INTERRUPT};
 
 static int start_eal(struct node *n, nic_notice_fn notice, struct foil_error *err)
 {
@@ -104,7 +104,7 @@ static int open_ports(struct node *n, nic_notice_fn notice, struct foil_error *e
 		(void)snprintf(name, sizeof(name), "p%u", i);
 		struct nic_port_params p = {
 			.name = name, .uri = c->ports[i].uri, .index = i, .n_workers = c->n_workers, .rx_pools = pools, .mtu = c->ports[i].mtu,
-			.vlan = c->ports[i].vlan, .interrupts = c->idle == NODE_IDLE_INTERRUPT, .exception_tap = c->exception_path,
+			.vlan = c->ports[i].vlan, .interrupts = c->idle == NODE_IDLE_INTERRUPT || c->idle == NODE_IDLE_AUTO, .exception_tap = c->exception_path,
 			.notice = notice,
 		};
 		int rc = nic_port_open(&p, &n->ports[i], err);

@@ -576,7 +576,7 @@ static int key_memory(struct reader *r, yaml_node_t *n, void *into)
 
 static int key_idle(struct reader *r, yaml_node_t *n, void *into)
 {
-	static const char *const words[] = {"pause", "poll", "interrupt"};
+	static const char *const words[] = {"auto", "pause", "poll", "interrupt"};
 	unsigned int v;
 	int rc = read_choice(r, n, words, FOIL_COUNT_OF(words), &v);
 	if (rc == 0)

@@ -4,11 +4,6 @@
 
 #include "dataplane/http/h2_priv.h"
 
-#define HEAD_BYTES_DEFAULT (60u * 1024u) /* features.md OM-6 */
-#define HEAD_BYTES_MOST (FOIL_LARGE_CHUNK_BYTES - 256u) /* a head is contiguous, and a large chunk is what holds it */
-#define HEADERS_DEFAULT 100u
-#define HEADERS_MOST 4096u
-
 void http_conn_enter(struct http_conn *c)
 {
 	c->busy++;
@@ -20,6 +15,7 @@ static void conn_free(struct foil_worker *w, struct http_conn *c)
 	h2_link_del(&c->late);
 	if (c->ops->fini)
 		c->ops->fini(w, c);
+	http_limits_put(w->http, c->limits);
 	if (c->is_server)
 		foil_count(w, HTTP, SERVER_CONNS, -1);
 	else
@@ -186,20 +182,6 @@ static const struct stream_user stream_events = {
 	.opened = on_opened, .readable = on_readable, .writable = on_writable, .closed = on_closed,
 };
 
-static struct http_limits bounded(const struct http_limits *limits)
-{
-	struct http_limits l = limits ? *limits : (struct http_limits){0};
-
-	l.head_bytes_max = FOIL_MIN(l.head_bytes_max ? l.head_bytes_max : HEAD_BYTES_DEFAULT, HEAD_BYTES_MOST);
-	l.headers_max = (uint16_t)FOIL_MIN(l.headers_max ? l.headers_max : HEADERS_DEFAULT, HEADERS_MOST);
-	l.h2_streams_max = l.h2_streams_max ? l.h2_streams_max : H2_STREAMS_DEFAULT;
-	l.h2_stream_window_bytes = FOIL_MIN(FOIL_MAX(l.h2_stream_window_bytes ? l.h2_stream_window_bytes : H2_STREAM_WINDOW_DEFAULT,
-						     H2_STREAM_WINDOW_DEFAULT), H2_WINDOW_MAX);
-	l.h2_conn_window_bytes = FOIL_MIN(FOIL_MAX(l.h2_conn_window_bytes ? l.h2_conn_window_bytes : H2_CONN_WINDOW_DEFAULT,
-						   2 * H2_STREAM_WINDOW_DEFAULT), H2_WINDOW_MAX);
-	return l;
-}
-
 struct http_conn *http_conn_new(struct foil_worker *w, struct stream *s, const struct http_conn_ops *ops, const struct http_limits *limits,
 				void *user_data)
 {
@@ -211,7 +193,7 @@ struct http_conn *http_conn_new(struct foil_worker *w, struct stream *s, const s
 	}
 	c->ops = ops;
 	c->s = s;
-	c->limits = bounded(limits);
+	c->limits = http_limits_get(w->http, limits);
 	c->user_data = user_data;
 	c->busy = 1;
 	c->was_open = s->is_open;

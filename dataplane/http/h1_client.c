@@ -77,7 +77,7 @@ static bool take_response(struct foil_worker *w, struct http_conn *c, struct foi
 	if (FOIL_UNLIKELY(x->block.is_untidy))
 		bytes = h1_tidy(w, x->hs.arena, bytes, &x->block.n_lines);
 	if (FOIL_LIKELY(bytes.data))
-		why = h1_read_response(w, x->hs.arena, bytes, x->block.n_lines, &c->limits, x->method == HTTP_METHOD_HEAD, &head);
+		why = h1_read_response(w, x->hs.arena, bytes, x->block.n_lines, c->limits, x->method == HTTP_METHOD_HEAD, &head);
 	if (why != HTTP_REASON_OK)
 		return fail_protocol(w, c, why);
 	if (head.status < 200)
@@ -125,7 +125,7 @@ static void at_rest(struct foil_worker *w, struct http_conn *c)
 		go(w, c, true, STREAM_END_FIN);
 	} else {
 		if (!c->due_us)
-			http_conn_timer(w, c, c->limits.idle_timeout_us);
+			http_conn_timer(w, c, c->limits->idle_timeout_us);
 		if (c->owes_ready && c->was_open) {
 			c->owes_ready = false;
 			if (c->ev.client->ready)

@@ -122,7 +122,7 @@ static bool gather_room(struct foil_worker *w, struct http_conn *c, uint32_t n_b
 	else if (want <= GATHER_BYTES_CHUNK)
 		cap = GATHER_BYTES_CHUNK;
 	else
-		cap = c->limits.head_bytes_max + 1;
+		cap = c->limits->head_bytes_max + 1;
 	if (want > cap)
 		return false;
 	char *buf = foil_arena_alloc(w, x->hs.arena, cap);
@@ -141,7 +141,7 @@ static enum h1_read take_whole(struct foil_worker *w, struct http_conn *c, bool 
 	struct h1_exchange *x = c->x;
 	struct foil_slice seg = foil_mbuf_slice(c->s->rx.head);
 
-	if (end_bytes > c->limits.head_bytes_max)
+	if (end_bytes > c->limits->head_bytes_max)
 		return H1_READ_TOO_LARGE;
 	if (may_hold && end_bytes == seg.n_bytes && stream_take(w, c->s, end_bytes, &x->head_held) == 0) {
 		x->hs.rx_wire_bytes += end_bytes;
@@ -161,7 +161,7 @@ static enum h1_read gather_segment(struct foil_worker *w, struct http_conn *c, s
 {
 	struct h1_exchange *x = c->x;
 	struct foil_slice seg = foil_mbuf_slice(c->s->rx.head);
-	uint32_t before = x->buf_bytes, most = c->limits.head_bytes_max + 1 - before, end;
+	uint32_t before = x->buf_bytes, most = c->limits->head_bytes_max + 1 - before, end;
 	uint32_t n = FOIL_MIN(seg.n_bytes, most);
 
 	if (n == 0)
@@ -176,7 +176,7 @@ static enum h1_read gather_segment(struct foil_worker *w, struct http_conn *c, s
 	case H1_BLOCK_FOUND:
 		consume(w, c, end - before);
 		*out = foil_slice_of(x->buf, end);
-		return end > c->limits.head_bytes_max ? H1_READ_TOO_LARGE : H1_READ_DONE;
+		return end > c->limits->head_bytes_max ? H1_READ_TOO_LARGE : H1_READ_DONE;
 	case H1_BLOCK_MORE:
 		consume(w, c, n);
 		return H1_READ_MORE;
@@ -191,7 +191,7 @@ enum h1_read h1_read_block(struct foil_worker *w, struct http_conn *c, bool may_
 
 	if (x->buf_bytes == 0 && c->s->rx.head) {
 		struct foil_slice seg = foil_mbuf_slice(c->s->rx.head);
-		uint32_t n = FOIL_MIN(seg.n_bytes, c->limits.head_bytes_max + 1);
+		uint32_t n = FOIL_MIN(seg.n_bytes, c->limits->head_bytes_max + 1);
 		switch (h1_block_scan(&x->block, seg.data, n, &end)) {
 		case H1_BLOCK_BARE_LF:
 			return H1_READ_BARE_LF;
@@ -320,7 +320,7 @@ static bool receive_trailers(struct foil_worker *w, struct http_conn *c, struct 
 		why = HTTP_REASON_OUT_OF_MEMORY;
 		break;
 	case H1_READ_DONE:
-		why = h1_parse_trailers(w, x->hs.arena, bytes, x->block.n_lines, &c->limits, &trailers);
+		why = h1_parse_trailers(w, x->hs.arena, bytes, x->block.n_lines, c->limits, &trailers);
 		break;
 	}
 	if (why != HTTP_REASON_OK) {

@@ -21,7 +21,7 @@ static void refuse(struct foil_worker *w, struct http_conn *c, struct http_head 
 	http_conn_timer(w, c, 0);
 	x->rx = H1_RX_IGNORED;
 	c->must_close = true;
-	x->is_http10 = head->version == HTTP_VERSION_10 && c->limits.accept_http10;
+	x->is_http10 = head->version == HTTP_VERSION_10 && c->limits->accept_http10;
 	x->method = (uint8_t)head->method;
 	HTTP_TELL(w, x->ev = c->ev.server->stream_new(w, c, &x->hs));
 	if (c->x != x || c->is_gone)
@@ -78,7 +78,7 @@ static void take_request(struct foil_worker *w, struct http_conn *c, struct foil
 {
 	struct h1_exchange *x = c->x;
 	struct http_head head;
-	enum http_reason why = h1_read_request(w, x->hs.arena, bytes, x->block.n_lines, &c->limits, &head);
+	enum http_reason why = h1_read_request(w, x->hs.arena, bytes, x->block.n_lines, c->limits, &head);
 
 	if (why != HTTP_REASON_OK && c->has_sniffed && is_no_http(bytes)) {
 		foil_reason(w, HTTP, H2_BAD_PREFACE);
@@ -187,7 +187,7 @@ static bool begin_request(struct foil_worker *w, struct http_conn *c)
 		if (c->s->rx_eof)
 			close_idle(w, c, STREAM_END_FIN);
 		else if (!c->due_us)
-			http_conn_timer(w, c, c->limits.idle_timeout_us);
+			http_conn_timer(w, c, c->limits->idle_timeout_us);
 		return false;
 	}
 	if (stream_tx_room(c->s) == 0)
@@ -197,7 +197,7 @@ static bool begin_request(struct foil_worker *w, struct http_conn *c)
 		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_LOCAL});
 		return false;
 	}
-	http_conn_timer(w, c, c->limits.head_timeout_us);
+	http_conn_timer(w, c, c->limits->head_timeout_us);
 	return true;
 }
 

@@ -34,7 +34,7 @@ static struct target server_target(struct foil_worker *w, struct h2_conn *h)
 	if (h->is_final_goaway_sent)
 		return (struct target){FOR_NOBODY, NULL};
 	h->last_peer_id = id;
-	if (h->n_streams >= h->c->limits.h2_streams_max)
+	if (h->n_streams >= h->c->limits->h2_streams_max)
 		return (struct target){FOR_REFUSED, NULL};
 	x = h2_stream_new(w, h, id, NULL);
 	return (struct target){x ? FOR_REQUEST : FOR_REFUSED, x};
@@ -99,7 +99,7 @@ static void take_request(struct foil_worker *w, struct h2_conn *h, struct h2_str
 	enum http_reason why = HTTP_REASON_H2_HEADERS_TOO_LARGE;
 
 	if (!is_too_large)
-		why = h2_read_request(w, x->hs.arena, list, &h->c->limits, end, &head);
+		why = h2_read_request(w, x->hs.arena, list, h->c->limits, end, &head);
 	head.head_bytes = (uint32_t)x->hs.rx_wire_bytes;
 	if (end)
 		x->hs.rx_end_us = w->now_us;
@@ -253,7 +253,7 @@ static bool decode(struct foil_worker *w, struct h2_conn *h, struct foil_slice b
 		   bool *is_too_large)
 {
 	const struct hpack_limits limits = {
-		.list_bytes_max = h->c->limits.head_bytes_max, .fields_max = (uint16_t)(h->c->limits.headers_max + FIELDS_EXTRA),
+		.list_bytes_max = h->c->limits->head_bytes_max, .fields_max = (uint16_t)(h->c->limits->headers_max + FIELDS_EXTRA),
 	};
 	struct foil_arena *a = t->x ? t->x->hs.arena : &h->scratch;
 	enum hpack_result rc = HPACK_NO_MEMORY;

@@ -4,7 +4,7 @@
 uint32_t h2_client_capacity(const struct http_conn *c)
 {
 	const struct h2_conn *h = c->h2;
-	uint32_t most = FOIL_MIN(h->peer_streams_max, c->limits.h2_streams_max);
+	uint32_t most = FOIL_MIN(h->peer_streams_max, c->limits->h2_streams_max);
 
 	if (h2_is_over(h) || c->must_close || !c->s || c->s->rx_eof || h->next_id + 2 * (uint64_t)h->n_streams >= H2_ID_MAX)
 		return 0;

@@ -19,7 +19,7 @@ static uint32_t put_setting(uint8_t *p, uint32_t at, uint16_t id, uint32_t value
 
 static void put_settings(struct foil_worker *w, struct h2_conn *h)
 {
-	const struct http_limits *l = &h->c->limits;
+	const struct http_limits *l = h->c->limits;
 	struct h2_frame f = {.type = H2_SETTINGS};
 	uint8_t payload[30];
 	uint32_t n = 0;
@@ -49,7 +49,7 @@ bool h2_begin(struct foil_worker *w, struct http_conn *c)
 	h->c = c;
 	h->in = c->is_server ? H2_IN_PREFACE : H2_IN_FRAME;
 	h->next_id = 1;
-	h->rx_window = c->limits.h2_conn_window_bytes;
+	h->rx_window = c->limits->h2_conn_window_bytes;
 	h->tx_window = h->peer_window = H2_WINDOW_DEFAULT;
 	h->peer_frame_max = H2_FRAME_BYTES_MAX;
 	h->peer_streams_max = H2_PEER_STREAMS_DEFAULT;
@@ -161,7 +161,7 @@ void h2_timer_by(struct foil_worker *w, struct h2_conn *h, uint64_t at_us)
 
 static uint64_t idle_end_us(const struct foil_worker *w, const struct h2_conn *h)
 {
-	uint64_t idle_us = h->c->limits.idle_timeout_us;
+	uint64_t idle_us = h->c->limits->idle_timeout_us;
 
 	if (!idle_us)
 		return UINT64_MAX;
@@ -250,8 +250,8 @@ static void h2_opened(struct foil_worker *w, struct http_conn *c)
 {
 	c->h2->settings_at_us = w->now_us + H2_SETTINGS_ACK_US;
 	h2_timer_by(w, c->h2, FOIL_MIN(c->h2->settings_at_us, idle_end_us(w, c->h2)));
-	if (c->limits.h2_ping_interval_us) {
-		c->h2->ping_at_us = w->now_us + c->limits.h2_ping_interval_us;
+	if (c->limits->h2_ping_interval_us) {
+		c->h2->ping_at_us = w->now_us + c->limits->h2_ping_interval_us;
 		h2_timer_by(w, c->h2, c->h2->ping_at_us);
 	}
 	c->owes_ready = true;
@@ -272,8 +272,8 @@ static bool keep_alive(struct foil_worker *w, struct h2_conn *h)
 	}
 	if (h->ping_at_us && h->ping_at_us <= w->now_us && !h->pong_by_us) {
 		h2_put(w, h, &ping, h2_alive_ping);
-		h->pong_by_us = w->now_us + FOIL_MAX(h->c->limits.h2_ping_timeout_us, (uint64_t)1);
-		h->ping_at_us = w->now_us + h->c->limits.h2_ping_interval_us;
+		h->pong_by_us = w->now_us + FOIL_MAX(h->c->limits->h2_ping_timeout_us, (uint64_t)1);
+		h->ping_at_us = w->now_us + h->c->limits->h2_ping_interval_us;
 	}
 	return true;
 }
@@ -289,7 +289,7 @@ static void h2_timeout(struct foil_worker *w, struct http_conn *c)
 {
 	struct h2_conn *h = c->h2;
 	uint64_t now = w->now_us, idle_at = idle_end_us(w, h);
-	uint64_t block_at = h->block_since_us && c->limits.head_timeout_us ? h->block_since_us + c->limits.head_timeout_us : UINT64_MAX;
+	uint64_t block_at = h->block_since_us && c->limits->head_timeout_us ? h->block_since_us + c->limits->head_timeout_us : UINT64_MAX;
 	uint64_t next = FOIL_MIN(idle_at, block_at);
 
 	if (h2_is_over(h))

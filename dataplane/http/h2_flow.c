@@ -6,7 +6,7 @@
 
 static uint32_t stream_window(const struct h2_conn *h)
 {
-	return h->c->limits.h2_stream_window_bytes;
+	return h->c->limits->h2_stream_window_bytes;
 }
 
 bool h2_flow_arrived(struct foil_worker *w, struct h2_conn *h, uint32_t n_bytes)
@@ -22,7 +22,7 @@ void h2_flow_credit(struct foil_worker *w, struct h2_conn *h, struct h2_stream *
 	if (!n_bytes || h2_is_over(h))
 		return;
 	h->rx_credit += n_bytes;
-	if (h->rx_credit >= h->c->limits.h2_conn_window_bytes / 2) {
+	if (h->rx_credit >= h->c->limits->h2_conn_window_bytes / 2) {
 		h->rx_window += h->rx_credit;
 		h2_put_u32(w, h, H2_WINDOW_UPDATE, 0, h->rx_credit);
 		h->rx_credit = 0;

@@ -334,7 +334,7 @@ void h2_run(struct foil_worker *w, struct http_conn *c)
 	h2_tell_all(w, h);
 	if (!h2_is_over(h) && c->s->rx_eof)
 		peer_has_ended(w, h);
-	if (!h2_is_over(h) && h->block_since_us && c->limits.head_timeout_us)
-		h2_timer_by(w, h, h->block_since_us + c->limits.head_timeout_us);
+	if (!h2_is_over(h) && h->block_since_us && c->limits->head_timeout_us)
+		h2_timer_by(w, h, h->block_since_us + c->limits->head_timeout_us);
 	c->wants_flush = true;
 }

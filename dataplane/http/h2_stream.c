@@ -22,7 +22,7 @@ struct h2_stream *h2_stream_new(struct foil_worker *w, struct h2_conn *h, uint32
 	x->hs.arena = arena ? arena : &x->own_arena;
 	x->hs.started_us = w->now_us;
 	x->id = id;
-	x->rx_window = h->c->limits.h2_stream_window_bytes;
+	x->rx_window = h->c->limits->h2_stream_window_bytes;
 	x->tx_window = h->peer_window;
 	h2_link_init(&x->sending);
 	h2_link_init(&x->telling);

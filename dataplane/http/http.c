@@ -20,15 +20,18 @@ int http_init(struct foil_worker *w, const struct http_params *p, struct foil_er
 	if (http_pool_init(&ctx->conns, conns_max, sizeof(struct http_conn)) != 0 ||
 	    http_pool_init(&ctx->exchanges, streams_max, sizeof(struct h1_exchange)) != 0 ||
 	    http_pool_init(&ctx->h2_conns, conns_max, sizeof(struct h2_conn)) != 0 ||
-	    http_pool_init(&ctx->h2_streams, streams_max, sizeof(struct h2_stream)) != 0) {
+	    http_pool_init(&ctx->h2_streams, streams_max, sizeof(struct h2_stream)) != 0 ||
+	    http_pool_init(&ctx->limits_kept, conns_max, sizeof(struct http_limits_kept)) != 0) {
 		http_pool_fini(&ctx->conns);
 		http_pool_fini(&ctx->exchanges);
 		http_pool_fini(&ctx->h2_conns);
+		http_pool_fini(&ctx->h2_streams);
 		free(ctx);
 		return foil_error_set(err, -ENOMEM, "no memory for %u HTTP connections and %u exchanges: lower connections_max", conns_max,
 				      streams_max);
 	}
 	h2_link_init(&ctx->late);
+	h2_link_init(&ctx->limits);
 	w->http = ctx;
 	return 0;
 }
@@ -41,6 +44,7 @@ void http_fini(struct foil_worker *w)
 	http_pool_fini(&w->http->exchanges);
 	http_pool_fini(&w->http->h2_conns);
 	http_pool_fini(&w->http->h2_streams);
+	http_pool_fini(&w->http->limits_kept);
 	free(w->http);
 	w->http = NULL;
 }
@@ -65,6 +69,7 @@ static struct http_conn *conn_open(struct foil_worker *w, struct stream *s, enum
 	if (protocol == HTTP_PROTOCOL_H2 && !h2_begin(w, c)) {
 		s->user = user;
 		s->user_data = user_before;
+		http_limits_put(w->http, c->limits);
 		http_pool_put(&w->http->conns, c);
 		return NULL;
 	}
@@ -85,7 +90,7 @@ int http_server_open_as(struct foil_worker *w, struct stream *s, enum http_proto
 		return -ENOBUFS;
 	c->ev.server = ev;
 	*out = c;
-	http_conn_timer(w, c, c->limits.idle_timeout_us);
+	http_conn_timer(w, c, c->limits->idle_timeout_us);
 	/* bytes may have come with the handshake, or were looked at by who chose this codec, and HTTP/2 has settings to send; the caller needs
 	 * *out first */
 	if (!foil_chain_is_empty(&s->rx) || s->rx_eof || c->h2)

@@ -92,23 +92,31 @@ struct http_conn {
 	void *user_data;
 	uint64_t due_us;         /* idle or head time, whichever applies; 0: nothing is due, as while an exchange is in progress */
 	struct foil_timer timer; /* fires then or before, when it looks at due_us: taking time off or putting it off touches no list */
-	struct http_limits limits;
+	const struct http_limits *limits; /* one of http_ctx's, held */
 	struct h1_exchange *x;    /* HTTP/1.1: the exchange in progress, NULL at rest */
 	struct h1_exchange *dead; /* ended, given back in the outermost leave */
 	struct h2_conn *h2;       /* HTTP/2: all that it needs besides; NULL otherwise */
 	struct h2_link late;      /* http_ctx.late */
 	uint16_t busy;            /* calls from outside that have not returned */
-	bool is_server;
-	bool wants_run;           /* there may be something to decode */
-	bool wants_flush;         /* HTTP/2: there may be something to send, to tell, or to close */
-	bool owes_reap;           /* HTTP/2: streams have ended */
-	bool is_gone;             /* closed was called; memory goes back when busy is 0 */
-	bool is_closing;          /* its last exchange is being reset: no new one, no second close */
-	bool must_close;          /* no exchange after this one */
-	bool was_open;            /* client side: the connect succeeded */
-	bool owes_ready;          /* client side: at rest, and the user was not told yet */
-	bool has_skipped_line;    /* server side: an empty line before the next request */
-	bool has_sniffed;         /* server side, protocol not known until the first good head: its first bytes were looked at */
+	bool is_server : 1;
+	bool wants_run : 1;       /* there may be something to decode */
+	bool wants_flush : 1;     /* HTTP/2: there may be something to send, to tell, or to close */
+	bool owes_reap : 1;       /* HTTP/2: streams have ended */
+	bool is_gone : 1;         /* closed was called; memory goes back when busy is 0 */
+	bool is_closing : 1;      /* its last exchange is being reset: no new one, no second close */
+	bool must_close : 1;      /* no exchange after this one */
+	bool was_open : 1;        /* client side: the connect succeeded */
+	bool owes_ready : 1;      /* client side: at rest, and the user was not told yet */
+	bool has_skipped_line : 1;/* server side: an empty line before the next request */
+	bool has_sniffed : 1;     /* server side, protocol not known until the first good head: its first bytes were looked at */
+};
+static_assert(sizeof(struct http_conn) <= 128, "a connection at rest keeps two cache lines of its codec; see docs/memory.md");
+
+/* What connections are opened with differs by listener and cluster, not by connection: equal ones share one copy. */
+struct http_limits_kept {
+	struct http_limits limits; /* first */
+	struct h2_link node;       /* http_ctx.limits, used last first */
+	uint32_t n_conns;
 };
 
 /* Blocks of one size, one worker, LIFO; pages come from the kernel when first used. */
@@ -119,6 +127,8 @@ struct http_pool {
 
 struct http_ctx {
 	struct http_pool conns, exchanges, h2_conns, h2_streams;
+	struct http_pool limits_kept; /* as many as connections: there is one for each, whatever they ask for */
+	struct h2_link limits;
 	/* Connections that have something to send because of what another one is decoding: they flush once, when that one is through, so that all its
 	 * requests or answers for them go out in one piece. Empty when n_leaving is 0. */
 	struct h2_link late;
@@ -153,6 +163,11 @@ void http_conn_abort(struct foil_worker *w, struct http_conn *c);
 void http_conn_gone(struct foil_worker *w, struct http_conn *c, enum stream_end why);
 /* What is due comes in in_us instead of when it was; 0: nothing is due. */
 void http_conn_timer(struct foil_worker *w, struct http_conn *c, uint64_t in_us);
+
+/* limits.c */
+/* The connection's, until put; bounded and with defaults filled in. Never fails for a connection that has a block. */
+const struct http_limits *http_limits_get(struct http_ctx *ctx, const struct http_limits *limits);
+void http_limits_put(struct http_ctx *ctx, const struct http_limits *own_limits);
 
 /* headers.c */
 int http_headers_reserve(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, uint32_t cap) FOIL_MUST_USE;

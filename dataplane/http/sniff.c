@@ -22,8 +22,8 @@ static void become_h2(struct foil_worker *w, struct http_conn *c)
 	}
 	c->ops = &h2_server_ops;
 	c->wants_run = true;
-	http_conn_timer(w, c, c->limits.idle_timeout_us);
-	c->h2->timer_at_us = w->now_us + c->limits.idle_timeout_us;
+	http_conn_timer(w, c, c->limits->idle_timeout_us);
+	c->h2->timer_at_us = w->now_us + c->limits->idle_timeout_us;
 }
 
 static void sniff_run(struct foil_worker *w, struct http_conn *c)
@@ -39,8 +39,8 @@ static void sniff_run(struct foil_worker *w, struct http_conn *c)
 		become_h1(c);
 	else if (n == sizeof(bytes))
 		become_h2(w, c);
-	else if (n && c->limits.head_timeout_us)
-		http_conn_timer(w, c, c->limits.head_timeout_us);
+	else if (n && c->limits->head_timeout_us)
+		http_conn_timer(w, c, c->limits->head_timeout_us);
 }
 
 static void sniff_timeout(struct foil_worker *w, struct http_conn *c)
@@ -51,7 +51,7 @@ static void sniff_timeout(struct foil_worker *w, struct http_conn *c)
 		return;
 	}
 	c->wants_run = true; /* what was there before the codec */
-	http_conn_timer(w, c, c->limits.idle_timeout_us);
+	http_conn_timer(w, c, c->limits->idle_timeout_us);
 }
 
 static void sniff_end(struct foil_worker *w, struct http_conn *c, bool in_order, enum stream_end why)

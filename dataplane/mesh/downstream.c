@@ -87,9 +87,58 @@ const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const 
 	return best;
 }
 
-static void max_duration_passed(struct foil_worker *w, struct foil_timer *t)
+static void on_timer(struct foil_worker *w, struct foil_timer *t)
 {
-	mesh_downstream_drain(w, FOIL_CONTAINER_OF(t, struct mesh_downstream, timer));
+	struct mesh_downstream *d = FOIL_CONTAINER_OF(t, struct mesh_downstream, timer);
+
+	if (d->ends_us && d->ends_us <= w->now_us) {
+		d->ends_us = 0;
+		mesh_downstream_drain(w, d);
+	}
+	if (d->conn) /* else it is buried: it was at rest */
+		mesh_timeouts_look(w, d);
+	if (d->conn && d->ends_us)
+		mesh_downstream_timer_by(w, d, d->ends_us);
+}
+
+void mesh_downstream_timer_by(struct foil_worker *w, struct mesh_downstream *d, uint64_t at_us)
+{
+	if (!foil_timer_fires_by(&d->timer, at_us))
+		foil_timer_arm(w, &d->timer, at_us, on_timer);
+}
+
+void mesh_downstream_addrs(const struct mesh_downstream *d, struct stream_addr *remote, struct stream_addr *local)
+{
+	const struct stream *s = http_conn_stream(d->conn);
+
+	if (FOIL_UNLIKELY(d->is_told)) {
+		const struct mesh_downstream_told *told = FOIL_CONTAINER_OF((struct mesh_downstream *)(uintptr_t)d, struct mesh_downstream_told, d);
+		*remote = told->remote;
+		*local = told->local;
+		return;
+	}
+	*remote = s ? s->remote : (struct stream_addr){0};
+	*local = s ? s->local : (struct stream_addr){0};
+}
+
+static struct mesh_slab *slab_of(struct mesh_ctx *m, bool is_told)
+{
+	return is_told ? &m->downstreams_told : &m->downstreams;
+}
+
+/* NULL: no block is free. */
+static struct mesh_downstream *take(struct foil_worker *w, const struct mesh_accept *a, const struct stream *s)
+{
+	bool is_told = memcmp(&a->remote, &s->remote, sizeof(a->remote)) != 0 || memcmp(&a->local, &s->local, sizeof(a->local)) != 0;
+	struct mesh_downstream *d = mesh_slab_take(slab_of(w->mesh, is_told));
+
+	if (!d || !is_told)
+		return d;
+	struct mesh_downstream_told *told = FOIL_CONTAINER_OF(d, struct mesh_downstream_told, d);
+	d->is_told = true;
+	told->remote = a->remote;
+	told->local = a->local;
+	return d;
 }
 
 #define REAP_LOOK_MAX 64u
@@ -122,7 +171,7 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 {
 	const struct mesh_hcm *hcm = &a->chain->http;
 	struct mesh_port *p = a->port;
-	struct mesh_downstream *d = mesh_slab_take(&w->mesh->downstreams);
+	struct mesh_downstream *d = take(w, a, s);
 
 	if (!d) { /* this one is refused; the block that is freed now serves the next, at the next turn */
 		(void)reap_idle(w, p);
@@ -130,8 +179,6 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 		return false;
 	}
 	d->port = p;
-	d->remote = a->remote;
-	d->local = a->local;
 	d->tls = tls_stream_facts(s);
 	mesh_list_init(&d->exchanges);
 	const struct http_limits limits = {
@@ -141,15 +188,17 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 		.head_timeout_us = hcm->request_headers_timeout_us, .idle_timeout_us = hcm->idle_timeout_us,
 	};
 	if (http_server_open_as(w, s, protocol_of(d->tls), &mesh_server_events, &limits, d, &d->conn) != 0) {
-		mesh_slab_give(&w->mesh->downstreams, d);
+		mesh_slab_give(slab_of(w->mesh, d->is_told), d);
 		foil_reason(w, MESH, CONNECTIONS_EXHAUSTED);
 		return false;
 	}
 	mesh_list_add_tail(&p->downstreams, &d->node);
 	p->n_conns++;
 	foil_count(w, MESH, DOWNSTREAM_CONNS, 1);
-	if (hcm->max_connection_duration_us)
-		foil_timer_arm(w, &d->timer, w->now_us + hcm->max_connection_duration_us, max_duration_passed);
+	if (hcm->max_connection_duration_us) {
+		d->ends_us = w->now_us + hcm->max_connection_duration_us;
+		mesh_downstream_timer_by(w, d, d->ends_us);
+	}
 	return true;
 }
 
@@ -221,10 +270,9 @@ void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum str
 	d->conn = NULL;
 	FOIL_ASSERT(mesh_list_is_empty(&d->exchanges));
 	foil_timer_cancel(w, &d->timer);
-	foil_timer_cancel(w, &d->idle);
 	mesh_list_del(&d->node);
 	foil_count(w, MESH, DOWNSTREAM_CONNS, -1);
 	mesh_port_put(w, d->port);
 	d->port = NULL;
-	mesh_bury(w, d, &w->mesh->downstreams);
+	mesh_bury(w, d, slab_of(w->mesh, d->is_told));
 }

@@ -19,7 +19,9 @@ static const struct mesh_chain *chain_of(struct foil_worker *w, struct mesh_down
 		return NULL;
 	if (FOIL_LIKELY(d->chain && d->chain_generation == w->mesh->cfg->generation))
 		return d->chain;
-	d->chain = mesh_chain_choose(l, d->local.ip, &first);
+	struct stream_addr remote, local;
+	mesh_downstream_addrs(d, &remote, &local);
+	d->chain = mesh_chain_choose(l, local.ip, &first);
 	d->chain_generation = w->mesh->cfg->generation;
 	return d->chain;
 }
@@ -42,7 +44,8 @@ static struct mesh_exchange *exchange_new(struct foil_worker *w, struct mesh_dow
 	mesh_config_get(w, x->cfg);
 	x->hcm = &chain->http;
 	x->grpc_status = -1;
-	x->from.client = d->remote;
+	mesh_downstream_addrs(d, &x->remote, &x->local);
+	x->from.client = x->remote;
 	mesh_list_add_tail(&d->exchanges, &x->node);
 	d->n_requests++;
 	foil_count(w, MESH, REQUESTS, 1);
@@ -156,7 +159,7 @@ static bool is_misdirected(const struct mesh_exchange *x)
 	if (FOIL_LIKELY(!x->hcm->refuse_misdirected) || !d->tls || !l)
 		return false;
 	first.sni = host_of(x->request->authority);
-	const struct mesh_chain *chain = mesh_chain_choose(l, d->local.ip, &first);
+	const struct mesh_chain *chain = mesh_chain_choose(l, x->local.ip, &first);
 	return chain && (chain->network != MESH_NETWORK_HTTP || &chain->http != x->hcm);
 }
 
@@ -199,7 +202,7 @@ static bool check_path(struct foil_worker *w, struct mesh_exchange *x)
 static bool find_route(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct mesh_forwarding_params p = {
-		.hcm = x->hcm, .settings = &x->cfg->settings, .remote = &x->ds->remote, .local = &x->ds->local,
+		.hcm = x->hcm, .settings = &x->cfg->settings, .remote = &x->remote, .local = &x->local,
 		.tls = x->ds->tls,
 	};
 	const struct mesh_routes *routes = x->hcm->routes_slot < x->cfg->n_route_slots ? x->cfg->routes[x->hcm->routes_slot] : NULL;
@@ -541,7 +544,7 @@ void mesh_exchange_fill_ctx(struct foil_worker *w, const struct mesh_exchange *x
 	uint64_t duration = w->now_us - x->down->started_us;
 
 	*ctx = (struct mesh_format_ctx){
-		.request = x->request, .response = x->response, .downstream_remote = &x->from.client, .downstream_local = &x->ds->local,
+		.request = x->request, .response = x->response, .downstream_remote = &x->from.client, .downstream_local = &x->local,
 		.upstream_remote = x->host ? &x->upstream_remote : NULL,
 		.upstream_local = x->upstream_local.port ? &x->upstream_local : NULL,
 		.upstream_cluster = x->cluster ? x->weighted->cluster : (struct foil_slice){NULL, 0},
@@ -553,6 +556,6 @@ void mesh_exchange_fill_ctx(struct foil_worker *w, const struct mesh_exchange *x
 		.has_request_duration = x->request_ended, .has_response_duration = x->response_us != 0,
 		.request_duration_us = x->request_ended_us ? x->request_ended_us - x->down->started_us : 0,
 		.response_duration_us = x->response_us ? x->response_us - x->down->started_us : 0,
-		.downstream_direct_remote = &x->ds->remote,
+		.downstream_direct_remote = &x->remote,
 	};
 }

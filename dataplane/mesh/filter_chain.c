@@ -293,12 +293,12 @@ const struct stream_addr *mesh_exchange_client(const struct mesh_exchange *x)
 
 const struct stream_addr *mesh_exchange_peer(const struct mesh_exchange *x)
 {
-	return &x->ds->remote;
+	return &x->remote;
 }
 
 const struct stream_addr *mesh_exchange_local(const struct mesh_exchange *x)
 {
-	return &x->ds->local;
+	return &x->local;
 }
 
 void mesh_filter_flag(struct mesh_filter_call *f, uint64_t flags)

@@ -20,6 +20,7 @@ static int slabs_init(struct mesh_ctx *m, const struct mesh_params *p)
 	int rc = mesh_slab_init(&m->exchanges, sizeof(struct mesh_exchange), requests);
 
 	rc = rc ? rc : mesh_slab_init(&m->downstreams, sizeof(struct mesh_downstream), connections);
+	rc = rc ? rc : mesh_slab_init(&m->downstreams_told, sizeof(struct mesh_downstream_told), connections);
 	rc = rc ? rc : mesh_slab_init(&m->ports, sizeof(struct mesh_port), PORTS_MAX);
 	rc = rc ? rc : mesh_pools_init(m, connections);
 	rc = rc ? rc : mesh_tcp_init(m, connections);
@@ -30,7 +31,7 @@ static int slabs_init(struct mesh_ctx *m, const struct mesh_params *p)
 
 static void ctx_free(struct mesh_ctx *m)
 {
-	struct mesh_slab *all[] = {&m->exchanges, &m->downstreams, &m->ports, &m->pools, &m->upstreams, &m->sessions, &m->shadows,
+	struct mesh_slab *all[] = {&m->exchanges, &m->downstreams, &m->downstreams_told, &m->ports, &m->pools, &m->upstreams, &m->sessions, &m->shadows,
 				    &m->hellos, &m->names, &m->checks};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(all); i++)
@@ -162,7 +163,9 @@ static void port_renew(struct foil_worker *w, struct mesh_port *p, const struct 
 	for (struct mesh_list *n = p->downstreams.next, *next; !is_same && n != &p->downstreams; n = next) {
 		struct mesh_downstream *d = FOIL_CONTAINER_OF(n, struct mesh_downstream, node);
 		const struct mesh_first first = mesh_downstream_first(d);
-		const struct mesh_chain *chain = mesh_chain_choose(l, d->local.ip, &first);
+		struct stream_addr remote, local;
+		mesh_downstream_addrs(d, &remote, &local);
+		const struct mesh_chain *chain = mesh_chain_choose(l, local.ip, &first);
 		next = n->next;
 		if (!chain || chain->network != MESH_NETWORK_HTTP)
 			mesh_downstream_drain(w, d);

@@ -190,7 +190,7 @@ static struct foil_slice shadow_host(struct foil_worker *w, struct foil_arena *a
 static int shadow_head_fill(struct foil_worker *w, struct shadow *s, const struct mesh_exchange *x, const struct mesh_mirror *m)
 {
 	struct http_head *h = &s->head;
-	struct foil_slice own = ip_text(w, &s->arena, x->ds->local.ip), xff;
+	struct foil_slice own = ip_text(w, &s->arena, x->local.ip), xff;
 	int rc = copy_head(w, &s->arena, x->request, h);
 
 	if (rc != 0 || !own.data)

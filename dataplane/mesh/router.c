@@ -190,7 +190,7 @@ static void request_complete(struct foil_worker *w, struct mesh_exchange *x)
 static int hash_request(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct mesh_route_action *a = &x->route->route;
-	const struct mesh_hash_request r = {.head = x->request, .client = &x->from.client, .remote = &x->ds->remote, .local = &x->ds->local};
+	const struct mesh_hash_request r = {.head = x->request, .client = &x->from.client, .remote = &x->remote, .local = &x->local};
 
 	if (!a->n_hash_policies || !mesh_cluster_hashes(x->cluster))
 		return 0;
@@ -385,10 +385,10 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
 	memcpy(x->upstream_remote.ip, e->ip, sizeof(e->ip));
 	x->upstream_remote.port = e->port;
 	if (x->cluster->is_original_dst)
-		x->upstream_remote = x->ds->local;
+		x->upstream_remote = x->local;
 	t->waiter = (struct mesh_pool_waiter){
 		.arena = x->arena, .events = &up_events, .user_data = x, .ready = waiter_ready, .failed = waiter_failed,
-		.authority = x->request->authority, .client = &x->ds->remote, .server = &x->ds->local,
+		.authority = x->request->authority, .client = &x->remote, .server = &x->local,
 	};
 	switch (mesh_pool_acquire(w, x->cfg, x->cluster, e, &t->waiter, &u, &hs)) {
 	case MESH_POOL_READY: try_connected(w, x, u, hs); return;

@@ -181,6 +181,7 @@ struct mesh_exchange {
 	struct foil_arena *arena;
 	const struct mesh_config *cfg;
 	const struct mesh_hcm *hcm;
+	struct stream_addr remote, local; /* of the connection; whom the request is from is from.client */
 	struct http_head request_head, response_head; /* the codec's own are gone when it has told us */
 	struct http_head *request, *response;         /* these, or NULL before they came; response: the final head, as sent */
 	struct mesh_forwarding_result from;
@@ -377,21 +378,36 @@ static inline bool mesh_port_is_captured(const struct mesh_port *p)
 	return p->listener && p->listener->is_captured;
 }
 
+/* At rest it is two cache lines. Addresses are the stream's, but where a PROXY header told others: then it is the first member of a block that has them. */
 struct mesh_downstream {
-	struct mesh_grave grave;
-	struct mesh_list node; /* port->downstreams */
-	struct mesh_port *port;
+	union {
+		struct mesh_grave grave; /* buried: port and node are nothing any more, and held is NULL */
+		struct {
+			struct mesh_list node; /* port->downstreams */
+			struct mesh_port *port;
+		};
+	};
 	struct http_conn *conn; /* NULL: closed */
-	struct stream_addr remote, local;
 	struct mesh_list exchanges;
-	struct foil_timer timer; /* max_connection_duration */
-	struct foil_timer idle;  /* of all exchanges: fires when the first may be idle or before, and stays armed over many */
+	struct foil_timer timer; /* fires when the first exchange may be idle, when ends_us comes, or before; stays armed over many requests */
+	uint64_t ends_us;        /* max_connection_duration; 0: none, or it was */
 	const struct mesh_chain *chain; /* of the configuration that it was asked for last */
 	uint64_t chain_generation;
 	const struct tls_facts *tls; /* of the connection, as long as conn; NULL: plaintext */
 	uint32_t n_requests;
-	bool is_draining;
+	bool is_draining, is_told;
 };
+static_assert(sizeof(struct mesh_downstream) <= 128, "a connection at rest keeps two cache lines here; see docs/memory.md");
+static_assert(offsetof(struct mesh_downstream, port) == offsetof(struct mesh_grave, held), "a closed one has no port, so a buried one holds nothing");
+struct mesh_downstream_told {
+	struct mesh_downstream d;
+	struct stream_addr remote, local;
+};
+/* Both ends of a connection that is not closed; zeros for one whose stream has gone already. */
+void mesh_downstream_addrs(const struct mesh_downstream *d, struct stream_addr *remote, struct stream_addr *local);
+/* Sees to it that the timer fires by then. */
+void mesh_downstream_timer_by(struct foil_worker *w, struct mesh_downstream *d, uint64_t at_us);
+void mesh_timeouts_look(struct foil_worker *w, struct mesh_downstream *d); /* timeouts.c: which exchanges are idle */
 static inline struct foil_slice mesh_downstream_sni(const struct mesh_downstream *d)
 {
 	return d->tls ? d->tls->sni : (struct foil_slice){NULL, 0};
@@ -482,7 +498,7 @@ struct mesh_ctx {
 	const struct mesh_config *cfg; /* adopted; NULL before the first */
 	struct foil_slice node_name;
 	struct mesh_grave *graves;
-	struct mesh_slab exchanges, downstreams, ports, pools, upstreams, sessions, shadows, hellos, names, checks;
+	struct mesh_slab exchanges, downstreams, downstreams_told, ports, pools, upstreams, sessions, shadows, hellos, names, checks;
 	struct mesh_list port_list, pool_list, session_list, shadow_list, hello_list, check_list;
 	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
 	struct check **check_by_host;     /* the same; health.c */

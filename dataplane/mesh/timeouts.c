@@ -131,14 +131,11 @@ void mesh_timeouts_try_connected(struct foil_worker *w, struct mesh_exchange *x)
 }
 
 /* ---- the connection manager's ---- */
-static void idle_look(struct foil_worker *w, struct foil_timer *t);
-
 /* The downstream's timer looks at x when it may have become idle, or before. */
 static void idle_watch(struct foil_worker *w, struct mesh_exchange *x, uint64_t at_us)
 {
 	x->is_idle_watched = true;
-	if (!foil_timer_fires_by(&x->ds->idle, at_us))
-		foil_timer_arm(w, &x->ds->idle, at_us, idle_look);
+	mesh_downstream_timer_by(w, x->ds, at_us);
 }
 
 static void idle_over(struct foil_worker *w, struct mesh_exchange *x)
@@ -153,9 +150,8 @@ static void idle_over(struct foil_worker *w, struct mesh_exchange *x)
 }
 
 /* All of the downstream's: each is looked at once, whatever an answer does to the others and to the connection (its block is only buried). */
-static void idle_look(struct foil_worker *w, struct foil_timer *t)
+void mesh_timeouts_look(struct foil_worker *w, struct mesh_downstream *d)
 {
-	struct mesh_downstream *d = FOIL_CONTAINER_OF(t, struct mesh_downstream, idle);
 	struct mesh_list all;
 
 	mesh_list_take_all(&all, &d->exchanges);

@@ -139,8 +139,8 @@ static void take_cumulative(struct foil_worker *w, struct tcp_conn *c, const str
 
 static bool is_seen(const struct tcp_conn *c, const struct tcp_sack_block *b)
 {
-	for (uint32_t i = 0; i < TCP_SACK_BLOCKS_MAX; i++)
-		if (c->sack_seen[i].start == b->start && c->sack_seen[i].end == b->end)
+	for (uint32_t i = 0; c->rare && i < TCP_SACK_BLOCKS_MAX; i++)
+		if (c->rare->sack_seen[i].start == b->start && c->rare->sack_seen[i].end == b->end)
 			return true;
 	return false;
 }
@@ -148,7 +148,7 @@ static bool is_seen(const struct tcp_conn *c, const struct tcp_sack_block *b)
 /* The record with the lowest sequence that is not below start; walks from where the last block ended. */
 static struct tcp_node *find_record(const struct tcp_conn *c, uint32_t start)
 {
-	struct tcp_node *n = c->sack_hint ? &c->sack_hint->by_seq : c->sent.next;
+	struct tcp_node *n = c->rare && c->rare->sack_hint ? &c->rare->sack_hint->by_seq : c->sent.next;
 
 	while (n != &c->sent && seq_lt(tcp_sent_of(n)->seq, start))
 		n = n->next;
@@ -164,7 +164,8 @@ static void take_block(struct foil_worker *w, struct tcp_conn *c, const struct t
 		struct tcp_sent *r = tcp_sent_of(n);
 		if (seq_gt(r->end, b->end))
 			break;
-		c->sack_hint = r;
+		if (c->rare)
+			c->rare->sack_hint = r;
 		if (r->flags & TCP_SENT_SACKED)
 			continue;
 		record_delivered(w, c, seg, r, tally);
@@ -185,6 +186,7 @@ static bool is_dsack(const struct tcp_seg *seg)
 static void take_sack(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, struct ack_tally *tally)
 {
 	struct tcp_sack_block seen[TCP_SACK_BLOCKS_MAX] = {{0}};
+	struct tcp_rare *rare = tcp_rare_need(w, c);
 
 	tally->is_dsack = is_dsack(seg);
 	for (uint32_t i = 0; i < seg->opt.n_sack; i++) {
@@ -197,7 +199,8 @@ static void take_sack(struct foil_worker *w, struct tcp_conn *c, const struct tc
 		if (!is_seen(c, b))
 			take_block(w, c, seg, b, tally);
 	}
-	memcpy(c->sack_seen, seen, sizeof(seen));
+	if (rare)
+		memcpy(rare->sack_seen, seen, sizeof(seen));
 }
 
 static void take_rtt(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg, const struct ack_tally *tally)

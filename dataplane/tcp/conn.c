@@ -68,8 +68,6 @@ struct tcp_conn *tcp_conn_new(struct foil_worker *w, const struct tcp_key *key, 
 	c->ts_offset = tcp_ts_offset(w, key);
 	tcp_list_init(&c->sent);
 	tcp_list_init(&c->rack_order);
-	tcp_list_init(&c->ooo);
-	tcp_list_init(&c->ooo_recent);
 	foil_gauge_set(w, TCP, CONNS, t->conns.n_used);
 	return c;
 }
@@ -117,6 +115,26 @@ void tcp_conn_established(struct foil_worker *w, struct tcp_conn *c)
 		tcp_output_want(w, c);
 }
 
+struct tcp_rare *tcp_rare_need(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (c->rare)
+		return c->rare;
+	c->rare = tcp_pool_get(&w->tcp->rares);
+	if (!c->rare)
+		return NULL;
+	tcp_list_init(&c->rare->ooo);
+	tcp_list_init(&c->rare->ooo_recent);
+	return c->rare;
+}
+
+void tcp_rare_rest(struct foil_worker *w, struct tcp_conn *c)
+{
+	if (FOIL_LIKELY(!c->rare) || c->rare->n_ooo_ranges || c->ca_state != TCP_CA_OPEN || c->snd_una != c->snd_nxt)
+		return;
+	tcp_pool_put(&w->tcp->rares, c->rare);
+	c->rare = NULL;
+}
+
 /* Everything that only a connection in the network needs. */
 static void let_go(struct foil_worker *w, struct tcp_conn *c)
 {
@@ -126,6 +144,9 @@ static void let_go(struct foil_worker *w, struct tcp_conn *c)
 	tcp_timers_cancel(w, c);
 	tcp_sent_clear(w, c);
 	tcp_reasm_clear(w, c);
+	if (c->rare)
+		tcp_pool_put(&w->tcp->rares, c->rare);
+	c->rare = NULL;
 	foil_chain_clear(&c->tx);
 	c->tx_m = NULL;
 	c->s.tx_queued_bytes = 0;

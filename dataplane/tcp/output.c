@@ -19,7 +19,7 @@ static void options_of(struct foil_worker *w, struct tcp_conn *c, struct tcp_opt
 		o->ts_val = tcp_ts_now(w, c->ts_offset);
 		o->ts_ecr = c->ts_recent;
 	}
-	if (c->has_sack && (c->dsack_owed || c->n_ooo_ranges)) {
+	if (c->has_sack && (c->dsack_owed || tcp_ooo_ranges(c))) {
 		if (c->dsack_owed)
 			o->sack[o->n_sack++] = c->dsack; /* RFC 2883 4: first */
 		o->n_sack = (uint8_t)(o->n_sack + tcp_reasm_sack_blocks(c, o->sack + o->n_sack, (uint8_t)(TCP_SACK_BLOCKS_MAX - o->n_sack)));

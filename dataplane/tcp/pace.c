@@ -9,9 +9,9 @@
  * measures by what was sent: with a turn every 4 ms, 1 ms of each would be used. */
 #define TCP_PACE_LATE_US_MAX 10000u
 
-static void pace_fire(struct foil_worker *w, struct foil_timer *timer)
+uint64_t tcp_pace_due_us(const struct tcp_conn *c)
 {
-	tcp_output_want(w, FOIL_CONTAINER_OF(timer, struct tcp_conn, pace_timer));
+	return c->pace_at_ns / 1000 - TCP_PACE_SLACK_US;
 }
 
 bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c)
@@ -22,8 +22,9 @@ bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c)
 		return true;
 	FOIL_PROBE(w, TCP, PACED);
 	c->pace_waits = true;
-	if (!foil_timer_is_armed(&c->pace_timer))
-		foil_timer_arm(w, &c->pace_timer, at_us - TCP_PACE_SLACK_US, pace_fire);
+	if (!c->pace_armed)
+		tcp_timer_by(w, c, tcp_pace_due_us(c));
+	c->pace_armed = true;
 	return false;
 }
 
@@ -37,6 +38,6 @@ void tcp_pace_sent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_b
 
 void tcp_pace_done(struct tcp_conn *c)
 {
-	if (c->pace_waits && !foil_timer_is_armed(&c->pace_timer))
+	if (c->pace_waits && !c->pace_armed)
 		c->pace_waits = false; /* something else held it back, or all has gone */
 }

@@ -2,7 +2,8 @@
  *
  * Bounded: in ranges (holes), and in mbufs by the receive buffer, so that tiny segments cannot hold more memory than the buffer is
  * worth. Where new bytes overlap what is there, what came first stays, but for ranges that they cover whole: one piece replaces many.
- * Invariant: ranges are disjoint, not adjacent, ordered by seq, and all above rcv_nxt; ooo_recent has the latest touched first. */
+ * Invariant: ranges are disjoint, not adjacent, ordered by seq, and all above rcv_nxt; a connection with ranges has a tcp_rare, whose ooo_recent has the
+ * latest touched first. */
 #include "dataplane/tcp/tcp_priv.h"
 
 static struct tcp_ooo *range_of(struct tcp_node *by_seq)
@@ -60,9 +61,9 @@ void tcp_rx_append(struct foil_chain *to, struct foil_chain *own_from)
 
 static void range_free(struct foil_worker *w, struct tcp_conn *c, struct tcp_ooo *o)
 {
-	c->n_ooo_bytes -= o->chain.n_bytes;
-	c->n_ooo_mbufs -= count_mbufs(o->chain.head);
-	c->n_ooo_ranges--;
+	c->rare->n_ooo_bytes -= o->chain.n_bytes;
+	c->rare->n_ooo_mbufs -= count_mbufs(o->chain.head);
+	c->rare->n_ooo_ranges--;
 	foil_chain_clear(&o->chain);
 	tcp_node_remove(&o->by_seq);
 	tcp_node_remove(&o->by_recency);
@@ -76,33 +77,33 @@ static void range_append(struct tcp_conn *c, struct tcp_ooo *o, struct foil_chai
 	uint32_t n_mbufs = count_mbufs(own_chain->head);
 
 	o->end += own_chain->n_bytes;
-	c->n_ooo_bytes += own_chain->n_bytes;
+	c->rare->n_ooo_bytes += own_chain->n_bytes;
 	tcp_rx_append(&o->chain, own_chain);
 	if (o->chain.tail != tail_before) /* else it was copied into the tail's room */
-		c->n_ooo_mbufs += n_mbufs;
+		c->rare->n_ooo_mbufs += n_mbufs;
 	tcp_node_remove(&o->by_recency);
-	tcp_list_push_front(&c->ooo_recent, &o->by_recency);
+	tcp_list_push_front(&c->rare->ooo_recent, &o->by_recency);
 }
 
 static struct tcp_ooo *range_new(struct foil_worker *w, struct tcp_conn *c, struct tcp_node *before, uint32_t seq)
 {
-	struct tcp_ooo *o = c->n_ooo_ranges < TCP_OOO_RANGES_MAX ? tcp_pool_get(&w->tcp->ooos) : NULL;
+	struct tcp_ooo *o = c->rare->n_ooo_ranges < TCP_OOO_RANGES_MAX ? tcp_pool_get(&w->tcp->ooos) : NULL;
 
-	if (c->n_ooo_ranges >= TCP_OOO_RANGES_MAX)
+	if (c->rare->n_ooo_ranges >= TCP_OOO_RANGES_MAX)
 		FOIL_PROBE(w, TCP, OOO_RANGES_FULL);
 	if (!o)
 		return NULL;
 	o->seq = o->end = seq;
 	tcp_list_push_back(before, &o->by_seq); /* before its successor */
-	c->n_ooo_ranges++;
+	c->rare->n_ooo_ranges++;
 	return o;
 }
 
 static struct tcp_node *last_not_after(const struct tcp_conn *c, uint32_t seq)
 {
-	struct tcp_node *n = c->ooo.prev;
+	struct tcp_node *n = c->rare->ooo.prev;
 
-	while (n != &c->ooo && seq_gt(range_of(n)->seq, seq))
+	while (n != &c->rare->ooo && seq_gt(range_of(n)->seq, seq))
 		n = n->prev;
 	return n;
 }
@@ -110,7 +111,7 @@ static struct tcp_node *last_not_after(const struct tcp_conn *c, uint32_t seq)
 /* Frees what the new bytes [seq, seq + chain) cover whole, and cuts from them what the first range behind them has. */
 static void cut_by_followers(struct foil_worker *w, struct tcp_conn *c, struct tcp_node *follower, uint32_t seq, struct foil_chain *chain)
 {
-	while (follower != &c->ooo) {
+	while (follower != &c->rare->ooo) {
 		struct tcp_ooo *o = range_of(follower);
 		follower = follower->next;
 		uint32_t end = seq + chain->n_bytes;
@@ -130,34 +131,39 @@ static void merge_with_next(struct foil_worker *w, struct tcp_conn *c, struct tc
 {
 	struct tcp_node *next = o->by_seq.next;
 
-	if (next == &c->ooo || range_of(next)->seq != o->end)
+	if (next == &c->rare->ooo || range_of(next)->seq != o->end)
 		return;
 	struct tcp_ooo *gone = range_of(next);
 	foil_chain_move(&o->chain, &gone->chain); /* mbufs and bytes stay in the connection's sums */
 	o->end = gone->end;
 	tcp_node_remove(&gone->by_seq);
 	tcp_node_remove(&gone->by_recency);
-	c->n_ooo_ranges--;
+	c->rare->n_ooo_ranges--;
 	tcp_pool_put(&w->tcp->ooos, gone);
 }
 
 /* Where the new bytes go: an existing range that they extend, or a new one. NULL: full. */
 static struct tcp_ooo *range_for(struct foil_worker *w, struct tcp_conn *c, struct tcp_node *before, uint32_t seq)
 {
-	if (c->n_ooo_mbufs >= c->rcv_buf_bytes / TCP_OOO_MBUF_BYTES_MIN) {
+	if (c->rare->n_ooo_mbufs >= c->rcv_buf_bytes / TCP_OOO_MBUF_BYTES_MIN) {
 		FOIL_PROBE(w, TCP, OOO_MBUFS_FULL);
 		return NULL;
 	}
-	if (before != &c->ooo && range_of(before)->end == seq)
+	if (before != &c->rare->ooo && range_of(before)->end == seq)
 		return range_of(before);
 	return range_new(w, c, before->next, seq);
 }
 
 enum tcp_reason tcp_reasm_insert(struct foil_worker *w, struct tcp_conn *c, uint32_t seq, struct foil_chain *own_chain)
 {
+	if (!tcp_rare_need(w, c)) {
+		tcp_conn_drop_note(w, c, own_chain->head, TCP_REASON_OOO_FULL);
+		foil_chain_clear(own_chain);
+		return TCP_REASON_OOO_FULL;
+	}
 	struct tcp_node *before = last_not_after(c, seq);
 
-	if (before != &c->ooo && seq_gt(range_of(before)->end, seq)) {
+	if (before != &c->rare->ooo && seq_gt(range_of(before)->end, seq)) {
 		uint32_t known = range_of(before)->end - seq;
 		c->dsack = (struct tcp_sack_block){seq, seq + FOIL_MIN(known, own_chain->n_bytes)};
 		c->dsack_owed = c->has_sack;
@@ -185,13 +191,15 @@ void tcp_reasm_pull(struct foil_worker *w, struct tcp_conn *c)
 {
 	struct tcp_node *n;
 
-	while ((n = tcp_list_first(&c->ooo)) && seq_leq(range_of(n)->seq, c->rcv_nxt)) {
+	if (!c->rare)
+		return;
+	while ((n = tcp_list_first(&c->rare->ooo)) && seq_leq(range_of(n)->seq, c->rcv_nxt)) {
 		struct tcp_ooo *o = range_of(n);
 		if (seq_gt(o->end, c->rcv_nxt)) {
 			struct foil_chain chain = o->chain;
 			uint32_t known = c->rcv_nxt - o->seq;
-			c->n_ooo_bytes -= chain.n_bytes;
-			c->n_ooo_mbufs -= count_mbufs(chain.head);
+			c->rare->n_ooo_bytes -= chain.n_bytes;
+			c->rare->n_ooo_mbufs -= count_mbufs(chain.head);
 			o->chain = (struct foil_chain){0};
 			foil_chain_consume(&chain, known);
 			foil_count(w, TCP, BYTES_RX, chain.n_bytes);
@@ -200,13 +208,14 @@ void tcp_reasm_pull(struct foil_worker *w, struct tcp_conn *c)
 		}
 		range_free(w, c, o);
 	}
+	tcp_rare_rest(w, c);
 }
 
 void tcp_reasm_clear(struct foil_worker *w, struct tcp_conn *c)
 {
 	struct tcp_node *n;
 
-	while ((n = tcp_list_first(&c->ooo)))
+	while (c->rare && (n = tcp_list_first(&c->rare->ooo)))
 		range_free(w, c, range_of(n));
 }
 
@@ -214,7 +223,9 @@ uint8_t tcp_reasm_sack_blocks(const struct tcp_conn *c, struct tcp_sack_block *o
 {
 	uint8_t n_blocks = 0;
 
-	for (struct tcp_node *n = c->ooo_recent.next; n != &c->ooo_recent && n_blocks < n_max; n = n->next) {
+	if (!c->rare)
+		return 0;
+	for (struct tcp_node *n = c->rare->ooo_recent.next; n != &c->rare->ooo_recent && n_blocks < n_max; n = n->next) {
 		const struct tcp_ooo *o = FOIL_CONTAINER_OF(n, struct tcp_ooo, by_recency);
 		out[n_blocks++] = (struct tcp_sack_block){o->seq, o->end};
 	}

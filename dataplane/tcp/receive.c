@@ -89,7 +89,7 @@ static void take_in_order(struct foil_worker *w, struct tcp_conn *c, struct foil
 	c->rcv_nxt += n_bytes;
 	foil_count(w, TCP, BYTES_RX, n_bytes);
 	tcp_rx_append(&c->s.rx, own_chain);
-	if (FOIL_UNLIKELY(c->n_ooo_ranges)) {
+	if (FOIL_UNLIKELY(tcp_ooo_ranges(c))) {
 		tcp_reasm_pull(w, c);
 		c->ack_now = true; /* RFC 5681 4.2: a filled hole is told at once */
 	}

@@ -27,7 +27,7 @@ static void prr_update(struct tcp_conn *c, uint32_t acked_bytes, uint32_t delive
 
 void tcp_recovery_enter(struct foil_worker *w, struct tcp_conn *c)
 {
-	tcp_undo_begin(c);
+	tcp_undo_begin(w, c);
 	c->prr_flight = FOIL_MAX(c->snd_nxt - c->snd_una, 1u);
 	c->prr_delivered = c->prr_out = 0;
 	c->ssthresh = c->cc->on_loss(w, c, false);
@@ -49,7 +49,8 @@ static void recovery_leave(struct foil_worker *w, struct tcp_conn *c)
 		c->cwnd = c->has_sack ? c->ssthresh : FOIL_MIN(c->ssthresh, FOIL_MAX(c->snd_nxt - c->snd_una, (uint32_t)c->mss_bytes) + c->mss_bytes);
 	c->ca_state = TCP_CA_OPEN;
 	c->n_dup_acks = 0;
-	c->undo_ssthresh = 0;
+	if (c->rare)
+		c->rare->undo_ssthresh = 0;
 	if (c->rack_reo_persist && --c->rack_reo_persist == 0) {
 		FOIL_PROBE(w, TCP, RACK_WINDOW_SHRANK);
 		c->rack_reo_mult = 1;
@@ -65,7 +66,7 @@ void tcp_recovery_on_rto(struct foil_worker *w, struct tcp_conn *c)
 	if (c->tlp_pending)
 		FOIL_PROBE(w, TCP, RTO_AFTER_TLP);
 	if (c->ca_state == TCP_CA_OPEN)
-		tcp_undo_begin(c);
+		tcp_undo_begin(w, c);
 	if (c->ca_state != TCP_CA_LOSS) /* RFC 5681 3.1: once for a series of timeouts */
 		c->ssthresh = c->cc->on_loss(w, c, true);
 	if (first && (first->flags & TCP_SENT_SACKED))

@@ -62,7 +62,7 @@ static void fill_conn(const struct foil_worker *w, const struct tcp_conn *c, str
 	i->rcv_wnd_bytes = c->rcv_adv - c->rcv_nxt;
 	i->rx_waiting_bytes = c->s.rx.n_bytes;
 	i->tx_waiting_bytes = c->tx.n_bytes;
-	i->ooo_bytes = c->n_ooo_bytes;
+	i->ooo_bytes = tcp_ooo_bytes(c);
 	i->pace_Bps = c->pace_Bps;
 	i->age_us = c->s.opened_us ? w->now_us - c->s.opened_us : 0;
 	i->idle_us = w->now_us - FOIL_MAX(c->last_rx_us, c->last_tx_us);

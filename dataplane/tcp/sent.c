@@ -73,8 +73,8 @@ void tcp_sent_mark_all_lost(struct tcp_conn *c)
 		}
 		tcp_sent_mark_lost(c, r);
 	}
-	if (is_reneged)
-		memset(c->sack_seen, 0, sizeof(c->sack_seen));
+	if (is_reneged && c->rare)
+		memset(c->rare->sack_seen, 0, sizeof(c->rare->sack_seen));
 }
 
 void tcp_sent_free(struct foil_worker *w, struct tcp_conn *c, struct tcp_sent *r)
@@ -83,8 +83,8 @@ void tcp_sent_free(struct foil_worker *w, struct tcp_conn *c, struct tcp_sent *r
 		c->n_sacked_bytes -= r->end - r->seq;
 	if (r->flags & TCP_SENT_LOST)
 		c->n_lost_bytes -= r->end - r->seq;
-	if (c->sack_hint == r)
-		c->sack_hint = NULL;
+	if (FOIL_UNLIKELY(c->rare != NULL) && c->rare->sack_hint == r)
+		c->rare->sack_hint = NULL;
 	tcp_node_remove(&r->by_seq);
 	tcp_node_remove(&r->by_time);
 	tcp_pool_put(&w->tcp->sents, r);

@@ -77,13 +77,15 @@ static int make_tables(struct tcp_ctx *t)
 	    tcp_pool_init(&t->tws, p->time_wait_max, sizeof(struct tcp_tw)) ||
 	    tcp_pool_init(&t->sents, FOIL_MAX(TCP_SENTS_MIN, 4 * p->conns_max), sizeof(struct tcp_sent)) ||
 	    tcp_pool_init(&t->rates, FOIL_MAX(TCP_SENTS_MIN, 4 * p->conns_max), TCP_SENT_RATE_BYTES) ||
-	    tcp_pool_init(&t->ooos, FOIL_MAX(TCP_OOOS_MIN, p->conns_max / 2), sizeof(struct tcp_ooo)))
+	    tcp_pool_init(&t->ooos, FOIL_MAX(TCP_OOOS_MIN, p->conns_max / 2), sizeof(struct tcp_ooo)) ||
+	    tcp_pool_init(&t->rares, p->conns_max, sizeof(struct tcp_rare)))
 		return -ENOMEM;
 	return 0;
 }
 
 static void free_tables(struct tcp_ctx *t)
 {
+	tcp_pool_fini(&t->rares);
 	tcp_pool_fini(&t->ooos);
 	tcp_pool_fini(&t->rates);
 	tcp_pool_fini(&t->sents);
@@ -117,7 +119,7 @@ int tcp_init(struct foil_worker *w, const struct tcp_params *p, struct foil_erro
 		free(t);
 		return rc;
 	}
-	t->conns.w = t->syns.w = t->tws.w = t->sents.w = t->ooos.w = w;
+	t->conns.w = t->syns.w = t->tws.w = t->sents.w = t->ooos.w = t->rares.w = w;
 	t->cc = tcp_cc_find(t->p.congestion);
 	t->rcv_wscale = wscale_for(t->p.rx_window_bytes_max);
 	tcp_list_init(&t->events);
@@ -184,7 +186,7 @@ static void reclaim(struct foil_worker *w)
 		t->reclaim_at = t->reclaim_at + 1 < t->conns.n_fresh ? t->reclaim_at + 1 : 0;
 		struct tcp_conn *c = tcp_pool_at(&t->conns, t->reclaim_at);
 		if (c->s.ops != &tcp_stream_ops || c->is_finished || c->state < TCP_STATE_ESTABLISHED ||
-		    c->tx.n_bytes + c->s.rx.n_bytes + c->n_ooo_bytes < TCP_RECLAIM_BYTES_MIN ||
+		    c->tx.n_bytes + c->s.rx.n_bytes + tcp_ooo_bytes(c) < TCP_RECLAIM_BYTES_MIN ||
 		    w->now_us - c->last_progress_us < TCP_RECLAIM_IDLE_US || w->now_us - c->drs_at_us < TCP_RECLAIM_IDLE_US)
 			continue;
 		foil_reason(w, TCP, RECLAIMED);

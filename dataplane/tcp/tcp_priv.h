@@ -191,6 +191,7 @@ struct tcp_conn {
 	bool has_rtt : 1;
 	bool dsack_owed : 1;
 	bool pace_waits : 1;    /* what could go waits for its time */
+	bool pace_armed : 1, delack_armed : 1; /* the timer has to do it */
 	bool has_ecn : 1;
 	bool ecn_echo : 1;      /* congestion was seen on the way to us: told until the peer says that it slowed down */
 	bool cwr_owed : 1;      /* we slowed down: told with the next new data */
@@ -217,16 +218,12 @@ struct tcp_conn {
 	uint64_t last_rx_us, last_progress_us, last_tx_us;
 	struct net_dst dst;
 	const struct tcp_cc *cc;
-	struct foil_timer rtx_timer, delack_timer;
+	struct foil_timer timer; /* of all that time does here (timers.c): fires when the first of it is due, or before */
 
 	/* loss recovery */
-	struct tcp_sent *sack_hint;
-	struct tcp_sack_block sack_seen[TCP_SACK_BLOCKS_MAX];
+	struct tcp_rare *rare;   /* NULL: nothing was lost or came out of order of late */
 	uint32_t recover_seq;    /* recovery ends when it is acknowledged */
 	uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937; outside of recovery prr_flight: in flight when something was sent last */
-	/* what a recovery that proves needless gives back (undo.c); undo_ssthresh 0: nothing to give back */
-	uint32_t undo_cwnd, undo_ssthresh, undo_una, undo_ts;
-	int32_t undo_bytes;      /* sent again in this recovery and not reported as duplicates */
 	uint64_t rack_xmit_us;
 	uint32_t rack_end_seq, rack_rtt_us, rack_fack;
 	uint32_t min_rtt_us;
@@ -239,11 +236,8 @@ struct tcp_conn {
 		uint32_t delivered, delivered_us, first_sent_us, app_limited_until;
 	} rate;
 	uint64_t pace_Bps, pace_at_ns; /* pace.c; 0: not paced */
-	struct foil_timer pace_timer;
 
 	/* reassembly, window and close */
-	struct tcp_node ooo, ooo_recent;
-	uint32_t n_ooo_ranges, n_ooo_mbufs, n_ooo_bytes;
 	struct tcp_sack_block dsack;
 	uint32_t peer_fin_seq;
 	uint32_t drs_bytes;      /* receive-window autotuning: taken since drs_at_us */
@@ -254,11 +248,34 @@ struct tcp_conn {
 	uint32_t user_timeout_ms; /* 0: the worker's */
 	uint32_t n_resent, resent_bytes; /* segments sent again, for whoever looks (scan.c) */
 	uint32_t n_dropped;
+	uint32_t delack_at_us;   /* modulo 2^32 */
 	uint8_t last_drop;       /* enum tcp_reason */
 	struct tcp_listener *listener; /* until accept was called */
-	struct foil_timer slow_timer;  /* keepalive, linger, connect timeout */
 };
-static_assert(sizeof(struct tcp_conn) <= 14 * 64, "a connection at rest stays well under 1 KB; see docs/memory.md");
+static_assert(sizeof(struct tcp_conn) <= 11 * 64, "a connection at rest stays well under 1 KB; see docs/memory.md");
+
+/* What a connection needs only while something is lost or out of order, given back when it is at rest again. Who cannot have one does without: no segment is
+ * kept out of order, no recovery is undone, every SACK block is walked from the first record on. */
+struct tcp_rare {
+	struct tcp_node ooo, ooo_recent; /* reasm.c */
+	uint32_t n_ooo_ranges, n_ooo_mbufs, n_ooo_bytes;
+	struct tcp_sack_block sack_seen[TCP_SACK_BLOCKS_MAX]; /* ack.c */
+	struct tcp_sent *sack_hint;
+	/* what a recovery that proves needless gives back (undo.c); undo_ssthresh 0: nothing to give back */
+	uint32_t undo_cwnd, undo_ssthresh, undo_una, undo_ts;
+	int32_t undo_bytes;              /* sent again in this recovery and not reported as duplicates */
+};
+static_assert(sizeof(struct tcp_rare) <= 2 * 64, "see docs/memory.md");
+
+static inline uint32_t tcp_ooo_ranges(const struct tcp_conn *c)
+{
+	return c->rare ? c->rare->n_ooo_ranges : 0;
+}
+
+static inline uint32_t tcp_ooo_bytes(const struct tcp_conn *c)
+{
+	return c->rare ? c->rare->n_ooo_bytes : 0;
+}
 
 struct tcp_syn {
 	struct tcp_key key;
@@ -310,7 +327,7 @@ struct tcp_ctx {
 	struct tcp_params p;
 	const struct tcp_cc *cc;
 	struct tcp_flow flow;
-	struct tcp_pool conns, syns, tws, sents, ooos;
+	struct tcp_pool conns, syns, tws, sents, ooos, rares;
 	struct tcp_pool rates; /* rate.c's table, by the index of the record */
 	struct tcp_node events, outs, listeners;
 	struct tcp_conn *telling; /* whose callback runs; NULL again when the connection was freed in it */
@@ -367,6 +384,9 @@ void tcp_conn_reset(struct foil_worker *w, struct tcp_conn *c, enum stream_end w
 void tcp_conn_free(struct foil_worker *w, struct tcp_conn *c);
 uint16_t tcp_own_mss(const struct foil_worker *w, const struct net_addr *remote, struct net_dst *dst);
 void tcp_conn_check_pressure(struct foil_worker *w);
+/* The connection's, now at the latest; NULL: the pool is empty. */
+struct tcp_rare *tcp_rare_need(struct foil_worker *w, struct tcp_conn *c) FOIL_MUST_USE;
+void tcp_rare_rest(struct foil_worker *w, struct tcp_conn *c); /* gives it back if nothing is lost, out of order or in flight */
 
 /* events.c */
 void tcp_conn_notify(struct foil_worker *w, struct tcp_conn *c, uint8_t events);
@@ -510,6 +530,7 @@ void tcp_rate_check_app_limited(struct tcp_conn *c);
 bool tcp_pace_may_send(struct foil_worker *w, struct tcp_conn *c);
 void tcp_pace_sent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes);
 void tcp_pace_done(struct tcp_conn *c); /* at the end of an output */
+uint64_t tcp_pace_due_us(const struct tcp_conn *c); /* of one that waits: when it goes on */
 
 /* cwv.c */
 void tcp_cwv_sent(struct foil_worker *w, struct tcp_conn *c); /* after new data went */
@@ -523,8 +544,8 @@ void tcp_ecn_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_s
 void tcp_ecn_output(struct tcp_conn *c, struct tcp_segment_spec *spec, bool new_data);
 
 /* undo.c */
-void tcp_undo_begin(struct tcp_conn *c);
-void tcp_undo_resent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes);
+void tcp_undo_begin(struct foil_worker *w, struct tcp_conn *c);
+void tcp_undo_resent(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes);
 void tcp_undo_dsack(struct tcp_conn *c, const struct tcp_sack_block *b);
 /* true: the recovery that goes on was needless; it is over, and the window is what it was. */
 bool tcp_undo_try(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg);
@@ -539,6 +560,7 @@ void tcp_rtx_arm(struct foil_worker *w, struct tcp_conn *c, enum tcp_rtx_mode mo
 void tcp_rtx_restart(struct foil_worker *w, struct tcp_conn *c); /* after an ACK: TLP, RTO, persist or none, from now on */
 void tcp_rtx_start(struct foil_worker *w, struct tcp_conn *c);   /* after output: the same, but a running RTO runs on (RFC 6298 5.1) */
 void tcp_delack_arm(struct foil_worker *w, struct tcp_conn *c);
+void tcp_timer_by(struct foil_worker *w, struct tcp_conn *c, uint64_t at_us); /* the timer fires then at the latest, and looks what is due */
 void tcp_slow_arm(struct foil_worker *w, struct tcp_conn *c);
 void tcp_timers_cancel(struct foil_worker *w, struct tcp_conn *c);
 

@@ -1,11 +1,18 @@
-/* The timers of one connection: one for retransmission in all its modes (RTO by RFC 6298, the probe and reorder timers of RFC 8985,
- * the zero-window probe of RFC 9293 3.8.6.1), one for delayed ACK, one slow one for keepalive and lingering.
+/* What time does to one connection: retransmission in all its modes (RTO by RFC 6298, the probe and reorder timers of RFC 8985, the zero-window probe of
+ * RFC 9293 3.8.6.1), delayed ACK, pacing (pace.c), and slowly keepalive and lingering.
  *
- * The retransmission timer is lazy: an ACK moves rtx_at_us, and the wheel's timer, when it comes too early, goes on to it.
- * Invariant: rtx_mode is not TCP_RTX_NONE only while rtx_timer is armed. */
+ * One timer of the wheel serves all of it, since a connection at rest should not hold four. It is lazy: whoever wants something earlier than it fires arms it
+ * anew, whoever puts something off just says so, and when it fires it looks what is due and goes on to the next.
+ * Invariant: the timer is armed while rtx_mode is not TCP_RTX_NONE, delack_armed or pace_armed, and fires no later than the first of them is due. */
 #include "dataplane/tcp/tcp_priv.h"
 
-static void rtx_fire(struct foil_worker *w, struct foil_timer *timer);
+static void fire(struct foil_worker *w, struct foil_timer *timer);
+
+void tcp_timer_by(struct foil_worker *w, struct tcp_conn *c, uint64_t at_us)
+{
+	if (!foil_timer_fires_by(&c->timer, at_us))
+		foil_timer_arm(w, &c->timer, at_us, fire);
+}
 
 void tcp_rtx_arm(struct foil_worker *w, struct tcp_conn *c, enum tcp_rtx_mode mode, uint64_t at_us)
 {
@@ -13,9 +20,7 @@ void tcp_rtx_arm(struct foil_worker *w, struct tcp_conn *c, enum tcp_rtx_mode mo
 	c->rtx_at_us = at_us;
 	if (mode == TCP_RTX_NONE)
 		return; /* the wheel's timer finds nothing to do */
-	if (foil_timer_is_armed(&c->rtx_timer) && c->rtx_timer.expires_tick <= at_us / FOIL_TICK_US + 1)
-		return;
-	foil_timer_arm(w, &c->rtx_timer, at_us, rtx_fire);
+	tcp_timer_by(w, c, at_us);
 }
 
 static uint64_t give_up_us(const struct foil_worker *w, const struct tcp_conn *c)
@@ -137,16 +142,8 @@ static void fire_reo(struct foil_worker *w, struct tcp_conn *c)
 	tcp_output_want(w, c);
 }
 
-static void rtx_fire(struct foil_worker *w, struct foil_timer *timer)
+static void rtx_due(struct foil_worker *w, struct tcp_conn *c)
 {
-	struct tcp_conn *c = FOIL_CONTAINER_OF(timer, struct tcp_conn, rtx_timer);
-
-	if (c->rtx_mode == TCP_RTX_NONE)
-		return;
-	if (w->now_us < c->rtx_at_us) {
-		foil_timer_arm(w, timer, c->rtx_at_us, rtx_fire);
-		return;
-	}
 	switch ((enum tcp_rtx_mode)c->rtx_mode) {
 	case TCP_RTX_NONE:
 		return;
@@ -166,10 +163,13 @@ static void rtx_fire(struct foil_worker *w, struct foil_timer *timer)
 	FOIL_UNREACHABLE();
 }
 
-static void delack_fire(struct foil_worker *w, struct foil_timer *timer)
+static uint64_t delack_at_us(const struct foil_worker *w, const struct tcp_conn *c)
 {
-	struct tcp_conn *c = FOIL_CONTAINER_OF(timer, struct tcp_conn, delack_timer);
+	return w->now_us + (uint64_t)(int64_t)(int32_t)(c->delack_at_us - (uint32_t)w->now_us);
+}
 
+static void delack_due(struct foil_worker *w, struct tcp_conn *c)
+{
 	if (!c->ack_delayed)
 		return;
 	FOIL_PROBE(w, TCP, DELACK_FIRED);
@@ -177,11 +177,14 @@ static void delack_fire(struct foil_worker *w, struct foil_timer *timer)
 	tcp_output_want(w, c);
 }
 
-/* The wheel's timer is left armed when the ACK rode on data; it then fires once for the next one, early at worst. */
+/* It stays armed when the ACK rode on data; it then comes once for the next one, early at worst. */
 void tcp_delack_arm(struct foil_worker *w, struct tcp_conn *c)
 {
-	if (!foil_timer_is_armed(&c->delack_timer))
-		foil_timer_arm(w, &c->delack_timer, w->now_us + TCP_DELACK_US, delack_fire);
+	if (c->delack_armed)
+		return;
+	c->delack_armed = true;
+	c->delack_at_us = (uint32_t)(w->now_us + TCP_DELACK_US);
+	tcp_timer_by(w, c, w->now_us + TCP_DELACK_US);
 }
 
 static uint64_t keepalive_at_us(const struct foil_worker *w, const struct tcp_conn *c)
@@ -205,14 +208,20 @@ static bool keepalive(struct foil_worker *w, struct tcp_conn *c)
 	return true;
 }
 
-static void slow_fire(struct foil_worker *w, struct foil_timer *timer)
+/* UINT64_MAX: nothing is, ever. */
+static uint64_t slow_at_us(const struct foil_worker *w, const struct tcp_conn *c)
 {
-	struct tcp_conn *c = FOIL_CONTAINER_OF(timer, struct tcp_conn, slow_timer);
+	if (c->is_released)
+		return c->last_progress_us + TCP_LINGER_US;
+	return w->tcp->p.keepalive_idle_us && c->state >= TCP_STATE_ESTABLISHED ? keepalive_at_us(w, c) : UINT64_MAX;
+}
 
+static void slow_due(struct foil_worker *w, struct tcp_conn *c)
+{
 	if (!c->is_released) {
 		if (!keepalive(w, c))
 			return;
-	} else if (w->now_us - c->last_progress_us >= TCP_LINGER_US) {
+	} else {
 		foil_reason(w, TCP, LINGER_EXCEEDED);
 		tcp_conn_reset(w, c, STREAM_END_TIMEOUT);
 		return;
@@ -222,23 +231,56 @@ static void slow_fire(struct foil_worker *w, struct foil_timer *timer)
 
 void tcp_slow_arm(struct foil_worker *w, struct tcp_conn *c)
 {
-	uint64_t idle_us = w->tcp->p.keepalive_idle_us, at_us;
+	uint64_t at_us = slow_at_us(w, c);
 
-	if (c->is_released) {
-		at_us = c->last_progress_us + TCP_LINGER_US;
-	} else if (idle_us && c->state >= TCP_STATE_ESTABLISHED) {
-		at_us = FOIL_MIN(keepalive_at_us(w, c), w->now_us + idle_us); /* an answer makes the next one due earlier */
-	} else {
+	if (at_us == UINT64_MAX)
+		return;
+	if (!c->is_released)
+		at_us = FOIL_MIN(at_us, w->now_us + w->tcp->p.keepalive_idle_us); /* an answer makes the next one due earlier */
+	tcp_timer_by(w, c, FOIL_MAX(at_us, w->now_us + FOIL_TICK_US));
+}
+
+/* To the first of what is not due yet. */
+static void go_on(struct foil_worker *w, struct tcp_conn *c, bool is_rtx_due)
+{
+	if (c->rtx_mode != TCP_RTX_NONE && !is_rtx_due)
+		tcp_timer_by(w, c, c->rtx_at_us);
+	if (c->delack_armed)
+		tcp_timer_by(w, c, delack_at_us(w, c));
+	if (c->pace_armed)
+		tcp_timer_by(w, c, tcp_pace_due_us(c));
+	tcp_slow_arm(w, c);
+}
+
+/* Of what may end the connection one thing at a time, last; what is due beside it comes a tick later. */
+static void fire(struct foil_worker *w, struct foil_timer *timer)
+{
+	struct tcp_conn *c = FOIL_CONTAINER_OF(timer, struct tcp_conn, timer);
+	bool is_rtx_due = c->rtx_mode != TCP_RTX_NONE && c->rtx_at_us <= w->now_us;
+
+	if (c->delack_armed && delack_at_us(w, c) <= w->now_us) {
+		c->delack_armed = false;
+		delack_due(w, c);
+	}
+	if (c->pace_armed && tcp_pace_due_us(c) <= w->now_us) {
+		c->pace_armed = false;
+		tcp_output_want(w, c);
+	}
+	if (c->rtx_mode == TCP_RTX_NONE)
+		tcp_rare_rest(w, c);
+	if (!is_rtx_due && slow_at_us(w, c) <= w->now_us) {
+		go_on(w, c, false);
+		slow_due(w, c);
 		return;
 	}
-	foil_timer_arm(w, &c->slow_timer, FOIL_MAX(at_us, w->now_us + FOIL_TICK_US), slow_fire);
+	go_on(w, c, is_rtx_due);
+	if (is_rtx_due)
+		rtx_due(w, c);
 }
 
 void tcp_timers_cancel(struct foil_worker *w, struct tcp_conn *c)
 {
-	foil_timer_cancel(w, &c->rtx_timer);
-	foil_timer_cancel(w, &c->delack_timer);
-	foil_timer_cancel(w, &c->slow_timer);
-	foil_timer_cancel(w, &c->pace_timer);
+	foil_timer_cancel(w, &c->timer);
+	c->delack_armed = c->pace_armed = false;
 	c->rtx_mode = TCP_RTX_NONE;
 }

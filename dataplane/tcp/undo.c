@@ -17,41 +17,53 @@ static uint32_t resent_before(const struct tcp_conn *c)
 	return n_bytes;
 }
 
-void tcp_undo_begin(struct tcp_conn *c)
+void tcp_undo_begin(struct foil_worker *w, struct tcp_conn *c)
 {
+	struct tcp_rare *u = tcp_rare_need(w, c);
+
+	if (!u)
+		return; /* then it is not undone */
 	uint32_t resent = resent_before(c), probe = c->tlp_pending && c->tlp_is_retrans ? c->mss_bytes : 0;
 
-	c->undo_cwnd = c->cwnd;
-	c->undo_ssthresh = c->ssthresh;
-	c->undo_una = c->snd_una;
-	c->undo_bytes = (int32_t)FOIL_MAX(resent, probe); /* their duplicates may still be reported */
+	u->undo_cwnd = c->cwnd;
+	u->undo_ssthresh = c->ssthresh;
+	u->undo_una = c->snd_una;
+	u->undo_bytes = (int32_t)FOIL_MAX(resent, probe); /* their duplicates may still be reported */
 	if (!resent) /* else the echo of one of them is no word of a first transmission */
-		c->undo_ts = 0;
+		u->undo_ts = 0;
 }
 
-void tcp_undo_resent(const struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
+void tcp_undo_resent(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
 {
-	if (!c->undo_ts && c->has_ts)
-		c->undo_ts = tcp_ts_now(w, c->ts_offset);
-	if (!c->undo_ssthresh)
+	struct tcp_rare *u = tcp_rare_need(w, c);
+
+	if (!u)
 		return;
-	c->undo_bytes += (int32_t)n_bytes;
+	if (!u->undo_ts && c->has_ts)
+		u->undo_ts = tcp_ts_now(w, c->ts_offset);
+	if (!u->undo_ssthresh)
+		return;
+	u->undo_bytes += (int32_t)n_bytes;
 }
 
 void tcp_undo_dsack(struct tcp_conn *c, const struct tcp_sack_block *b)
 {
-	if (!c->undo_ssthresh || c->undo_bytes <= 0 || !seq_lt(b->start, b->end) || seq_lt(b->start, c->undo_una) || seq_gt(b->end, c->snd_nxt))
+	struct tcp_rare *u = c->rare;
+
+	if (!u || !u->undo_ssthresh || u->undo_bytes <= 0 || !seq_lt(b->start, b->end) || seq_lt(b->start, u->undo_una) || seq_gt(b->end, c->snd_nxt))
 		return;
-	c->undo_bytes -= (int32_t)FOIL_MIN(b->end - b->start, (uint32_t)INT32_MAX);
-	if (c->undo_bytes <= 0)
-		c->undo_bytes = -1; /* all that was sent again had been there */
+	u->undo_bytes -= (int32_t)FOIL_MIN(b->end - b->start, (uint32_t)INT32_MAX);
+	if (u->undo_bytes <= 0)
+		u->undo_bytes = -1; /* all that was sent again had been there */
 }
 
 static bool is_needless(const struct tcp_conn *c, const struct tcp_seg *seg)
 {
-	if (c->undo_bytes < 0)
+	const struct tcp_rare *u = c->rare;
+
+	if (u->undo_bytes < 0)
 		return true;
-	return c->undo_ts && seg->opt.has_ts && seg->opt.ts_ecr && seq_lt(seg->opt.ts_ecr, c->undo_ts) && seq_gt(seg->ack, c->undo_una);
+	return u->undo_ts && seg->opt.has_ts && seg->opt.ts_ecr && seq_lt(seg->opt.ts_ecr, u->undo_ts) && seq_gt(seg->ack, u->undo_una);
 }
 
 /* What was thought lost is in flight after all. */
@@ -69,20 +81,22 @@ static void unmark_lost(struct tcp_conn *c)
 
 bool tcp_undo_try(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg)
 {
-	if (!c->undo_ssthresh || c->ca_state == TCP_CA_OPEN || !is_needless(c, seg))
+	struct tcp_rare *u = c->rare;
+
+	if (!u || !u->undo_ssthresh || c->ca_state == TCP_CA_OPEN || !is_needless(c, seg))
 		return false;
 	if (c->ca_state == TCP_CA_LOSS)
 		FOIL_PROBE(w, TCP, RTO_UNDONE);
 	else
 		FOIL_PROBE(w, TCP, RECOVERY_UNDONE);
-	if (c->undo_bytes < 0)
+	if (u->undo_bytes < 0)
 		FOIL_PROBE(w, TCP, UNDONE_BY_DSACK);
 	else
 		FOIL_PROBE(w, TCP, UNDONE_BY_TIMESTAMP);
 	unmark_lost(c);
-	c->cwnd = FOIL_MAX(c->cwnd, c->undo_cwnd);
-	c->ssthresh = FOIL_MAX(c->ssthresh, c->undo_ssthresh);
-	c->undo_ssthresh = 0;
+	c->cwnd = FOIL_MAX(c->cwnd, u->undo_cwnd);
+	c->ssthresh = FOIL_MAX(c->ssthresh, u->undo_ssthresh);
+	u->undo_ssthresh = 0;
 	c->ca_state = TCP_CA_OPEN;
 	c->n_dup_acks = 0;
 	foil_count(w, TCP, UNDONE_RECOVERIES, 1);

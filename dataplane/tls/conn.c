@@ -78,6 +78,7 @@ void tls_conn_free(struct foil_worker *w, struct tls_conn *c)
 	foil_chain_clear(&c->out);
 	foil_chain_clear(&c->plain);
 	foil_chain_clear(&c->s.rx);
+	tls_peer_put(w, c->facts.peer);
 	foil_arena_reset(w, &c->arena);
 	*c->pprev_all = c->next_all;
 	if (c->next_all)
@@ -190,6 +191,11 @@ static bool handshake_done(struct foil_worker *w, struct tls_conn *c)
 	if (!tls_facts_fill(w, c)) {
 		fail(w, c, TLS_REASON_OUT_OF_MEMORY, "no memory for the connection's properties");
 		return false;
+	}
+	if (!c->keeps_arena) { /* the names to verify are of no use any more */
+		c->sans = NULL;
+		c->n_sans = 0;
+		foil_arena_reset(w, &c->arena);
 	}
 	has_peer = c->facts.peer && !c->context->skip_verify;
 	foil_count(w, TLS, HANDSHAKES, 1);
@@ -757,7 +763,7 @@ int tls_server_open(struct foil_worker *w, struct stream *below, const struct tl
 		return -ENOBUFS;
 	struct tls_conn *c = conn_new(w, p->context, &why);
 	if (c && p->sni.n_bytes) {
-		c->facts.sni = foil_arena_copy(w, &c->arena, p->sni);
+		c->facts.sni = tls_name_keep(w, c, p->sni);
 		if (!c->facts.sni.data) {
 			tls_conn_free(w, c);
 			c = NULL;
@@ -795,12 +801,8 @@ static bool client_names(struct foil_worker *w, struct tls_conn *c, const struct
 	c->n_sans = sans ? p->n_sans : 0;
 	if (!p->sni.n_bytes)
 		return sans || !p->n_sans;
-	char *name = foil_arena_zalloc(w, &c->arena, (size_t)p->sni.n_bytes + 1);
-	if (!name)
-		return false;
-	memcpy(name, p->sni.data, p->sni.n_bytes);
-	c->facts.sni = foil_slice_of(name, p->sni.n_bytes);
-	return (sans || !p->n_sans) && SSL_set_tlsext_host_name(c->ssl, name) == 1;
+	c->facts.sni = tls_name_keep(w, c, p->sni);
+	return c->facts.sni.data && (sans || !p->n_sans) && SSL_set_tlsext_host_name(c->ssl, c->facts.sni.data) == 1;
 }
 
 int tls_client_open(struct foil_worker *w, struct stream *below, const struct tls_client_params *p, struct stream **out)

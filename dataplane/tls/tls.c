@@ -57,7 +57,9 @@ int tls_init(struct foil_worker *w, const struct tls_params *p, struct foil_erro
 	t->bio = tls_bio_method_new();
 	struct tls_aead_params aead = {.engine = p->engine, .n_slots = p->schedules_max ? p->schedules_max : TLS_SLOTS};
 	if (!t->bio || tls_aead_new(&aead, &t->aead) != 0 || tls_places_init(&t->places, n_handshakes, p->handshakes_prefix_max) != 0 ||
-	    tls_pool_init(&t->conns, sizeof(struct tls_conn), p->conns_max ? p->conns_max : CONNS_MAX) != 0) {
+	    tls_pool_init(&t->conns, sizeof(struct tls_conn), p->conns_max ? p->conns_max : CONNS_MAX) != 0 ||
+	    tls_pool_init(&t->peers, sizeof(struct tls_peer_kept), p->conns_max ? p->conns_max : CONNS_MAX) != 0) {
+		free(t->conns.base);
 		tls_places_fini(&t->places);
 		tls_aead_free(t->aead);
 		BIO_meth_free(t->bio);
@@ -83,6 +85,7 @@ void tls_fini(struct foil_worker *w)
 	tls_aead_free(t->aead);
 	BIO_meth_free(t->bio);
 	free(t->conns.base);
+	free(t->peers.base);
 	OPENSSL_cleanse(t, sizeof(*t));
 	free(t);
 	w->tls = NULL;

@@ -182,6 +182,7 @@ enum tls_state {
 };
 enum tls_event { TLS_EV_INPUT = 1, TLS_EV_WRITABLE = 2, TLS_EV_CLOSED = 4, TLS_EV_FAIL = 8, TLS_EV_SEAL = 16 };
 
+#define TLS_NAME_BYTES 80u /* "outbound_.8080_.subset_.service.namespace.svc.cluster.local" */
 struct tls_conn {
 	struct stream s; /* what the user has */
 	struct foil_worker *w;
@@ -206,9 +207,21 @@ struct tls_conn {
 	struct tls_place place;
 	const struct foil_slice *sans;
 	uint16_t n_sans;
-	struct foil_arena arena; /* what facts point to */
-	struct tls_facts facts;
-	struct tls_peer peer;
+	struct foil_arena arena; /* the handshake's; later nothing, unless keeps_arena */
+	bool keeps_arena;        /* facts point into it: a name is long */
+	struct tls_facts facts;  /* peer is shared: facts.c */
+	char name[TLS_NAME_BYTES]; /* facts.sni, if it fits with a zero behind it */
+};
+static_assert(sizeof(struct tls_conn) <= 13 * 64, "see docs/memory.md");
+
+/* What is told of a certificate, made once for all connections whose peer showed it. */
+#define TLS_PEER_BUCKETS 1024u
+struct tls_peer_kept {
+	struct tls_peer peer; /* first */
+	struct tls_peer_kept *next; /* of its bucket */
+	struct foil_arena arena;
+	uint32_t n_conns;
+	uint8_t hash[32]; /* SHA-256 of the certificate */
 };
 
 /* ---- admit.c */
@@ -259,7 +272,8 @@ void *tls_pool_take(struct tls_pool *p); /* zeroed; NULL when all are in use */
 void tls_pool_give(struct tls_pool *p, void *block);
 
 struct tls_ctx {
-	struct tls_pool conns;
+	struct tls_pool conns, peers;
+	struct tls_peer_kept *peers_by_hash[TLS_PEER_BUCKETS];
 	struct tls_places places;
 	struct tls_crypto *crypto;
 	uint32_t n_jobs, jobs_max;
@@ -285,8 +299,11 @@ int tls_verify_callback(X509_STORE_CTX *x, void *arg);
 int tls_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int is_sealing);
 
 /* ---- facts.c */
-/* Fills c->facts and c->peer after the handshake; false: no memory. */
+/* Fills c->facts after the handshake; false: no memory. */
 bool tls_facts_fill(struct foil_worker *w, struct tls_conn *c);
+void tls_peer_put(struct foil_worker *w, const struct tls_peer *own_peer); /* NULL is fine */
+/* name (not empty) for as long as c lives, a zero behind it; {NULL, 0}: no memory. Once a connection. */
+struct foil_slice tls_name_keep(struct foil_worker *w, struct tls_conn *c, struct foil_slice name) FOIL_MUST_USE;
 
 /* ---- reason.c */
 /* What OpenSSL's error code means (the last of its queue, which is emptied); writes the failure's text. */

@@ -289,13 +289,42 @@ void load_closed(struct load *l, struct load_conn *c)
 	list_put(&l->closed, c);
 }
 
+void load_stretch_end(struct load *l, uint64_t now_ns, uint64_t cpu_ns)
+{
+	uint64_t on_ns = cpu_ns - l->stretch_cpu_ns, all_ns = now_ns - l->stretch_ns;
+
+	if (l->stretch_ns && all_ns >= on_ns + LOAD_OFF_NS) {
+		l->off_end_ns = now_ns;
+		l->off_ns += all_ns - on_ns;
+	}
+	for (uint32_t i = 0; i < l->n_answers; i++)
+		if (l->answers[i].due_ns >= l->off_end_ns)
+			load_hist_add(&l->clear, l->answers[i].took_ns);
+	l->n_answers = 0;
+	l->stretch_ns = now_ns;
+	l->stretch_cpu_ns = cpu_ns;
+}
+
+static void latency_note(struct load *l, uint64_t due_ns)
+{
+	uint64_t took_ns = l->now_ns > due_ns ? l->now_ns - due_ns : 0;
+
+	load_hist_add(&l->hist, took_ns);
+	if (!is_open_loop(l))
+		return;
+	if (l->n_answers == LOAD_ANSWERS_MAX)
+		load_stretch_end(l, load_now_ns(), load_clock_ns(CLOCK_THREAD_CPUTIME_ID));
+	l->answers[l->n_answers].due_ns = due_ns;
+	l->answers[l->n_answers++].took_ns = took_ns;
+}
+
 /* An answer is whole. False: the connection was closed. */
 static bool answered(struct load *l, struct load_conn *c, bool close)
 {
 	uint64_t due = c->due_ns[c->first];
 
 	l->now_ns = load_now_ns();
-	load_hist_add(&l->hist, l->now_ns > due ? l->now_ns - due : 0);
+	latency_note(l, due);
 	l->n_done++;
 	c->first = (uint8_t)((c->first + 1) % LOAD_PIPELINE_MAX);
 	c->n_waiting--;
@@ -373,7 +402,7 @@ void load_answered_at(struct load *l, struct load_conn *c, uint64_t due_ns, bool
 {
 	l->now_ns = load_now_ns();
 	if (is_good) {
-		load_hist_add(&l->hist, l->now_ns > due_ns ? l->now_ns - due_ns : 0);
+		latency_note(l, due_ns);
 		l->n_done++;
 	}
 	c->n_waiting--;
@@ -527,6 +556,9 @@ static void measure_begin(struct load *l)
 {
 	memset(&l->hist, 0, sizeof(l->hist));
 	memset(&l->own, 0, sizeof(l->own));
+	memset(&l->clear, 0, sizeof(l->clear));
+	l->n_answers = 0;
+	l->off_ns = 0;
 	memset(l->n_errors, 0, sizeof(l->n_errors));
 	l->n_done = l->n_bytes = l->n_connects = l->n_origin_requests = l->busy_ns = l->last_done = l->n_handshakes = l->n_resumed = 0;
 	l->measure_ns = l->progress_ns = l->now_ns;
@@ -540,6 +572,8 @@ bool load_turn(struct load *l)
 {
 	l->now_ns = load_now_ns();
 	own_note(l);
+	if (is_open_loop(l))
+		load_stretch_end(l, l->now_ns, load_clock_ns(CLOCK_THREAD_CPUTIME_ID));
 	if (FOIL_UNLIKELY(!l->measuring && !l->is_settling && l->conf->settle_seconds > 0))
 		settle(l);
 	if (l->closed.head)

@@ -14,6 +14,8 @@
 #define LOAD_HEADERS_MAX 64
 #define LOAD_HEAD_BYTES_MAX 16384u /* of a request or response that came in pieces */
 #define LOAD_PIPELINE_MAX 16u
+#define LOAD_ANSWERS_MAX 1024u
+#define LOAD_OFF_NS 20000u /* so long without its core, and the generator's delay is in what it measures */
 #define LOAD_REQUEST_BYTES_MAX 65536u
 
 enum load_work {
@@ -101,6 +103,14 @@ struct load {
 	struct load_hist own;
 	uint64_t turn_ns;
 	double own_due;
+	/* Open loop: the latencies of requests whose whole time, from due to answered, this thread was on its core. Those of one stretch wait in answers until
+	 * it is known how it went. A slow proxy's requests are touched more often, and left out more often: what remains flatters it. */
+	struct load_hist clear;
+	struct {
+		uint64_t due_ns, took_ns;
+	} answers[LOAD_ANSWERS_MAX];
+	uint32_t n_answers;
+	uint64_t stretch_ns, stretch_cpu_ns, off_end_ns, off_ns; /* off_end_ns: it was off its core until then, last; off_ns: so long in all */
 	bool is_settling;
 	/* origin */
 	char *answer;                 /* the head, and the body when it is small */
@@ -121,12 +131,17 @@ struct load_io {
 	void (*close)(struct load *l, struct load_conn *c);
 };
 
-static inline uint64_t load_now_ns(void)
+static inline uint64_t load_clock_ns(clockid_t clock)
 {
 	struct timespec t;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &t); /* it cannot fail with a clock that exists */
+	(void)clock_gettime(clock, &t); /* it cannot fail with a clock that exists */
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static inline uint64_t load_now_ns(void)
+{
+	return load_clock_ns(CLOCK_MONOTONIC);
 }
 
 /* ---- engine.c: the client */
@@ -134,6 +149,8 @@ int load_init(struct load *l, const struct load_conf *conf, const struct load_io
 void load_fini(struct load *l);
 /* Once a turn of the loop: opens connections, sends what is due, says how it goes. False when the time is over. */
 bool load_turn(struct load *l);
+/* What load_turn does with the stretch of time that ends now, of which the thread was on its core for cpu_ns - l->stretch_cpu_ns. */
+void load_stretch_end(struct load *l, uint64_t now_ns, uint64_t cpu_ns);
 void load_opened(struct load *l, struct load_conn *c);
 /* data is the caller's. False: the connection was closed meanwhile, forget it. */
 bool load_bytes(struct load *l, struct load_conn *c, const char *data, uint32_t n_bytes);

@@ -44,6 +44,10 @@ static void json_write(const struct load *l, FILE *f)
 	fprintf(f, " \"handshakes\": %llu, \"resumed\": %llu,\n", (unsigned long long)l->n_handshakes, (unsigned long long)l->n_resumed);
 	fprintf(f, " \"own_us\": {\"p50\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"max\": %.3f},\n", (double)load_hist_at(&l->own, 0.5) / 1e3,
 		(double)load_hist_at(&l->own, 0.99) / 1e3, (double)load_hist_at(&l->own, 0.999) / 1e3, (double)l->own.max_ns / 1e3);
+	fprintf(f, " \"clear_us\": {\"p50\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"p99.99\": %.3f, \"max\": %.3f},\n",
+		(double)load_hist_at(&l->clear, 0.5) / 1e3, (double)load_hist_at(&l->clear, 0.99) / 1e3, (double)load_hist_at(&l->clear, 0.999) / 1e3,
+		(double)load_hist_at(&l->clear, 0.9999) / 1e3, (double)l->clear.max_ns / 1e3);
+	fprintf(f, " \"clear_share\": %.5f, \"off_share\": %.5f,\n", l->hist.n ? (double)l->clear.n / (double)l->hist.n : 0, (double)l->off_ns / 1e9 / s);
 	fprintf(f, " \"errors\": {");
 	for (int i = 0; i < LOAD_ERR_COUNT; i++)
 		fprintf(f, "%s\"%s\": %llu", i ? ", " : "", load_error_names[i], (unsigned long long)l->n_errors[i]);
@@ -74,6 +78,10 @@ int load_report(const struct load *l)
 	if (l->own.n)
 		printf("  of that the load generator's own: p50 %.1f, p99 %.1f, p99.9 %.1f us\n", (double)load_hist_at(&l->own, 0.5) / 1e3,
 		       (double)load_hist_at(&l->own, 0.99) / 1e3, (double)load_hist_at(&l->own, 0.999) / 1e3);
+	if (l->clear.n)
+		printf("  where the load generator was on its core from due to answered, %.1f %% of them: p50 %.1f, p99 %.1f, p99.9 %.1f us\n",
+		       100 * (double)l->clear.n / (double)l->hist.n, (double)load_hist_at(&l->clear, 0.5) / 1e3, (double)load_hist_at(&l->clear, 0.99) / 1e3,
+		       (double)load_hist_at(&l->clear, 0.999) / 1e3);
 	if (!f)
 		return 0;
 	json_write(l, f);

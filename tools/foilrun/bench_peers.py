@@ -174,7 +174,7 @@ class HAProxy(Peer):
                     self.write("routes.map", "".join(f"value-{i} origin\n" for i in range(work.routes - 1))) + ",origin)]\n"
             body = f"defaults\n mode http\n {timeouts} option http-keep-alive\n http-reuse always\n option forwardfor\nfrontend front\n" \
                    f" bind {self.front}:{PORT} backlog 4096{secure}\n{use} default_backend origin\nbackend origin\n {backend}\n"
-        text = f"global\n nbthread 1\n maxconn 9000\n stats socket {self.folder}/haproxy.sock\n" + body
+        text = f"global\n nbthread 1\n maxconn {50000 if work.held else 9000}\n stats socket {self.folder}/haproxy.sock\n" + body
         return ["haproxy", "-db", "-f", self.write("haproxy.cfg", text)]
 
 
@@ -204,8 +204,8 @@ class Nginx(Peer):
             maps = f"map_hash_max_size 65536; map_hash_bucket_size 128; map $http_x_route $to {{ default origin;\n" + \
                 "".join(f"value-{i} origin;\n" for i in range(work.routes - 1)) + "}\n"
             common = common.replace("http://origin", "http://$to")
-        text = f"daemon off; pid {f}/nginx.pid; error_log {f}/nginx.log; worker_processes 1; worker_rlimit_nofile 20000;\n" \
-               f"events {{ worker_connections 19000; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on; proxy_max_temp_file_size 0;\n" + \
+        text = f"daemon off; pid {f}/nginx.pid; error_log {f}/nginx.log; worker_processes 1; worker_rlimit_nofile {110000 if work.held else 20000};\n" \
+               f"events {{ worker_connections {50000 if work.held else 19000}; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on; proxy_max_temp_file_size 0;\n" + \
                "".join(f"{k}_temp_path {f}/{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")) + \
                f"\n{maps}upstream origin {{ server {self.origin}:{ORIGIN_PORT}; keepalive 512; keepalive_requests 1000000000; }}\n" \
                f"server {{ listen {self.front}:{PORT}{' ssl' if work.tls else ''}{' http2' if work.http2 else ''} backlog=4096;\n{secure}{routes}location / {{ {common} }} }} }}\n"

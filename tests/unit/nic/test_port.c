@@ -216,6 +216,8 @@ static void test_idle_modes_by_name(void **state)
 	assert_int_equal(mode, NIC_IDLE_PAUSE);
 	assert_int_equal(nic_idle_mode_parse("interrupt", &mode), 0);
 	assert_int_equal(mode, NIC_IDLE_INTERRUPT);
+	assert_int_equal(nic_idle_mode_parse("auto", &mode), 0);
+	assert_int_equal(mode, NIC_IDLE_AUTO);
 	assert_int_equal(nic_idle_mode_parse("sleep", &mode), -EINVAL);
 }
 
@@ -237,6 +239,59 @@ static void test_rest_ends_at_the_next_timer(void **state)
 	rig_close(&r);
 }
 
+static void test_auto_pauses_where_a_port_cannot_interrupt(void **state)
+{
+	struct rig r;
+	struct nic_idle idle;
+	struct foil_error err = {0};
+
+	rig_open(&r, 1);
+	assert_int_equal(nic_idle_init(&idle, r.w[0], NIC_IDLE_AUTO, &r.port, 1, notice, NULL, &err), 0);
+	assert_int_equal(idle.mode, NIC_IDLE_PAUSE);
+	nic_idle_fini(&idle);
+	assert_int_equal(nic_idle_init(&idle, r.w[0], NIC_IDLE_AUTO, NULL, 0, notice, NULL, &err), 0); /* nothing but wake-ups to wait for */
+	assert_int_equal(idle.mode, NIC_IDLE_INTERRUPT);
+	nic_idle_fini(&idle);
+	rig_close(&r);
+	(void)state;
+}
+
+static void quiet_turn(struct nic_idle *idle)
+{
+	idle->w->now_us += 200; /* long enough that spinning is over */
+	nic_idle_turn(idle, false, UINT64_MAX);
+}
+
+static void test_a_nap_that_time_ends_leads_to_the_next_after_one_turn(void **state)
+{
+	struct rig r;
+	struct nic_idle idle;
+	struct foil_error err = {0};
+
+	rig_open(&r, 1);
+	assert_int_equal(nic_idle_init(&idle, r.w[0], NIC_IDLE_PAUSE, &r.port, 1, notice, NULL, &err), 0);
+	uint64_t *naps = &r.w[0]->ctr[FOIL_ROOM_NIC][NIC_CTR_NAPS], *wakes = &r.w[0]->ctr[FOIL_ROOM_NIC][NIC_CTR_WAKES];
+	quiet_turn(&idle);
+	assert_int_equal(idle.asleep, 1); /* said, and one more turn looks at everything */
+	assert_int_equal(*naps, 0);
+	quiet_turn(&idle);
+	quiet_turn(&idle);
+	assert_int_equal(*naps, 2);
+	assert_int_equal(idle.asleep, 1);
+	nic_idle_wake(&idle);
+	assert_int_equal(idle.asleep, 0);
+	quiet_turn(&idle); /* ends at once */
+	assert_int_equal(*wakes, 1);
+	quiet_turn(&idle);
+	assert_int_equal(idle.asleep, 1);
+	assert_int_equal(*naps, 3);
+	nic_idle_turn(&idle, true, 0);
+	assert_int_equal(idle.asleep, 0);
+	nic_idle_fini(&idle);
+	rig_close(&r);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -249,6 +304,8 @@ int main(void)
 		cmocka_unit_test(test_ports_that_cannot_open_say_why),
 		cmocka_unit_test(test_idle_modes_by_name),
 		cmocka_unit_test(test_rest_ends_at_the_next_timer),
+		cmocka_unit_test(test_auto_pauses_where_a_port_cannot_interrupt),
+		cmocka_unit_test(test_a_nap_that_time_ends_leads_to_the_next_after_one_turn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -202,6 +202,39 @@ static void test_what_the_generator_itself_adds_is_told_apart(void **state)
 	(void)state;
 }
 
+/* Two answers of a stretch, one of them of a request that was due before the generator lost its core for a while. */
+static void test_requests_that_the_generator_kept_waiting_are_left_out(void **state)
+{
+	struct load_conf k = base();
+
+	k.rate = 10;
+	struct load *l = started(&k);
+	uint64_t t = l->stretch_ns, cpu = l->stretch_cpu_ns;
+	assert_true(t > 0);
+	load_stretch_end(l, t + 1000000, cpu + 1000000 - LOAD_OFF_NS + 1); /* all but on its core */
+	assert_int_equal(l->off_ns, 0);
+	l->answers[0].due_ns = t;
+	l->answers[0].took_ns = 500;
+	l->n_answers = 1;
+	load_stretch_end(l, t + 2000000, cpu + 2000000);
+	assert_int_equal(l->clear.n, 1);
+	l->answers[0].due_ns = t + 1500000;
+	l->answers[0].took_ns = 5000000;
+	l->n_answers = 1;
+	load_stretch_end(l, t + 9000000, cpu + 3000000); /* seven milliseconds went by, one of them here */
+	assert_int_equal(l->off_ns, 6000000);
+	assert_int_equal(l->clear.n, 1);
+	l->answers[0].due_ns = t + 8000000; /* due while it was off */
+	l->answers[1].due_ns = t + 9500000;
+	l->answers[0].took_ns = l->answers[1].took_ns = 700;
+	l->n_answers = 2;
+	load_stretch_end(l, t + 10000000, cpu + 4000000);
+	assert_int_equal(l->clear.n, 2);
+	assert_int_equal(l->n_answers, 0);
+	ended(l);
+	(void)state;
+}
+
 static void test_measuring_begins_soon_after_everybody_had_an_answer(void **state)
 {
 	struct load_conf k = base();
@@ -243,6 +276,7 @@ int main(void)
 		cmocka_unit_test(test_an_answer_cut_anywhere_counts_once), cmocka_unit_test(test_wrong_answers_are_errors),
 		cmocka_unit_test(test_new_connection_a_request), cmocka_unit_test(test_open_loop_counts_from_when_it_was_due),
 		cmocka_unit_test(test_what_the_generator_itself_adds_is_told_apart),
+		cmocka_unit_test(test_requests_that_the_generator_kept_waiting_are_left_out),
 		cmocka_unit_test(test_measuring_begins_soon_after_everybody_had_an_answer),
 		cmocka_unit_test(test_origin_answers_each_request_once),
 	};

@@ -122,6 +122,7 @@ static void test_locality_and_labels_of_the_node(void **state)
 	assert_string_equal(c->label_keys[1], "tier");
 	assert_string_equal(c->label_values[1], "gold");
 	assert_int_equal(parse(GOOD_PORTS GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->idle, NODE_IDLE_AUTO);
 	assert_string_equal(c->locality, "");
 	assert_int_equal(c->n_labels, 0);
 	free(c);

@@ -113,7 +113,7 @@ static void test_bytes_that_came_from_behind_the_fin_are_let_go_with_it(void **s
 	t_in(t, .flags = T_ACK, .seq = PEER + 3, .ack = US, .data = "liar", .n_bytes = 4);
 	t_in(t, .flags = T_FIN | T_ACK, .seq = PEER, .ack = US); /* an end before them */
 	assert_true(t->s->rx_eof);
-	assert_int_equal(c->n_ooo_ranges, 0);
+	assert_int_equal(tcp_ooo_ranges(c), 0);
 	t_tcp_free(t);
 }
 

@@ -128,6 +128,56 @@ static void test_the_clients_certificate_becomes_facts(void **state)
 	rig_free(r);
 }
 
+/* Of connections at rest, each holds its block: what is told of the peer's certificate is kept once, and the handshake's memory is given back. */
+static void test_connections_at_rest_share_what_their_peer_showed(void **state)
+{
+	struct foil_worker *w = t_worker(.n_mbufs = 1023);
+	struct foil_error err;
+	struct rig *r[3];
+
+	(void)state;
+	assert_int_equal(tls_init(w, &(struct tls_params){.conns_max = 8, .openssl_records = rig_openssl_records}, &err), 0);
+	unsigned int n_chunks = rte_mempool_avail_count(w->chunk_pool);
+	for (int i = 0; i < 3; i++) {
+		r[i] = rig(.w = w, .context = t_server(server_cert, ca, TLS_AUTH_REQUIRED, NULL), .peer = t_peer_ctx(false, i == 2 ? stranger : client_cert),
+			   .sni = "web.example.com");
+		rig_pump(r[i]);
+		assert_int_equal(r[i]->n_opened, i != 2); /* the stranger is refused, and leaves nothing */
+	}
+	const struct tls_peer *p = tls_stream_facts(r[0]->s)->peer;
+	assert_ptr_equal(tls_stream_facts(r[1]->s)->peer, p);
+	assert_slice(tls_stream_facts(r[0]->s)->sni, "web.example.com");
+	assert_int_equal(w->tls->peers.n_live, 1);
+	assert_true(n_chunks - rte_mempool_avail_count(w->chunk_pool) <= 2); /* of the peer alone: a PEM of its text is longer than half of one */
+	assert_null(FOIL_CONTAINER_OF(r[0]->s, struct tls_conn, s)->arena.chunks);
+	rig_free(r[0]);
+	assert_slice(p->subject, "CN=client");
+	rig_free(r[1]);
+	assert_int_equal(w->tls->peers.n_live, 0);
+	rig_free(r[2]);
+	assert_int_equal(rte_mempool_avail_count(w->chunk_pool), n_chunks);
+	tls_fini(w);
+	t_worker_free(w);
+}
+
+static void test_names_longer_than_the_block_has_room_for_are_kept_whole(void **state)
+{
+	char name[201];
+
+	(void)state;
+	for (size_t i = 0; i < 200; i++)
+		name[i] = i % 40 == 39 ? '.' : 'n';
+	name[199] = 'n';
+	name[200] = 0;
+	for (size_t n = 60; n < 68; n++) {
+		struct rig *r = rig(.is_client = true, .context = t_client(ca), .peer = t_peer_ctx(true, server_cert), .sni = name + 200 - n);
+		rig_pump(r);
+		assert_slice(tls_stream_facts(r->s)->sni, name + 200 - n);
+		assert_string_equal(SSL_get_servername(r->peer, TLSEXT_NAMETYPE_host_name), name + 200 - n);
+		rig_free(r);
+	}
+}
+
 static struct rig *refused(struct tls_context *context, SSL_CTX *peer)
 {
 	struct rig *r = rig(.context = context, .peer = peer);
@@ -749,6 +799,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_changed_byte_ends_the_connection_with_an_alert),
 		cmocka_unit_test(test_what_is_no_handshake_is_refused),
 		cmocka_unit_test(test_a_handshake_that_takes_too_long_is_cut),
+		cmocka_unit_test(test_connections_at_rest_share_what_their_peer_showed),
+		cmocka_unit_test(test_names_longer_than_the_block_has_room_for_are_kept_whole),
 		cmocka_unit_test(test_large_bodies_both_ways_and_backpressure),
 		cmocka_unit_test(test_tickets_resume_until_their_key_is_gone),
 		cmocka_unit_test(test_key_updates_and_no_renegotiation),
