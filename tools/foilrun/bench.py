@@ -4,6 +4,7 @@ Each proxy in its turn has the last core for itself; foil-load, which is client 
 interleave, so that what the machine does meanwhile hits all of them; a figure is the median of its rounds, but for latencies, which are those of the round
 with the least p99.9 (p99 at 10 %): whoever else wants the cores can only add to them. It runs in a network namespace of its own."""
 import collections
+import ctypes
 import json
 import os
 import shutil
@@ -38,7 +39,7 @@ WORKS = {w.name: w for w in (
     work("h1-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, mtu=9000, wires=("hydrofoil-virtio", "haproxy-veth", "nginx-veth")),
     work("h1-1mib-1500", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, wires=("haproxy-veth", "nginx-veth")),
     work("tcp-64b", "--work", "tcp", "--tcp-bytes", "64", tcp=True),
-    work("idle", connections=40000, held=True, wires=("hydrofoil-virtio",)),
+    work("idle", connections=8000, held=True, wires=("hydrofoil-virtio",)),
     work("h2-h1", "--pipeline", "8", connections=8, http2="h2-h1"),
     work("h2-h2", "--pipeline", "8", connections=8, http2="h2-h2"),
     work("tls-keepalive", tls="tls"),
@@ -46,7 +47,7 @@ WORKS = {w.name: w for w in (
     work("tls-newconn", "--work", "newconn", tls="tls"),
     work("tls-resume", "--work", "newconn", "--resume", tls="tls"),
     work("tls-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, tls="tls", mtu=9000),
-    work("tls-idle", connections=16000, held=True, tls="tls", is_extra=True),
+    work("tls-idle", connections=8000, held=True, tls="tls", is_extra=True),
 )}
 WIRES = ("hydrofoil-virtio", "haproxy-veth", "nginx-veth", "envoy-istio")
 ONE_ROUND = ("nginx", "nginx-veth", "envoy", "envoy-istio")  # the ratio that is claimed is HAProxy's
@@ -198,26 +199,26 @@ def latencies(bench, proxy, w, rate, suffix, figures):
 
 
 def hold(bench, proxy, w, connections, seconds):
-    """(connections held, the proxy's memory, CPU seconds it used)."""
+    """Of a proxy that starts now: (connections held, its memory with them and before, CPU seconds it used)."""
     held = {}
-    result, usage = bench.load(proxy, [*load_arguments(proxy, w._replace(connections=connections)), "--work", "hold"], seconds, 30,
+    proxy.down()
+    proxy.up(w)
+    bench.load(proxy, load_arguments(proxy, w._replace(connections=64)), 1, warm_up_s(proxy))  # buffers and pools that serve any number of connections
+    before = proxy.memory_bytes()
+    result, usage = bench.load(proxy, [*load_arguments(proxy, w._replace(connections=connections)), "--work", "hold"], seconds, 60,
                                between=lambda: held.update(bytes=proxy.memory_bytes()))
     if result["open"] < connections * 0.9:
         raise ui.Failed(f"{proxy.name} holds {result['open']} of {connections} connections")
-    return result["open"], held["bytes"], proxy.used(usage["begin"], usage["end"])[1]
+    return result["open"], held["bytes"], before, proxy.used(usage["begin"], usage["end"])[1]
 
 
 def idle(bench, proxy, w):
     """Memory a held connection, CPU at rest, and the first requests after rest (20 a second, so that each finds the proxy idle). Memory is the slope between
-    a quarter of the connections and all of them: what each one more costs, without what the first ones touch for all."""
+    a quarter of the connections and all of them, each with a proxy that begins anew: what each one more costs, without what the first ones touch for all."""
     if isinstance(proxy, bench_peers.Hydrofoil):
-        proxy.down()
         proxy.idle, proxy.hugepages, proxy.memory_mb = "pause", "off", 1024
-        proxy.up(w)
     try:
-        bench.load(proxy, load_arguments(proxy, w._replace(connections=64)), 1, warm_up_s(proxy))  # buffers and pools that serve any number of connections
-        empty_bytes, (some, some_bytes, _), (most, most_bytes, cpu_s) = proxy.memory_bytes(), hold(bench, proxy, w, w.connections // 4, 1), \
-            hold(bench, proxy, w, w.connections, 3)
+        (some, some_bytes, empty_bytes, _), (most, most_bytes, _, cpu_s) = hold(bench, proxy, w, w.connections // 4, 1), hold(bench, proxy, w, w.connections, 3)
         first, _ = bench.load(proxy, [*load_arguments(proxy, w._replace(connections=4)), "--rate", "20"], bench.chosen["--seconds"], warm_up_s(proxy))
         figures = {"memory_bytes_per_connection": (most_bytes - some_bytes) / (most - some), "memory_bytes_per_connection_of_first": (some_bytes - empty_bytes) / some,
                    "held": most, "idle_cpu_share": cpu_s / 3,
@@ -271,8 +272,15 @@ def skipped(bench, proxy, w):
     return None
 
 
+def transparent_hugepages(are_allowed):
+    """For what this process starts from now on: a page of 2 MiB would be hundreds of bytes a held connection."""
+    PR_SET_THP_DISABLE = 41
+    ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 0 if are_allowed else 1, 0, 0, 0)
+
+
 def measure_one(bench, proxy, w, base):
     try:
+        transparent_hugepages(not w.held)
         proxy.up(w)
         if w.held:
             return (idle_by_mode if proxy.name == "hydrofoil-virtio" else idle)(bench, proxy, w)
@@ -283,6 +291,7 @@ def measure_one(bench, proxy, w, base):
             latencies(bench, proxy, w, base / 2, "_at_50", figures)
         return figures
     finally:
+        transparent_hugepages(True)
         proxy.down()
 
 

@@ -174,7 +174,7 @@ class HAProxy(Peer):
                     self.write("routes.map", "".join(f"value-{i} origin\n" for i in range(work.routes - 1))) + ",origin)]\n"
             body = f"defaults\n mode http\n {timeouts} option http-keep-alive\n http-reuse always\n option forwardfor\nfrontend front\n" \
                    f" bind {self.front}:{PORT} backlog 4096{secure}\n{use} default_backend origin\nbackend origin\n {backend}\n"
-        text = f"global\n nbthread 1\n maxconn {50000 if work.held else 9000}\n stats socket {self.folder}/haproxy.sock\n" + body
+        text = f"global\n nbthread 1\n maxconn 9000\n stats socket {self.folder}/haproxy.sock\n" + body
         return ["haproxy", "-db", "-f", self.write("haproxy.cfg", text)]
 
 
@@ -204,8 +204,8 @@ class Nginx(Peer):
             maps = f"map_hash_max_size 65536; map_hash_bucket_size 128; map $http_x_route $to {{ default origin;\n" + \
                 "".join(f"value-{i} origin;\n" for i in range(work.routes - 1)) + "}\n"
             common = common.replace("http://origin", "http://$to")
-        text = f"daemon off; pid {f}/nginx.pid; error_log {f}/nginx.log; worker_processes 1; worker_rlimit_nofile {110000 if work.held else 20000};\n" \
-               f"events {{ worker_connections {50000 if work.held else 19000}; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on; proxy_max_temp_file_size 0;\n" + \
+        text = f"daemon off; pid {f}/nginx.pid; error_log {f}/nginx.log; worker_processes 1; worker_rlimit_nofile 20000;\n" \
+               f"events {{ worker_connections 19000; }}\nhttp {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 3600; tcp_nodelay on; proxy_max_temp_file_size 0;\n" + \
                "".join(f"{k}_temp_path {f}/{k};" for k in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")) + \
                f"\n{maps}upstream origin {{ server {self.origin}:{ORIGIN_PORT}; keepalive 512; keepalive_requests 1000000000; }}\n" \
                f"server {{ listen {self.front}:{PORT}{' ssl' if work.tls else ''}{' http2' if work.http2 else ''} backlog=4096;\n{secure}{routes}location / {{ {common} }} }} }}\n"
@@ -424,7 +424,7 @@ gateways:
   - labels: {{istio: ingressgateway}}
     addresses: [198.18.0.1]
 workers: {{count: {workers}, cores: [{cores}], housekeeping: {other}}}
-memory: {{megabytes: {memory}, hugepages: {hugepages}, connections: 131072, requests: 8192}}
+memory: {{megabytes: {memory}, hugepages: {hugepages}, connections: {connections}, requests: 8192}}
 idle: {idle}
 agent_socket: {folder}/agent.sock
 state_dir: {folder}/state
@@ -475,7 +475,7 @@ class Hydrofoil(Peer):
         self.write("config/10-bench.yaml", mesh)
         front, back = self.ports(self.mtu(work))
         node = self.write("node.yaml", NODE.format(front=front, back=back, workers=work.workers, cores=", ".join(str(core) for core in (self.core, self.other)[:work.workers]), other=self.other, folder=self.folder, mtu=self.mtu(work), idle=self.idle if work.workers == 1 else "pause",
-                                                   memory=self.memory_mb, hugepages=self.hugepages))
+                                                   memory=self.memory_mb, hugepages=self.hugepages, connections=16384 if work.held else 131072))
         for name in ("agent.sock", "hydrofoil.log", "foil-agent.out", "front.sock", "back.sock", "state/snapshot.bin"):
             if os.path.exists(os.path.join(self.folder, name)):
                 os.remove(os.path.join(self.folder, name))
