@@ -94,7 +94,7 @@ static void put_decimal(struct writer *o, uint64_t v)
 	do
 		text[--at] = (char)('0' + v % 10);
 	while (v /= 10);
-	put(o, foil_slice_of(&text[at], sizeof(text) - at));
+	put_long(o, foil_slice_of(&text[at], sizeof(text) - at));
 }
 
 /* Fields that are written from what http_head says, or belong to one hop: a bit an id. */

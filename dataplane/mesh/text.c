@@ -12,7 +12,11 @@ struct foil_slice mesh_decimal(struct foil_worker *w, struct foil_arena *a, uint
 	do
 		text[--at] = (char)('0' + n % 10u);
 	while (n /= 10u);
-	return foil_arena_copy(w, a, foil_slice_of(text + at, sizeof(text) - at));
+	char *p = foil_arena_alloc(w, a, sizeof(text) - at);
+	if (!p)
+		return (struct foil_slice){NULL, 0};
+	memcpy(p, text + at, sizeof(text) - at);
+	return foil_slice_of(p, sizeof(text) - at);
 }
 
 int mesh_header_put(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value)
