@@ -19,8 +19,8 @@
 
 #define SPIN_US 100u            /* no rest this soon after work */
 #define NAP_US_MIN 50u
-#define NAP_US_BUSY 80u         /* the longest while there was work QUIET_US ago or less: a next request waits half of it; costs 6 to 8 % of a core */
-#define QUIET_US 1000000u       /* beyond it nobody may come for long */
+#define NAP_US_BUSY 100u        /* the longest while there was work QUIET_US ago or less: the next request of a burst waits half of it */
+#define QUIET_US 10000u
 #define SLEEP_US_MAX 1000000u   /* so that w->now_us and the counters never stand still for long */
 #define KEEPER_US_MAX 5000u     /* worker 0 of a port with an exception path looks after the kernel's side */
 #define TIMER_SLACK_NS 1000u

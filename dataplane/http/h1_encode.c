@@ -180,7 +180,8 @@ static void put_fields(struct writer *o, const struct http_headers *h, bool is_r
 	char *at = &o->base[o->at], *end = &o->base[o->cap];
 	bool is_clean = true;
 
-	for (const struct http_header *f = h->list, *last = f + h->n; f < last; f++) {
+	for (uint16_t i = 0; i < h->n; i++) {
+		const struct http_header *f = &h->list[i];
 		if (f->is_removed || is_ours(&ours, f))
 			continue;
 		if (FOIL_UNLIKELY(f->id == HTTP_HDR_OTHER))
