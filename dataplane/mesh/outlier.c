@@ -206,7 +206,7 @@ void mesh_outlier_outcome(struct foil_worker *w, const struct mesh_cluster *c, s
 	FOIL_UNREACHABLE();
 }
 
-/* The back-off falls by one for each sweep that finds the host in service, the one that brought it back included (Envoy). */
+/* The back-off falls by one for each sweep that finds the host in service, the one that brings it back not included (Envoy). */
 static void sweep_host(struct foil_worker *w, const struct mesh_outlier *o, struct mesh_host *h)
 {
 	uint64_t since = __atomic_load_n(&h->ejected_us, __ATOMIC_RELAXED);
@@ -214,10 +214,11 @@ static void sweep_host(struct foil_worker *w, const struct mesh_outlier *o, stru
 
 	if (since != 0) {
 		uint64_t until_us = since + FOIL_MIN(o->base_ejection_us * n, o->max_ejection_us); /* another worker's clock may be ahead */
-		if (w->now_us < until_us || !bring_back(h))
-			return;
-		reset_counts(h);
-		foil_count(w, MESH, OUTLIER_RETURNS, 1);
+		if (w->now_us >= until_us && bring_back(h)) {
+			reset_counts(h);
+			foil_count(w, MESH, OUTLIER_RETURNS, 1);
+		}
+		return;
 	}
 	if (n > 0 && __atomic_compare_exchange_n(&h->ejections, &n, n - 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) && n == 1)
 		__atomic_fetch_sub(&h->cluster->n_backed_off, 1, __ATOMIC_RELAXED);
