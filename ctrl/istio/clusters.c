@@ -542,6 +542,22 @@ static void warn_original_dst(struct compile *c, const struct cluster_ref *ref, 
 	}
 }
 
+/* DR-33. TLS offers in its handshake what the port speaks. */
+static void use_client_protocol(struct compile *c, const struct cluster_ref *ref, const struct policy *p, Foil__Conf__Cluster *out)
+{
+	const struct pool_http *http = p->pool ? p->pool->http : NULL;
+
+	if (!http || !http->use_client_protocol.is_true || !ref->is_for_http)
+		return;
+	if (!out->tls) {
+		out->has_use_client_protocol = out->use_client_protocol = true;
+		return;
+	}
+	if (ref->rule)
+		istio_compile_report(c, ISTIO_WARNING, "HF0006", ref->rule->source, http->head.node->at, "trafficPolicy.connectionPool.http.useClientProtocol",
+				     "towards %s, which is spoken to over TLS, the port's protocol decides", ref->name);
+}
+
 static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 {
 	struct policy p = policy_of_ref(ref);
@@ -576,6 +592,7 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	}
 	bool is_refused;
 	out.tls = istio_tls_of_client(c, ref, p.tls, out.protocol, &is_refused);
+	use_client_protocol(c, ref, &p, &out);
 	warn_ejection(c, ref, &p);
 	out.service_host = word(ref->service->host);
 	out.service_name = word(ref->service->name);
@@ -587,24 +604,29 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 		endpoints_emit(c, ref);
 }
 
-static void passthrough_emit(struct compile *c)
+/* Istio's own two: to where the client went, and to nobody. */
+static void own_emit(struct compile *c, const char *name)
 {
 	Foil__Conf__Cluster out = FOIL__CONF__CLUSTER__INIT;
+	Foil__Conf__Endpoints nobody = FOIL__CONF__ENDPOINTS__INIT;
 
-	out.name = word(CLUSTER_PASSTHROUGH);
+	out.name = nobody.cluster = word(name);
 	out.has_is_original_dst = out.has_connect_timeout_us = out.has_idle_timeout_us = true;
-	out.is_original_dst = true;
+	out.is_original_dst = strcmp(name, CLUSTER_PASSTHROUGH) == 0;
+	out.has_use_client_protocol = out.use_client_protocol = out.is_original_dst;
 	pool(c, &(struct policy){0}, &out);
-	out.service_host = out.service_name = word(CLUSTER_PASSTHROUGH);
-	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, CLUSTER_PASSTHROUGH, &out.base);
+	out.service_host = out.service_name = word(name);
+	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, name, &out.base);
+	if (!out.is_original_dst)
+		istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, name, &nobody.base);
 }
 
 void istio_clusters_emit(struct compile *c)
 {
 	for (uint32_t i = 0; i < c->clusters.n; i++) {
 		const struct cluster_ref *ref = c->clusters.entries[i].value;
-		if (strcmp(ref->name, CLUSTER_PASSTHROUGH) == 0)
-			passthrough_emit(c);
+		if (strcmp(ref->name, CLUSTER_PASSTHROUGH) == 0 || strcmp(ref->name, CLUSTER_BLACK_HOLE) == 0)
+			own_emit(c, ref->name);
 		else if (ref->service)
 			cluster_emit(c, ref);
 	}

@@ -41,6 +41,10 @@ Foil__Conf__SourceRef *istio_compile_source(struct compile *c, const struct reso
 	Foil__Conf__SourceRef *s = ARENA_NEW(c->arena, Foil__Conf__SourceRef);
 
 	foil__conf__source_ref__init(s);
+	if (!r) { /* of no resource: Istio's own defaults */
+		s->resource = (char *)(uintptr_t)"MeshConfig";
+		return s;
+	}
 	s->resource = (char *)(uintptr_t)r->id; /* packed, never written */
 	s->file = (char *)(uintptr_t)r->file_name;
 	s->has_line = s->has_column = true;

@@ -7,6 +7,7 @@
 
 #define MESH_GATEWAY "mesh"
 #define CLUSTER_PASSTHROUGH "PassthroughCluster"
+#define CLUSTER_BLACK_HOLE "BlackHoleCluster"
 #define CAPTURED_ADDRESS "::" /* of a listener: all captured ones, in both families */
 
 /* ---- services and their endpoints (registry.c) ---- */
@@ -231,7 +232,7 @@ bool istio_route_is_catch_all(const Foil__Conf__Route *r);
 Foil__Conf__TcpProxy *istio_routes_of_tcp(struct compile *c, const struct vs *v, const struct route_scope *scope, const char *vip);
 Foil__Conf__TcpProxy *istio_routes_of_tls(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope, uint32_t index);
 bool istio_routes_l4_matches(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip);
-Foil__Conf__TcpProxy *istio_routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s);
+Foil__Conf__TcpProxy *istio_routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s); /* s NULL: a cluster of no service */
 Foil__Conf__RetryPolicy *istio_routes_default_retry(struct compile *c);
 /* The route that a host without a VirtualService has. */
 Foil__Conf__Route *istio_routes_default(struct compile *c, struct cluster_ref *ref, const struct service *s, uint32_t port);
@@ -249,4 +250,5 @@ void istio_clusters_emit_endpoints(struct compile *c, struct service *s); /* of 
 
 void istio_gateways_compile(struct compile *c);
 void istio_outbound_compile(struct compile *c);
+const struct resource *istio_compile_mesh_sidecar(const struct compile *c);
 void istio_lint_model(struct compile *c);

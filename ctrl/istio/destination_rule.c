@@ -45,11 +45,20 @@ static const struct istio_field pool_http_rows[] = {
 	ROW(pool_http, max_retries, "maxRetries", F_INT, .min = 0, .max = INT32_MAX_ROW),
 	ROW(pool_http, idle_timeout, "idleTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(pool_http, h2_upgrade, "h2UpgradePolicy", F_ENUM, .words = h2_words),
-	ROW_NOTED(pool_http, use_client_protocol, "useClientProtocol", F_BOOL, "the port's protocol decides, not the client's"),
+	ROW(pool_http, use_client_protocol, "useClientProtocol", F_BOOL),
 	ROW(pool_http, max_concurrent_streams, "maxConcurrentStreams", F_INT, .min = 0, .max = INT32_MAX_ROW),
 	ROW(pool_http, keepalive, "http2KeepAlive", F_OBJECT, .table = &table_h2_keepalive),
 };
-static const struct istio_table table_pool_http = TABLE(pool_http, "ConnectionPoolSettings.HTTPSettings", pool_http_rows);
+
+static void check_pool_http(struct istio_decode *d, void *object)
+{
+	struct pool_http *h = object;
+
+	if (h->use_client_protocol.is_true && h->h2_upgrade.value == H2_UPGRADE_YES)
+		istio_decode_error(d, "IST0106", &h->head, "useClientProtocol", "goes not with h2UpgradePolicy: UPGRADE");
+}
+
+static const struct istio_table table_pool_http = TABLE(pool_http, "ConnectionPoolSettings.HTTPSettings", pool_http_rows, .check = check_pool_http);
 
 static const struct istio_field connection_pool_rows[] = {
 	ROW(connection_pool, tcp, "tcp", F_OBJECT, .table = &table_pool_tcp),
@@ -143,7 +152,31 @@ static const struct istio_field policy_rows[] = {
 	ROW(traffic_policy, proxy_protocol, "proxyProtocol", F_OBJECT, .table = &table_proxy_protocol),
 	ROW(traffic_policy, retry_budget, "retryBudget", F_OBJECT, .table = &table_retry_budget),
 };
-static const struct istio_table table_policy = TABLE(traffic_policy, "TrafficPolicy", policy_rows);
+
+static void check_port_twice(struct istio_decode *d, const struct traffic_policy *p)
+{
+	struct istio_map ports = {0};
+	char field[64];
+	bool is_new;
+
+	for (uint32_t i = 0; i < p->port_level.n; i++) {
+		const struct traffic_policy *one = ISTIO_ITEM(p->port_level, struct traffic_policy, i);
+		uint32_t number = one->port ? (uint32_t)one->port->number.value : 0;
+		(void)istio_map_put(d->arena, &ports, istio_arena_printf(d->arena, "%u", number), &is_new);
+		(void)snprintf(field, sizeof(field), "portLevelSettings[%u].port", i); /* it fits */
+		if (!is_new && number)
+			istio_decode_error(d, "IST0106", &p->head, field, "port %u has settings already", number);
+	}
+}
+
+static void check_policy(struct istio_decode *d, void *object)
+{
+	struct traffic_policy *p = object;
+
+	check_port_twice(d, p);
+}
+
+static const struct istio_table table_policy = TABLE(traffic_policy, "TrafficPolicy", policy_rows, .check = check_policy);
 
 /* MeshConfig's, for every destination that has no block of its own (DR-3). */
 static const struct istio_field default_policy_rows[] = {

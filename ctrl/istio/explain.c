@@ -328,7 +328,7 @@ static bool is_candidate(const Foil__Conf__Listener *l, const struct istio_reque
 {
 	bool is_any = l->captured && strcmp(l->address, "::") == 0; /* behind those of single addresses, in the order of names */
 
-	return (!r->port || l->port == r->port) && (!r->address || is_any || strcmp(l->address, r->address) == 0);
+	return (!r->port || !l->port || l->port == r->port) && (!r->address || is_any || strcmp(l->address, r->address) == 0);
 }
 
 static bool table_has_host(struct explain *x, const char *name)
@@ -374,9 +374,12 @@ static Foil__Conf__Listener *choose(struct explain *x)
 			foil__conf__listener__free_unpacked(first, NULL);
 		if (knows)
 			return l;
-		if (fits && !first)
+		if (fits && (!first || (!first->port && l->port))) { /* the one for every other port is the last resort */
+			Foil__Conf__Listener *worse = first;
 			first = l;
-		else
+			l = worse;
+		}
+		if (l)
 			foil__conf__listener__free_unpacked(l, NULL);
 	}
 	return first;

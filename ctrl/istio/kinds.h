@@ -360,6 +360,11 @@ struct service_entry {
 	struct istio_int location, resolution;
 	struct workload_selector *selector;
 };
+struct sidecar {
+	struct istio_head head;
+	struct workload_selector *selector;
+	struct outbound_policy *outbound;
+};
 
 /* ---- Kubernetes ---- */
 
@@ -476,6 +481,7 @@ struct k8s_config_map {
 /* ---- MeshConfig ---- */
 
 enum outbound_mode { OUTBOUND_REGISTRY_ONLY, OUTBOUND_ALLOW_ANY, OUTBOUND_ALLOW_ANY_DYNAMIC_DNS };
+extern const char *const istio_outbound_words[];
 struct outbound_policy {
 	struct istio_head head;
 	struct istio_int mode;

@@ -122,6 +122,19 @@ static void lint_rule_hosts(struct compile *c)
 	}
 }
 
+/* ---- Sidecars that are not for all workloads ---- */
+
+static void lint_sidecars(struct compile *c)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_SIDECAR];
+
+	for (uint32_t i = 0; i < list->n; i++)
+		if (list->list[i] != istio_compile_mesh_sidecar(c))
+			istio_compile_report(c, ISTIO_WARNING, "HF0006", list->list[i], list->list[i]->node->at, "",
+				       "accepted, but it limits nothing here: whose proxy a node is, is not known; of %s, without workloadSelector, the oldest "
+				       "Sidecar's outboundTrafficPolicy counts for all", c->root_namespace);
+}
+
 void istio_lint_model(struct compile *c)
 {
 	for (uint32_t i = 0; i < c->virtual_services.n; i++) {
@@ -133,4 +146,5 @@ void istio_lint_model(struct compile *c)
 				lint_gateway(c, v, v->spec->gateways.list[j], j);
 	}
 	lint_rule_hosts(c);
+	lint_sidecars(c);
 }

@@ -7,9 +7,9 @@
 
 #include <string.h>
 
-static const char *const outbound_words[] = {"REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS", NULL};
+const char *const istio_outbound_words[] = {"REGISTRY_ONLY", "ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS", NULL};
 static const struct istio_field outbound_rows[] = {
-	ROW(outbound_policy, mode, "mode", F_ENUM, .words = outbound_words),
+	ROW(outbound_policy, mode, "mode", F_ENUM, .words = istio_outbound_words),
 	ROW_REFUSED("tls", "what goes to hosts that nobody described goes as it came"),
 };
 static const struct istio_table table_outbound = TABLE(outbound_policy, "OutboundTrafficPolicy", outbound_rows);

@@ -177,21 +177,50 @@ static void bare_vhosts(struct compile *c, struct table *t)
 	}
 }
 
-/* SE-11: a host that nobody has. */
-static void unknown_vhost(struct compile *c, struct table *t)
+/* SC-1: the one that is for every workload that has none of its own; NULL: none is. */
+const struct resource *istio_compile_mesh_sidecar(const struct compile *c)
 {
-	const struct outbound_policy *p = c->model->mesh->outbound;
-	bool only_known = p && p->mode.is_set && p->mode.value == OUTBOUND_REGISTRY_ONLY;
-	Foil__Conf__VirtualHost *v = istio_compile_vhost(c, only_known ? "block_all" : "allow_any", t->port, 1);
+	const struct resource_list *list = &c->model->kinds[KIND_SIDECAR];
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct sidecar *s = list->list[i]->spec;
+		if (strcmp(list->list[i]->namespace, c->root_namespace) == 0 && !(s->selector && s->selector->labels.n))
+			return list->list[i];
+	}
+	return NULL;
+}
+
+/* SE-11, SC-5: the Sidecar's word goes before MeshConfig's. */
+static bool is_registry_only(const struct compile *c)
+{
+	const struct resource *r = istio_compile_mesh_sidecar(c);
+	const struct sidecar *s = r ? r->spec : NULL;
+	const struct outbound_policy *p = s && s->outbound ? s->outbound : c->model->mesh->outbound;
+
+	return p && p->mode.is_set && p->mode.value == OUTBOUND_REGISTRY_ONLY;
+}
+
+/* One of Istio's own: of no service. */
+static struct cluster_ref *own_cluster(struct compile *c, const char *name)
+{
 	bool is_new;
-	void **place = istio_map_put(c->arena, &c->clusters, CLUSTER_PASSTHROUGH, &is_new);
+	void **place = istio_map_put(c->arena, &c->clusters, name, &is_new);
 
 	if (is_new) {
 		struct cluster_ref *fresh = ARENA_NEW(c->arena, struct cluster_ref);
-		fresh->name = CLUSTER_PASSTHROUGH;
+		fresh->name = name;
 		*place = fresh;
 	}
-	Foil__Conf__Route *r = istio_routes_default(c, *place, NULL, t->port);
+	return *place;
+}
+
+/* A host that nobody has. */
+static void unknown_vhost(struct compile *c, struct table *t)
+{
+	bool only_known = is_registry_only(c);
+	Foil__Conf__VirtualHost *v = istio_compile_vhost(c, only_known ? "block_all" : "allow_any", t->port, 1);
+	Foil__Conf__Route *r = istio_routes_default(c, own_cluster(c, CLUSTER_PASSTHROUGH), NULL, t->port);
+
 	v->name = r->name = word(only_known ? "block_all" : "allow_any");
 	if (only_known) {
 		r->action_case = FOIL__CONF__ROUTE__ACTION_DIRECT_RESPONSE;
@@ -325,12 +354,18 @@ static void http_listener(struct compile *c, const struct service *s, const stru
 	open_listener(c, s, p, vip, chain);
 }
 
+/* Of these a VirtualService's tls rules speak, and its tcp rules do not (istiod). */
+static bool is_tls_port(const struct service_port *p)
+{
+	return p->protocol == PROTO_TLS || p->protocol == PROTO_HTTPS;
+}
+
 /* vip: NULL where it is any. */
 static Foil__Conf__FilterChain *tcp_chain(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
 {
 	const struct vs *v = mesh_vs(c, s->host);
 	struct route_scope scope = scope_of(s, p->number);
-	Foil__Conf__TcpProxy *t = v && is_visible(c, v, s->namespace) ? istio_routes_of_tcp(c, v, &scope, vip) : NULL;
+	Foil__Conf__TcpProxy *t = v && is_visible(c, v, s->namespace) && !is_tls_port(p) ? istio_routes_of_tcp(c, v, &scope, vip) : NULL;
 	Foil__Conf__FilterChain *chain = istio_compile_chain(c, s->host, s->source, p->at);
 
 	if (p->protocol == PROTO_AUTO)
@@ -344,9 +379,88 @@ static Foil__Conf__FilterChain *tcp_chain(struct compile *c, struct service *s, 
 	return chain;
 }
 
+/* ---- TLS by server name (VS-57) ---- */
+
+struct chain_list {
+	Foil__Conf__FilterChain **list;
+	uint32_t n, n_room;
+};
+
+/* names that no earlier chain of this port has. */
+static void add_names(struct compile *c, const struct istio_strings *from, struct istio_map *taken, struct host_list *names)
+{
+	for (uint32_t i = 0; i < from->n; i++) {
+		const char *name = istio_arena_lower(c->arena, from->list[i]);
+		bool is_new;
+		(void)istio_map_put(c->arena, taken, name, &is_new);
+		if (is_new)
+			ARENA_PUSH(c->arena, names, name);
+	}
+}
+
+static void push_named(struct compile *c, Foil__Conf__FilterChain *chain, const struct host_list *names, struct chain_list *out)
+{
+	chain->server_names = (char **)names->list; /* packed only */
+	chain->n_server_names = names->n == 1 && strcmp(names->list[0], "*") == 0 ? 0 : names->n;
+	chain->has_is_tls_passthrough = chain->is_tls_passthrough = true;
+	ARENA_PUSH(c->arena, out, chain);
+}
+
+/* The tls rules of the service's VirtualService. False: none is about this port. */
+static bool tls_rules(struct compile *c, const struct service *s, const struct service_port *p, const char *vip, struct istio_map *taken,
+		      struct chain_list *out)
+{
+	const struct vs *v = mesh_vs(c, s->host);
+	struct route_scope scope = scope_of(s, p->number);
+	bool has_any = false;
+
+	if (!v || !is_tls_port(p) || !is_visible(c, v, s->namespace))
+		return false;
+	for (uint32_t i = 0; i < v->spec->tls.n; i++) {
+		const struct l4_route *r = ISTIO_ITEM(v->spec->tls, struct l4_route, i);
+		struct host_list names = {0};
+		for (uint32_t j = 0; j < r->match.n; j++) {
+			const struct l4_match *m = ISTIO_ITEM(r->match, struct l4_match, j);
+			if (!istio_routes_l4_matches(c, v, m, &scope, vip))
+				continue;
+			has_any = true;
+			add_names(c, &m->sni_hosts, taken, &names);
+		}
+		if (names.n == 0)
+			continue;
+		Foil__Conf__FilterChain *chain = istio_compile_chain(c, names.list[0], v->source, r->head.node->at);
+		chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
+		chain->tcp = istio_routes_of_tls(c, v, r, &scope, i);
+		push_named(c, chain, &names, out);
+	}
+	return has_any;
+}
+
+/* SE-11: what nobody described goes on to where it went, or nowhere. */
+static Foil__Conf__FilterChain *unknown_chain(struct compile *c)
+{
+	bool only_known = is_registry_only(c);
+	struct cluster_ref *ref = own_cluster(c, only_known ? CLUSTER_BLACK_HOLE : CLUSTER_PASSTHROUGH);
+	Foil__Conf__FilterChain *chain = istio_compile_chain(c, ref->name, NULL, (struct istio_pos){0});
+
+	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_TCP;
+	chain->tcp = istio_routes_tcp_to(c, ref, NULL);
+	return chain;
+}
+
+/* A service's own address: a VirtualService's names, and then no others, where the service is of the outside and mTLS no business of ours. */
 static void tcp_listener(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
 {
-	open_listener(c, s, p, vip, tcp_chain(c, s, p, vip));
+	struct chain_list named = {0};
+	struct istio_map names = {0};
+
+	if (!s->is_external || !tls_rules(c, s, p, vip, &names, &named)) {
+		open_listener(c, s, p, vip, tcp_chain(c, s, p, vip));
+		return;
+	}
+	if (istio_compile_is_captured(c, vip))
+		ARENA_PUSH(c->arena, &named, unknown_chain(c));
+	istio_compile_listener_with_hello(c, s->source, p->at, vip, p->number, named.list, named.n, detection_us(c));
 }
 
 /* ---- captured addresses: what a sidecar's listeners at 0.0.0.0 do (SE-2, SE-5) ---- */
@@ -356,10 +470,10 @@ struct wild { /* one port of all captured addresses */
 	const struct resource *source;
 	struct istio_pos at;
 	const struct service *rest; /* has what no chain with ranges takes; NULL: nobody yet */
-	struct {
-		Foil__Conf__FilterChain **list;
-		uint32_t n, n_room;
-	} chains;
+	struct istio_map names; /* that chains have */
+	struct chain_list chains;
+	bool has_rest; /* a chain takes whatever the others leave */
+	bool wants_hello;
 };
 
 static struct wild *wild_of(struct compile *c, struct istio_map *wilds, uint32_t port, const struct resource *source, struct istio_pos at)
@@ -405,6 +519,7 @@ static void http_wild(struct compile *c, struct istio_map *wilds, const struct t
 	chain->network_case = FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP;
 	chain->http = istio_compile_hcm(c, istio_arena_printf(c->arena, "%u", t->port), false);
 	w->rest = s;
+	w->has_rest = true;
 	ARENA_PUSH(c->arena, &w->chains, chain);
 }
 
@@ -419,7 +534,21 @@ static void tcp_wild_rest(struct compile *c, struct istio_map *wilds, struct ser
 		return;
 	}
 	w->rest = s;
+	w->has_rest = true;
 	ARENA_PUSH(c->arena, &w->chains, tcp_chain(c, s, p, NULL));
+}
+
+/* TLS: the name tells the service, so that many share a port. */
+static void tls_wild(struct compile *c, struct service *s, const struct service_port *p, const char *vip, struct istio_map *taken, struct chain_list *out)
+{
+	const struct istio_strings own = {.list = &s->host, .n = 1};
+	struct host_list names = {0};
+
+	if (tls_rules(c, s, p, vip, taken, out))
+		return;
+	add_names(c, &own, taken, &names);
+	if (names.n)
+		push_named(c, tcp_chain(c, s, p, vip), &names, out);
 }
 
 static void tcp_wild(struct compile *c, struct istio_map *wilds, struct service *s, const struct service_port *p)
@@ -428,9 +557,12 @@ static void tcp_wild(struct compile *c, struct istio_map *wilds, struct service 
 	const char **ranges = ARENA_ARRAY(c->arena, const char *, (size_t)e->addresses.n * c->node->n_captured_cidrs + 1);
 	uint32_t n = 0;
 
-	if (e->addresses.n == 0) {
+	if (e->addresses.n == 0 && is_tls_port(p)) {
+		struct wild *named = wild_of(c, wilds, p->number, s->source, p->at);
+		named->wants_hello = true;
+		tls_wild(c, s, p, NULL, &named->names, &named->chains);
+	} else if (e->addresses.n == 0) {
 		tcp_wild_rest(c, wilds, s, p);
-		return;
 	}
 	for (uint32_t i = 0; i < e->addresses.n; i++) {
 		const char *address = e->addresses.list[i], *slash = strchr(address, '/');
@@ -442,12 +574,21 @@ static void tcp_wild(struct compile *c, struct istio_map *wilds, struct service 
 	}
 	if (n == 0)
 		return; /* single addresses have listeners of their own */
+	const char *vip = istio_arena_copy(c->arena, ranges[0], strcspn(ranges[0], "/"));
 	struct wild *w = wild_of(c, wilds, p->number, s->source, p->at);
-	Foil__Conf__FilterChain *chain = tcp_chain(c, s, p, istio_arena_copy(c->arena, ranges[0], strcspn(ranges[0], "/")));
-	chain->destination_cidrs = ARENA_ARRAY(c->arena, char *, n);
-	for (uint32_t i = 0; i < n; i++)
-		chain->destination_cidrs[chain->n_destination_cidrs++] = word(ranges[i]);
-	ARENA_PUSH(c->arena, &w->chains, chain);
+	struct chain_list fresh = {0};
+	struct istio_map names = {0};
+	if (is_tls_port(p)) {
+		w->wants_hello = true;
+		tls_wild(c, s, p, vip, &names, &fresh);
+	} else {
+		ARENA_PUSH(c->arena, &fresh, tcp_chain(c, s, p, vip));
+	}
+	for (uint32_t i = 0; i < fresh.n; i++) {
+		fresh.list[i]->destination_cidrs = (char **)ranges; /* packed only */
+		fresh.list[i]->n_destination_cidrs = n;
+		ARENA_PUSH(c->arena, &w->chains, fresh.list[i]);
+	}
 }
 
 static void captured_compile(struct compile *c, const struct http_ports *http)
@@ -463,9 +604,15 @@ static void captured_compile(struct compile *c, const struct http_ports *http)
 				tcp_wild(c, &wilds, s, &s->ports[j]);
 	}
 	for (uint32_t i = 0; i < wilds.n; i++) {
-		const struct wild *w = wilds.entries[i].value;
-		istio_compile_listener(c, w->source, w->at, CAPTURED_ADDRESS, w->port, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, w->chains.list, w->chains.n);
+		struct wild *w = wilds.entries[i].value;
+		if (!w->has_rest)
+			ARENA_PUSH(c->arena, &w->chains, unknown_chain(c));
+		istio_compile_listener_with_hello(c, w->source, w->at, CAPTURED_ADDRESS, w->port, w->chains.list, w->chains.n,
+						  w->wants_hello ? detection_us(c) : 0);
 	}
+	Foil__Conf__FilterChain **rest = ARENA_ARRAY(c->arena, Foil__Conf__FilterChain *, 1);
+	rest[0] = unknown_chain(c);
+	istio_compile_listener(c, NULL, (struct istio_pos){0}, CAPTURED_ADDRESS, 0, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, rest, 1);
 }
 
 static bool has_served_address(const struct compile *c, const struct service *s)

@@ -831,7 +831,7 @@ Foil__Conf__TcpProxy *istio_routes_of_tls(struct compile *c, const struct vs *v,
 
 Foil__Conf__TcpProxy *istio_routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s)
 {
-	Foil__Conf__TcpProxy *t = tcp_proxy(c, 1, s->host);
+	Foil__Conf__TcpProxy *t = tcp_proxy(c, 1, s ? s->host : ref->name);
 
 	t->idle_timeout_us = istio_clusters_tcp_idle_us(ref);
 	t->clusters[t->n_clusters++] = weighted(c, ref, 1);

@@ -144,28 +144,24 @@ static void check_service_entry(struct istio_decode *d, void *object)
 
 const struct istio_table istio_table_service_entry = TABLE(service_entry, "ServiceEntry", service_entry_rows, .check = check_service_entry);
 
-/* ---- Sidecar: accepted, of little meaning to a node that is nobody's sidecar ---- */
+/* ---- Sidecar: of the mesh's own, for all workloads, the policy for hosts that nobody described; the rest is for proxies beside workloads ---- */
 
-struct sidecar {
-	struct istio_head head;
-};
 static const char sidecar_note[] = "concerns the proxy beside a workload, which this node is not";
+static const struct istio_field sidecar_outbound_rows[] = {
+	ROW(outbound_policy, mode, "mode", F_ENUM, .words = istio_outbound_words),
+	ROW_REFUSED("egressProxy", "what goes to hosts that nobody described goes to where it went; route it by a ServiceEntry and a VirtualService"),
+};
+static const struct istio_table table_sidecar_outbound = TABLE(outbound_policy, "OutboundTrafficPolicy", sidecar_outbound_rows);
 static const struct istio_field sidecar_rows[] = {
-	ROW_IGNORED("workloadSelector", sidecar_note),
+	ROW_NOTED(sidecar, selector, "workloadSelector", F_OBJECT, "whose proxy a node is, is not known: a Sidecar with a selector limits nothing",
+		  .table = &istio_table_workload_selector),
 	ROW_IGNORED("ingress", sidecar_note),
 	ROW_IGNORED("egress", sidecar_note),
-	ROW_IGNORED("outboundTrafficPolicy", sidecar_note),
+	ROW(sidecar, outbound, "outboundTrafficPolicy", F_OBJECT, .table = &table_sidecar_outbound),
 	ROW_IGNORED("inboundConnectionPool", sidecar_note),
 };
 
-static void check_sidecar(struct istio_decode *d, void *object)
-{
-	struct sidecar *s = object;
-
-	istio_decode_warning(d, "HF0006", &s->head, "", "accepted, but it limits nothing here: it %s", sidecar_note);
-}
-
-const struct istio_table istio_table_sidecar = TABLE(sidecar, "Sidecar", sidecar_rows, .check = check_sidecar);
+const struct istio_table istio_table_sidecar = TABLE(sidecar, "Sidecar", sidecar_rows);
 
 /* ---- shared checks ---- */
 

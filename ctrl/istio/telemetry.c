@@ -342,7 +342,7 @@ void istio_telemetry_of_listener(struct compile *c, const struct resource *r, Fo
 {
 	bool is_gateway = out->direction == FOIL__CONF__DIRECTION__DIRECTION_GATEWAY;
 	const char *account = c->node->service_account ? c->node->service_account : "istio-system/hydrofoil";
-	const char *namespace = is_gateway ? istio_arena_copy(c->arena, account, strcspn(account, "/")) : r->namespace;
+	const char *namespace = is_gateway ? istio_arena_copy(c->arena, account, strcspn(account, "/")) : r ? r->namespace : c->root_namespace;
 	const char *file = c->model->mesh->access_log_file;
 	struct verdict v = verdict_of(c, namespace, is_gateway ? out->address : NULL);
 

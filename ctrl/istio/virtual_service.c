@@ -15,19 +15,32 @@
 
 /* ---- what several kinds share ---- */
 
-static void check_string_match(struct istio_decode *d, void *object)
+static void check_match(struct istio_decode *d, const struct string_match *m)
 {
-	struct string_match *m = object;
 	struct foil_error err = {0};
 
 	if ((m->exact != NULL) + (m->prefix != NULL) + (m->regex != NULL) > 1)
 		istio_decode_error(d, "IST0106", &m->head, "", "only one of exact, prefix and regex can be set");
-	if (!m->regex || strcmp(m->regex, "*") == 0)
+	if (!m->regex)
 		return;
 	struct foil_regex *re = foil_regex_new(foil_slice_str(m->regex), false, &err);
 	if (!re)
 		istio_decode_error(d, "IST0106", &m->head, "regex", "%s", err.text);
 	foil_regex_free(re);
+}
+
+static void check_string_match(struct istio_decode *d, void *object)
+{
+	check_match(d, object);
+}
+
+/* Of what may be there or not: the expression "*" means that it is. */
+static void check_presence_match(struct istio_decode *d, void *object)
+{
+	const struct string_match *m = object;
+
+	if (!m->regex || strcmp(m->regex, "*") != 0)
+		check_match(d, m);
 }
 
 static const struct istio_field string_match_rows[] = {
@@ -36,6 +49,7 @@ static const struct istio_field string_match_rows[] = {
 	ROW(string_match, regex, "regex", F_STRING),
 };
 const struct istio_table istio_table_string_match = TABLE(string_match, "StringMatch", string_match_rows, .check = check_string_match);
+static const struct istio_table table_presence_match = TABLE(string_match, "StringMatch", string_match_rows, .check = check_presence_match);
 
 static const struct istio_field port_selector_rows[] = {ROW(port_selector, number, "number", F_INT, .min = 0, .max = PORT_MAX)};
 const struct istio_table istio_table_port_selector = TABLE(port_selector, "PortSelector", port_selector_rows);
@@ -120,13 +134,13 @@ static const struct istio_field http_match_rows[] = {
 	ROW(http_match, scheme, "scheme", F_OBJECT, .table = &istio_table_string_match),
 	ROW(http_match, method, "method", F_OBJECT, .table = &istio_table_string_match),
 	ROW(http_match, authority, "authority", F_OBJECT, .table = &istio_table_string_match),
-	ROW(http_match, headers, "headers", F_OBJECT_MAP, .table = &istio_table_string_match),
+	ROW(http_match, headers, "headers", F_OBJECT_MAP, .table = &table_presence_match),
 	ROW(http_match, port, "port", F_INT, .min = 0, .max = PORT_MAX),
 	ROW(http_match, source_labels, "sourceLabels", F_STRING_MAP),
 	ROW(http_match, gateways, "gateways", F_STRINGS),
-	ROW(http_match, query_params, "queryParams", F_OBJECT_MAP, .table = &istio_table_string_match),
+	ROW(http_match, query_params, "queryParams", F_OBJECT_MAP, .table = &table_presence_match),
 	ROW(http_match, ignore_uri_case, "ignoreUriCase", F_BOOL),
-	ROW(http_match, without_headers, "withoutHeaders", F_OBJECT_MAP, .table = &istio_table_string_match),
+	ROW(http_match, without_headers, "withoutHeaders", F_OBJECT_MAP, .table = &table_presence_match),
 	ROW(http_match, source_namespace, "sourceNamespace", F_STRING),
 	ROW_NOTED(http_match, stat_prefix, "statPrefix", F_STRING, "no counters of its own for this route; the route's name stands in log and metrics"),
 };
@@ -471,6 +485,26 @@ static void check_weights(struct istio_decode *d, const struct istio_head *head,
 		istio_decode_error(d, "IST0106", head, "route", "total destination weight = 0: give at least one destination a weight");
 }
 
+static int n_authorities(const struct istio_string_map *map)
+{
+	int n = 0;
+
+	for (uint32_t i = 0; i < map->n; i++)
+		n += strcasecmp(map->keys[i], "host") == 0 || strcasecmp(map->keys[i], ":authority") == 0;
+	return n;
+}
+
+/* VS-23: one word about Host, of the destination's alone which it overrules. */
+static void check_authority(struct istio_decode *d, const struct http_route *r)
+{
+	const struct header_ops *ops = r->headers ? r->headers->request : NULL;
+	int n = ops ? n_authorities(&ops->set) + n_authorities(&ops->add) : 0;
+
+	if (n > 1 || (n == 1 && r->rewrite && r->rewrite->authority && r->rewrite->authority[0]))
+		istio_decode_warning(d, "HF0007", &r->head, "headers", "the authority (Host) is set more than once, which Istio refuses: "
+				     "rewrite.authority goes before set, and set before add");
+}
+
 static void check_http_route(struct istio_decode *d, void *object)
 {
 	struct http_route *r = object;
@@ -482,6 +516,9 @@ static void check_http_route(struct istio_decode *d, void *object)
 		istio_decode_error(d, "IST0106", &r->head, "", "only one of route, redirect, directResponse and delegate can be set");
 	if (r->rewrite && (r->redirect || r->direct_response))
 		istio_decode_error(d, "IST0106", &r->head, "rewrite", "rewrite goes with route only");
+	if (r->fault && (r->redirect || r->direct_response))
+		istio_decode_warning(d, "HF0007", &r->head, "fault", "fault goes with route only (Istio refuses it here)");
+	check_authority(d, r);
 	if (r->mirror && r->mirrors.n)
 		istio_decode_error(d, "IST0106", &r->head, "mirrors", "mirror and mirrors exclude each other");
 	if (!r->mirror && (r->mirror_percentage || r->mirror_percent.is_set))
@@ -582,6 +619,29 @@ static const struct istio_field tls_route_rows[] = {
 };
 static const struct istio_table table_tls_route = TABLE(l4_route, "TLSRoute", tls_route_rows, .check = check_tls_route);
 
+/* Every name of narrow is one of wide. */
+static bool is_within(const char *wide, const char *narrow)
+{
+	size_t n_wide = strlen(wide), n_narrow = strlen(narrow);
+
+	if (wide[0] != '*')
+		return strcasecmp(wide, narrow) == 0;
+	return n_narrow >= n_wide && strcasecmp(narrow + n_narrow - (n_wide - 1), wide + 1) == 0;
+}
+
+/* VS-57 */
+static void check_server_names(struct istio_decode *d, const struct virtual_service *v, const struct l4_match *m)
+{
+	for (uint32_t i = 0; i < m->sni_hosts.n; i++) {
+		uint32_t at = 0;
+		while (at < v->hosts.n && !is_within(v->hosts.list[at], m->sni_hosts.list[i]))
+			at++;
+		if (at == v->hosts.n)
+			istio_decode_warning(d, "HF0007", &m->head, "sniHosts", "\"%.80s\" is not among the hosts of the VirtualService (Istio refuses it)",
+					     m->sni_hosts.list[i]);
+	}
+}
+
 static void check_virtual_service(struct istio_decode *d, void *object)
 {
 	struct virtual_service *v = object;
@@ -600,6 +660,11 @@ static void check_virtual_service(struct istio_decode *d, void *object)
 		if (!istio_is_host(v->hosts.list[i], true) && !istio_is_ip(v->hosts.list[i]))
 			istio_decode_error(d, "IST0106", &v->head, "hosts", "\"%.80s\" is not a host: a DNS name, \"*.example.com\", \"*\" or an address",
 					   v->hosts.list[i]);
+	for (uint32_t i = 0; v->hosts.n && i < v->tls.n; i++) {
+		const struct l4_route *r = ISTIO_ITEM(v->tls, struct l4_route, i);
+		for (uint32_t j = 0; j < r->match.n; j++)
+			check_server_names(d, v, ISTIO_ITEM(r->match, struct l4_match, j));
+	}
 }
 
 static const struct istio_field virtual_service_rows[] = {

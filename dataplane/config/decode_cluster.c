@@ -106,6 +106,9 @@ static int decode_connection(struct snap_dec *d, const Foil__Conf__Cluster *m, s
 		rc = snap_fail(d, "h2_ping_timeout_us", "is 0 where h2_ping_interval_us is not");
 	c->tcp_keepalive_probes = m->tcp_keepalive_probes;
 	c->max_concurrent_streams = m->max_concurrent_streams;
+	c->uses_client_protocol = m->use_client_protocol;
+	if (rc == 0 && m->use_client_protocol && m->tls)
+		rc = snap_fail(d, "use_client_protocol", "goes with no tls: its handshake offers what the cluster speaks");
 	c->proxy_protocol = proxy_protocol_of(m->proxy_protocol);
 	c->max_requests_per_connection = m->max_requests_per_connection;
 	return rc;

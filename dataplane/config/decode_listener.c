@@ -124,6 +124,24 @@ static int decode_log_statuses(struct snap_dec *d, const Foil__Conf__Listener *m
 	return rc;
 }
 
+static bool takes_plaintext(const struct mesh_chain *c)
+{
+	if (c->transport == MESH_TRANSPORT_PLAINTEXT)
+		return true;
+	return c->transport == MESH_TRANSPORT_ANY && !c->tls && !c->is_tls_passthrough && !c->n_server_names && !c->n_application_protocols;
+}
+
+/* 0: every port of the captured addresses that no other listener has. */
+static int decode_listener_port(struct snap_dec *d, const Foil__Conf__Listener *m, struct mesh_listener *l)
+{
+	static const uint8_t any[16];
+
+	if (m->port || !m->captured || memcmp(l->ip, any, sizeof(any)) != 0)
+		return snap_port(d, "port", m->port, &l->port);
+	l->port = 0;
+	return 0;
+}
+
 int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, void *own)
 {
 	const Foil__Conf__Listener *m = (const Foil__Conf__Listener *)message;
@@ -133,7 +151,7 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, vo
 	if (rc == 0)
 		rc = snap_ip(d, "address", m->address, l->ip);
 	if (rc == 0)
-		rc = snap_port(d, "port", m->port, &l->port);
+		rc = decode_listener_port(d, m, l);
 	if (rc == 0)
 		rc = snap_list(d, "filter_chains", m->n_filter_chains, 1, CHAINS_MAX, sizeof(*chains), (void **)&chains);
 	for (size_t i = 0; rc == 0 && i < m->n_filter_chains; i++) {
@@ -143,7 +161,7 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, vo
 			snap_leave(d, mark);
 		l->wants_hello |= chains[i].tls || chains[i].is_tls_passthrough || chains[i].n_server_names || chains[i].transport != MESH_TRANSPORT_ANY ||
 				  chains[i].n_application_protocols;
-		l->takes_plaintext |= chains[i].transport == MESH_TRANSPORT_PLAINTEXT;
+		l->takes_plaintext |= takes_plaintext(&chains[i]);
 	}
 	if (rc == 0)
 		rc = snap_range(d, "hello_timeout_us", m->hello_timeout_us, 0, HELLO_US_MAX);

@@ -322,7 +322,7 @@ enum mesh_direction { MESH_DIRECTION_GATEWAY, MESH_DIRECTION_OUTBOUND };
 struct mesh_listener {
 	struct mesh_res res;
 	uint8_t ip[16];
-	uint16_t port;
+	uint16_t port; /* 0: of captured addresses all that no other listener has */
 	enum mesh_direction direction;
 	const struct mesh_chain *chains;
 	uint16_t n_chains;
@@ -371,6 +371,7 @@ struct mesh_cluster {
 	uint32_t slot;
 	enum mesh_lb lb;
 	enum mesh_upstream_protocol protocol;
+	bool uses_client_protocol; /* HTTP/2 for requests that came over it, HTTP/1.1 for the others */
 	uint64_t connect_timeout_us; /* 10 s */
 	struct mesh_circuit_breaker breaker;
 	const struct mesh_outlier *outlier; /* NULL = none */

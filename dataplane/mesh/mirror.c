@@ -229,7 +229,7 @@ static bool shadow_start(struct foil_worker *w, struct shadow *s, const struct m
 		return false;
 	s->waiter = (struct mesh_pool_waiter){
 		.arena = &s->arena, .events = &shadow_events, .user_data = s, .ready = shadow_ready, .failed = shadow_failed,
-		.authority = s->head.authority,
+		.authority = s->head.authority, .is_client_h2 = x->request->version == HTTP_VERSION_2,
 	};
 	foil_timer_arm(w, &s->timer, w->now_us + (x->timeout_us ? x->timeout_us : SHADOW_TIME_US_MAX), shadow_time_over);
 	switch (mesh_pool_acquire(w, x->cfg, s->cluster, s->endpoint, &s->waiter, &u, &hs)) {

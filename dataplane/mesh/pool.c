@@ -35,6 +35,7 @@ struct mesh_pool {
 	uint32_t n_conns, n_opening, n_waiters;
 	uint32_t n_pins; /* calls that are at work on it */
 	bool is_doomed, is_starved;
+	bool is_h2; /* of requests that came over HTTP/2, where the cluster speaks what the client does */
 	struct foil_timer starved; /* armed while it is: when to try again */
 	bool is_clients;                   /* its connections begin with a PROXY header that tells of these two, or go to server: */
 	struct stream_addr client, server; /* zero: nobody */
@@ -83,6 +84,11 @@ static const struct mesh_cluster *pool_cluster(const struct mesh_pool *p)
 	return p->cfg->clusters[p->slot];
 }
 
+static bool speaks_h2(const struct mesh_pool *p, const struct mesh_cluster *c)
+{
+	return c->uses_client_protocol ? p->is_h2 : c->protocol == MESH_UPSTREAM_HTTP2;
+}
+
 static void pool_grow(struct foil_worker *w, struct mesh_pool *p);
 
 /* ---- pools ---- */
@@ -104,7 +110,7 @@ static bool pool_keep_name(struct mesh_ctx *m, struct mesh_pool *p, struct foil_
 struct pool_key {
 	struct mesh_host *host;
 	struct foil_slice name;
-	bool is_clients;
+	bool is_clients, is_h2;
 	struct stream_addr client, server; /* port and address of one each; padding is not compared */
 };
 
@@ -136,7 +142,8 @@ static struct mesh_pool **pool_list_of(struct foil_worker *w, const struct mesh_
 static struct pool_key key_of(const struct mesh_cluster *c, struct mesh_host *h, const struct mesh_pool_waiter *waiter)
 {
 	bool is_told = c->proxy_protocol != PROXY_HEADER_NONE;
-	struct pool_key k = {.host = h, .name = mesh_upstream_name(c, waiter->authority), .is_clients = is_told || c->is_original_dst};
+	struct pool_key k = {.host = h, .name = mesh_upstream_name(c, waiter->authority), .is_clients = is_told || c->is_original_dst,
+			     .is_h2 = c->uses_client_protocol && waiter->is_client_h2};
 
 	if (is_told && waiter->client)
 		k.client = *waiter->client;
@@ -147,7 +154,7 @@ static struct pool_key key_of(const struct mesh_cluster *c, struct mesh_host *h,
 
 static bool is_for(const struct mesh_pool *p, const struct pool_key *k)
 {
-	if (!foil_slice_eq_nocase(p->name, k->name))
+	if (p->is_h2 != k->is_h2 || !foil_slice_eq_nocase(p->name, k->name))
 		return false;
 	return FOIL_LIKELY(!k->is_clients) || (p->host == k->host && addr_eq(&p->client, &k->client) && addr_eq(&p->server, &k->server));
 }
@@ -181,6 +188,7 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 	mesh_list_init(&p->busy);
 	mesh_list_init(&p->waiters);
 	p->is_clients = k->is_clients;
+	p->is_h2 = k->is_h2;
 	p->client = k->client;
 	p->server = k->server;
 	p->next_name = *list;
@@ -313,7 +321,7 @@ static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
 
 	if (u->pool->is_doomed || w->mesh->is_closing)
 		return true;
-	if ((c->protocol == MESH_UPSTREAM_HTTP2) != (http_conn_version(u->conn) == HTTP_VERSION_2))
+	if (speaks_h2(u->pool, c) != (http_conn_version(u->conn) == HTTP_VERSION_2))
 		return true; /* the cluster speaks another protocol by now */
 	if (u->proxy_protocol != c->proxy_protocol)
 		return true; /* it begins with another header by now, or with none */
@@ -545,7 +553,7 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 	rc = stream_open(w, p, c, &s);
 	if (rc == 0) {
 		const struct http_limits limits = limits_of(c);
-		rc = http_client_open_as(w, s, c->protocol == MESH_UPSTREAM_HTTP2 ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1, &client_events,
+		rc = http_client_open_as(w, s, speaks_h2(p, c) ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1, &client_events,
 					 &limits, u, &u->conn);
 		if (rc != 0)
 			stream_abort(w, s);
@@ -597,7 +605,7 @@ static bool place_take(struct foil_worker *w, struct mesh_pool *p, const struct 
 static void pool_open_more(struct foil_worker *w, struct mesh_pool *p, const struct mesh_cluster *c)
 {
 	uint32_t streams = c->max_concurrent_streams ? FOIL_MIN(c->max_concurrent_streams, STREAMS_EXPECTED) : STREAMS_EXPECTED;
-	uint64_t each = c->protocol == MESH_UPSTREAM_HTTP2 ? FOIL_MIN(c->max_requests_per_connection - 1u, streams - 1u) + 1u : 1u;
+	uint64_t each = speaks_h2(p, c) ? FOIL_MIN(c->max_requests_per_connection - 1u, streams - 1u) + 1u : 1u;
 
 	while (p->n_opening * each < p->n_waiters) {
 		if (!place_take(w, p, c)) {

@@ -389,6 +389,7 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
 	t->waiter = (struct mesh_pool_waiter){
 		.arena = x->arena, .events = &up_events, .user_data = x, .ready = waiter_ready, .failed = waiter_failed,
 		.authority = x->request->authority, .client = &x->remote, .server = &x->local,
+		.is_client_h2 = x->request->version == HTTP_VERSION_2,
 	};
 	switch (mesh_pool_acquire(w, x->cfg, x->cluster, e, &t->waiter, &u, &hs)) {
 	case MESH_POOL_READY: try_connected(w, x, u, hs); return;

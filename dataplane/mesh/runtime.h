@@ -103,6 +103,7 @@ struct mesh_pool_waiter {
 	struct mesh_pool *pool; /* while it waits */
 	const struct mesh_cluster *cluster;
 	struct foil_slice authority; /* of the request, as long as it waits: the server's name where TLS takes it from there */
+	bool is_client_h2; /* the request came over HTTP/2 */
 	const struct stream_addr *client, *server; /* what a PROXY header tells of the request's connection; NULL: nobody's. As long as it waits */
 	struct foil_arena *arena;
 	const struct http_stream_events *events;

@@ -45,7 +45,7 @@ static bool choose_port(struct foil_worker *w, struct tcp_key *key, uint32_t *ha
 		if (w->n_workers > 1 && net_flow_worker(net_flow_hash(tcp_addr(&key->remote), tcp_addr(&key->local), key->remote.port,
 								      key->local.port), w->n_workers) != w->id)
 			continue;
-		if (tcp_listener_find(w->tcp, &key->local))
+		if (tcp_listener_find(w, &key->local))
 			continue;
 		*hash = tcp_flow_hash(w->tcp, key);
 		if (is_port_free(w, key, *hash, iss_above))

@@ -312,7 +312,7 @@ void tcp_conn_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *s
 /* RFC 9293 3.10.7.1 and 3.10.7.2. */
 static void input_without_connection(struct foil_worker *w, struct tcp_seg *seg)
 {
-	struct tcp_listener *l = tcp_listener_find(w->tcp, &seg->key.local);
+	struct tcp_listener *l = tcp_listener_find(w, &seg->key.local);
 	struct tcp_syn y;
 
 	if (seg->flags & RTE_TCP_RST_FLAG) {

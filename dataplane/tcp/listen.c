@@ -20,11 +20,20 @@ static struct tcp_listener *find_exact(const struct tcp_ctx *t, const struct net
 	return NULL;
 }
 
-struct tcp_listener *tcp_listener_find(const struct tcp_ctx *t, const struct stream_addr *local)
+/* Behind all others, and for captured addresses alone, the listener of port 0: ports that nobody has. */
+struct tcp_listener *tcp_listener_find(const struct foil_worker *w, const struct stream_addr *local)
 {
+	const struct tcp_ctx *t = w->tcp;
 	struct tcp_listener *l = find_exact(t, tcp_addr(local), local->port);
 
-	return l ? l : find_exact(t, &any_addr, local->port);
+	if (!l && local->port)
+		l = find_exact(t, &any_addr, local->port);
+	if (!l) {
+		l = find_exact(t, &any_addr, 0);
+		if (l && !net_is_captured(w, tcp_addr(local)))
+			l = NULL;
+	}
+	return l;
 }
 
 int tcp_listen(struct foil_worker *w, const struct tcp_listen_params *p, struct tcp_listener **out)

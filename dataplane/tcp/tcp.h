@@ -56,7 +56,7 @@ void tcp_flush(struct foil_worker *w);
 
 struct tcp_listen_params {
 	struct net_addr addr;  /* all zero: every address that is ours */
-	uint16_t port;
+	uint16_t port;         /* 0, without an address: ports of captured addresses (net.h) that no other listener has */
 	uint32_t backlog_max;  /* half-open and not yet accepted; 0 = 1024 */
 	/* A new established connection. The callee sets s->user and s->user_data and returns true, or returns false: then it is reset
 	 * and counted under the reason LISTENER_REFUSED. */

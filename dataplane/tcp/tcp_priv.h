@@ -420,7 +420,7 @@ void tcp_chain_cut_tail(struct foil_chain *chain, uint32_t n_keep);
 void tcp_rx_append(struct foil_chain *to, struct foil_chain *own_from);
 
 /* listen.c, syn.c, syncookie.c */
-struct tcp_listener *tcp_listener_find(const struct tcp_ctx *t, const struct stream_addr *local);
+struct tcp_listener *tcp_listener_find(const struct foil_worker *w, const struct stream_addr *local);
 void tcp_listener_input(struct foil_worker *w, struct tcp_listener *l, struct tcp_seg *seg, uint32_t iss_above);
 void tcp_syn_input(struct foil_worker *w, struct tcp_syn *y, struct tcp_seg *seg);
 void tcp_syn_free(struct foil_worker *w, struct tcp_syn *y);

@@ -163,7 +163,7 @@ void tcp_tw_input(struct foil_worker *w, struct tcp_tw *tw, struct tcp_seg *seg)
 		return;
 	}
 	if ((seg->flags & (RTE_TCP_SYN_FLAG | RTE_TCP_ACK_FLAG)) == RTE_TCP_SYN_FLAG && may_begin_anew(tw, seg)) {
-		struct tcp_listener *l = tcp_listener_find(w->tcp, &seg->key.local);
+		struct tcp_listener *l = tcp_listener_find(w, &seg->key.local);
 		if (l) {
 			uint32_t snd_nxt = tw->snd_nxt;
 			foil_reason(w, TCP, TW_REUSED);

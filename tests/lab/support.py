@@ -28,6 +28,11 @@ class Skip(Exception):
     """The test cannot run here; the text says why."""
 
 
+def rows(ids):
+    """@rows("DR-46 DR-48"): what of docs/istio-rows.md a test shows; tools/check_rows.py reads it."""
+    return lambda test: (check(ids, "no row"), test)[1]
+
+
 def check(condition, text):
     if not condition:
         raise AssertionError(text)
@@ -43,6 +48,24 @@ def wait_for(what, limit_s, text, every_s=0.05):
         if time.monotonic() > deadline:
             raise AssertionError(text() if callable(text) else text)
         time.sleep(every_s)
+
+
+# ---- configuration that most labs begin with
+
+HTTP_80 = '{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}'
+
+
+def gateway(*servers, name="main"):
+    """The Gateway istio-system/NAME for these servers; without any: every host over HTTP at port 80."""
+    lines = "".join(f"  - {server}\n" for server in servers or (HTTP_80,))
+    return ("---\napiVersion: networking.istio.io/v1\nkind: Gateway\n" f"metadata: {{name: {name}, namespace: istio-system}}\n"
+            "spec:\n  selector: {istio: ingressgateway}\n  servers:\n" + lines)
+
+
+def mesh_config(*lines):
+    """MeshConfig with an access log and these lines."""
+    return ("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n" +
+            "".join(f"    {line}\n" for line in ("accessLogFile: /dev/stdout", *lines)))
 
 
 # ---- sockets inside a namespace

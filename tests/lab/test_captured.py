@@ -1,12 +1,15 @@
 """Original destinations: addresses of the backends are captured, and connections to them go on to where they went (ServiceEntry with resolution NONE with
-and without ranges, a PASSTHROUGH load balancer, hosts that nobody described). Expected is what a sidecar of Istio's does (features.md DR-9, SE-3, SE-5, SE-11)."""
+and without ranges, a PASSTHROUGH load balancer, TLS by server name, hosts and ports that nobody described). Expected is what a sidecar of Istio's does
+(features.md DR-9, SE-3, SE-5, SE-11, SC-5, VS-57)."""
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
 
 import run
 import support
+import told
 from foilrun import lab
 from support import check
 
@@ -52,30 +55,59 @@ kind: DestinationRule
 metadata: {name: pass, namespace: app}
 spec: {host: pass.app.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
 ---
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: istio, namespace: istio-system}
-data:
-  mesh: |
-    accessLogFile: /dev/stdout
-    outboundTrafficPolicy: {mode: %s}
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: one, namespace: app}
+spec:
+  hosts: [one.tls.test, "*.wild.tls.test"]
+  resolution: STATIC
+  ports: [{number: 9443, name: tls, protocol: TLS, targetPort: 9000}]
+  endpoints: [{address: 198.19.0.65}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: two, namespace: app}
+spec:
+  hosts: [two.tls.test]
+  resolution: STATIC
+  ports: [{number: 9443, name: https, protocol: HTTPS, targetPort: 9000}]
+  endpoints: [{address: 198.19.0.66}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: moved, namespace: app}
+spec: {hosts: [moved.tls.test], resolution: NONE, ports: [{number: 9443, name: tls, protocol: TLS}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: moved, namespace: app}
+spec:
+  hosts: [moved.tls.test]
+  tls: [{match: [{port: 9443, sniHosts: [moved.tls.test]}], route: [{destination: {host: two.tls.test}}]}]
+"""
+SIDECAR = """---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default, namespace: istio-system}
+spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
 """
 
 
 @contextlib.contextmanager
-def captured(mode="ALLOW_ANY"):
+def captured(mode="ALLOW_ANY", more=""):
     """The lab with half of the backends' addresses captured, and two origins there."""
     folder = tempfile.mkdtemp(prefix="foil-captured-")
     config, node = os.path.join(folder, "config"), os.path.join(folder, "node.yaml")
     os.mkdir(config)
-    support.replace(os.path.join(config, "all.yaml"), CONFIG % mode)
+    support.replace(os.path.join(config, "all.yaml"), CONFIG + support.mesh_config(f"outboundTrafficPolicy: {{mode: {mode}}}") + more)
     with open(lab.DEFAULT_NODE) as f, open(node, "w") as out:
         out.write(f.read() + "captured: [198.19.0.64/26]\n")
     origins = []
     try:
         status, text = run.quietly_up(config, node)
         check(status == 0, text)
-        origins = [support.Origin(FIRST, "first"), support.Origin(SECOND, "second"), support.Origin(FIRST, "raw", 9001)]
+        origins = [support.Origin(FIRST, "first"), support.Origin(SECOND, "second"), support.Origin(FIRST, "raw", 9001), support.Origin(SECOND, "outside", 9001),
+                   support.Origin(SECOND, "nobodys", 9100), told.Named(FIRST, b"1"), told.Named(SECOND, b"2"), told.Named(SECOND, b"at", 9443)]
         yield config
     finally:
         for origin in origins:
@@ -102,6 +134,7 @@ def refused(address, port):
             return True
 
 
+@support.rows("DR-9")
 def test_connections_go_on_to_where_they_went():
     with captured():
         log = support.Log()
@@ -118,7 +151,7 @@ def test_connections_go_on_to_where_they_went():
         check(ask("pass.app", SECOND)[:2] == (200, "second"), f"PASSTHROUGH: {ask('pass.app', SECOND)}")
         # TCP by ranges
         check(ask("raw", FIRST, port=9001)[:2] == (200, "raw"), f"TCP in range: {ask('raw', FIRST, port=9001)}")
-        check(refused(SECOND, 9001), "an address outside of the entry's range is served")
+        check(ask("raw", SECOND, port=9001)[:2] == (200, "outside"), f"TCP out of range: {ask('raw', SECOND, port=9001)}")
         # nobody there
         status, _, body, _ = ask("web.test", NOBODY)
         check(status == 503 and b"upstream connect error" in body, f"{status} {body}")
@@ -127,7 +160,57 @@ def test_connections_go_on_to_where_they_went():
         check(refused("198.19.0.1", 8080), "our own address is served as if it were captured")
 
 
-def test_registry_only_blocks_hosts_that_nobody_described():
-    with captured("REGISTRY_ONLY"):
-        check(ask("unknown.test", FIRST)[0] == 502, f"{ask('unknown.test', FIRST)}")
-        check(ask("web.test", FIRST)[:2] == (200, "first"), f"{ask('web.test', FIRST)}")
+def tls_reaches(name, address=NOBODY):
+    """Who is spoken to by a client that went to this address with this name; b"" nobody. What comes back after that must be what was sent."""
+    hello = told.hello(name)
+    with support.connect(address, 9443, 5) as s:
+        s.sendall(hello)
+        s.shutdown(socket.SHUT_WR)
+        data = b""
+        try:
+            while more := s.recv(65536):
+                data += more
+        except ConnectionError:
+            pass
+    check(not data or data.endswith(hello), f"{name}: {len(data)} bytes came back")
+    return data[:-len(hello)] if data else b""
+
+
+def test_tls_goes_by_its_name():
+    with captured():
+        log = support.Log()
+        for name, who, cluster in (("one.tls.test", b"1", "outbound|9443||one.tls.test"), ("ONE.tls.test", b"1", "outbound|9443||one.tls.test"),
+                                   ("a.wild.tls.test", b"1", "outbound|9443||*.wild.tls.test"), ("two.tls.test", b"2", "outbound|9443||two.tls.test"),
+                                   ("moved.tls.test", b"2", "outbound|9443||two.tls.test")):
+            found = tls_reaches(name)
+            check(found == who, f"{name}: {found}")
+            log.find(cluster, f" {name.lower()} ")
+        # a name that nobody described, and none, go on to where they went; so does who speaks first
+        check(tls_reaches("other.test", SECOND) == b"at", "an unknown name")
+        check(tls_reaches(None, SECOND) == b"at", "no name")
+        log.find("PassthroughCluster", " other.test ")
+        with support.connect(SECOND, 9443, 8) as s:
+            check(s.recv(2) == b"at", "a server that speaks first is not heard")
+
+
+def test_ports_that_nobody_described():
+    with captured():
+        log = support.Log()
+        check(ask("any.test", SECOND, port=9100)[:2] == (200, "nobodys"), f"{ask('any.test', SECOND, port=9100)}")
+        line = log.find("PassthroughCluster", f'"{SECOND}:9100"')
+        check('"- - -" 0 - ' in line, line)
+        check(refused(SECOND, 9101), "a port that nobody listens at is served")
+        log.find("PassthroughCluster", f'"{SECOND}:9101"', " UF,URX ")
+        check(refused("198.19.0.1", 9100), "a port of our own is served")
+        check(refused(support.GATEWAY, 9100), "a port of the gateway's is served")
+
+
+def test_registry_only_blocks_what_nobody_described():
+    for mode, more in (("REGISTRY_ONLY", ""), ("ALLOW_ANY", SIDECAR)):
+        with captured(mode, more):
+            log = support.Log()
+            check(ask("unknown.test", FIRST)[0] == 502, f"{ask('unknown.test', FIRST)}")
+            check(ask("web.test", FIRST)[:2] == (200, "first"), f"{ask('web.test', FIRST)}")
+            check(refused(SECOND, 9100), "a port that nobody described is served")
+            log.find("BlackHoleCluster", " UH ", f"{SECOND}:9100")
+            check(tls_reaches("one.tls.test") == b"1" and tls_reaches("other.test", SECOND) == b"", "TLS by its name")

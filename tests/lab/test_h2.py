@@ -2,6 +2,8 @@
 import os
 import re
 import shutil
+import socket
+import threading
 import time
 
 import h2peers
@@ -38,6 +40,16 @@ spec:
   - {address: 198.19.0.17}
 ---
 apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: both, namespace: bookinfo}
+spec: {hosts: [both.bookinfo], resolution: STATIC, ports: [{number: 7071, name: http, protocol: HTTP}], endpoints: [{address: 198.19.0.18}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: both, namespace: bookinfo}
+spec: {host: both.bookinfo, trafficPolicy: {connectionPool: {http: {useClientProtocol: true}}}}
+---
+apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: h2, namespace: bookinfo}
 spec:
@@ -46,6 +58,8 @@ spec:
   http:
   - match: [{uri: {prefix: /direct}}]
     directResponse: {status: 200, body: {string: "hydrofoil is here\\n"}}
+  - match: [{uri: {prefix: /both}}]
+    route: [{destination: {host: both.bookinfo}}]
   - match: [{uri: {prefix: /retried}}]
     retries: {attempts: 2, retryOn: "unavailable,refused-stream"}
     route: [{destination: {host: h2.bookinfo, port: {number: 7070}}}]
@@ -132,6 +146,42 @@ def test_h2_client_and_h2_origin_keep_trailers():
     check(("x-up", "1") in seen()[-1]["trailers"], str(seen()[-1]))
     client.close()
     log.find('"POST /seen/t HTTP/2" 200')
+
+
+class Both(h2peers.Origin):
+    """Speaks HTTP/2 with who begins so, and HTTP/1.1 with others, whose requests are v1's."""
+
+    def accept_loop(self):
+        while True:
+            try:
+                s, peer = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.sniff, args=(s, peer), daemon=True).start()
+
+    def sniff(self, s, peer):
+        if s.recv(4, socket.MSG_PEEK) == b"PRI ":
+            c = h2peers.OriginConnection(self, s)
+            self.connections.append(c)
+            c.run()
+        else:
+            support.handler(shared.ORIGINS["v1"])(s, peer, None)
+
+
+def test_the_clients_protocol_is_the_origins_where_a_rule_says_so():
+    origins()
+    both, log = Both("198.19.0.18", "both", 7071), Log()
+    client = h2peers.Client("x.example.com", port=8000)
+    for i in range(3):
+        answer = client.ask(f"/both/two/{i}")
+        check(answer["status"] == 200 and answer["trailers"] == {"x-trailer": "t"}, f"{answer}")
+        status, headers, _ = support.ask("x.example.com", f"/both/one/{i}", port=8000)
+        check(status == 200 and headers.get("x-origin") == "v1", f"{status} {headers}")
+    client.close()
+    both.kill()
+    check([r["path"] for r in shared.ORIGINS["v1"].seen] == [f"/both/one/{i}" for i in range(3)], f"{shared.ORIGINS['v1'].seen}")
+    check(len(both.connections) == 1 and [dict(r["headers"])[":path"] for r in both.seen] == [f"/both/two/{i}" for i in range(3)], f"{both.seen}")
+    log.find('"GET /both/two/2 HTTP/2" 200', "outbound|7071||both.bookinfo")
 
 
 def test_streams_share_upstream_connections_and_each_is_balanced():

@@ -595,6 +595,22 @@ static const struct bad {
 	{"mesh", "drain_duration_us", "31 years", bad_mesh_drain},
 };
 
+static void test_port_zero_is_every_other_port_of_captured_addresses(void **state)
+{
+	struct t_conf *f = t_conf();
+	struct world *w = world_new();
+	w->listener.address = t_text("::");
+	w->listener.port = 0;
+	assert_int_equal(apply_world(f, w), SNAP_REJECTED); /* not a captured one's */
+	t_assert_rejected(f, "l", "port", "1 to 65535");
+	w->listener.has_captured = w->listener.captured = true;
+	const struct mesh_config *c = applied(f, w);
+	assert_int_equal(c->listeners[0]->port, 0);
+	assert_true(c->listeners[0]->takes_plaintext);
+	free(w);
+	t_conf_free(f);
+}
+
 static void test_every_bad_field_is_refused_by_its_path(void **state)
 {
 	struct t_conf *f = t_conf();
@@ -633,6 +649,7 @@ int main(void)
 		cmocka_unit_test(test_route_is_decoded_with_all_its_parts),
 		cmocka_unit_test(test_single_destination_gets_everything_whatever_its_weight),
 		cmocka_unit_test(test_addresses_and_ranges_are_in_their_16_byte_form),
+		cmocka_unit_test(test_port_zero_is_every_other_port_of_captured_addresses),
 		cmocka_unit_test(test_every_bad_field_is_refused_by_its_path),
 		cmocka_unit_test(test_domain_twice_in_a_table_is_refused),
 	};

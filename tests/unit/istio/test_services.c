@@ -174,8 +174,56 @@ static void test_captured_addresses_have_the_listeners_of_a_sidecar(void **state
 	l = t_listener(m, "203.0.113.7_9000");
 	assert_true(l->captured);
 	foil__conf__listener__free_unpacked(l, NULL);
+	l = t_listener(m, "::_0"); /* ports that nobody described */
+	assert_true(l->captured);
+	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "PassthroughCluster");
+	foil__conf__listener__free_unpacked(l, NULL);
 	assert_int_equal(m->diags.n, 1);
 	(void)t_diag(m, "IST0145", "port 9000 of every captured address is already that of ServiceEntry/shop/any");
+	t_mesh_free(m);
+	(void)state;
+}
+
+#define SIDECAR(namespace, spec) "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: default, namespace: " namespace "}\nspec: " spec "\n"
+
+static void test_captured_tls_goes_by_its_name(void **state)
+{
+	static const char *const captured[] = {"203.0.113.0/24"};
+	struct istio_node node = t_node;
+	node.captured_cidrs = captured;
+	node.n_captured_cidrs = 1;
+	struct t_mesh *m = t_mesh_at(&node, ENTRY("one", "resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]"),
+				     ENTRY("two", "resolution: NONE, ports: [{number: 443, name: https, protocol: HTTPS}]"),
+				     ENTRY("vip", "addresses: [203.0.113.7], resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]"),
+				     ENTRY("range", "addresses: [203.0.113.8/30], resolution: NONE, ports: [{number: 443, name: tls, protocol: TLS}]"),
+				     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: two, namespace: shop}\nspec: {hosts: "
+				     "[two.test, vip.test], tls: [{match: [{port: 443, sniHosts: [two.test]}, {sniHosts: [vip.test], port: 443}], route: "
+				     "[{destination: {host: one.test}}]}]}\n",
+				     SIDECAR("istio-system", "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"), NULL);
+	Foil__Conf__Listener *l = t_listener(m, "::_443");
+
+	t_assert_no_diags(m);
+	assert_int_equal(l->n_filter_chains, 4);
+	assert_string_equal(l->filter_chains[0]->server_names[0], "one.test");
+	assert_true(l->filter_chains[0]->is_tls_passthrough);
+	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "outbound|443||one.test");
+	assert_int_equal(l->filter_chains[1]->n_server_names, 2); /* the VirtualService's */
+	assert_string_equal(l->filter_chains[1]->server_names[0], "two.test");
+	assert_string_equal(l->filter_chains[1]->tcp->clusters[0]->cluster, "outbound|443||one.test");
+	assert_string_equal(l->filter_chains[2]->server_names[0], "range.test");
+	assert_string_equal(l->filter_chains[2]->destination_cidrs[0], "203.0.113.8/30");
+	assert_string_equal(l->filter_chains[3]->tcp->clusters[0]->cluster, "BlackHoleCluster"); /* the Sidecar's word before the mesh's */
+	assert_true(l->hello_timeout_us > 0);
+	foil__conf__listener__free_unpacked(l, NULL);
+	l = t_listener(m, "203.0.113.7_443");
+	assert_int_equal(l->n_filter_chains, 2);
+	assert_int_equal(l->filter_chains[0]->n_server_names, 2);
+	assert_string_equal(l->filter_chains[1]->tcp->clusters[0]->cluster, "BlackHoleCluster");
+	foil__conf__listener__free_unpacked(l, NULL);
+	l = t_listener(m, "::_0");
+	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "BlackHoleCluster");
+	foil__conf__listener__free_unpacked(l, NULL);
+	assert_endpoints(m, "BlackHoleCluster", "");
 	t_mesh_free(m);
 	(void)state;
 }
@@ -380,6 +428,7 @@ int main(void)
 		cmocka_unit_test(test_service_entries_with_ports_weights_and_workload_entries),
 		cmocka_unit_test(test_resolution_none_goes_where_the_client_went),
 		cmocka_unit_test(test_captured_addresses_have_the_listeners_of_a_sidecar),
+		cmocka_unit_test(test_captured_tls_goes_by_its_name),
 		cmocka_unit_test(test_a_service_address_in_the_nodes_ranges_is_served),
 		cmocka_unit_test(test_a_short_name_with_two_meanings_is_left_out),
 		cmocka_unit_test(test_registry_only_answers_502_to_unknown_hosts),

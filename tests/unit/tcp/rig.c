@@ -179,7 +179,10 @@ struct t_tcp *t_tcp_on(struct foil_worker *w, struct tcp_params p)
 	t->v6 = true;
 	locals[1].prefix.addr = addr(t, false);
 	t->v6 = false;
-	struct net_params np = {.ports = {&t->port}, .n_ports = 1, .locals = locals, .n_locals = 2, .neighbours_max = 16};
+	struct net_prefix captured = {.len = 120};
+	assert_int_equal(net_addr_parse(T_CAPTURED, &captured.addr), 0);
+	struct net_params np = {.ports = {&t->port}, .n_ports = 1, .locals = locals, .n_locals = 2, .neighbours_max = 16,
+				.captured = &captured, .n_captured = 1};
 	p.conns_max = p.conns_max ? p.conns_max : 64;
 	p.time_wait_max = p.time_wait_max ? p.time_wait_max : 64;
 	p.syn_backlog_max = p.syn_backlog_max ? p.syn_backlog_max : 16;
@@ -301,6 +304,8 @@ void t_put(struct t_tcp *t, const struct t_seg *g)
 	uint32_t n_opt = g->raw_opt ? g->n_raw_opt : tcp_options_emit(&g->opt, opt), n_tcp = 20 + n_opt + g->n_bytes;
 	struct rte_tcp_hdr *h = (void *)tcp;
 
+	if (g->captured)
+		assert_int_equal(net_addr_parse(T_CAPTURED, &dst), 0);
 	memcpy(f, &our_mac, 6);
 	memcpy(f + 6, &peer_mac, 6);
 	f[12] = v6 ? 0x86 : 0x08;

@@ -18,13 +18,14 @@ enum { T_FIN = 1, T_SYN = 2, T_RST = 4, T_PSH = 8, T_ACK = 16 };
 #define T_ISN 999u       /* ours, when fixed: our first byte is 1000 */
 #define T_PEER_ISN 4999u /* the peer's first byte is 5000 */
 #define T_PORT 80
+#define T_CAPTURED "203.0.113.9"
 #define T_PEER_PORT 4000
 #define T_OUT_MAX 512
 
 struct t_seg {
 	uint8_t flags, tos;
 	uint16_t wnd, port, peer_port; /* wnd 0 with no_wnd false: 65535; ports 0: the usual */
-	bool no_wnd, v6, bad_checksum;
+	bool no_wnd, v6, bad_checksum, captured; /* captured: to T_CAPTURED, another station's address whose connections come to us */
 	uint32_t seq, ack;
 	const void *data;
 	uint32_t n_bytes;

@@ -356,6 +356,34 @@ static void test_listening_twice_at_one_place_is_refused(void **state)
 	t_tcp_free(t);
 }
 
+static void test_the_listener_for_every_port_has_those_of_captured_addresses_that_nobody_has(void **state)
+{
+	struct t_tcp *t = t_tcp();
+	struct tcp_listen_params p = {.port = 0};
+	struct tcp_listener *rest;
+
+	t_in(t, .flags = T_SYN, .seq = T_PEER_ISN, .port = 8443, .captured = true);
+	assert_true(t_out(t).flags & T_RST); /* nobody has it */
+	assert_int_equal(tcp_listen(t->w, &p, &rest), 0);
+	assert_int_equal(tcp_listen(t->w, &p, &rest), -EADDRINUSE);
+	t_in(t, .flags = T_SYN, .seq = T_PEER_ISN, .port = 8443, .captured = true);
+	struct t_seg g = t_out(t);
+	assert_int_equal(g.flags, T_SYN | T_ACK);
+	assert_int_equal(g.port, 8443);
+	t_in(t, .flags = T_SYN, .seq = T_PEER_ISN, .port = 8444);
+	assert_true(t_out(t).flags & T_RST); /* an address of our own */
+	t_in(t, .flags = T_SYN, .seq = T_PEER_ISN, .port = T_PORT, .captured = true, .peer_port = 4001);
+	g = t_out(t);
+	t_in(t, .flags = T_ACK, .seq = T_PEER_ISN + 1, .ack = g.seq + 1, .port = T_PORT, .captured = true, .peer_port = 4001);
+	assert_int_equal(t->n_accepted, 1); /* the port's own listener goes before it */
+	tcp_unlisten(t->w, rest);
+	t_turn(t);
+	assert_true(t_out(t).flags & T_RST); /* what was half-open */
+	t_in(t, .flags = T_SYN, .seq = T_PEER_ISN, .port = 8445, .captured = true);
+	assert_true(t_out(t).flags & T_RST);
+	t_tcp_free(t);
+}
+
 static void test_unlisten_resets_the_half_open_and_spares_the_established(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -418,6 +446,7 @@ int main(void)
 		cmocka_unit_test(test_both_open_at_once),
 		cmocka_unit_test(test_data_in_a_syn_ack_is_taken),
 		cmocka_unit_test(test_listening_twice_at_one_place_is_refused),
+		cmocka_unit_test(test_the_listener_for_every_port_has_those_of_captured_addresses_that_nobody_has),
 		cmocka_unit_test(test_unlisten_resets_the_half_open_and_spares_the_established),
 		cmocka_unit_test(test_ipv6_opens_alike),
 		cmocka_unit_test(test_a_silly_mss_is_not_followed_below_the_floor),
