@@ -18,14 +18,8 @@ from support import GATEWAY, check, wait_for
 IN_ALL, OF_NETWORK, FLOOD = 24, 16, 40
 NODE = f"crypto_workers: 1\ntls: {{handshakes: {IN_ALL}, handshakes_per_network: {OF_NETWORK}}}\n"
 STATE = {}
-CONFIG = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: main, namespace: istio-system}
-spec:
-  selector: {istio: ingressgateway}
-  servers: [{port: {number: 443, name: web, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: web}}]
----
+CONFIG = support.gateway(
+    '{port: {number: 443, name: web, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: web}}') + """---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: web, namespace: app}

@@ -3,24 +3,16 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 
 import run
 import support
 from foilrun import lab
-from support import ask, check, wait_for
+from support import Skip, ask, check, wait_for
 
 A, B, RAW = "198.19.0.40", "198.19.0.41", "198.19.0.42"
 HOST, L4 = "checked.example.com", 9000
-CONFIG = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: main, namespace: istio-system}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
-  - {port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}
----
+CONFIG = support.gateway(support.HTTP_80, '{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}') + """---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: checked, namespace: app}
@@ -74,21 +66,20 @@ apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: raw, namespace: app}
 spec: {host: raw.test, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, healthCheck: {tcpSocket: {}, interval: 0.2s, noTrafficInterval: 0.2s}}}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: istio, namespace: istio-system}
-data: {mesh: "accessLogFile: /dev/stdout"}
-"""
+""" + support.mesh_config()
 
 
 @contextlib.contextmanager
-def checked():
+def checked(n_workers=1):
     folder = tempfile.mkdtemp(prefix="foil-health-")
-    support.replace(os.path.join(folder, "all.yaml"), CONFIG)
+    config, node = os.path.join(folder, "config"), os.path.join(folder, "node.yaml")
+    os.mkdir(config)
+    support.replace(os.path.join(config, "all.yaml"), CONFIG)
+    with open(lab.DEFAULT_NODE) as f, open(node, "w") as out:
+        out.write(f.read().replace("workers: {count: 1}", f"workers: {{count: {n_workers}}}"))
     origins = {}
     try:
-        status, text = run.quietly_up(folder)
+        status, text = run.quietly_up(config, node)
         check(status == 0, text)
         origins.update({A: support.Origin(A, "a"), B: support.Origin(B, "b"), RAW: support.Origin(RAW, "raw")})
         yield origins
@@ -147,3 +138,29 @@ def test_checks_take_hosts_out_and_bring_them_back():
         only("a", "b")
         only("a", "raw", port=L4)
         check(counted("health_check_returns") >= 4, f"{counted('health_check_returns')} returns")
+
+
+def probes(origin):
+    return sum("/healthz" in r["path"] for r in list(origin.seen))
+
+
+def test_two_workers_check_each_host_once_and_believe_each_other():
+    if (os.cpu_count() or 1) < 2:
+        raise Skip("one CPU")
+    with checked(2) as origins:
+        only("a", "b")
+        # one worker asks for all: 0.2 s apart, not twice as often
+        before, began = probes(origins[B]), time.monotonic()
+        time.sleep(2)
+        n, most = probes(origins[B]) - before, (time.monotonic() - began) / 0.2 * 1.2 + 2
+        check(3 <= n <= most, f"{n} checks in two seconds, {most:.0f} at most")
+        for _ in range(2):
+            falls, returns = counted("health_check_falls"), counted("health_check_returns")
+            origins[B].status = 500
+            wait_for(lambda: counted("health_check_falls") > falls, 5, "B did not fall")
+            time.sleep(0.1)  # a worker believes the other at its next turn
+            check(who(n=40) == {"a"}, "one of the workers uses B")
+            origins[B].calm()
+            wait_for(lambda: counted("health_check_returns") > returns, 5, "B did not return")
+            only("a", "b")
+            check(counted("health_check_falls") == falls + 1 and counted("health_check_returns") == returns + 1, "a host fell or returned twice")

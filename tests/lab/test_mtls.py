@@ -41,16 +41,9 @@ kind: Pod
 metadata: {name: shop-plain, namespace: app, labels: {app: shop, version: plain}}
 spec: {serviceAccountName: shop}
 status: {podIP: 198.19.0.21, phase: Running}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: main, namespace: istio-system}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
-  - {port: {number: 9443, name: mesh, protocol: HTTPS}, hosts: ["mesh.test"], tls: {mode: ISTIO_MUTUAL}}
----
+""" + support.gateway(
+    support.HTTP_80,
+    '{port: {number: 9443, name: mesh, protocol: HTTPS}, hosts: ["mesh.test"], tls: {mode: ISTIO_MUTUAL}}') + """---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: shop, namespace: app}
@@ -180,6 +173,7 @@ def foilctl(*words):
     return subprocess.run([lab.read_state()["programs"]["foilctl"], *words], capture_output=True, text=True, timeout=30)
 
 
+@support.rows("DR-46 DR-48")
 def test_automatic_mtls_to_the_workload_that_can():
     setup()
     STATE["tls"].clients.clear()
@@ -188,6 +182,27 @@ def test_automatic_mtls_to_the_workload_that_can():
     check(STATE["tls"].clients and set(STATE["tls"].clients) == {NODE_ID}, f"the workload saw {STATE['tls'].clients}")
     check(set(STATE["tls"].protocols) == {"http/1.1"}, f"agreed on {STATE['tls'].protocols}")
     check(len(STATE["plain"].seen) >= 2, "the workload without mTLS got nothing")
+
+
+@support.rows("DR-47 DR-48")
+def test_what_a_rule_says_of_tls_goes_before_automatic_mtls():
+    setup()
+    rule = "loadBalancer: {simple: ROUND_ROBIN}"
+    try:
+        applied(write, "10-mesh.yaml", MESH.replace(rule, rule + ", tls: {mode: DISABLE}"))  # the workload that speaks TLS alone does not understand
+        with support.Counted("istio_requests_total", response_code=503, response_flags="UC") as cut:
+            check(sorted(support.ask("any.test", "/off")[0] for _ in range(2)) == [200, 503], "DISABLE")
+            cut.grew(1)
+        applied(write, "10-mesh.yaml", MESH.replace(rule, rule + ", tls: {mode: ISTIO_MUTUAL}"))  # the plain workload does not: its turn is tried at the other
+        STATE["tls"].clients.clear()
+        n_plain = len(STATE["plain"].seen)
+        check([support.ask("any.test", "/mutual")[0] for _ in range(4)] == [200] * 4 and len(STATE["plain"].seen) == n_plain, "ISTIO_MUTUAL")
+        check(STATE["tls"].clients and set(STATE["tls"].clients) == {NODE_ID}, f"the workload saw {STATE['tls'].clients}")
+        applied(write, "10-mesh.yaml", MESH.replace(rule, rule + ", tls: {mode: DISABLE}, portLevelSettings: [{port: {number: 80}, " + rule + "}]"))
+        check([support.ask("any.test", "/port")[0] for _ in range(4)] == [200] * 4, "a port's settings without tls: automatic again")
+        check(len(STATE["plain"].seen) > n_plain, "the plain workload gets nothing")
+    finally:
+        applied(write, "10-mesh.yaml", MESH)
 
 
 def test_permissive_takes_plaintext_and_mtls():

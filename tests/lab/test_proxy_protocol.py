@@ -17,15 +17,7 @@ data:
   mesh: |
     accessLogFile: /dev/stdout
     defaultConfig: {gatewayTopology: {proxyProtocol: {}}}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: all, namespace: istio-system}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
----
+""" + support.gateway(name="all") + """---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: origin, namespace: app}

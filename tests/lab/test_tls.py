@@ -16,18 +16,11 @@ from support import GATEWAY, Skip, check, run_in, wait_for
 HOST, MUTUAL, OLD = "web.tls.test", "mutual.tls.test", "old.tls.test"
 STATE = {}
 
-GATEWAYS = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: main, namespace: istio-system}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-  - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}
-  - {port: {number: 443, name: web, protocol: HTTPS}, hosts: [web.tls.test], tls: {mode: SIMPLE, credentialNames: [web-ec, web-rsa]}}
-  - {port: {number: 443, name: mutual, protocol: HTTPS}, hosts: [mutual.tls.test], tls: {mode: MUTUAL, credentialName: web-ec}}
-  - {port: {number: 443, name: old, protocol: HTTPS}, hosts: [old.tls.test], tls: {mode: SIMPLE, credentialName: web-rsa, maxProtocolVersion: TLSV1_2}}
----
+GATEWAYS = support.gateway(
+    support.HTTP_80,
+    '{port: {number: 443, name: web, protocol: HTTPS}, hosts: [web.tls.test], tls: {mode: SIMPLE, credentialNames: [web-ec, web-rsa]}}',
+    '{port: {number: 443, name: mutual, protocol: HTTPS}, hosts: [mutual.tls.test], tls: {mode: MUTUAL, credentialName: web-ec}}',
+    '{port: {number: 443, name: old, protocol: HTTPS}, hosts: [old.tls.test], tls: {mode: SIMPLE, credentialName: web-rsa, maxProtocolVersion: TLSV1_2}}') + """---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: web, namespace: app}
@@ -380,6 +373,7 @@ def upstream(name):
     return status, body, log
 
 
+@support.rows("DR-46 DR-49")
 def test_origins_over_tls():
     set_up()
     for name in ("simple", "simple12", "gnutls", "skip"):
@@ -391,6 +385,7 @@ def test_origins_over_tls():
     check(status == 200 and b"spiffe://lab/ns/a/sa/b" in body, f"mutual: {status} {body}")
 
 
+@support.rows("DR-49 DR-50")
 def test_origins_that_cannot_be_trusted_get_nothing():
     set_up()
     for name in ("wrongname", "noca", "missing"):

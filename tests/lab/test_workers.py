@@ -12,14 +12,7 @@ from support import Skip, ask, check, wait_for
 HOST, PORT = "limits.example.com", 8080
 ADDRESSES = ("198.19.0.30", "198.19.0.31", "198.19.0.32")
 LIMIT, CLIENTS, REQUESTS_EACH = 7, 40, 12
-CONFIG = """
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: main, namespace: istio-system}
-spec:
-  selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]
----
+CONFIG = support.gateway() + """---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: limits, namespace: app}
@@ -113,6 +106,7 @@ def many(n_clients, n_each, path="/"):
     return found
 
 
+@support.rows("DR-35")
 def test_a_limit_of_connections_holds_over_two_workers():
     if (os.cpu_count() or 1) < 2:
         raise Skip("one CPU")
