@@ -466,7 +466,7 @@ def test_ejection_outlives_other_changes():
 BAD = (
     ("DR-13", "loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 250}}}", "tableSize"),
     ("DR-31", "connectionPool: {tcp: {maxConnections: -1}}", "maxConnections"),
-    ("DR-36", "outlierDetection: {interval: 0s}", "interval"), 
+    ("DR-36", "outlierDetection: {interval: 0s}", "interval"),
     ("DR-55", "proxyProtocol: {version: V1}, tunnel: {targetHost: a.test, targetPort: 80}", "tunnel"),
     ("DR-55", "connectionPool: {http: {useClientProtocol: true, h2UpgradePolicy: UPGRADE}}", "useClientProtocol"),
     ("DR-55", "loadBalancer: {localityLbSetting: {distribute: [{from: '*', to: {r1: 50}}]}}", "distribute"),
