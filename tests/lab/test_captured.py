@@ -127,8 +127,8 @@ def refused(address, port):
     except OSError:
         return True
     with s:
-        s.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         try:
+            s.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n") # the RST may be here before it
             return not s.recv(100)
         except ConnectionError:
             return True

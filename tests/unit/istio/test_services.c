@@ -207,11 +207,11 @@ static void test_captured_tls_goes_by_its_name(void **state)
 	assert_string_equal(l->filter_chains[0]->server_names[0], "one.test");
 	assert_true(l->filter_chains[0]->is_tls_passthrough);
 	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "outbound|443||one.test");
-	assert_int_equal(l->filter_chains[1]->n_server_names, 2); /* the VirtualService's */
-	assert_string_equal(l->filter_chains[1]->server_names[0], "two.test");
-	assert_string_equal(l->filter_chains[1]->tcp->clusters[0]->cluster, "outbound|443||one.test");
-	assert_string_equal(l->filter_chains[2]->server_names[0], "range.test");
-	assert_string_equal(l->filter_chains[2]->destination_cidrs[0], "203.0.113.8/30");
+	assert_string_equal(l->filter_chains[1]->server_names[0], "range.test");
+	assert_string_equal(l->filter_chains[1]->destination_cidrs[0], "203.0.113.8/30");
+	assert_int_equal(l->filter_chains[2]->n_server_names, 2); /* the VirtualService's */
+	assert_string_equal(l->filter_chains[2]->server_names[0], "two.test");
+	assert_string_equal(l->filter_chains[2]->tcp->clusters[0]->cluster, "outbound|443||one.test");
 	assert_string_equal(l->filter_chains[3]->tcp->clusters[0]->cluster, "BlackHoleCluster"); /* the Sidecar's word before the mesh's */
 	assert_true(l->hello_timeout_us > 0);
 	foil__conf__listener__free_unpacked(l, NULL);
