@@ -43,6 +43,7 @@ static inline uint32_t h1_outside_16(__m128i v, uint8_t cls)
 		__m128i in = _mm_andnot_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f)), _mm_cmpgt_epi8(v, _mm_set1_epi8(0x20)));
 		return (uint32_t)_mm_movemask_epi8(in) ^ 0xffff;
 	}
+	FOIL_DEBUG_ASSERT(cls == H1_TOKEN || cls == H1_NAME); /* there is no table for others */
 	const uint8_t *by_low = cls == H1_TOKEN ? h1_token_by_low : h1_name_by_low;
 	const __m128i bit = _mm_setr_epi8(1, 2, 4, 8, 16, 32, 64, -128, 0, 0, 0, 0, 0, 0, 0, 0);
 	__m128i high = _mm_and_si128(_mm_srli_epi16(v, 4), _mm_set1_epi8(15));

@@ -46,7 +46,10 @@ static bool value_is_valid(struct foil_slice v)
 
 static bool is_status(struct foil_slice v)
 {
-	return v.n_bytes == 3 && v.data[0] != '0' && is_span(v, H1_DIGIT);
+	for (uint32_t i = 0; i < v.n_bytes; i++)
+		if (!h1_is((uint8_t)v.data[i], H1_DIGIT))
+			return false;
+	return v.n_bytes == 3 && v.data[0] != '0';
 }
 
 static bool fits(uint16_t id, struct foil_slice value)

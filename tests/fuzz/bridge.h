@@ -10,7 +10,7 @@ enum bridge_to { TO_H1, TO_H2, TO_COUNT };
 /* The head as the other end must read it. The rules are RFC 9110's and 9113's, told once more by names, and nothing of the encoders is used. */
 void bridge_meant_head(struct message *m, const struct http_head *head, enum bridge_to to);
 void bridge_meant_trailers(struct message *m, const struct http_headers *trailers, enum bridge_to to);
-/* What it must be when it was heard: aborts, with both printed. framing: of an answer to HEAD no body belongs to the length. */
+/* What it must be when it was heard: aborts, with both printed. */
 struct bridge_rules {
 	enum bridge_to to;
 	bool is_request;

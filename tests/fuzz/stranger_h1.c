@@ -1,5 +1,6 @@
-/* See strangers.h. http-parser is no validator: what it is known to pass over (methods that it has never heard of, a space in a name, an odd coding) is
- * looked at here, by the letter of RFC 9112. */
+/* See strangers.h. http-parser is no validator, the less as Debian builds it: what it passes over (a space in a name, a line that ends in LF alone, anything
+ * for the CRLF behind a chunk, an odd coding) is looked at here, by the letter of RFC 9112; and where it is wrong (methods and names that it takes for
+ * others) it is shown something else, and told apart here. */
 #include <http_parser.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -76,11 +77,14 @@ void heard_fault(struct heard *h, const char *fmt, ...)
 	va_end(ap);
 }
 
+#define CODING "transfer-encoding"
+#define RENAMED "uransfer-encoding"
+
 struct reader {
 	http_parser p;
 	struct heard *h;
 	struct text name, value, target, method; /* method: one that http-parser does not know */
-	bool is_field, is_trailers, is_to_head;
+	bool is_field, is_trailers, is_to_head, was_renamed;
 };
 
 static struct message *last(struct reader *r)
@@ -121,6 +125,8 @@ static void field_ends(struct reader *r)
 		return;
 	r->is_field = false;
 	m = last(r);
+	if (r->was_renamed && r->name.n > sizeof(CODING) - 1 && memcmp(r->name.at, RENAMED, sizeof(RENAMED) - 1) == 0)
+		memcpy(r->name.at, CODING, sizeof(CODING) - 1);
 	if (!is_token(&r->name))
 		heard_fault(r->h, "a name that is no token");
 	if (r->is_trailers) {
@@ -247,6 +253,95 @@ static void put_method(struct reader *r, struct text *all, const char *bytes, si
 	text_add(all, space, n - method.n);
 }
 
+/* Where the head that begins there ends; NULL: it does not. */
+static char *head_end(const struct text *all, char *from)
+{
+	char *at = memmem(from, (size_t)(all->at + all->n - from), "\r\n\r\n", 4);
+
+	return at ? at + 4 : NULL;
+}
+
+static bool is_informational(const char *head, const char *end)
+{
+	return end - head > 12 && memcmp(head, "HTTP/1.1 1", 10) == 0 && memcmp(head + 9, "101", 3) != 0;
+}
+
+/* http-parser takes a name that only begins like Transfer-Encoding for that one. It sees another letter, which field_ends puts back. */
+static void rename_fields(struct reader *r, struct text *all)
+{
+	char *head = all->at, *end = all->n ? head_end(all, head) : NULL;
+
+	while (end) {
+		for (char *at = head; (at = memmem(at, (size_t)(end - at), "\n" CODING, sizeof(CODING))) != NULL; at++)
+			if (at[sizeof(CODING)] != ':') {
+				at[1] = RENAMED[0];
+				r->was_renamed = true;
+			}
+		if (r->p.type == HTTP_REQUEST || !is_informational(head, end))
+			return;
+		head = end;
+		end = head_end(all, head);
+	}
+}
+
+static void lines_by_the_letter(struct heard *h, const char *at, const char *end)
+{
+	for (const char *p = at; p < end; p++)
+		if (*p == '\n' ? p == at || p[-1] != '\r' : *p == '\r' && (p + 1 == end || p[1] != '\n'))
+			heard_fault(h, "a line that does not end in CRLF");
+}
+
+/* size CRLF bytes CRLF ... 0 CRLF trailers CRLF, with nothing besides. As far as it has come. */
+static char *chunks_by_the_letter(struct heard *h, const struct text *all, char *at)
+{
+	char *end = all->at + all->n, *stop;
+
+	for (;;) {
+		unsigned long long n = strtoull(at, &stop, 16);
+		if (end - stop < 2)
+			return end;
+		if (stop == at || memcmp(stop, "\r\n", 2) != 0) {
+			heard_fault(h, "a chunk's line is more than a size");
+			return end;
+		}
+		at = stop + 2;
+		if (n == 0)
+			break;
+		if (n > (size_t)(end - at) || (size_t)(end - at) - n < 2)
+			return end;
+		at += n;
+		if (memcmp(at, "\r\n", 2) != 0)
+			heard_fault(h, "a chunk does not end in CRLF");
+		at += 2;
+	}
+	stop = head_end(all, at - 2);
+	if (stop)
+		lines_by_the_letter(h, at, stop);
+	return stop ? stop : end;
+}
+
+/* What http-parser does not look at, as far as messages have come. */
+static void by_the_letter(struct reader *r, struct text *all)
+{
+	char *at = all->at;
+
+	text_add(all, "", 1); /* an end for strtoull */
+	all->n--;
+	at = all->at;
+	for (unsigned int i = 0; i < r->h->n; i++) {
+		const struct message *m = &r->h->list[i];
+		char *end = head_end(all, at);
+		if (!end)
+			return;
+		lines_by_the_letter(r->h, at, end);
+		at = end;
+		if (m->n_codings && !(r->is_to_head && m->status >= 200))
+			at = chunks_by_the_letter(r->h, all, at);
+		else
+			at += m->body.n;
+	}
+}
+
 void stranger_h1(struct heard *h, enum h1_stranger what, const char *bytes, size_t n, bool is_end)
 {
 	const http_parser_settings settings = {
@@ -262,6 +357,7 @@ void stranger_h1(struct heard *h, enum h1_stranger what, const char *bytes, size
 		text_add(&all, bytes, n);
 	http_parser_init(&r.p, what == H1_REQUESTS ? HTTP_REQUEST : HTTP_RESPONSE);
 	r.p.data = &r;
+	rename_fields(&r, &all);
 	size_t used = all.n ? http_parser_execute(&r.p, &settings, all.at, all.n) : 0;
 	if (HTTP_PARSER_ERRNO(&r.p) != HPE_OK)
 		heard_fault(h, "%s", http_errno_name(HTTP_PARSER_ERRNO(&r.p)));
@@ -271,6 +367,8 @@ void stranger_h1(struct heard *h, enum h1_stranger what, const char *bytes, size
 		heard_fault(h, "%zu bytes left over", all.n - used);
 	else if (is_end)
 		(void)http_parser_execute(&r.p, &settings, NULL, 0); /* a message that is not whole stays that */
+	if (!h->fault[0])
+		by_the_letter(&r, &all);
 	free(all.at);
 	free(r.name.at);
 	free(r.value.at);

@@ -122,6 +122,23 @@ static void test_answers_that_are_malformed(void **state)
 	end();
 }
 
+static void test_a_status_is_three_digits(void **state)
+{
+	static const char *const none[] = {"$00", "2!0", "20:", "099", "2000", "20", "", "abc", "200 ", "2\xb2\xb2", "+20", "1;0"};
+
+	begin();
+	for (uint32_t i = 0; i < FOIL_COUNT_OF(none); i++)
+		assert_non_null(h2side_request(w, &side, "GET", "/", true));
+	(void)h2side_sent(w, &side);
+	for (uint32_t i = 0; i < FOIL_COUNT_OF(none); i++)
+		hb_headers(&b, H2_END_STREAM, 2 * i + 1, ":status", none[i], NULL);
+	feed();
+	assert_int_equal(side.n_heads, 0);
+	assert_int_equal(side.n_reset, FOIL_COUNT_OF(none));
+	assert_int_equal(t_reason(w, HTTP, H2_BAD_PSEUDO), FOIL_COUNT_OF(none));
+	end();
+}
+
 static void test_bodies_and_trailers_go_out(void **state)
 {
 	struct http_header t = {FOIL_SLICE("x-t"), FOIL_SLICE("1"), HTTP_HDR_OTHER, false};
@@ -385,6 +402,7 @@ int main(void)
 		cmocka_unit_test(test_requests_may_go_out_before_anything_comes),
 		cmocka_unit_test(test_answers_of_every_form),
 		cmocka_unit_test(test_answers_that_are_malformed),
+		cmocka_unit_test(test_a_status_is_three_digits),
 		cmocka_unit_test(test_bodies_and_trailers_go_out),
 		cmocka_unit_test(test_an_answer_before_the_request_is_whole),
 		cmocka_unit_test(test_streams_are_as_many_as_the_server_lets),
