@@ -1,5 +1,5 @@
 /* foil-micro: runs every stage's figures and prints them as one JSON object, name to cycles. Arguments choose by a part of the name's room:
- * net, flow, http, mesh, request, tls, or by the whole name of one of request's. */
+ * net, flow, http, mesh, request, tls, or by the whole name of one of request's or tls's. */
 #include <stdio.h>
 #include <string.h>
 

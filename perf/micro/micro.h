@@ -7,7 +7,7 @@
 struct micro {
 	struct rig rig;
 	struct rig_figures figures;
-	const char *only; /* of the request figures; NULL: all */
+	const char *only; /* of the request and tls figures; NULL: all */
 };
 
 /* Says one figure; cycles of n operations in each burst. */

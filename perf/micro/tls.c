@@ -268,27 +268,6 @@ static void handshake(struct bench *b, struct tls_context *c, bool is_server, SS
 	rig_note(&b->m->figures, b->cycles);
 }
 
-static void run(struct bench *b, const char *name, bool is_server, bool is_mutual, bool resumes, const char *groups)
-{
-	struct tls_context *c = context(b, is_server, is_mutual);
-	SSL_CTX *peers = peer_context(b, !is_server, is_mutual, groups);
-
-	for (int i = 0; i < HANDSHAKES; i++) {
-		SSL *peer = peer_new(peers, !is_server);
-		if (resumes && b->session && SSL_set_session(peer, b->session) != 1)
-			die("no session");
-		handshake(b, c, is_server, peer);
-		if (resumes && i && !SSL_session_reused(peer))
-			die("a session was not resumed");
-		peer_free(peer);
-	}
-	SSL_SESSION_free(b->session);
-	b->session = NULL;
-	SSL_CTX_free(peers);
-	tls_context_put(c);
-	micro_say(b->m, name, 1);
-}
-
 /* ---- OpenSSL alone ---- */
 static __attribute__((noinline)) bool alone_step(struct bench *b, SSL_CTX *opens, SSL **own, bool ends)
 {
@@ -314,45 +293,75 @@ static void move(SSL *from, SSL *to)
 		(void)BIO_write(SSL_get_rbio(to), bytes, n); /* what is lost shows as a handshake that does not end */
 }
 
-static void run_alone(struct bench *b, const char *name, bool resumes)
+static void handshake_alone(struct bench *b, SSL_CTX *servers, SSL *client)
 {
-	SSL_CTX *servers = peer_context(b, true, false, "X25519"), *clients = peer_context(b, false, false, "X25519");
+	SSL *server = NULL;
+	bool is_done = false;
 
-	for (int i = 0; i < HANDSHAKES; i++) {
-		SSL *client = peer_new(clients, false), *server = NULL;
-		bool is_done = false;
-		b->cycles = 0;
-		if (resumes && b->session && SSL_set_session(client, b->session) != 1)
-			die("no session");
-		(void)peer_step(client); /* its hello */
-		for (int k = 0; k < 4 && !is_done; k++) {
-			if (server)
-				move(client, server);
-			else {
-				(void)alone_step(b, servers, &server, false); /* it has nothing yet */
-				move(client, server);
-			}
-			is_done = alone_step(b, NULL, &server, false);
-			move(server, client);
-			(void)peer_step(client); /* whether all is done is asked of the server */
-		}
-		if (!is_done || (resumes && i && !SSL_session_reused(client)))
-			die("a handshake of OpenSSL's alone did not go as it should");
-		(void)alone_step(b, NULL, &server, true); /* ends it */
-		rig_note(&b->m->figures, b->cycles);
-		peer_free(client);
+	b->cycles = 0;
+	(void)peer_step(client); /* its hello */
+	(void)alone_step(b, servers, &server, false); /* it has nothing yet */
+	for (int i = 0; i < 4 && !is_done; i++) {
+		move(client, server);
+		is_done = alone_step(b, NULL, &server, false);
+		move(server, client);
+		(void)peer_step(client); /* whether all is done is asked of the server */
 	}
+	if (!is_done)
+		die("a handshake of OpenSSL's alone did not end");
+	(void)alone_step(b, NULL, &server, true); /* ends it */
+	rig_note(&b->m->figures, b->cycles);
+}
+
+/* ---- figures ---- */
+struct figure {
+	const char *name, *groups;
+	bool is_alone, is_server, is_mutual, resumes;
+};
+
+static void run(struct bench *b, const struct figure *f)
+{
+	struct tls_context *ours = f->is_alone ? NULL : context(b, f->is_server, f->is_mutual);
+	SSL_CTX *alone = f->is_alone ? peer_context(b, true, false, f->groups) : NULL;
+	SSL_CTX *peers = peer_context(b, !f->is_server, f->is_mutual, f->groups);
+
+	if (b->m->only && strcmp(b->m->only, f->name) != 0)
+		goto out;
+	for (int i = 0; i < HANDSHAKES; i++) {
+		SSL *peer = peer_new(peers, !f->is_server);
+		if (f->resumes && b->session && SSL_set_session(peer, b->session) != 1)
+			die("no session");
+		if (f->is_alone)
+			handshake_alone(b, alone, peer);
+		else
+			handshake(b, ours, f->is_server, peer);
+		if (f->resumes && i && !SSL_session_reused(peer))
+			die("a session was not resumed");
+		peer_free(peer);
+	}
+	micro_say(b->m, f->name, 1);
+out:
 	SSL_SESSION_free(b->session);
 	b->session = NULL;
-	SSL_CTX_free(servers);
-	SSL_CTX_free(clients);
-	micro_say(b->m, name, 1);
+	SSL_CTX_free(peers);
+	SSL_CTX_free(alone);
+	tls_context_put(ours);
 }
 
 void micro_tls(struct micro *m)
 {
 	static struct bench bench;
 	static const uint8_t keys[1][TLS_TICKET_KEY_BYTES] = {{1}};
+	static const struct figure figures[] = {
+		{.name = "tls.server_full", .groups = "X25519", .is_server = true},
+		{.name = "tls.openssl_full", .groups = "X25519", .is_server = true, .is_alone = true},
+		{.name = "tls.server_resumed", .groups = "X25519", .is_server = true, .resumes = true},
+		{.name = "tls.openssl_resumed", .groups = "X25519", .is_server = true, .is_alone = true, .resumes = true},
+		{.name = "tls.server_full_p256", .groups = "P-256", .is_server = true},
+		{.name = "tls.server_mutual", .groups = "X25519", .is_server = true, .is_mutual = true},
+		{.name = "tls.client_full", .groups = "X25519"},
+		{.name = "tls.client_mutual", .groups = "X25519", .is_mutual = true},
+	};
 	const struct tls_params p = {.conns_max = 64};
 	struct bench *b = &bench;
 	struct foil_error err = {0};
@@ -366,14 +375,8 @@ void micro_tls(struct micro *m)
 	b->tickets = tls_tickets_new(keys, 1);
 	if (!b->tickets)
 		die("no memory");
-	run(b, "tls.server_full", true, false, false, "X25519");
-	run_alone(b, "tls.openssl_full", false);
-	run(b, "tls.server_resumed", true, false, true, "X25519");
-	run_alone(b, "tls.openssl_resumed", true);
-	run(b, "tls.server_full_p256", true, false, false, "P-256");
-	run(b, "tls.server_mutual", true, true, false, "X25519");
-	run(b, "tls.client_full", false, false, false, "X25519");
-	run(b, "tls.client_mutual", false, true, false, "X25519");
+	for (size_t i = 0; i < FOIL_COUNT_OF(figures); i++)
+		run(b, &figures[i]);
 	tls_tickets_free(b->tickets);
 	tls_fini(b->w);
 	X509_free(b->cert);
