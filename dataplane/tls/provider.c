@@ -2,7 +2,7 @@
  * default provider's. docs/decisions/0009-a-provider-for-handshakes.md has why, and figures.
  *
  * TLS13-KDF: HKDF with TLS 1.3's labels (RFC 8446 7.1). The traffic secrets go from here to the connection whose step the thread takes (tls_secrets_to).
- * X25519: the default provider's keys, and its key exchange; only how a key is made is ours (x25519.c).
+ * X25519: the default provider's keys; how one is made is ours (x25519.c), and, where the processor has what that needs, the exchange (x25519_ladder.c).
  *
  * No variable of ours is global: OpenSSL's list of providers holds the state.
  * Invariant: what the default provider is handed is its own context, never ours. */
@@ -27,6 +27,8 @@ struct provider {
 	void *base_ctx;
 	OSSL_FUNC_keymgmt_new_fn *base_new;
 	OSSL_FUNC_keymgmt_import_fn *base_import;
+	OSSL_FUNC_keymgmt_get_params_fn *base_get_params;
+	OSSL_FUNC_keymgmt_free_fn *base_free;
 	OSSL_FUNC_keyexch_newctx_fn *base_newctx;
 	OSSL_DISPATCH keymgmt[ENTRIES_MAX], keyexch[ENTRIES_MAX];
 	OSSL_ALGORITHM keymgmts[2], keyexchs[2];
@@ -238,9 +240,7 @@ static void *making_run(void *making, OSSL_CALLBACK *progress, void *arg)
 	OPENSSL_cleanse(secret, sizeof(secret));
 	if (ok)
 		return key;
-	for (const OSSL_DISPATCH *d = p->keymgmt; d->function_id; d++)
-		if (d->function_id == OSSL_FUNC_KEYMGMT_FREE)
-			((OSSL_FUNC_keymgmt_free_fn *)d->function)(key);
+	p->base_free(key);
 	return NULL;
 }
 
@@ -249,12 +249,84 @@ static void making_free(void *making)
 	OPENSSL_free(making);
 }
 
-static void *exchange_new(void *provider)
+/* ---- X25519: the exchange, where the default provider does it */
+static void *base_exchange_new(void *provider)
 {
 	struct provider *p = provider;
 
 	return p->base_newctx(p->base_ctx);
 }
+
+/* ---- and where it is ours */
+struct exchange {
+	struct provider *provider;
+	bool has_secret, has_peer;
+	uint8_t secret[X25519_BYTES], peer[X25519_BYTES];
+};
+
+/* One of the parts of a key of the default provider's. */
+static bool read_key(const struct provider *p, void *key, const char *part, uint8_t out[X25519_BYTES])
+{
+	OSSL_PARAM asked[] = {OSSL_PARAM_octet_string(part, out, X25519_BYTES), OSSL_PARAM_END};
+
+	return p->base_get_params(key, asked) == 1 && asked[0].return_size == X25519_BYTES;
+}
+
+static void *exchange_new(void *provider)
+{
+	struct exchange *x = OPENSSL_zalloc(sizeof(*x));
+
+	if (x)
+		x->provider = provider;
+	return x;
+}
+
+static int exchange_init(void *exchange, void *key, const OSSL_PARAM params[])
+{
+	struct exchange *x = exchange;
+
+	(void)params; /* it has none */
+	x->has_secret = key && read_key(x->provider, key, OSSL_PKEY_PARAM_PRIV_KEY, x->secret);
+	return x->has_secret;
+}
+
+static int exchange_set_peer(void *exchange, void *key)
+{
+	struct exchange *x = exchange;
+
+	x->has_peer = key && read_key(x->provider, key, OSSL_PKEY_PARAM_PUB_KEY, x->peer);
+	return x->has_peer;
+}
+
+static int exchange_derive(void *exchange, unsigned char *out, size_t *n_out, size_t n_max)
+{
+	const struct exchange *x = exchange;
+
+	if (!x->has_secret || !x->has_peer || (out && n_max < X25519_BYTES))
+		return 0;
+	*n_out = X25519_BYTES;
+	return !out || x25519_shared(out, x->secret, x->peer);
+}
+
+static void *exchange_copy(void *exchange)
+{
+	return OPENSSL_memdup(exchange, sizeof(struct exchange));
+}
+
+static void exchange_free(void *exchange)
+{
+	OPENSSL_clear_free(exchange, sizeof(struct exchange));
+}
+
+static const OSSL_DISPATCH exchange_functions[] = {
+	{OSSL_FUNC_KEYEXCH_NEWCTX, (void (*)(void))exchange_new},
+	{OSSL_FUNC_KEYEXCH_INIT, (void (*)(void))exchange_init},
+	{OSSL_FUNC_KEYEXCH_SET_PEER, (void (*)(void))exchange_set_peer},
+	{OSSL_FUNC_KEYEXCH_DERIVE, (void (*)(void))exchange_derive},
+	{OSSL_FUNC_KEYEXCH_DUPCTX, (void (*)(void))exchange_copy},
+	{OSSL_FUNC_KEYEXCH_FREECTX, (void (*)(void))exchange_free},
+	{0, NULL},
+};
 
 /* ---- the provider ---- */
 static const OSSL_DISPATCH *algorithm(OSSL_PROVIDER *base, int operation, const char *name)
@@ -290,16 +362,37 @@ static bool overlay(OSSL_DISPATCH *to, const OSSL_DISPATCH *from, const OSSL_DIS
 	return true;
 }
 
-static bool is_right(const struct provider *p)
+/* RFC 7748 6.1: Alice's private key, her public one, Bob's public one, and what they share. */
+static const uint8_t alice[X25519_BYTES] = {0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45,
+					    0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a};
+static const uint8_t alice_public[X25519_BYTES] = {0x85, 0x20, 0xf0, 0x09, 0x89, 0x30, 0xa7, 0x54, 0x74, 0x8b, 0x7d, 0xdc, 0xb4, 0x3e, 0xf7, 0x5a,
+						   0x0d, 0xbf, 0x3a, 0x0d, 0x26, 0x38, 0x1a, 0xf4, 0xeb, 0xa4, 0xa9, 0x8e, 0xaa, 0x9b, 0x4e, 0x6a};
+static const uint8_t bob_public[X25519_BYTES] = {0xde, 0x9e, 0xdb, 0x7d, 0x7b, 0x7d, 0xc1, 0xb4, 0xd3, 0x5b, 0x61, 0xc2, 0xec, 0xe4, 0x35, 0x37,
+						 0x3f, 0x83, 0x43, 0xc8, 0x5b, 0x78, 0x67, 0x4d, 0xad, 0xfc, 0x7e, 0x14, 0x6f, 0x88, 0x2b, 0x4f};
+static const uint8_t alice_and_bob[X25519_BYTES] = {0x4a, 0x5d, 0x9d, 0x5b, 0xa4, 0xce, 0x2d, 0xe1, 0x72, 0x8e, 0x3b, 0xf4, 0x80, 0x35, 0x0f, 0x25,
+						    0xe0, 0x7e, 0x21, 0xc9, 0x47, 0xd1, 0x9e, 0x33, 0x76, 0xf0, 0x9b, 0x3c, 0x1e, 0x16, 0x17, 0x42};
+
+static bool makes_right(const struct provider *p)
 {
-	static const uint8_t secret[X25519_BYTES] = {0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45,
-						     0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a};
-	static const uint8_t wanted[X25519_BYTES] = {0x85, 0x20, 0xf0, 0x09, 0x89, 0x30, 0xa7, 0x54, 0x74, 0x8b, 0x7d, 0xdc, 0xb4, 0x3e, 0xf7, 0x5a,
-						     0x0d, 0xbf, 0x3a, 0x0d, 0x26, 0x38, 0x1a, 0xf4, 0xeb, 0xa4, 0xa9, 0x8e, 0xaa, 0x9b, 0x4e, 0x6a};
 	uint8_t out[X25519_BYTES];
 
-	x25519_public(&p->table, out, secret); /* RFC 7748 6.1 */
-	return memcmp(out, wanted, sizeof(out)) == 0;
+	x25519_public(&p->table, out, alice);
+	return memcmp(out, alice_public, sizeof(out)) == 0;
+}
+
+/* The parts of a key can be had from the default provider, and what comes of them is right. */
+static bool exchanges_right(const struct provider *p)
+{
+	uint8_t secret[X25519_BYTES], shared[X25519_BYTES], out[X25519_BYTES];
+	const OSSL_PARAM parts[] = {OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PUB_KEY, (void *)(uintptr_t)bob_public, X25519_BYTES), /* only read */
+				    OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_PRIV_KEY, (void *)(uintptr_t)alice, X25519_BYTES), OSSL_PARAM_END};
+	void *key = x25519_has_ladder() && p->base_get_params ? p->base_new(p->base_ctx) : NULL;
+	bool ok = key && p->base_import(key, OSSL_KEYMGMT_SELECT_KEYPAIR, parts) == 1 && read_key(p, key, OSSL_PKEY_PARAM_PRIV_KEY, secret) &&
+		  read_key(p, key, OSSL_PKEY_PARAM_PUB_KEY, shared) && x25519_shared(out, secret, shared) && memcmp(out, alice_and_bob, sizeof(out)) == 0;
+
+	if (key)
+		p->base_free(key);
+	return ok;
 }
 
 /* What it replaces keys' making with, where the default provider has what that needs; else X25519 stays as it is. */
@@ -315,23 +408,27 @@ static void take_x25519(struct provider *p)
 		{OSSL_FUNC_KEYMGMT_GEN_CLEANUP, (void (*)(void))making_free},
 		{0, NULL},
 	};
-	static const OSSL_DISPATCH ours_exchange[] = {{OSSL_FUNC_KEYEXCH_NEWCTX, (void (*)(void))exchange_new}, {0, NULL}};
+	static const OSSL_DISPATCH base_exchange[] = {{OSSL_FUNC_KEYEXCH_NEWCTX, (void (*)(void))base_exchange_new}, {0, NULL}};
 
 	for (const OSSL_DISPATCH *d = keys; d && d->function_id; d++) {
 		if (d->function_id == OSSL_FUNC_KEYMGMT_NEW)
 			p->base_new = (OSSL_FUNC_keymgmt_new_fn *)d->function;
 		else if (d->function_id == OSSL_FUNC_KEYMGMT_IMPORT)
 			p->base_import = (OSSL_FUNC_keymgmt_import_fn *)d->function;
+		else if (d->function_id == OSSL_FUNC_KEYMGMT_GET_PARAMS)
+			p->base_get_params = (OSSL_FUNC_keymgmt_get_params_fn *)d->function;
+		else if (d->function_id == OSSL_FUNC_KEYMGMT_FREE)
+			p->base_free = (OSSL_FUNC_keymgmt_free_fn *)d->function;
 	}
 	for (const OSSL_DISPATCH *d = exchange; d && d->function_id; d++)
 		if (d->function_id == OSSL_FUNC_KEYEXCH_NEWCTX)
 			p->base_newctx = (OSSL_FUNC_keyexch_newctx_fn *)d->function;
-	if (!p->base_new || !p->base_import || !p->base_newctx)
+	if (!p->base_new || !p->base_import || !p->base_free || !p->base_newctx)
 		return;
 	x25519_table_fill(&p->table);
-	p->has_x25519 = is_right(p) && overlay(p->keymgmt, keys, ours) && overlay(p->keyexch, exchange, ours_exchange);
+	p->has_x25519 = makes_right(p) && overlay(p->keymgmt, keys, ours) && overlay(p->keyexch, exchange, base_exchange);
 	p->keymgmts[0] = (OSSL_ALGORITHM){"X25519:1.3.101.110", "provider=" NAME, p->keymgmt, NULL};
-	p->keyexchs[0] = (OSSL_ALGORITHM){"X25519:1.3.101.110", "provider=" NAME, p->keyexch, NULL};
+	p->keyexchs[0] = (OSSL_ALGORITHM){"X25519:1.3.101.110", "provider=" NAME, exchanges_right(p) ? exchange_functions : p->keyexch, NULL};
 }
 
 static const OSSL_ALGORITHM *query(void *provider, int operation, int *no_cache)

@@ -275,3 +275,23 @@ void x25519_public(const struct x25519_table *t, uint8_t out[X25519_BYTES], cons
 	OPENSSL_cleanse(&p, sizeof(p));
 	OPENSSL_cleanse(&n, sizeof(n));
 }
+
+bool x25519_shared(uint8_t out[X25519_BYTES], const uint8_t secret[X25519_BYTES], const uint8_t public[X25519_BYTES])
+{
+	fe x1 = load(public), inv, x;
+	struct x25519_fraction f;
+	uint8_t e[X25519_BYTES], any = 0;
+
+	clamp(e, secret);
+	x25519_ladder(&f, e, &x1);
+	inv = inverse(&f.below);
+	x = mul(&f.above, &inv);
+	store(out, &x);
+	for (size_t i = 0; i < X25519_BYTES; i++)
+		any |= out[i];
+	OPENSSL_cleanse(e, sizeof(e));
+	OPENSSL_cleanse(&f, sizeof(f));
+	OPENSSL_cleanse(&inv, sizeof(inv));
+	OPENSSL_cleanse(&x, sizeof(x));
+	return any != 0;
+}

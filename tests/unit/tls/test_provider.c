@@ -67,6 +67,82 @@ static void test_public_keys_are_as_openssl_has_them(void **state)
 	free(t);
 }
 
+static bool derives(EVP_PKEY *own, EVP_PKEY *peer, const char *properties, uint8_t out[32])
+{
+	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, own, properties);
+	size_t n = 32;
+	bool ok = EVP_PKEY_derive_init(c) == 1 && EVP_PKEY_derive_set_peer(c, peer) == 1 && EVP_PKEY_derive(c, out, &n) == 1;
+
+	EVP_PKEY_CTX_free(c);
+	ERR_clear_error();
+	return ok;
+}
+
+static void same_secret(const uint8_t secret[32], const uint8_t public[32])
+{
+	EVP_PKEY *own = EVP_PKEY_new_raw_private_key_ex(NULL, "X25519", THEIRS, secret, 32);
+	EVP_PKEY *peer = EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", THEIRS, public, 32);
+	uint8_t ours[32] = {0}, wanted[32] = {0};
+
+	assert_int_equal(x25519_shared(ours, secret, public), derives(own, peer, THEIRS, wanted));
+	assert_memory_equal(ours, wanted, 32);
+	EVP_PKEY_free(own);
+	EVP_PKEY_free(peer);
+}
+
+static void test_shared_secrets_are_as_openssl_has_them(void **state)
+{
+	/* Of small order: 0, 1, p - 1, p, p + 1, and the two of order 8 (RFC 7748 7 and its references). */
+	static const uint8_t order8[2][32] = {{0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a,
+					       0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00},
+					      {0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b,
+					       0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57}};
+	uint8_t secret[32], public[32];
+
+	(void)state;
+	if (!x25519_has_ladder())
+		skip();
+	for (int i = 0; i < 2000; i++) {
+		assert_int_equal(RAND_bytes(secret, sizeof(secret)) + RAND_bytes(public, sizeof(public)), 2);
+		if (i < 512) { /* bits and limbs that are full, or empty, from one end to the other */
+			memset(secret + i % 32, i % 2 ? 0xff : 0, 32 - i % 32);
+			memset(public, i & 32 ? 0xff : 0, 32 - i % 32);
+		}
+		same_secret(secret, public);
+	}
+	for (int low = 0; low < 256; low++) { /* about 0, and about p, with the bit that is not looked at, and without */
+		memset(public, 0, 32);
+		public[0] = (uint8_t)low;
+		same_secret(secret, public);
+		memset(public, 0xff, 32);
+		public[0] = (uint8_t)low;
+		same_secret(secret, public);
+		public[31] = 0x7f;
+		same_secret(secret, public);
+	}
+	same_secret(secret, order8[0]);
+	same_secret(secret, order8[1]);
+	assert_false(x25519_shared(public, secret, order8[0]));
+}
+
+/* Two ladders after one another, each from what the one before gave (RFC 7748 5.2). */
+static void test_a_thousand_times_over(void **state)
+{
+	static const uint8_t wanted[32] = {0x68, 0x4c, 0xf5, 0x9b, 0xa8, 0x33, 0x09, 0x55, 0x28, 0x00, 0xef, 0x56, 0x6f, 0x2f, 0x4d, 0x3c,
+					   0x1c, 0x38, 0x87, 0xc4, 0x93, 0x60, 0xe3, 0x87, 0x5f, 0x2e, 0xb9, 0x4d, 0x99, 0x53, 0x2c, 0x51};
+	uint8_t k[32] = {9}, u[32] = {9}, next[32];
+
+	(void)state;
+	if (!x25519_has_ladder())
+		skip();
+	for (int i = 0; i < 1000; i++) {
+		assert_true(x25519_shared(next, k, u));
+		memcpy(u, k, 32);
+		memcpy(k, next, 32);
+	}
+	assert_memory_equal(k, wanted, 32);
+}
+
 static EVP_PKEY *made(const char *properties)
 {
 	EVP_PKEY *k = EVP_PKEY_Q_keygen(NULL, properties, "X25519");
@@ -77,13 +153,43 @@ static EVP_PKEY *made(const char *properties)
 
 static void shared_of(EVP_PKEY *own, EVP_PKEY *peer, const char *properties, uint8_t out[32])
 {
-	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, own, properties);
+	assert_true(derives(own, peer, properties, out));
+}
+
+/* What an exchange has been told goes with its copy; without a peer, or without a private key, there is none. */
+static void test_an_exchange_is_copied_and_refused(void **state)
+{
+	EVP_PKEY *a = made(OURS), *b = made(OURS), *c = made(OURS);
+	EVP_PKEY_CTX *first = EVP_PKEY_CTX_new_from_pkey(NULL, a, OURS), *second;
+	uint8_t one[32], other[32], public[32], small[16];
 	size_t n = 32;
 
-	assert_int_equal(EVP_PKEY_derive_init(c), 1);
-	assert_int_equal(EVP_PKEY_derive_set_peer(c, peer), 1);
-	assert_int_equal(EVP_PKEY_derive(c, out, &n), 1);
-	EVP_PKEY_CTX_free(c);
+	(void)state;
+	assert_int_equal(EVP_PKEY_derive_init(first), 1);
+	assert_int_not_equal(EVP_PKEY_derive(first, one, &n), 1);
+	assert_int_equal(EVP_PKEY_derive_set_peer(first, b), 1);
+	second = EVP_PKEY_CTX_dup(first);
+	assert_non_null(second);
+	assert_int_equal(EVP_PKEY_derive_set_peer(first, c), 1);
+	n = sizeof(small);
+	assert_int_not_equal(EVP_PKEY_derive(second, small, &n), 1);
+	assert_int_equal(EVP_PKEY_derive(second, NULL, &n), 1);
+	assert_int_equal(n, 32);
+	assert_int_equal(EVP_PKEY_derive(second, one, &n), 1);
+	shared_of(b, a, THEIRS, other);
+	assert_memory_equal(one, other, 32);
+	EVP_PKEY_CTX_free(first);
+	EVP_PKEY_CTX_free(second);
+	n = 32;
+	assert_int_equal(EVP_PKEY_get_raw_public_key(b, public, &n), 1);
+	EVP_PKEY *half = EVP_PKEY_new_raw_public_key_ex(NULL, "X25519", OURS, public, 32);
+	assert_non_null(half);
+	assert_false(derives(half, a, OURS, one));
+	EVP_PKEY_free(half);
+	EVP_PKEY_free(a);
+	EVP_PKEY_free(b);
+	EVP_PKEY_free(c);
+	ERR_clear_error();
 }
 
 static void test_keys_are_made_by_ours_and_exchanged_with_theirs(void **state)
@@ -254,6 +360,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_public_keys_are_as_openssl_has_them),
+		cmocka_unit_test(test_shared_secrets_are_as_openssl_has_them),
+		cmocka_unit_test(test_a_thousand_times_over),
+		cmocka_unit_test(test_an_exchange_is_copied_and_refused),
 		cmocka_unit_test(test_keys_are_made_by_ours_and_exchanged_with_theirs),
 		cmocka_unit_test(test_a_share_and_what_is_no_group),
 		cmocka_unit_test(test_derivations_are_as_openssl_has_them),
