@@ -69,23 +69,33 @@ static void read_digest(struct kdf *k, const OSSL_PARAM *p)
 	k->is_known = k->is_sha384 || strcmp(name, "SHA2-256") == 0 || strcmp(name, "SHA256") == 0;
 }
 
+static struct foil_slice *octets_of(struct kdf *k, const char *name)
+{
+	static const struct {
+		const char *name;
+		size_t offset;
+	} fields[] = {
+		{OSSL_KDF_PARAM_KEY, offsetof(struct kdf, key)},       {OSSL_KDF_PARAM_SALT, offsetof(struct kdf, salt)},
+		{OSSL_KDF_PARAM_PREFIX, offsetof(struct kdf, prefix)}, {OSSL_KDF_PARAM_LABEL, offsetof(struct kdf, label)},
+		{OSSL_KDF_PARAM_DATA, offsetof(struct kdf, data)},
+	};
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(fields); i++) /* the first byte tells most apart: a hundred and fifty names are looked at in a handshake */
+		if (fields[i].name[0] == name[0] && strcmp(fields[i].name, name) == 0)
+			return (struct foil_slice *)(void *)((char *)k + fields[i].offset);
+	return NULL;
+}
+
 static void read_params(struct kdf *k, const OSSL_PARAM *p)
 {
 	for (; p && p->key; p++) {
-		if (strcmp(p->key, OSSL_KDF_PARAM_MODE) == 0)
+		struct foil_slice *to = octets_of(k, p->key);
+		if (to)
+			*to = octets(p);
+		else if (strcmp(p->key, OSSL_KDF_PARAM_MODE) == 0)
 			read_mode(k, p);
 		else if (strcmp(p->key, OSSL_KDF_PARAM_DIGEST) == 0)
 			read_digest(k, p);
-		else if (strcmp(p->key, OSSL_KDF_PARAM_KEY) == 0)
-			k->key = octets(p);
-		else if (strcmp(p->key, OSSL_KDF_PARAM_SALT) == 0)
-			k->salt = octets(p);
-		else if (strcmp(p->key, OSSL_KDF_PARAM_PREFIX) == 0)
-			k->prefix = octets(p);
-		else if (strcmp(p->key, OSSL_KDF_PARAM_LABEL) == 0)
-			k->label = octets(p);
-		else if (strcmp(p->key, OSSL_KDF_PARAM_DATA) == 0)
-			k->data = octets(p);
 	}
 }
 

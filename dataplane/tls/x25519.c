@@ -2,6 +2,7 @@
  * they take. A sum of two tight ones is below 2^52 + 2^16, a difference below 2^54 where what is taken away is below 2^53 - 76.
  * Points are in the extended coordinates of the twisted Edwards curve (a = -1; Hisil, Wong, Carter, Dawson 2008), whose formulas have no exceptions here.
  * Invariant: no branch and no address depends on a secret. */
+#include <assert.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -211,19 +212,28 @@ static inline void take_if(fe *to, const fe *from, uint64_t mask)
 		to->v[i] ^= mask & (to->v[i] ^ from->v[i]);
 }
 
-/* n times the row's point, -8 <= n <= 8. */
+typedef uint64_t vector __attribute__((vector_size(32), aligned(8), may_alias));
+#define VECTORS (sizeof(struct x25519_niels) / sizeof(vector))
+static_assert(sizeof(struct x25519_niels) % sizeof(vector) == 0, "a row is looked at by vectors");
+
+/* n times the row's point, -8 <= n <= 8. All of the row is read, whatever n is. */
 static inline void choose(struct x25519_niels *out, const struct x25519_niels row[8], int8_t n)
 {
 	uint64_t negative = 0 - (uint64_t)((uint8_t)n >> 7);
-	uint64_t size = (uint64_t)(uint8_t)((n ^ (int8_t)negative) - (int8_t)negative);
+	uint64_t size = (uint64_t)(uint8_t)((n ^ (int8_t)negative) - (int8_t)negative), is_none = 0 - ((size - 1) >> 63);
+	static const struct x25519_niels nothing = {.plus = {{1}}, .minus = {{1}}};
+	const vector *from = (const vector *)(const void *)&nothing;
+	vector sum[VECTORS];
 
-	*out = (struct x25519_niels){.plus = one, .minus = one};
+	for (size_t i = 0; i < VECTORS; i++)
+		sum[i] = from[i] & is_none;
 	for (uint64_t j = 0; j < 8; j++) {
 		uint64_t mask = 0 - (((size ^ (j + 1)) - 1) >> 63);
-		take_if(&out->plus, &row[j].plus, mask);
-		take_if(&out->minus, &row[j].minus, mask);
-		take_if(&out->t2d, &row[j].t2d, mask);
+		from = (const vector *)(const void *)&row[j];
+		for (size_t i = 0; i < VECTORS; i++)
+			sum[i] |= from[i] & mask;
 	}
+	memcpy(out, sum, sizeof(*out));
 	fe plus = out->plus, t2d = sub(&zero, &out->t2d);
 	take_if(&out->plus, &out->minus, negative);
 	take_if(&out->minus, &plus, negative);

@@ -9,8 +9,9 @@
 struct x25519_fe { /* limbs of 51 bits, mod 2^255 - 19 */
 	uint64_t v[5];
 };
-struct x25519_niels { /* a point (x, y) of the Edwards form as it is added: y + x, y - x, 2dxy */
+struct x25519_niels { /* a point (x, y) of the Edwards form as it is added: y + x, y - x, 2dxy; whole vectors, for choosing among eight */
 	struct x25519_fe plus, minus, t2d;
+	uint64_t none;
 };
 struct x25519_table { /* [i][j]: (j + 1) 256^i times the base point */
 	struct x25519_niels of[32][8];
