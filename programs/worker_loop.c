@@ -103,10 +103,23 @@ static bool turn(struct worker_loop *l, struct turn_state *t)
 	return had_work;
 }
 
+/* How long packets waited because of one turn, as a cumulative histogram: sums and means do not show a turn that was long. */
+static void count_long(struct foil_worker *w, uint64_t cycles, uint64_t cycles_us)
+{
+	foil_count(w, CORE, TURNS_OVER_100_US, 1);
+	foil_count(w, CORE, TURNS_OVER_250_US, cycles > 250 * cycles_us);
+	foil_count(w, CORE, TURNS_OVER_500_US, cycles > 500 * cycles_us);
+	foil_count(w, CORE, TURNS_OVER_1000_US, cycles > 1000 * cycles_us);
+	foil_count(w, CORE, TURNS_OVER_2500_US, cycles > 2500 * cycles_us);
+	foil_count(w, CORE, TURNS_OVER_5000_US, cycles > 5000 * cycles_us);
+	foil_count(w, CORE, TURNS_OVER_10000_US, cycles > 10000 * cycles_us);
+}
+
 int worker_loop_run(void *arg)
 {
 	struct worker_loop *l = arg;
 	struct turn_state t = {0};
+	const uint64_t cycles_us = rte_get_tsc_hz() / 1000000u;
 	foil_worker_set_current(l->w);
 	uint64_t before = rte_rdtsc();
 	while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
@@ -116,6 +129,8 @@ int worker_loop_run(void *arg)
 		foil_count(l->w, CORE, LOOPS, 1);
 		if (had_work) {
 			foil_count(l->w, CORE, BUSY_CYCLES, after - before);
+			if (FOIL_UNLIKELY(after - before > 100 * cycles_us))
+				count_long(l->w, after - before, cycles_us);
 		} else {
 			foil_count(l->w, CORE, IDLE_LOOPS, 1);
 			foil_count(l->w, CORE, IDLE_CYCLES, after - before);
