@@ -10,8 +10,8 @@ static char *word(const char *text)
 	return (char *)(uintptr_t)text; /* protobuf-c's structs want it writable; they are only packed */
 }
 
-/* What Envoy's BoringSSL has of the API's list, and, for clients without elliptic curves, finite fields, which nobody gets who does not name them. The
- * suites of TLS 1.3 are fixed. */
+/* What Envoy's BoringSSL has of the API's list, and, for clients without elliptic curves, finite fields, which nobody gets who does not name them: istiod
+ * leaves those out, here it is said that they are honoured. The suites of TLS 1.3 are fixed. */
 static const char *const known_ciphers[] = {
 	"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
 	"ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA",
@@ -33,11 +33,14 @@ static char **ciphers(struct compile *c, const struct tls_user *u, const struct 
 
 	*n = 0;
 	for (uint32_t i = 0; i < from->n; i++) {
-		if (is_known(from->list[i]))
+		bool is_ours = is_known(from->list[i]), is_theirs = is_ours && strncmp(from->list[i], "DHE-", 4) != 0;
+		if (is_ours)
 			list[(*n)++] = word(from->list[i]);
-		else
+		if (!is_theirs)
 			istio_compile_report(c, ISTIO_WARNING, "IST0106", u->resource, u->at, istio_arena_printf(c->arena, "%s.cipherSuites[%u]", u->field, i),
-					     "\"%.60s\" is not a cipher suite that can be chosen: it is left out", from->list[i]);
+					     is_ours ? "\"%.60s\" is offered, but not by Istio's gateways, whose Envoy has no finite-field suites"
+						     : "\"%.60s\" is not a cipher suite that can be chosen: it is left out",
+					     from->list[i]);
 	}
 	return list;
 }

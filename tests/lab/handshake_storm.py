@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""What a handshake storm does to requests on connections that are open: their latency without it, beside it with handshakes on the worker, and with them on a
-crypto thread. Root; brings its own lab, with test_handshakes.py's gateway.
+"""What a handshake storm does to requests on connections that are open: without it, beside it with handshakes on the worker, and with them on a crypto thread.
+Root; brings its own lab, with test_handshakes.py's gateway.
 
     FOIL_NO_BUILD=1 FOIL_BUILD=release tests/lab/handshake_storm.py [SECONDS [HANDSHAKES_A_SECOND]]
 
-The worker has the last core, the crypto thread, both generators and all else the first: with two cores the storm's clients, who pay as much for a handshake as its
-server, slow the probe too. So the probe's own share is told beside: how late it sent."""
+Two ways to see it. The probe's latency: the worker has the last core, the crypto thread, both generators and all else the first, so with two cores the storm's
+clients, who pay as much for a handshake as its server, slow the probe too, and its own share is told beside (how late it sent). And the worker's own clock, which
+all that does not touch: how many of its turns in a second were long, for a packet that comes waits until the turn is over."""
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, "tools"), os.path.dirname(os.path.abspath(__file__))]
@@ -20,6 +23,7 @@ from support import GATEWAY  # noqa: E402
 
 LOAD = os.path.join(build.folder(os.environ.get("FOIL_BUILD", "release")), "perf", "foil-load")
 PROBE_RATE, PROBE_CONNECTIONS = 400, 8
+OVER_US = (100, 250, 500, 1000, 2500, 5000)
 
 
 def load(name, seconds, *words):
@@ -36,14 +40,31 @@ def finish(path, process):
         return json.load(f)
 
 
+def turns():
+    """Busy turns of the worker, and those over each length."""
+    page = lab.get("/metrics", 15090)[1]
+
+    def value(name):
+        return sum(float(v) for v in re.findall(rf"^foil_core_{name}_total(?:{{[^}}]*}})? (\S+)$", page, re.M))
+
+    return [value("loops") - value("idle_loops")] + [value(f"turns_over_{us}_us") for us in OVER_US]
+
+
 def run(crypto_workers, rate, seconds):
     storm = load("storm", seconds + 2, "--work", "newconn", "--connections", "32", "--rate", str(rate)) if rate else None
-    probe = finish(*load("probe", seconds, "--connections", str(PROBE_CONNECTIONS), "--rate", str(PROBE_RATE)))
+    path, process = load("probe", seconds, "--connections", str(PROBE_CONNECTIONS), "--rate", str(PROBE_RATE))
+    time.sleep(1.5)  # its warm-up
+    began, before = time.monotonic(), turns()
+    time.sleep(max(seconds - 1, 1))
+    after, took = turns(), time.monotonic() - began
+    probe = finish(path, process)
     stormed = finish(*storm) if storm else None
     late, own = probe["latency_us"], probe["own_us"]
     n = f"{stormed['requests_per_second']:.0f} handshakes/s" if stormed else "no storm"
-    print(f"crypto_workers {crypto_workers}, {n:22} p50 {late['p50']:6.0f}  p99 {late['p99']:6.0f}  p99.9 {late['p99.9']:6.0f} us"
-          f"  (the generator's own p99 {own['p99']:.0f}; errors {({k: v for k, v in probe['errors'].items() if v} or 'none')})", flush=True)
+    print(f"crypto_workers {crypto_workers}, {n:16} p50 {late['p50']:6.0f}  p99 {late['p99']:6.0f}  p99.9 {late['p99.9']:6.0f} us"
+          f"  (the generator's own p99 {own['p99']:.0f}; errors {({k: v for k, v in probe['errors'].items() if v} or 'none')})")
+    print("    turns a second: " + f"{(after[0] - before[0]) / took:.0f}" + "".join(
+        f"; over {us} us {(a - b) / took:.1f}" for us, a, b in zip(OVER_US, after[1:], before[1:])), flush=True)
 
 
 def main(words):

@@ -196,7 +196,7 @@ static void test_a_server_that_ends_tls_is_a_chain_with_its_names_and_routes(voi
 	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}",
 					      "{port: {number: 443, name: one, protocol: HTTPS}, hosts: [A.example.com, '*.b.example.com'],"
 					      " tls: {mode: MUTUAL, credentialName: c,"
-					      " minProtocolVersion: TLSV1_3, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, NULL-MD5], subjectAltNames: [x]}},"
+					      " minProtocolVersion: TLSV1_3, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, NULL-MD5, DHE-RSA-AES128-SHA], subjectAltNames: [x]}},"
 					      " {port: {number: 443, name: two, protocol: HTTPS}, hosts: ['*', a.example.com],"
 					      " tls: {mode: SIMPLE, credentialNames: [d, e]}}"),
 				      NULL);
@@ -208,7 +208,7 @@ static void test_a_server_that_ends_tls_is_a_chain_with_its_names_and_routes(voi
 	assert_string_equal(one->server_names[0], "a.example.com");
 	assert_int_equal(one->tls->client_certificate, FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_REQUIRED);
 	assert_int_equal(one->tls->min_version, FOIL__CONF__TLS_VERSION__TLS_1_3);
-	assert_int_equal(one->tls->n_cipher_suites, 1);
+	assert_int_equal(one->tls->n_cipher_suites, 2); /* istiod has the first alone */
 	assert_string_equal(one->tls->secrets[0], "kubernetes://istio-system/c");
 	assert_string_equal(one->tls->ca_secret, "kubernetes://istio-system/c-cacert");
 	assert_string_equal(one->tls->subject_alt_names[0], "x");
@@ -218,6 +218,7 @@ static void test_a_server_that_ends_tls_is_a_chain_with_its_names_and_routes(voi
 	assert_int_equal(two->tls->n_secrets, 2);
 	(void)t_diag(m, "IST0101", "the Secret \"c\" is not there");
 	(void)t_diag(m, "IST0106", "\"NULL-MD5\" is not a cipher suite");
+	(void)t_diag(m, "IST0106", "\"DHE-RSA-AES128-SHA\" is offered");
 	(void)t_diag(m, "IST0145", "a.example.com is already served at port 443");
 	foil__conf__listener__free_unpacked(l, NULL);
 	t_mesh_free(m);
