@@ -148,7 +148,8 @@ int main(void)
 	static struct work works[2];
 	static const uint8_t key[16] = {1};
 	char *words[] = {(char[]){"bench"}, (char[]){"--no-huge"}, (char[]){"--no-pci"}, (char[]){"--no-shconf"}, (char[]){"--no-telemetry"},
-			 (char[]){"-m"}, (char[]){"64"}, (char[]){"--vdev=crypto_aesni_gcm"}, (char[]){"--vdev=crypto_aesni_mb"}, (char[]){"--log-level=4"}, NULL};
+			 (char[]){"-m"}, (char[]){"64"}, (char[]){"--vdev=crypto_aesni_gcm"}, (char[]){"--vdev=crypto_aesni_mb"},
+			 (char[]){"--log-level=4"}, NULL};
 
 	if (rte_eal_init(sizeof(words) / sizeof(words[0]) - 1, words) < 0)
 		die("no EAL");

@@ -13,22 +13,13 @@
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
 
+#include "dataplane/core/base64.h"
+
 #define RSA_BITS_MIN 2048
 #define ES256_HALF_BYTES 32u
 #define JSON_FLAGS (JSON_REJECT_DUPLICATES)
 
 /* ---- base64url (RFC 4648 5), without padding ---- */
-static int digit(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
 /* Bytes written; -1: not base64url, or too long. */
 static int decode(const char *text, size_t n, uint8_t *out, size_t n_max)
 {
@@ -39,7 +30,7 @@ static int decode(const char *text, size_t n, uint8_t *out, size_t n_max)
 	if (n % 4 == 1 || n / 4 * 3 + 2 > n_max)
 		return -1;
 	for (size_t i = 0; i < n; i++) {
-		int d = digit(text[i]);
+		int d = foil_base64_digit(text[i], "-_");
 		if (d < 0)
 			return -1;
 		bits = bits << 6 | (uint32_t)d;

@@ -12,6 +12,7 @@
 
 #include <xxhash.h>
 
+#include "dataplane/core/base64.h"
 #include "dataplane/core/error.h"
 #include "dataplane/tls/tls.h"
 
@@ -25,17 +26,6 @@ static char *word(const char *text)
 
 /* ---- values ---- */
 
-static int base64_digit(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
 /* False: not base64. Blanks and line breaks may stand anywhere. */
 bool istio_base64(struct istio_arena *a, const char *text, struct tls_bytes *out)
 {
@@ -44,7 +34,7 @@ bool istio_base64(struct istio_arena *a, const char *text, struct tls_bytes *out
 	size_t n = 0;
 
 	for (; *text; text++) {
-		int digit = base64_digit(*text);
+		int digit = foil_base64_digit(*text, "+/");
 		if (strchr(" \t\r\n", *text))
 			continue;
 		n_pads += *text == '=';
