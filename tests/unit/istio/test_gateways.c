@@ -196,7 +196,8 @@ static void test_a_server_that_ends_tls_is_a_chain_with_its_names_and_routes(voi
 	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}",
 					      "{port: {number: 443, name: one, protocol: HTTPS}, hosts: [A.example.com, '*.b.example.com'],"
 					      " tls: {mode: MUTUAL, credentialName: c,"
-					      " minProtocolVersion: TLSV1_3, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, NULL-MD5, DHE-RSA-AES128-SHA], subjectAltNames: [x]}},"
+					      " minProtocolVersion: TLSV1_3, subjectAltNames: [x],"
+					      " cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, NULL-MD5, DHE-RSA-AES128-SHA]}},"
 					      " {port: {number: 443, name: two, protocol: HTTPS}, hosts: ['*', a.example.com],"
 					      " tls: {mode: SIMPLE, credentialNames: [d, e]}}"),
 				      NULL);
