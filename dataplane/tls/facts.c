@@ -122,7 +122,7 @@ static bool fill_sans(struct foil_worker *w, struct foil_arena *a, X509 *cert, s
 	return k.ok;
 }
 
-static bool fill_peer(struct foil_worker *w, struct tls_peer_kept *kept, X509 *cert)
+bool tls_peer_read(struct foil_worker *w, struct tls_peer_kept *kept, X509 *cert)
 {
 	const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
 	struct foil_arena *a = &kept->arena;
@@ -157,7 +157,7 @@ static bool take_peer(struct foil_worker *w, struct tls_conn *c, X509 *cert)
 		if (!p)
 			return false;
 		memcpy(p->hash, hash, sizeof(hash));
-		if (!fill_peer(w, p, cert)) {
+		if (!tls_peer_read(w, p, cert)) {
 			foil_arena_reset(w, &p->arena);
 			tls_pool_give(&t->peers, p);
 			return false;

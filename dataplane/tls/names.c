@@ -1,5 +1,6 @@
 /* Subject alternative names of a certificate (RFC 5280 4.2.1.6) and whether one of them is a wanted one (RFC 6125 6.4, RFC 9525). The common name is
- * never a host's name. Invariant: a name with a NUL inside is no name. */
+ * never a host's name. Invariant: a name with a byte that neither a URI nor a host's name has (NUL, space, controls, beyond ASCII) is no name; so each may
+ * stand in a header's line and in a log's. */
 #include <arpa/inet.h>
 
 #include <openssl/x509v3.h>
@@ -7,6 +8,15 @@
 #include "dataplane/tls/tls_priv.h"
 
 #define SANS_MAX 256 /* of one certificate; the rest is not looked at */
+
+/* Visible ASCII, as RFC 3986 and RFC 1123 have it. */
+static bool is_visible(struct foil_slice s)
+{
+	for (uint32_t i = 0; i < s.n_bytes; i++)
+		if ((uint8_t)s.data[i] <= ' ' || (uint8_t)s.data[i] >= 0x7f)
+			return false;
+	return true;
+}
 
 static bool san_of(const GENERAL_NAME *g, struct tls_san *out)
 {
@@ -30,7 +40,7 @@ static bool san_of(const GENERAL_NAME *g, struct tls_san *out)
 	out->text = foil_slice_of(ASN1_STRING_get0_data(text), (size_t)ASN1_STRING_length(text));
 	if (out->kind == TLS_SAN_IP)
 		return out->text.n_bytes == 4 || out->text.n_bytes == 16;
-	return out->text.n_bytes > 0 && !memchr(out->text.data, 0, out->text.n_bytes);
+	return out->text.n_bytes > 0 && is_visible(out->text);
 }
 
 void tls_sans_each(X509 *cert, bool (*each)(void *data, const struct tls_san *san), void *data)

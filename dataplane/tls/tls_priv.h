@@ -63,7 +63,7 @@ struct tls_san {
 	enum tls_san_kind kind;
 	struct foil_slice text; /* of an IP: its 4 or 16 bytes */
 };
-/* Calls each for every name without an embedded NUL until it returns false. */
+/* Calls each for every name, but for those with bytes that no name has, until it returns false. */
 void tls_sans_each(X509 *cert, bool (*each)(void *data, const struct tls_san *san), void *data);
 /* The certificate has one of the names: URI exactly, or under the name where that ends in '/'; DNS as RFC 6125 with one wildcard label, IP by value. */
 bool tls_cert_has_name(X509 *cert, const struct foil_slice *names, size_t n_names);
@@ -301,6 +301,8 @@ int tls_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
 /* ---- facts.c */
 /* Fills c->facts after the handshake; false: no memory. */
 bool tls_facts_fill(struct foil_worker *w, struct tls_conn *c);
+/* What is told of a certificate whose hash is in kept already. False: no memory; the arena is the caller's then. */
+bool tls_peer_read(struct foil_worker *w, struct tls_peer_kept *kept, X509 *cert);
 void tls_peer_put(struct foil_worker *w, const struct tls_peer *own_peer); /* NULL is fine */
 /* name (not empty) for as long as c lives, a zero behind it; {NULL, 0}: no memory. Once a connection. */
 struct foil_slice tls_name_keep(struct foil_worker *w, struct tls_conn *c, struct foil_slice name) FOIL_MUST_USE;

@@ -5,6 +5,8 @@
 
 #include <openssl/pem.h>
 
+#include "dataplane/tls/tls_priv.h"
+
 static struct t_cert *ca, *one, *two, *rsa;
 
 static int make_certs(void **state)
@@ -126,11 +128,27 @@ static void test_two_kinds_of_key_and_the_shortest_life(void **state)
 	tls_context_put(c);
 }
 
+static void test_names_of_visible_bytes_alone(void **state)
+{
+	static const struct foil_slice td = {"spiffe://td/", 12}, good = {"spiffe://td/b", 13}, spaced = {"spiffe://td/a b", 15}, high = {"a\xc3\xa9.test", 8};
+	struct t_cert *bad = t_cert(.cn = "bad", .sans = "URI:spiffe://td/a b,URI:spiffe://td/\x7f,DNS:a\xc3\xa9.test");
+	struct t_cert *both = t_cert(.cn = "both", .sans = "URI:spiffe://td/a b,URI:spiffe://td/b");
+
+	assert_false(tls_cert_has_name(bad->x, &td, 1));
+	assert_false(tls_cert_has_name(bad->x, &spaced, 1));
+	assert_false(tls_cert_has_name(bad->x, &high, 1));
+	assert_true(tls_cert_has_name(both->x, &td, 1));
+	assert_true(tls_cert_has_name(both->x, &good, 1));
+	assert_false(tls_cert_has_name(both->x, &spaced, 1));
+	t_cert_free(bad);
+	t_cert_free(both);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_identities_that_cannot_be_used), cmocka_unit_test(test_bundles_ciphers_and_versions),
-		cmocka_unit_test(test_two_kinds_of_key_and_the_shortest_life),
+		cmocka_unit_test(test_names_of_visible_bytes_alone), cmocka_unit_test(test_two_kinds_of_key_and_the_shortest_life),
 	};
 
 	return cmocka_run_group_tests(tests, make_certs, free_certs);
