@@ -116,6 +116,14 @@ static inline void foil_copy(void *to, const void *from, size_t n)
 		foil_store_16(&t[n - 16], last);
 		return;
 	}
+	if (n > 32 && n <= 64) {
+		__m128i v[4] = {foil_load_16(f, 16), foil_load_16(&f[16], 16), foil_load_16(&f[n - 32], 16), foil_load_16(&f[n - 16], 16)};
+		foil_store_16(t, v[0]);
+		foil_store_16(&t[16], v[1]);
+		foil_store_16(&t[n - 32], v[2]);
+		foil_store_16(&t[n - 16], v[3]);
+		return;
+	}
 #endif
 	if (n >= 16) {
 		memcpy(to, from, n);
@@ -140,6 +148,13 @@ static inline bool foil_equal(const void *a, const void *b, size_t n)
 {
 	const uint8_t *p = (const uint8_t *)a, *q = (const uint8_t *)b;
 
+#ifdef FOIL_HAS_VECTORS
+	if (n > 16 && n <= 32) {
+		__m128i first = _mm_cmpeq_epi8(foil_load_16(p, 16), foil_load_16(q, 16));
+		__m128i last = _mm_cmpeq_epi8(foil_load_16(&p[n - 16], 16), foil_load_16(&q[n - 16], 16));
+		return _mm_movemask_epi8(_mm_and_si128(first, last)) == 0xffff;
+	}
+#endif
 	if (n > 16)
 		return memcmp(a, b, n) == 0;
 	if (n >= 8)
