@@ -53,11 +53,11 @@ def main():
     ids = {name: i for i, name in enumerate([*names, *PSEUDO], 1)}
     short, (symbols, lengths) = short_codes(codes), long_codes(codes)
     with open(target, "w", encoding="ascii") as f:
-        f.write("/* Made by gen_hpack.py. */\n#pragma once\n\n#include <stdint.h>\n\n#include \"dataplane/core/base.h\"\n\n")
-        f.write("static const struct hpack_static {\n\tstruct foil_slice name, value;\n\tuint16_t id;\n\tuint8_t judged;\n} hpack_static_table[62] = {\n\t{{\"\", 0}, {\"\", 0}, 0, 0},\n")
+        f.write("/* Made by gen_hpack.py. */\n#pragma once\n\n#include <stdint.h>\n\n#include \"dataplane/http/message.h\"\n\n")
+        f.write("static const struct http_header hpack_static_table[62] = {\n\t{{\"\", 0}, {\"\", 0}, 0, false, 0},\n")
         for name, value in static:
             fits = value != "" and name in PSEUDO
-            f.write(f'\t{{{{"{name}", {len(name)}}}, {{"{value}", {len(value)}}}, {ids.get(name, 0)}, {3 | (8 if fits else 0)}}},\n')
+            f.write(f'\t{{{{"{name}", {len(name)}}}, {{"{value}", {len(value)}}}, {ids.get(name, 0)}, false, {3 | (8 if fits else 0)}}},\n')
         f.write("};\n\n/* What a literal field of that name begins with when it is not to be indexed. */\n")
         f.write(f"#define HPACK_PREFIX_BYTES {NAME_BYTES_MAX + 2}\nstatic const struct hpack_prefix {{\n\tuint8_t n_bytes, bytes[HPACK_PREFIX_BYTES];\n"
                 f"}} hpack_prefix_of_id[{len(names) + 1}] = {{\n\t{{0, {{0}}}},\n")

@@ -92,21 +92,17 @@ static void send_continue(struct foil_worker *w, struct h2_stream *x)
 		foil_count(w, HTTP, CONTINUES_SENT, 1);
 }
 
-static void take_request(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct http_headers *list, bool is_too_large)
+static void take_request(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct http_head *head, enum http_reason why)
 {
 	bool end = h->block_flags & H2_END_STREAM;
-	struct http_head head = {.version = HTTP_VERSION_2, .path = FOIL_SLICE("")};
-	enum http_reason why = HTTP_REASON_H2_HEADERS_TOO_LARGE;
 
-	if (!is_too_large)
-		why = h2_read_request(w, x->hs.arena, list, h->c->limits, end, &head);
-	head.head_bytes = (uint32_t)x->hs.rx_wire_bytes;
+	head->head_bytes = (uint32_t)x->hs.rx_wire_bytes;
 	if (end)
 		x->hs.rx_end_us = w->now_us;
 	if (h->block_depends_on_itself && why == HTTP_REASON_OK)
 		why = HTTP_REASON_H2_BAD_FRAME;
 	if (why == HTTP_REASON_MISSING_HOST || why == HTTP_REASON_H2_HEADERS_TOO_LARGE) {
-		refuse(w, h, x, &head, why, end);
+		refuse(w, h, x, head, why, end);
 		return;
 	}
 	x->ev = h->c->ev.server->stream_new(w, h->c, &x->hs);
@@ -121,13 +117,13 @@ static void take_request(struct foil_worker *w, struct h2_conn *h, struct h2_str
 		return;
 	}
 	foil_count(w, HTTP, REQUESTS_DECODED, 1);
-	x->method = (uint8_t)head.method;
-	x->is_upgrade = head.is_upgrade;
+	x->method = (uint8_t)head->method;
+	x->is_upgrade = head->is_upgrade;
 	x->rx = end ? H2_RX_DONE : H2_RX_BODY;
 	x->had_head = true;
-	expect_length(x, &head);
-	bool owes_continue = head.expects_continue;
-	HTTP_TELL(w, x->ev->head(w, &x->hs, &head, end));
+	expect_length(x, head);
+	bool owes_continue = head->expects_continue;
+	HTTP_TELL(w, x->ev->head(w, &x->hs, head, end));
 	if (owes_continue)
 		send_continue(w, x);
 	h2_stream_maybe_finish(w, x);
@@ -154,28 +150,26 @@ static bool take_switching(struct foil_worker *w, struct h2_stream *x, struct ht
 	return http_header_add_id(w, x->hs.arena, &head->headers, HTTP_HDR_UPGRADE, x->upgrade_token) == 0;
 }
 
-static void take_response(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct http_headers *list, bool is_too_large)
+static void take_response(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct http_head *head, enum http_reason why)
 {
 	bool end = h->block_flags & H2_END_STREAM;
-	struct http_head head;
-	enum http_reason why = is_too_large ? HTTP_REASON_H2_HEADERS_TOO_LARGE : h2_read_response(list, end, &head);
 
 	if (why != HTTP_REASON_OK) {
 		malformed(w, h, x, why);
 		return;
 	}
-	head.head_bytes = (uint32_t)x->hs.rx_wire_bytes;
-	if (head.status < 200) {
-		take_informational(w, h, x, &head);
+	head->head_bytes = (uint32_t)x->hs.rx_wire_bytes;
+	if (head->status < 200) {
+		take_informational(w, h, x, head);
 		return;
 	}
-	if (x->is_upgrade && head.status < 300 && !end && !take_switching(w, x, &head)) {
+	if (x->is_upgrade && head->status < 300 && !end && !take_switching(w, x, head)) {
 		malformed(w, h, x, HTTP_REASON_OUT_OF_MEMORY);
 		return;
 	}
 	foil_count(w, HTTP, RESPONSES_DECODED, 1);
-	expect_length(x, &head);
-	if (x->method == HTTP_METHOD_HEAD || head.status == 204 || head.status == 304) {
+	expect_length(x, head);
+	if (x->method == HTTP_METHOD_HEAD || head->status == 204 || head->status == 304) {
 		x->has_length = true;
 		x->rx_left_bytes = 0;
 	}
@@ -187,7 +181,7 @@ static void take_response(struct foil_worker *w, struct h2_conn *h, struct h2_st
 		x->hs.rx_end_us = w->now_us;
 	x->rx = end ? H2_RX_DONE : H2_RX_BODY;
 	x->had_head = true;
-	HTTP_TELL(w, x->ev->head(w, &x->hs, &head, end));
+	HTTP_TELL(w, x->ev->head(w, &x->hs, head, end));
 	if (!x->is_dead)
 		h2_stream_maybe_finish(w, x);
 }
@@ -222,12 +216,20 @@ static void take_trailers(struct foil_worker *w, struct h2_conn *h, struct h2_st
 	h2_stream_tell(h, x);
 }
 
-static void act(struct foil_worker *w, struct h2_conn *h, const struct target *t, struct http_headers *list, bool is_too_large)
+/* What a block that was decoded says; list and is_too_large are of others than heads. */
+struct meaning {
+	struct http_headers list;
+	struct http_head head;
+	enum http_reason why; /* of a head: what is wrong with it */
+	bool is_too_large;
+};
+
+static void act(struct foil_worker *w, struct h2_conn *h, const struct target *t, struct meaning *m)
 {
 	switch (t->what) {
-	case FOR_REQUEST: take_request(w, h, t->x, list, is_too_large); return;
-	case FOR_RESPONSE: take_response(w, h, t->x, list, is_too_large); return;
-	case FOR_TRAILERS: take_trailers(w, h, t->x, list, is_too_large); return;
+	case FOR_REQUEST: take_request(w, h, t->x, &m->head, m->why); return;
+	case FOR_RESPONSE: take_response(w, h, t->x, &m->head, m->why); return;
+	case FOR_TRAILERS: take_trailers(w, h, t->x, &m->list, m->is_too_large); return;
 	case FOR_NOBODY:
 	case FOR_GONE:
 		return;
@@ -249,8 +251,7 @@ static void act(struct foil_worker *w, struct h2_conn *h, const struct target *t
 }
 
 /* ---- decoding ---- */
-static bool decode(struct foil_worker *w, struct h2_conn *h, struct foil_slice block, const struct target *t, struct http_headers *list,
-		   bool *is_too_large)
+static bool decode(struct foil_worker *w, struct h2_conn *h, struct foil_slice block, const struct target *t, struct meaning *m)
 {
 	const struct hpack_limits limits = {
 		.list_bytes_max = h->c->limits->head_bytes_max, .fields_max = (uint16_t)(h->c->limits->headers_max + FIELDS_EXTRA),
@@ -258,14 +259,76 @@ static bool decode(struct foil_worker *w, struct h2_conn *h, struct foil_slice b
 	struct foil_arena *a = t->x ? t->x->hs.arena : &h->scratch;
 	enum hpack_result rc = HPACK_NO_MEMORY;
 
-	if (http_headers_reserve(w, a, list, FIELDS_FIRST) == 0)
-		rc = hpack_decode(w, &h->hpack, block, &limits, a, list);
-	*is_too_large = rc == HPACK_TOO_LARGE;
+	m->list = (struct http_headers){0};
+	if (http_headers_reserve(w, a, &m->list, FIELDS_FIRST) == 0)
+		rc = hpack_decode(w, &h->hpack, block, &limits, a, &m->list);
+	m->is_too_large = rc == HPACK_TOO_LARGE;
 	if (!hpack_is_fatal(rc))
 		return true;
 	if (rc == HPACK_NO_MEMORY)
 		return h2_fail(w, h, H2_INTERNAL_ERROR, HTTP_REASON_OUT_OF_MEMORY);
 	return h2_fail(w, h, H2_COMPRESSION_ERROR, HTTP_REASON_H2_COMPRESSION);
+}
+
+static void read_head(struct foil_worker *w, struct h2_conn *h, const struct target *t, bool end, struct meaning *m)
+{
+	if (m->is_too_large) {
+		m->head = (struct http_head){.version = HTTP_VERSION_2, .path = FOIL_SLICE("")};
+		m->why = HTTP_REASON_H2_HEADERS_TOO_LARGE;
+	} else if (t->what == FOR_REQUEST) {
+		m->why = h2_read_request(w, t->x->hs.arena, &m->list, h->c->limits, end, &m->head);
+	} else {
+		m->why = h2_read_response(&m->list, end, &m->head);
+	}
+}
+
+#ifdef FOIL_CHECKS
+/* What was recalled is what decoding gives, which leaves the table as it is or the block would not have been kept. */
+static bool is_meant(struct foil_worker *w, struct h2_conn *h, struct foil_slice block, const struct target *t, const struct http_head *recalled)
+{
+	uint64_t version = h->hpack.version;
+	struct meaning m;
+
+	if (!decode(w, h, block, t, &m))
+		return true; /* no memory */
+	read_head(w, h, t, h->block_flags & H2_END_STREAM, &m);
+	if (m.why == HTTP_REASON_OUT_OF_MEMORY)
+		return true;
+	if (m.why != HTTP_REASON_OK || version != h->hpack.version || m.head.headers.n != recalled->headers.n || m.head.method != recalled->method ||
+	    m.head.status != recalled->status || m.head.body != recalled->body || m.head.content_length != recalled->content_length ||
+	    !foil_slice_eq(m.head.method_text, recalled->method_text) || !foil_slice_eq(m.head.scheme, recalled->scheme) ||
+	    !foil_slice_eq(m.head.authority, recalled->authority) || !foil_slice_eq(m.head.path, recalled->path) ||
+	    memcmp(m.head.headers.lacks, recalled->headers.lacks, sizeof(recalled->headers.lacks)) != 0)
+		return false;
+	for (uint16_t i = 0; i < recalled->headers.n; i++) {
+		const struct http_header *a = &m.head.headers.list[i], *b = &recalled->headers.list[i];
+		if (a->id != b->id || a->judged != b->judged || a->is_removed != b->is_removed || !foil_slice_eq(a->name, b->name) ||
+		    !foil_slice_eq(a->value, b->value))
+			return false;
+	}
+	return true;
+}
+#endif
+
+/* A head, from memory where it was there before. False: the connection has failed. */
+static bool find_meaning(struct foil_worker *w, struct h2_conn *h, struct foil_slice block, const struct target *t, struct meaning *m)
+{
+	bool end = h->block_flags & H2_END_STREAM;
+	struct h2_memo *to_fill;
+
+	if (t->what != FOR_REQUEST && t->what != FOR_RESPONSE)
+		return decode(w, h, block, t, m);
+	m->why = HTTP_REASON_OK;
+	if (h2_memo_recall(w, h, block, end, t->x->hs.arena, &m->head, &to_fill)) {
+		FOIL_DEBUG_ASSERT(is_meant(w, h, block, t, &m->head));
+		return true;
+	}
+	if (!decode(w, h, block, t, m))
+		return false;
+	read_head(w, h, t, end, m);
+	if (to_fill && m->why == HTTP_REASON_OK)
+		h2_memo_fill(to_fill, h, &m->head);
+	return true;
 }
 
 static void block_done(struct foil_worker *w, struct h2_conn *h)
@@ -280,20 +343,19 @@ static void block_done(struct foil_worker *w, struct h2_conn *h)
 /* The block is whole. n_consume bytes of rx are it, when it was not gathered. */
 static bool complete(struct foil_worker *w, struct h2_conn *h, struct foil_slice block, uint32_t n_consume)
 {
-	struct http_headers list = {0};
+	struct meaning m;
 	struct target t = h->c->is_server ? server_target(w, h) : client_target(h);
-	bool is_too_large = false;
 
 	if (t.what == FOR_GONE)
 		return false;
 	if (t.x)
 		t.x->hs.rx_wire_bytes += block.n_bytes + H2_FRAME_HEADER_BYTES;
-	if (!decode(w, h, block, &t, &list, &is_too_large))
+	if (!find_meaning(w, h, block, &t, &m))
 		return false;
 	if (n_consume)
 		h2_consume(h, n_consume);
 	h->in = H2_IN_FRAME;
-	act(w, h, &t, &list, is_too_large);
+	act(w, h, &t, &m);
 	block_done(w, h);
 	return !h2_is_over(h);
 }

@@ -47,6 +47,7 @@ bool h2_begin(struct foil_worker *w, struct http_conn *c)
 	}
 	c->h2 = h;
 	h->c = c;
+	h->serial = ++w->http->n_h2_conns;
 	h->in = c->is_server ? H2_IN_PREFACE : H2_IN_FRAME;
 	h->next_id = 1;
 	h->rx_window = c->limits->h2_conn_window_bytes;

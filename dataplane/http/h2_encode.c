@@ -80,16 +80,29 @@ static bool put_again(struct hpack_out *o, const struct h2_encode_params *p, uin
 	return p->table && hpack_put_again(o, p->table, id, value);
 }
 
+/* The fields from list[0] on that are what they were last time, which is most of most heads. Returns how many. */
+static uint32_t put_same(struct hpack_out *o, struct hpack_encoder *table, const struct http_header *list, uint32_t n)
+{
+	struct hpack_out at = *o; /* a copy, which is not in memory */
+	uint32_t i = 0;
+
+	while (table && i < n && !list[i].is_removed && !ours[list[i].id] && hpack_put_again(&at, table, list[i].id, list[i].value))
+		i++;
+	*o = at;
+	return i;
+}
+
 static bool put_path_and_scheme(struct hpack_out *o, const struct h2_encode_params *p)
 {
 	const struct http_head *head = p->head;
 
-	if (!put_again(o, p, HPACK_PATH, head->path)) {
+	if (!hpack_put_whole(o, HPACK_PATH, head->path) && !put_again(o, p, HPACK_PATH, head->path)) {
 		if (!span_is(head->path, H1_TARGET))
 			return false;
 		put_field(o, p, HPACK_PATH, FOIL_SLICE(":path"), head->path);
 	}
-	put_field(o, p, HPACK_SCHEME, FOIL_SLICE(":scheme"), span_is(head->scheme, H1_TOKEN) ? head->scheme : FOIL_SLICE("http"));
+	if (!hpack_put_whole(o, HPACK_SCHEME, head->scheme))
+		put_field(o, p, HPACK_SCHEME, FOIL_SLICE(":scheme"), span_is(head->scheme, H1_TOKEN) ? head->scheme : FOIL_SLICE("http"));
 	return true;
 }
 
@@ -99,9 +112,13 @@ static bool put_request(struct hpack_out *o, const struct h2_encode_params *p)
 	bool is_connect = head->method == HTTP_METHOD_CONNECT && !head->is_upgrade;
 	const struct http_header *token = head->is_upgrade ? http_header_get(&head->headers, HTTP_HDR_UPGRADE) : NULL;
 
-	if (head->has_several_hosts || !span_is(head->method_text, H1_TOKEN) || (token && !span_is(token->value, H1_TOKEN)))
+	if (head->has_several_hosts)
 		return false;
-	put_field(o, p, HPACK_METHOD, FOIL_SLICE(":method"), token ? FOIL_SLICE("CONNECT") : head->method_text);
+	if (token || !hpack_put_whole(o, HPACK_METHOD, head->method_text)) {
+		if (!span_is(head->method_text, H1_TOKEN) || (token && !span_is(token->value, H1_TOKEN)))
+			return false;
+		put_field(o, p, HPACK_METHOD, FOIL_SLICE(":method"), token ? FOIL_SLICE("CONNECT") : head->method_text);
+	}
 	if (token)
 		put_field(o, p, HPACK_PROTOCOL, FOIL_SLICE(":protocol"), token->value);
 	if (!is_connect && !put_path_and_scheme(o, p))
@@ -142,8 +159,11 @@ static bool put_block(struct hpack_out *o, const struct h2_encode_params *p)
 		hpack_put_status(o, p->head->status);
 	}
 	for (uint16_t i = 0; h && i < h->n; i++) {
+		i = (uint16_t)(i + put_same(o, p->table, &h->list[i], h->n - i));
+		if (i == h->n)
+			break;
 		const struct http_header *f = &h->list[i];
-		if (f->is_removed || (ours[f->id] && is_ours(f, p->kind)) || put_again(o, p, f->id, f->value))
+		if (f->is_removed || (ours[f->id] && is_ours(f, p->kind)))
 			continue;
 		if (FOIL_UNLIKELY(!may_go(f)))
 			return false;

@@ -52,11 +52,23 @@ static bool is_status(struct foil_slice v)
 	return v.n_bytes == 3 && v.data[0] != '0';
 }
 
+/* RFC 3986 3.1. Others than http and https are let in (RFC 9113 8.3.1): what the connection is decides, not what is claimed here. */
+static bool is_scheme(struct foil_slice s)
+{
+	for (uint32_t i = 0; i < s.n_bytes; i++) {
+		char c = foil_ascii_lower(s.data[i]);
+		bool is_letter = c >= 'a' && c <= 'z';
+		if (!is_letter && (i == 0 || (!h1_is((uint8_t)c, H1_DIGIT) && c != '+' && c != '-' && c != '.')))
+			return false;
+	}
+	return s.n_bytes != 0;
+}
+
 static bool fits(uint16_t id, struct foil_slice value)
 {
 	switch (id) {
+	case HPACK_SCHEME: return is_scheme(value);
 	case HPACK_METHOD:
-	case HPACK_SCHEME:
 	case HPACK_PROTOCOL: return is_span(value, H1_TOKEN);
 	case HPACK_PATH: return is_span(value, H1_TARGET);
 	case HPACK_AUTHORITY: return h1_authority_is_valid(value);
@@ -278,18 +290,6 @@ static void read_upgrade(struct http_head *out)
 	out->method_text = FOIL_SLICE("GET");
 }
 
-/* RFC 3986 3.1. Others than http and https are let in (RFC 9113 8.3.1): what the connection is decides, not what is claimed here. */
-static bool is_scheme(struct foil_slice s)
-{
-	for (uint32_t i = 0; i < s.n_bytes; i++) {
-		char c = foil_ascii_lower(s.data[i]);
-		bool is_letter = c >= 'a' && c <= 'z';
-		if (!is_letter && (i == 0 || (!h1_is((uint8_t)c, H1_DIGIT) && c != '+' && c != '-' && c != '.')))
-			return false;
-	}
-	return s.n_bytes != 0;
-}
-
 static enum http_reason check_target(const struct reading *r, struct http_head *out)
 {
 	const uint32_t most = PSEUDO_METHOD | PSEUDO_SCHEME | PSEUDO_PATH;
@@ -310,8 +310,6 @@ static enum http_reason check_target(const struct reading *r, struct http_head *
 		return HTTP_REASON_OK;
 	}
 	if ((r->seen & most) != most)
-		return HTTP_REASON_H2_BAD_PSEUDO;
-	if (!is_scheme(out->scheme))
 		return HTTP_REASON_H2_BAD_PSEUDO;
 	if (out->path.data[0] == '/')
 		return HTTP_REASON_OK;

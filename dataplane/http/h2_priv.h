@@ -4,6 +4,7 @@
  *   h2_message.c  fields of a block -> http_head: pseudo fields, what may not be there, lengths
  *   h2_encode.c   http_head -> HEADERS and CONTINUATION frames
  *   h2_block.c    HEADERS and CONTINUATIONs put together, decoded, and whom they are for
+ *   h2_memo.c     blocks that come again
  *   h2_receive.c  the frames of a stream's rx, one after the other
  *   h2_control.c  SETTINGS, PING, GOAWAY, RST_STREAM, WINDOW_UPDATE, PRIORITY
  *   h2_stream.c   streams: finding, delivering, finishing, ending
@@ -141,6 +142,7 @@ enum h2_in { H2_IN_PREFACE, H2_IN_FRAME, H2_IN_CONTROL, H2_IN_PAD, H2_IN_DATA, H
 
 struct h2_conn {
 	struct http_conn *c;
+	uint64_t serial; /* no other connection of the worker ever has it */
 
 	/* receiving */
 	struct h2_frame frame;
@@ -234,6 +236,29 @@ bool h2_flow_initial(struct foil_worker *w, struct h2_conn *h, uint32_t window) 
 bool h2_block_begin(struct foil_worker *w, struct h2_conn *h) FOIL_MUST_USE;
 /* Takes what is there of its payload; false: more must come, or the connection has failed. */
 bool h2_block_step(struct foil_worker *w, struct h2_conn *h) FOIL_MUST_USE;
+
+/* ---- h2_memo.c ---- */
+#define H2_MEMO_BLOCK_BYTES 192u /* longer blocks are not kept */
+#define H2_MEMO_FIELDS 16u       /* nor those of more fields that are no pseudo fields, */
+#define H2_MEMO_TEXT_BYTES 512u  /* or of more text; a multiple of 32 */
+#define H2_MEMO_ROOM 12u         /* in the list for what is added on the way */
+struct h2_memo {
+	uint64_t conn_serial; /* h2_conn.serial; 0: the place is empty */
+	uint64_t table_version;
+	uint16_t n_block, n_text, n_fields;
+	bool end, is_filled;
+	uint16_t pseudo_at[4], value_at[H2_MEMO_FIELDS], name_at[H2_MEMO_FIELDS]; /* in text */
+	uint8_t block[H2_MEMO_BLOCK_BYTES];
+	struct http_head head;
+	struct http_header list[H2_MEMO_FIELDS];
+	char text[H2_MEMO_TEXT_BYTES];
+};
+uint32_t h2_memo_places(void);
+/* True: *out is what the block meant the last time, in a. False: it is to be decoded; if *to_fill is not NULL, h2_memo_fill wants to hear what it meant. */
+bool h2_memo_recall(struct foil_worker *w, const struct h2_conn *h, struct foil_slice block, bool end, struct foil_arena *a, struct http_head *out,
+		    struct h2_memo **to_fill) FOIL_MUST_USE;
+/* head: as it was read, and good. */
+void h2_memo_fill(struct h2_memo *m, const struct h2_conn *h, const struct http_head *head);
 
 /* ---- h2_control.c ---- */
 /* p[0..n_bytes) is the payload of h->frame. False: the connection has failed. */

@@ -13,7 +13,7 @@ const struct http_name_text http_name_texts[HTTP_HDR_COUNT] = {
 #undef X
 };
 
-static const struct foil_slice names[HTTP_HDR_COUNT] = {
+const struct foil_slice http_header_names[HTTP_HDR_COUNT] = {
 	[HTTP_HDR_OTHER] = {"", 0},
 #define X(ID, name) [HTTP_HDR_##ID] = {http_name_texts[HTTP_HDR_##ID].text, sizeof(name) - 1},
 #include "dataplane/http/header_names.def"
@@ -47,12 +47,12 @@ enum http_header_id http_header_intern(struct foil_slice name_lower)
 		return HTTP_HDR_OTHER;
 	uint64_t key = name_key(name_lower.data, name_lower.n_bytes);
 	unsigned int id = http_name_slots[(key * HTTP_NAME_MULTIPLIER) >> HTTP_NAME_SHIFT];
-	return foil_slice_eq(names[id], name_lower) ? (enum http_header_id)id : HTTP_HDR_OTHER;
+	return foil_slice_eq(http_header_names[id], name_lower) ? (enum http_header_id)id : HTTP_HDR_OTHER;
 }
 
 struct foil_slice http_header_name(enum http_header_id id)
 {
-	return (unsigned int)id < HTTP_HDR_COUNT ? names[id] : names[HTTP_HDR_OTHER];
+	return (unsigned int)id < HTTP_HDR_COUNT ? http_header_names[id] : http_header_names[HTTP_HDR_OTHER];
 }
 
 static bool is_named(const struct http_header *h, enum http_header_id id, struct foil_slice name_lower)
@@ -62,10 +62,8 @@ static bool is_named(const struct http_header *h, enum http_header_id id, struct
 	return id != HTTP_HDR_OTHER || foil_slice_eq(h->name, name_lower);
 }
 
-const struct http_header *http_header_get(const struct http_headers *h, enum http_header_id id)
+const struct http_header *http_header_search(const struct http_headers *h, enum http_header_id id)
 {
-	if (http_headers_lack(h, id))
-		return NULL;
 	for (uint16_t i = 0; i < h->n; i++)
 		if (h->list[i].id == id && !h->list[i].is_removed)
 			return &h->list[i];
@@ -132,10 +130,15 @@ int http_headers_reserve(struct foil_worker *w, struct foil_arena *a, struct htt
 	return 0;
 }
 
+int http_headers_grow(struct foil_worker *w, struct foil_arena *a, struct http_headers *h)
+{
+	return http_headers_reserve(w, a, h, h->cap + FOIL_MAX(h->cap / 2u, (unsigned int)HEADER_ROOM));
+}
+
 static int append(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice name_lower,
 		  struct foil_slice value)
 {
-	if (FOIL_UNLIKELY(h->n == h->cap) && http_headers_reserve(w, a, h, h->cap + FOIL_MAX(h->cap / 2u, (unsigned int)HEADER_ROOM)) != 0)
+	if (FOIL_UNLIKELY(h->n == h->cap) && http_headers_grow(w, a, h) != 0)
 		return -ENOBUFS;
 	struct http_header *e = &h->list[h->n++];
 	e->name = name_lower;
@@ -152,12 +155,6 @@ int http_header_add(struct foil_worker *w, struct foil_arena *a, struct http_hea
 	return append(w, a, h, http_header_intern(name_lower), name_lower, value);
 }
 
-int http_header_add_id(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value)
-{
-	FOIL_ASSERT((unsigned int)id - 1 < HTTP_HDR_COUNT - 1u);
-	return append(w, a, h, id, names[id], value);
-}
-
 void http_header_remove(struct http_headers *h, struct foil_slice name_lower)
 {
 	enum http_header_id id = http_header_intern(name_lower);
@@ -171,10 +168,8 @@ void http_header_remove(struct http_headers *h, struct foil_slice name_lower)
 			h->list[i].is_removed = true;
 }
 
-void http_header_remove_id(struct http_headers *h, enum http_header_id id)
+void http_header_search_and_remove(struct http_headers *h, enum http_header_id id)
 {
-	if (http_headers_lack(h, id))
-		return;
 	for (uint16_t i = 0; i < h->n; i++)
 		h->list[i].is_removed |= h->list[i].id == id;
 	http_headers_lose(h, id);
@@ -218,7 +213,7 @@ enum http_method http_method_of(struct foil_slice text)
 	};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(known); i++)
-		if (known[i].n_bytes == text.n_bytes && memcmp(known[i].text, text.data, text.n_bytes) == 0)
+		if (known[i].n_bytes == text.n_bytes && foil_equal(known[i].text, text.data, text.n_bytes))
 			return known[i].method;
 	return HTTP_METHOD_OTHER;
 }

@@ -33,6 +33,8 @@ struct hpack_decoder {
 	uint32_t n_bytes, max_bytes; /* as section 4.1 counts; max_bytes <= HPACK_TABLE_BYTES */
 	uint16_t newest, n_entries;  /* entry[newest] has dynamic index 1 */
 	uint32_t data_end;
+	uint64_t version;            /* another one whenever the table, or what it may hold, has changed */
+	bool had_never_indexed;      /* the last block had such a field (section 6.2.3) */
 	struct hpack_entry entry[HPACK_ENTRIES_MAX];
 	/* Live bytes are at most half of it, so that a full tail is always mended by one move; behind it is what a short copy may read and nobody looks at. */
 	uint8_t data[HPACK_DATA_BYTES + HPACK_COPY_BYTES];
@@ -61,7 +63,7 @@ struct hpack_limits {
 
 void hpack_decoder_init(struct hpack_decoder *d);
 /* Appends every field of the block, pseudo fields included, to list in order, judged. Names and values are in the arena or constant, and live as
- * long as it. */
+ * long as it; what the list lacks is not noted. */
 enum hpack_result hpack_decode(struct foil_worker *w, struct hpack_decoder *d, struct foil_slice block, const struct hpack_limits *limits,
 			       struct foil_arena *a, struct http_headers *list) FOIL_MUST_USE;
 
@@ -71,6 +73,8 @@ struct hpack_out {
 	bool is_full;
 };
 void hpack_put_status(struct hpack_out *o, uint16_t status);
+/* A pseudo field that the static table has whole. False: it has not, and nothing is written. */
+bool hpack_put_whole(struct hpack_out *o, uint16_t id, struct foil_slice value);
 /* name: lower case. id: of the name; enum hpack_pseudo for pseudo fields but :status. Sensitive values are marked as never to be indexed. */
 void hpack_put(struct hpack_out *o, uint16_t id, struct foil_slice name, struct foil_slice value);
 
@@ -81,9 +85,10 @@ void hpack_put(struct hpack_out *o, uint16_t id, struct foil_slice name, struct 
 #define HPACK_SLOT_BYTES 96u /* longer values are not remembered */
 struct hpack_slot {
 	uint64_t from_bytes;  /* inserted_bytes before it */
-	uint32_t number;      /* n_inserted with it; 0: none */
+	uint32_t number;      /* n_inserted with it */
 	uint16_t id;
-	uint8_t n_bytes, n_misses; /* other values in a row */
+	uint8_t n_bytes;      /* 0: nothing was inserted */
+	uint8_t n_misses;     /* other values in a row */
 	uint8_t value[HPACK_SLOT_BYTES];
 };
 struct hpack_encoder {
@@ -97,31 +102,19 @@ struct hpack_encoder {
 void hpack_encoder_begin(struct hpack_out *o, struct hpack_encoder *e);
 /* The block is not sent after all. */
 void hpack_encoder_forget(struct hpack_encoder *e);
-/* Equal bytes, without a call where they are few, as most values are. */
-static inline bool hpack_bytes_eq(const void *a, const void *b, uint32_t n_bytes)
-{
-	const uint8_t *p = a, *q = b;
-	uint64_t x[2], y[2];
-
-	if (n_bytes < 8 || n_bytes > 16)
-		return memcmp(p, q, n_bytes) == 0;
-	memcpy(&x[0], p, 8);
-	memcpy(&y[0], q, 8);
-	memcpy(&x[1], p + n_bytes - 8, 8);
-	memcpy(&y[1], q + n_bytes - 8, 8);
-	return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
-}
-
 /* The field as an index, if the same one was the last of its name and is still in the table. False: nothing is written. What was written once was
  * looked at then. */
 static inline bool hpack_put_again(struct hpack_out *o, struct hpack_encoder *e, uint16_t id, struct foil_slice value)
 {
-	if (!e->slot_of_id[id])
+	uint32_t slot = e->slot_of_id[id];
+
+	if (!slot)
 		return false; /* nothing of that name was */
-	struct hpack_slot *s = &e->slot[e->slot_of_id[id] - 1];
+	struct hpack_slot *s = &e->slot[slot - 1];
+	if (s->n_bytes != value.n_bytes || !value.n_bytes || !foil_equal(s->value, value.data, value.n_bytes))
+		return false;
 	uint32_t index = HPACK_DYNAMIC_FIRST + (e->n_inserted - s->number);
-	if (s->n_bytes != value.n_bytes || e->inserted_bytes - s->from_bytes > HPACK_TABLE_BYTES || o->end - o->at < 2 || index > 127 + 127 ||
-	    !s->number || !hpack_bytes_eq(s->value, value.data, value.n_bytes))
+	if (FOIL_UNLIKELY(e->inserted_bytes - s->from_bytes > HPACK_TABLE_BYTES || o->end - o->at < 2 || index > 127 + 127))
 		return false;
 	s->n_misses = 0;
 	if (FOIL_LIKELY(index < 127)) {

@@ -22,11 +22,10 @@ struct block {
 	struct foil_worker *w;
 	struct hpack_decoder *d;
 	struct foil_cur in;
-	const struct hpack_limits *limits;
 	struct foil_arena *a;
 	struct http_headers *list;
-	uint32_t list_bytes;
-	uint32_t n_fields;
+	uint32_t list_bytes, list_bytes_max;
+	uint32_t n_fields, fields_max;
 	bool is_too_large; /* go on for the table's sake, keep nothing */
 };
 
@@ -73,6 +72,7 @@ static void move_live_to_front(struct hpack_decoder *d)
 static void insert(struct hpack_decoder *d, const struct field *f)
 {
 	uint32_t n_raw = f->name.n_bytes + f->value.n_bytes, n = n_raw + HPACK_ENTRY_OVERHEAD;
+	d->version++;
 	if (n > d->max_bytes) {
 		evict_down_to(d, 0);
 		return;
@@ -258,27 +258,33 @@ static enum hpack_result look_up_name(struct block *b, uint32_t index, struct fi
 	return f->name.data ? HPACK_OK : HPACK_NO_MEMORY;
 }
 
-static bool over_limits(struct block *b, uint32_t n_name_bytes, uint32_t n_value_bytes)
+static inline bool over_limits(struct block *b, uint32_t n_name_bytes, uint32_t n_value_bytes)
 {
 	b->list_bytes += n_name_bytes + n_value_bytes + HPACK_ENTRY_OVERHEAD;
 	b->n_fields++;
-	b->is_too_large |= b->list_bytes > b->limits->list_bytes_max || b->n_fields > b->limits->fields_max;
+	if (FOIL_UNLIKELY(b->list_bytes > b->list_bytes_max || b->n_fields > b->fields_max))
+		b->is_too_large = true; /* and stays so: both only grow */
 	return b->is_too_large;
 }
 
-static inline enum hpack_result keep(struct block *b, struct field f)
+/* The list's next place, which is filled and counted by who asks; NULL: no memory. */
+static inline struct http_header *place(struct block *b)
 {
 	struct http_headers *l = b->list;
 
 	if (FOIL_UNLIKELY(l->n == l->cap) && http_headers_reserve(b->w, b->a, l, l->cap + FIELDS_MORE) != 0)
+		return NULL;
+	return &l->list[l->n];
+}
+
+static enum hpack_result keep(struct block *b, const struct field *f)
+{
+	struct http_header *h = place(b);
+
+	if (!h)
 		return HPACK_NO_MEMORY;
-	struct http_header *h = &l->list[l->n++];
-	h->name = f.name;
-	h->value = f.value;
-	h->id = f.id;
-	h->is_removed = false;
-	h->judged = f.judged;
-	http_headers_gain(l, f.id);
+	*h = (struct http_header){.name = f->name, .value = f->value, .id = f->id, .judged = f->judged};
+	b->list->n++;
 	return HPACK_OK;
 }
 
@@ -295,28 +301,43 @@ static struct foil_slice copy_value(struct block *b, const uint8_t *from, uint32
 }
 
 /* Section 6.1. */
-static enum hpack_result indexed(struct block *b, uint32_t index)
+static enum hpack_result indexed_dynamic(struct block *b, uint32_t index)
 {
-	struct field f;
-
-	if (!index_is_good(b->d, index))
+	if (FOIL_UNLIKELY(index - 1 >= b->d->n_entries))
 		return HPACK_BAD_INDEX;
-	if (index <= STATIC_ENTRIES) {
-		const struct hpack_static *s = &hpack_static_table[index];
-		if (over_limits(b, s->name.n_bytes, s->value.n_bytes))
-			return HPACK_OK;
-		f = (struct field){s->name, s->value, s->id, s->judged};
-		return keep(b, f);
-	}
-	const struct hpack_entry *e = entry_at(b->d, index - STATIC_ENTRIES);
+	const struct hpack_entry *e = entry_at(b->d, index);
 	const uint8_t *at = b->d->data + e->at;
 	if (over_limits(b, e->n_name_bytes, e->n_value_bytes))
 		return HPACK_OK;
-	f.id = e->id;
-	f.judged = e->judged;
-	f.name = e->id != HTTP_HDR_OTHER ? names[e->id] : foil_arena_copy(b->w, b->a, foil_slice_of(at, e->n_name_bytes));
-	f.value = copy_value(b, at + e->n_name_bytes, e->n_value_bytes);
-	return f.name.data && f.value.data ? keep(b, f) : HPACK_NO_MEMORY;
+	struct http_header *h = place(b);
+	if (FOIL_UNLIKELY(!h))
+		return HPACK_NO_MEMORY;
+	h->name = FOIL_LIKELY(e->id != HTTP_HDR_OTHER) ? names[e->id] : foil_arena_copy(b->w, b->a, foil_slice_of(at, e->n_name_bytes));
+	h->value = copy_value(b, at + e->n_name_bytes, e->n_value_bytes);
+	h->id = e->id;
+	h->is_removed = false;
+	h->judged = e->judged;
+	if (FOIL_UNLIKELY(!h->name.data || !h->value.data))
+		return HPACK_NO_MEMORY;
+	b->list->n++;
+	return HPACK_OK;
+}
+
+static inline enum hpack_result indexed(struct block *b, uint32_t index)
+{
+	if (index > STATIC_ENTRIES)
+		return indexed_dynamic(b, index - STATIC_ENTRIES);
+	const struct http_header *s = &hpack_static_table[index];
+	if (FOIL_UNLIKELY(index == 0))
+		return HPACK_BAD_INDEX;
+	if (over_limits(b, s->name.n_bytes, s->value.n_bytes))
+		return HPACK_OK;
+	struct http_header *h = place(b);
+	if (FOIL_UNLIKELY(!h))
+		return HPACK_NO_MEMORY;
+	*h = *s;
+	b->list->n++;
+	return HPACK_OK;
 }
 
 /* Section 6.2: literal with or without a name from the tables. */
@@ -340,7 +361,7 @@ static enum hpack_result literal(struct block *b, uint8_t first, unsigned int pr
 	f.judged = h2_judge(f.id, f.name, f.value);
 	if (insert_it)
 		insert(b->d, &f);
-	return over_limits(b, f.name.n_bytes, f.value.n_bytes) ? HPACK_OK : keep(b, f);
+	return over_limits(b, f.name.n_bytes, f.value.n_bytes) ? HPACK_OK : keep(b, &f);
 }
 
 /* Section 6.3: only before the first field of a block. */
@@ -353,6 +374,7 @@ static enum hpack_result size_update(struct block *b, uint8_t first)
 	if (b->n_fields || max > HPACK_TABLE_BYTES)
 		return HPACK_BAD_SIZE_UPDATE;
 	b->d->max_bytes = max;
+	b->d->version++;
 	evict_down_to(b->d, max);
 	return HPACK_OK;
 }
@@ -371,13 +393,16 @@ static enum hpack_result one(struct block *b)
 		return literal(b, first, 6, true);
 	if (first & 0x20)
 		return size_update(b, first);
-	return literal(b, first, 4, false); /* without indexing, or never indexed: the same to us */
+	b->d->had_never_indexed |= (first & 0x10) != 0;
+	return literal(b, first, 4, false); /* without indexing, or never indexed: the same to the list */
 }
 
 enum hpack_result hpack_decode(struct foil_worker *w, struct hpack_decoder *d, struct foil_slice block, const struct hpack_limits *limits,
 			       struct foil_arena *a, struct http_headers *list)
 {
-	struct block b = {.w = w, .d = d, .in = cur_of(block.data, block.n_bytes), .limits = limits, .a = a, .list = list};
+	struct block b = {.w = w, .d = d, .in = cur_of(block.data, block.n_bytes), .list_bytes_max = limits->list_bytes_max,
+			  .fields_max = limits->fields_max, .a = a, .list = list};
+	d->had_never_indexed = false;
 	while (cur_left(&b.in)) {
 		enum hpack_result rc = one(&b);
 		if (rc != HPACK_OK)

@@ -47,18 +47,17 @@ static void put_string(struct hpack_out *o, struct foil_slice s)
 	put_integer(o, 0, 7, s.n_bytes);
 	if (FOIL_UNLIKELY(!has_room(o, s.n_bytes)))
 		return;
-	if (s.n_bytes)
-		memcpy(o->at, s.data, s.n_bytes);
+	foil_copy(o->at, s.data, s.n_bytes);
 	o->at += s.n_bytes;
 }
 
 void hpack_put_status(struct hpack_out *o, uint16_t status)
 {
-	char text[3] = {(char)('0' + status / 100 % 10), (char)('0' + status / 10 % 10), (char)('0' + status % 10)};
 	if (FOIL_LIKELY(status == 200)) {
 		put_byte(o, INDEXED | STATIC_STATUS_200);
 		return;
 	}
+	const char text[3] = {(char)('0' + status / 100 % 10), (char)('0' + status / 10 % 10), (char)('0' + status % 10)};
 	for (uint32_t i = STATIC_STATUS_200; i <= STATIC_STATUS_LAST; i++) {
 		if (memcmp(hpack_static_table[i].value.data, text, 3) == 0) {
 			put_byte(o, (uint8_t)(INDEXED | i));
@@ -77,7 +76,7 @@ static const uint8_t pseudo_index[HPACK_ID_COUNT - HTTP_HDR_COUNT] = {
 #define IS(slice, text) ((slice).n_bytes == sizeof(text) - 1 && memcmp((slice).data, text, sizeof(text) - 1) == 0)
 
 /* Where the static table has the whole field; 0: it has not. */
-static uint32_t pseudo_is_whole(uint16_t id, struct foil_slice value)
+static inline uint32_t pseudo_is_whole(uint16_t id, struct foil_slice value)
 {
 	switch (id) {
 	case HPACK_METHOD: return IS(value, "GET") ? 2 : IS(value, "POST") ? 3 : 0;
@@ -87,14 +86,21 @@ static uint32_t pseudo_is_whole(uint16_t id, struct foil_slice value)
 	}
 }
 
+bool hpack_put_whole(struct hpack_out *o, uint16_t id, struct foil_slice value)
+{
+	uint32_t whole = pseudo_is_whole(id, value);
+
+	if (whole)
+		put_byte(o, (uint8_t)(INDEXED | whole));
+	return whole;
+}
+
 static void put_pseudo(struct hpack_out *o, uint16_t id, struct foil_slice name, struct foil_slice value)
 {
-	uint32_t index = pseudo_index[id - HTTP_HDR_COUNT], whole = pseudo_is_whole(id, value);
+	uint32_t index = pseudo_index[id - HTTP_HDR_COUNT];
 
-	if (whole) {
-		put_byte(o, (uint8_t)(INDEXED | whole));
+	if (hpack_put_whole(o, id, value))
 		return;
-	}
 	put_byte(o, (uint8_t)(LITERAL | index));
 	if (!index) /* :protocol */
 		put_string(o, name);
@@ -115,13 +121,16 @@ void hpack_put(struct hpack_out *o, uint16_t id, struct foil_slice name, struct 
 	}
 	const struct hpack_prefix *p = &hpack_prefix_of_id[id];
 	if (FOIL_LIKELY(id != HTTP_HDR_OTHER && value.n_bytes < 127 && (size_t)(o->end - o->at) >= HPACK_PREFIX_BYTES + 1 + value.n_bytes)) {
-		memcpy(o->at, p->bytes, HPACK_PREFIX_BYTES); /* more than it may be: what follows is written over the rest */
-		*o->at |= is_sensitive(id, value) ? NEVER_INDEXED : 0;
-		o->at += p->n_bytes;
-		*o->at++ = (uint8_t)value.n_bytes;
-		if (value.n_bytes)
-			memcpy(o->at, value.data, value.n_bytes);
-		o->at += value.n_bytes;
+		uint8_t *at = o->at;
+		memcpy(at, p->bytes, 16); /* more than it may be: what follows is written over the rest */
+		if (FOIL_UNLIKELY(p->n_bytes > 16))
+			memcpy(at, p->bytes, HPACK_PREFIX_BYTES);
+		if (FOIL_UNLIKELY(is_sensitive(id, value)))
+			*at |= NEVER_INDEXED;
+		at += p->n_bytes;
+		*at++ = (uint8_t)value.n_bytes;
+		foil_copy(at, value.data, value.n_bytes);
+		o->at = at + value.n_bytes;
 		return;
 	}
 	if (id == HTTP_HDR_OTHER) {
@@ -187,12 +196,8 @@ static void put_inserted(struct hpack_out *o, struct hpack_encoder *e, struct hp
 
 void hpack_put_indexed(struct hpack_out *o, struct hpack_encoder *e, uint16_t id, struct foil_slice name, struct foil_slice value)
 {
-	uint32_t whole = id >= HTTP_HDR_COUNT ? pseudo_is_whole(id, value) : 0;
-
-	if (whole) {
-		put_byte(o, (uint8_t)(INDEXED | whole));
+	if (id >= HTTP_HDR_COUNT && hpack_put_whole(o, id, value))
 		return;
-	}
 	struct hpack_slot *s = value.n_bytes && value.n_bytes <= HPACK_SLOT_BYTES ? slot_of(e, id) : NULL;
 	if (!s) {
 		hpack_put(o, id, name, value);

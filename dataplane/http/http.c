@@ -21,11 +21,13 @@ int http_init(struct foil_worker *w, const struct http_params *p, struct foil_er
 	    http_pool_init(&ctx->exchanges, streams_max, sizeof(struct h1_exchange)) != 0 ||
 	    http_pool_init(&ctx->h2_conns, conns_max, sizeof(struct h2_conn)) != 0 ||
 	    http_pool_init(&ctx->h2_streams, streams_max, sizeof(struct h2_stream)) != 0 ||
+	    http_pool_init(&ctx->h2_memos, h2_memo_places(), sizeof(struct h2_memo)) != 0 ||
 	    http_pool_init(&ctx->limits_kept, conns_max, sizeof(struct http_limits_kept)) != 0) {
 		http_pool_fini(&ctx->conns);
 		http_pool_fini(&ctx->exchanges);
 		http_pool_fini(&ctx->h2_conns);
 		http_pool_fini(&ctx->h2_streams);
+		http_pool_fini(&ctx->h2_memos);
 		free(ctx);
 		return foil_error_set(err, -ENOMEM, "no memory for %u HTTP connections and %u exchanges: lower connections_max", conns_max,
 				      streams_max);
@@ -44,6 +46,7 @@ void http_fini(struct foil_worker *w)
 	http_pool_fini(&w->http->exchanges);
 	http_pool_fini(&w->http->h2_conns);
 	http_pool_fini(&w->http->h2_streams);
+	http_pool_fini(&w->http->h2_memos);
 	http_pool_fini(&w->http->limits_kept);
 	free(w->http);
 	w->http = NULL;

@@ -127,6 +127,8 @@ struct http_pool {
 
 struct http_ctx {
 	struct http_pool conns, exchanges, h2_conns, h2_streams;
+	struct http_pool h2_memos;    /* never got from: base is an array */
+	uint64_t n_h2_conns;          /* ever */
 	struct http_pool limits_kept; /* as many as connections: there is one for each, whatever they ask for */
 	struct h2_link limits;
 	/* Connections that have something to send because of what another one is decoding: they flush once, when that one is through, so that all its

@@ -106,19 +106,61 @@ struct http_head {
 	struct http_headers headers;
 };
 
+/* What the functions below do where it takes a walk, or memory. */
+const struct http_header *http_header_search(const struct http_headers *h, enum http_header_id id);
+int http_headers_grow(struct foil_worker *w, struct foil_arena *a, struct http_headers *h) FOIL_MUST_USE;
+void http_header_search_and_remove(struct http_headers *h, enum http_header_id id);
+extern const struct foil_slice http_header_names[HTTP_HDR_COUNT];
+
 /* Look-up: the first value, NULL if absent. id != OTHER. */
-const struct http_header *http_header_get(const struct http_headers *h, enum http_header_id id);
+static inline const struct http_header *http_header_get(const struct http_headers *h, enum http_header_id id)
+{
+	return http_headers_lack(h, id) ? NULL : http_header_search(h, id);
+}
+
 /* By name (lower case), for names that are not in the table too. */
 const struct http_header *http_header_find(const struct http_headers *h, struct foil_slice name_lower);
 /* All values of name joined with "," into the arena when there are several; {NULL,0} when absent, {"",0} when empty. */
 struct foil_slice http_header_joined(struct foil_worker *w, struct foil_arena *a, const struct http_headers *h, struct foil_slice name_lower);
 /* Appends. name_lower and value must live as long as the exchange. 0, or -ENOBUFS when the arena is exhausted. */
 int http_header_add(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value) FOIL_MUST_USE;
-int http_header_add_id(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value) FOIL_MUST_USE;
+static inline FOIL_MUST_USE int http_header_add_judged(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id,
+							struct foil_slice value, uint8_t judged)
+{
+	FOIL_ASSERT((unsigned int)id - 1 < HTTP_HDR_COUNT - 1u);
+	if (FOIL_UNLIKELY(h->n == h->cap)) {
+		int rc = http_headers_grow(w, a, h);
+		if (rc != 0)
+			return rc;
+	}
+	struct http_header *e = &h->list[h->n++];
+	e->name = http_header_names[id];
+	e->value = value;
+	e->id = (uint16_t)id;
+	e->is_removed = false;
+	e->judged = judged;
+	http_headers_gain(h, id);
+	return 0;
+}
+static inline FOIL_MUST_USE int http_header_add_id(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id,
+						    struct foil_slice value)
+{
+	return http_header_add_judged(w, a, h, id, value, 0);
+}
+/* A value of our own making (digits, an address, a word of ours), of which nobody needs to look whether it may be sent. */
+static inline FOIL_MUST_USE int http_header_add_own(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id,
+						     struct foil_slice value)
+{
+	return http_header_add_judged(w, a, h, id, value, HTTP_JUDGED_SENDABLE);
+}
 /* Removes all of that name, then appends one. */
 int http_header_set(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value) FOIL_MUST_USE;
 void http_header_remove(struct http_headers *h, struct foil_slice name_lower); /* all of that name */
-void http_header_remove_id(struct http_headers *h, enum http_header_id id); /* id != OTHER */
+static inline void http_header_remove_id(struct http_headers *h, enum http_header_id id) /* id != OTHER */
+{
+	if (!http_headers_lack(h, id))
+		http_header_search_and_remove(h, id);
+}
 enum http_header_id http_header_intern(struct foil_slice name_lower);
 struct foil_slice http_header_name(enum http_header_id id);
 /* A deep-enough copy for a retry or a mirror: the list is new, the bytes are shared. 0 or -ENOBUFS. */

@@ -19,12 +19,13 @@ struct foil_slice mesh_decimal(struct foil_worker *w, struct foil_arena *a, uint
 	return foil_slice_of(p, sizeof(text) - at);
 }
 
-int mesh_header_put(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value)
+/* judged: enum http_judged. */
+static int put(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value, uint8_t judged)
 {
 	struct http_header *first = NULL;
 
 	if (http_headers_lack(h, id))
-		return http_header_add_id(w, a, h, id, value);
+		return http_header_add_judged(w, a, h, id, value, judged);
 	for (uint16_t i = 0; i < h->n; i++) {
 		struct http_header *at = &h->list[i];
 		if (at->id != id || at->is_removed)
@@ -35,15 +36,20 @@ int mesh_header_put(struct foil_worker *w, struct foil_arena *a, struct http_hea
 			first = at;
 	}
 	if (!first)
-		return http_header_add_id(w, a, h, id, value);
+		return http_header_add_judged(w, a, h, id, value, judged);
 	first->value = value;
-	first->judged = 0;
+	first->judged = judged;
 	return 0;
+}
+
+int mesh_header_put(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, struct foil_slice value)
+{
+	return put(w, a, h, id, value, 0);
 }
 
 int mesh_header_put_number(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id, uint64_t n)
 {
 	struct foil_slice text = mesh_decimal(w, a, n);
 
-	return text.data ? mesh_header_put(w, a, h, id, text) : -1;
+	return text.data ? put(w, a, h, id, text, HTTP_JUDGED_SENDABLE) : -1;
 }

@@ -90,6 +90,73 @@ static void test_a_request_is_told_and_answered(void **state)
 	end();
 }
 
+static uint32_t n_remembered(void)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < h2_memo_places(); i++)
+		n += ((const struct h2_memo *)(const void *)&w->http->h2_memos.base[(size_t)i * w->http->h2_memos.block_bytes])->is_filled;
+	return n;
+}
+
+static void block(uint32_t id, uint8_t flags, const char *bytes, uint32_t n_bytes)
+{
+	hb_frame(&b, H2_HEADERS, (uint8_t)(flags | H2_END_HEADERS), id, bytes, n_bytes);
+}
+#define BLOCK(id, flags, bytes) block(id, flags, bytes, sizeof(bytes) - 1)
+#define GET_OF_62 "\x82\x86\x84\xbe" /* :method GET, :scheme http, :path /, and what the peer inserted last */
+#define WITH_FIELD GET_OF_62 "\x00\x03x-q\x02vv"
+
+static void test_a_block_that_comes_again_means_the_same_until_the_table_changes(void **state)
+{
+	begin();
+	BLOCK(1, H2_END_STREAM, "\x82\x86\x84\x41\x01" "a"); /* :authority a goes into the table: never kept */
+	BLOCK(3, H2_END_STREAM, "\x82\x86\x84\x41\x01" "a");
+	feed();
+	assert_int_equal(n_remembered(), 0);
+	for (uint32_t id = 5; id <= 9; id += 2)
+		BLOCK(id, H2_END_STREAM, WITH_FIELD);
+	feed();
+	assert_int_equal(n_remembered(), 1);
+	BLOCK(11, 0, WITH_FIELD); /* the same bytes, and a body follows */
+	hb_data(&b, H2_END_STREAM, 11, "hey");
+	BLOCK(13, H2_END_STREAM, "\x82\x86\x84\x41\x01" "b"); /* 62 is another one */
+	BLOCK(15, H2_END_STREAM, WITH_FIELD);
+	BLOCK(17, H2_END_STREAM, WITH_FIELD);
+	BLOCK(19, H2_END_STREAM, WITH_FIELD);
+	feed();
+	assert_told("GET / host=a|0: complete\nGET / host=a|0: complete\nGET / host=a x-q=vv|0: complete\nGET / host=a x-q=vv|0: complete\n"
+		    "GET / host=a x-q=vv|0: complete\nGET / host=a x-q=vv|3:hey complete\nGET / host=b|0: complete\nGET / host=b x-q=vv|0: complete\n"
+		    "GET / host=b x-q=vv|0: complete\nGET / host=b x-q=vv|0: complete\n");
+	(void)h2side_sent(w, &side);
+	BLOCK(21, H2_END_STREAM, "\x20" GET_OF_62); /* the table is emptied: there is no 62 */
+	BLOCK(23, H2_END_STREAM, WITH_FIELD);
+	feed();
+	assert_non_null(strstr(h2side_sent(w, &side), "GOAWAY last=21 code=9\n"));
+	assert_int_equal(side.n_heads, 10);
+	end();
+}
+
+static void test_what_is_never_indexed_or_long_is_not_remembered(void **state)
+{
+	char path[600] = "/";
+
+	begin();
+	memset(&path[1], 'p', sizeof(path) - 2);
+	path[sizeof(path) - 1] = 0;
+	for (uint32_t id = 1; id < 30; id += 6) {
+		BLOCK(id, H2_END_STREAM, "\x82\x86\x84\x01\x01" "a" "\x10\x03x-s\x03key");
+		hb_get(&b, H2_END_STREAM, id + 2, path);
+		BLOCK(id + 4, H2_END_STREAM, "\x82\x86\x84\x01\x01" "a" "\x0f\x02\x00"); /* an empty value */
+	}
+	feed();
+	assert_int_equal(n_remembered(), 1);
+	assert_int_equal(side.n_complete, 15);
+	assert_string_equal(side.rec[0].text, side.rec[12].text);
+	assert_string_equal(side.rec[2].text, side.rec[14].text);
+	end();
+}
+
 static void test_bodies_padding_priorities_and_trailers(void **state)
 {
 	static const uint8_t padded[] = {3, 'h', 'e', 0, 0, 0};
@@ -782,6 +849,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_settings_come_first_and_are_acknowledged),
 		cmocka_unit_test(test_a_request_is_told_and_answered),
+		cmocka_unit_test(test_a_block_that_comes_again_means_the_same_until_the_table_changes),
+		cmocka_unit_test(test_what_is_never_indexed_or_long_is_not_remembered),
 		cmocka_unit_test(test_bodies_padding_priorities_and_trailers),
 		cmocka_unit_test(test_trailers_of_a_user_without_interest_end_the_body),
 		cmocka_unit_test(test_what_belongs_to_the_hop_or_to_pseudo_fields_is_not_among_the_headers),
