@@ -14,6 +14,7 @@
 
 #define FOIL_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FOIL_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define FOIL_COLD __attribute__((cold)) /* seldom called: the calls, too, are laid out away from the ordinary path */
 #define FOIL_MUST_USE __attribute__((warn_unused_result))
 #define FOIL_CACHE_ALIGNED __attribute__((aligned(64)))
 #define FOIL_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))

@@ -160,7 +160,7 @@ uint32_t http_stream_tx_room(const struct http_stream *hs);
 void http_stream_pause(struct foil_worker *w, struct http_stream *hs, bool paused);
 /* Ends the exchange now, in HTTP/2 by RST_STREAM, and in HTTP/1.1 the connection with it: by RST, or server side in order when a part of the
  * response is out whose framing shows that it is not whole. No callback follows for this stream (closed follows for the conn). */
-void http_stream_reset(struct foil_worker *w, struct http_stream *hs);
+FOIL_COLD void http_stream_reset(struct foil_worker *w, struct http_stream *hs);
 /* After the current exchange (server: it is answered with connection: close) the connection closes; at once when there is none. HTTP/2: after the
  * streams there are; a server says GOAWAY twice, and closes when the client has seen the first. */
 void http_conn_drain(struct foil_worker *w, struct http_conn *c);

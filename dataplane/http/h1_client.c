@@ -13,7 +13,7 @@ static void go(struct foil_worker *w, struct http_conn *c, bool in_order, enum s
 	http_conn_gone(w, c, why);
 }
 
-static bool fail_protocol(struct foil_worker *w, struct http_conn *c, enum http_reason reason)
+static FOIL_COLD bool fail_protocol(struct foil_worker *w, struct http_conn *c, enum http_reason reason)
 {
 	enum http_reset kind = reason == HTTP_REASON_OUT_OF_MEMORY ? HTTP_RESET_LOCAL : HTTP_RESET_PROTOCOL;
 

@@ -143,7 +143,7 @@ struct h1_fail {
 	bool in_order;   /* what was written is still sent */
 	bool has_closed; /* the stream itself has ended, this is its last callback */
 };
-void h1_fail(struct foil_worker *w, struct http_conn *c, const struct h1_fail *f);
+FOIL_COLD void h1_fail(struct foil_worker *w, struct http_conn *c, const struct h1_fail *f);
 /* After anything that may have completed a direction: tells the user when both are. */
 void h1_maybe_finish(struct foil_worker *w, struct http_conn *c);
 
@@ -168,11 +168,11 @@ int h1_send_trailers(struct foil_worker *w, struct http_stream *hs, const struct
 uint32_t h1_tx_room(const struct http_stream *hs);
 void h1_send_continue(struct foil_worker *w, struct http_conn *c);
 /* For a request whose body broke a rule: the answer that the codec makes itself. */
-void h1_send_refusal(struct foil_worker *w, struct http_conn *c, uint16_t status);
+FOIL_COLD void h1_send_refusal(struct foil_worker *w, struct http_conn *c, uint16_t status);
 
 /* ---- shared by both sides' operations ---- */
 void h1_pause(struct foil_worker *w, struct http_stream *hs, bool paused);
-void h1_reset(struct foil_worker *w, struct http_stream *hs);
+FOIL_COLD void h1_reset(struct foil_worker *w, struct http_stream *hs);
 void h1_close(struct foil_worker *w, struct http_conn *c);
 void h1_writable(struct foil_worker *w, struct http_conn *c);
 bool h1_is_idle(const struct http_conn *c);

@@ -246,7 +246,7 @@ static bool deliver(struct foil_worker *w, struct http_conn *c, struct foil_chai
 	return c->x == x && !c->is_gone;
 }
 
-static bool fail(struct foil_worker *w, struct http_conn *c, enum http_reset kind, enum http_reason reason)
+static FOIL_COLD bool fail(struct foil_worker *w, struct http_conn *c, enum http_reset kind, enum http_reason reason)
 {
 	bool answers = c->is_server && kind == HTTP_RESET_PROTOCOL && c->x->tx == H1_TX_HEAD;
 

@@ -14,7 +14,7 @@ static void write_out(struct foil_worker *w, struct h1_exchange *x, struct foil_
 }
 
 /* The body is not what was promised, or there is no memory for its framing. */
-static void send_failed(struct foil_worker *w, struct h1_exchange *x, enum http_reason reason)
+static FOIL_COLD void send_failed(struct foil_worker *w, struct h1_exchange *x, enum http_reason reason)
 {
 	h1_fail(w, x->hs.conn, &(struct h1_fail){.kind = HTTP_RESET_LOCAL, .reason = reason});
 }

@@ -13,7 +13,7 @@ static void close_idle(struct foil_worker *w, struct http_conn *c, enum stream_e
 	http_conn_gone(w, c, why);
 }
 
-static void refuse(struct foil_worker *w, struct http_conn *c, struct http_head *head, enum http_reason reason)
+static FOIL_COLD void refuse(struct foil_worker *w, struct http_conn *c, struct http_head *head, enum http_reason reason)
 {
 	struct h1_exchange *x = c->x;
 
@@ -34,7 +34,7 @@ static void refuse(struct foil_worker *w, struct http_conn *c, struct http_head 
 }
 
 /* A head that could not be read whole: nothing of it is told, as Envoy's log has "- - HTTP/1.1". */
-static void refuse_unread(struct foil_worker *w, struct http_conn *c, enum http_reason reason)
+static FOIL_COLD void refuse_unread(struct foil_worker *w, struct http_conn *c, enum http_reason reason)
 {
 	struct http_head head = {.version = HTTP_VERSION_11, .path = FOIL_SLICE("")};
 

@@ -60,7 +60,7 @@ static void malformed(struct foil_worker *w, struct h2_conn *h, struct h2_stream
 }
 
 /* The user answers a request that it shall not serve; what follows of it is dropped. */
-static void refuse(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct http_head *head, enum http_reason why, bool end)
+static FOIL_COLD void refuse(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, struct http_head *head, enum http_reason why, bool end)
 {
 	foil_reason_id(w, HTTP, why);
 	x->rx = end ? H2_RX_DONE : H2_RX_IGNORED;

@@ -216,7 +216,7 @@ static void h2_pause(struct foil_worker *w, struct http_stream *hs, bool paused)
 	hs->conn->wants_flush = true; /* it is told there */
 }
 
-static void h2_reset(struct foil_worker *w, struct http_stream *hs)
+static FOIL_COLD void h2_reset(struct foil_worker *w, struct http_stream *hs)
 {
 	struct h2_stream *x = h2_of(hs);
 	struct h2_conn *h = hs->conn->h2;

@@ -1,18 +1,18 @@
 /* Control frames (RFC 9113 sections 6.3 to 6.9): their payload is whole and short when it comes here. */
 #include "dataplane/http/h2_priv.h"
 
-static bool size_error(struct foil_worker *w, struct h2_conn *h)
+static FOIL_COLD bool size_error(struct foil_worker *w, struct h2_conn *h)
 {
 	return h2_fail(w, h, H2_FRAME_SIZE_ERROR, HTTP_REASON_H2_FRAME_SIZE);
 }
 
-static bool bad_frame(struct foil_worker *w, struct h2_conn *h)
+static FOIL_COLD bool bad_frame(struct foil_worker *w, struct h2_conn *h)
 {
 	return h2_fail(w, h, H2_PROTOCOL_ERROR, HTTP_REASON_H2_BAD_FRAME);
 }
 
 /* ---- SETTINGS ---- */
-static bool bad_setting(struct foil_worker *w, struct h2_conn *h, enum h2_code code)
+static FOIL_COLD bool bad_setting(struct foil_worker *w, struct h2_conn *h, enum h2_code code)
 {
 	return h2_fail(w, h, code, HTTP_REASON_H2_BAD_SETTING);
 }
@@ -106,7 +106,7 @@ static bool ping(struct foil_worker *w, struct h2_conn *h, const uint8_t *p, uin
 }
 
 /* Streams that the server will not serve any more, safe to send elsewhere. */
-static void refuse_above(struct foil_worker *w, struct h2_conn *h, uint32_t last_id)
+static FOIL_COLD void refuse_above(struct foil_worker *w, struct h2_conn *h, uint32_t last_id)
 {
 	const struct http_reset_info info = {.kind = HTTP_RESET_REFUSED_STREAM};
 	struct h2_link *l = h->streams.next;
@@ -121,7 +121,7 @@ static void refuse_above(struct foil_worker *w, struct h2_conn *h, uint32_t last
 	}
 }
 
-static bool goaway(struct foil_worker *w, struct h2_conn *h, const uint8_t *p, uint32_t n_bytes)
+static FOIL_COLD bool goaway(struct foil_worker *w, struct h2_conn *h, const uint8_t *p, uint32_t n_bytes)
 {
 	struct foil_cur c = cur_of(p, n_bytes);
 	uint32_t last_id = cur_be32(&c) & H2_ID_MAX;

@@ -202,14 +202,14 @@ static inline struct hpack_encoder *h2_table(struct h2_conn *h)
 struct h2_stream *h2_stream_new(struct foil_worker *w, struct h2_conn *h, uint32_t id, struct foil_arena *arena) FOIL_MUST_USE;
 void h2_stream_put_in_bucket(struct h2_conn *h, struct h2_stream *x);
 struct h2_stream *h2_stream_find(const struct h2_conn *h, uint32_t id);
-void h2_stream_peer_reset(struct h2_conn *h, uint32_t id);
+FOIL_COLD void h2_stream_peer_reset(struct h2_conn *h, uint32_t id);
 enum h2_closed h2_stream_how_closed(const struct h2_conn *h, uint32_t id);
 /* id was never used: a frame for it has no business here. */
 bool h2_id_is_idle(const struct h2_conn *h, uint32_t id);
 /* The stream leaves its connection, silently; memory comes back with h2_reap. */
 void h2_stream_end(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum h2_closed how);
 /* RST_STREAM with code, and its user is told kind and reason. */
-void h2_stream_fail(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum h2_code code, enum http_reset kind, enum http_reason reason);
+FOIL_COLD void h2_stream_fail(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum h2_code code, enum http_reset kind, enum http_reason reason);
 /* Ended by the other side or with the connection: its user is told. */
 void h2_stream_lost(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, const struct http_reset_info *info, enum h2_closed how);
 void h2_stream_maybe_finish(struct foil_worker *w, struct h2_stream *x);
@@ -299,7 +299,7 @@ static inline uint32_t h2_stream_tx_high(const struct h2_conn *h)
 /* Control frames; without memory for one the connection fails at the end of the turn. */
 void h2_put(struct foil_worker *w, struct h2_conn *h, const struct h2_frame *f, const void *payload);
 void h2_put_u32(struct foil_worker *w, struct h2_conn *h, enum h2_type type, uint32_t stream_id, uint32_t value);
-void h2_put_goaway(struct foil_worker *w, struct h2_conn *h, uint32_t last_id, enum h2_code code);
+FOIL_COLD void h2_put_goaway(struct foil_worker *w, struct h2_conn *h, uint32_t last_id, enum h2_code code);
 void h2_stream_may_send(struct h2_conn *h, struct h2_stream *x);
 void h2_unblock(struct h2_conn *h);
 
@@ -314,13 +314,13 @@ bool h2_guard_out(struct h2_conn *h) FOIL_MUST_USE; /* one more control frame is
 /* Puts HTTP/2 on c: settings go out with its first turn. False: no block is free. */
 bool h2_begin(struct foil_worker *w, struct http_conn *c) FOIL_MUST_USE;
 /* GOAWAY, every stream is told, the connection closes in order. Always returns false. */
-bool h2_fail(struct foil_worker *w, struct h2_conn *h, enum h2_code code, enum http_reason reason);
+FOIL_COLD bool h2_fail(struct foil_worker *w, struct h2_conn *h, enum h2_code code, enum http_reason reason);
 /* Every stream is told info, then the connection is gone. s is kept by nobody: has_closed says that it is dead already. */
 void h2_end_all(struct foil_worker *w, struct http_conn *c, const struct http_reset_info *info, bool has_closed);
 void h2_maybe_close(struct foil_worker *w, struct h2_conn *h);
 void h2_tell_ready(struct foil_worker *w, struct h2_conn *h);
 void h2_timer_by(struct foil_worker *w, struct h2_conn *h, uint64_t at_us);
-void h2_final_goaway(struct foil_worker *w, struct h2_conn *h);
+FOIL_COLD void h2_final_goaway(struct foil_worker *w, struct h2_conn *h);
 void h2_fini(struct foil_worker *w, struct http_conn *c);
 
 /* ---- h2_client.c ---- */

@@ -32,7 +32,7 @@ static bool data_for_nobody(struct foil_worker *w, struct h2_conn *h, struct h2_
 	FOIL_UNREACHABLE();
 }
 
-static bool fail_data(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum h2_code code, enum http_reason reason)
+static FOIL_COLD bool fail_data(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum h2_code code, enum http_reason reason)
 {
 	h->in = H2_IN_SKIP;
 	h2_flow_credit(w, h, NULL, h->frame_left_bytes);

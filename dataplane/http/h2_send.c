@@ -228,7 +228,7 @@ static void send_now(struct foil_worker *w, struct h2_conn *h, struct h2_stream 
 }
 
 /* The user broke its own promise, or there is no memory. */
-static void send_failed(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum http_reason reason)
+static FOIL_COLD void send_failed(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum http_reason reason)
 {
 	h2_stream_fail(w, h, x, H2_INTERNAL_ERROR, HTTP_RESET_LOCAL, reason);
 }

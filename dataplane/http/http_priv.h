@@ -160,7 +160,7 @@ void http_conn_enter(struct http_conn *c);
 void http_conn_leave(struct foil_worker *w, struct http_conn *c);
 /* The stream is let go: finishing in order, or by RST. c->s is NULL afterwards. */
 void http_conn_release(struct foil_worker *w, struct http_conn *c);
-void http_conn_abort(struct foil_worker *w, struct http_conn *c);
+FOIL_COLD void http_conn_abort(struct foil_worker *w, struct http_conn *c);
 /* Tells the user once that the connection is gone. No exchange is alive on it. */
 void http_conn_gone(struct foil_worker *w, struct http_conn *c, enum stream_end why);
 /* What is due comes in in_us instead of when it was; 0: nothing is due. */

@@ -81,7 +81,7 @@ static void ignore_complete(struct foil_worker *w, struct http_stream *hs)
 	(void)hs;
 }
 
-static void ignore_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
+static FOIL_COLD void ignore_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
 {
 	(void)w;
 	(void)hs;
@@ -106,7 +106,7 @@ static void reply_plain(struct foil_worker *w, struct mesh_exchange *x, uint16_t
 	mesh_reply_send(w, x, &r);
 }
 
-static void bad_request(struct foil_worker *w, struct http_stream *hs, struct http_head *head, uint16_t status, enum http_reason reason)
+static FOIL_COLD void bad_request(struct foil_worker *w, struct http_stream *hs, struct http_head *head, uint16_t status, enum http_reason reason)
 {
 	struct mesh_exchange *x = hs->user_data;
 	struct mesh_reply r = {.status = status, .reason = MESH_REASON_OK};
@@ -507,7 +507,7 @@ static void on_complete(struct foil_worker *w, struct http_stream *hs)
 		mesh_exchange_over(w, x);
 }
 
-static void on_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
+static FOIL_COLD void on_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
 {
 	struct mesh_exchange *x = hs->user_data;
 

@@ -101,7 +101,7 @@ static void back_off(const struct mesh_outlier *o, struct mesh_host *h)
 		__atomic_fetch_add(&h->cluster->n_backed_off, 1, __ATOMIC_RELAXED);
 }
 
-static void eject(struct foil_worker *w, const struct mesh_outlier *o, struct mesh_host *h)
+static FOIL_COLD void eject(struct foil_worker *w, const struct mesh_outlier *o, struct mesh_host *h)
 {
 	uint64_t not_ejected = 0;
 
@@ -121,7 +121,7 @@ static void eject(struct foil_worker *w, const struct mesh_outlier *o, struct me
 }
 
 /* One more of a kind in a row. The count starts over when it reaches the limit, whether or not the host could be ejected (Envoy). */
-static void count_error(struct foil_worker *w, const struct mesh_outlier *o, struct mesh_host *h, uint32_t *count, uint32_t limit)
+static FOIL_COLD void count_error(struct foil_worker *w, const struct mesh_outlier *o, struct mesh_host *h, uint32_t *count, uint32_t limit)
 {
 	if (__atomic_add_fetch(count, 1, __ATOMIC_RELAXED) < limit || limit == 0)
 		return;

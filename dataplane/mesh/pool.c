@@ -267,7 +267,7 @@ void mesh_pool_cancel(struct foil_worker *w, struct mesh_pool_waiter *waiter)
 }
 
 /* Fails all that wait now; what a callback queues anew waits on. */
-static void waiters_fail(struct foil_worker *w, struct mesh_pool *p, enum http_reset kind, enum stream_end why)
+static FOIL_COLD void waiters_fail(struct foil_worker *w, struct mesh_pool *p, enum http_reset kind, enum stream_end why)
 {
 	struct mesh_list failed;
 

@@ -9,7 +9,7 @@
 #include "dataplane/mesh/runtime.h"
 
 static const struct http_stream_events up_events;
-static void reset_reply(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind);
+static FOIL_COLD void reset_reply(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind);
 
 void mesh_router_choose(struct foil_worker *w, struct mesh_exchange *x)
 {
@@ -341,7 +341,7 @@ static void waiter_ready(struct foil_worker *w, struct mesh_pool_waiter *waiter,
 	try_connected(w, waiter->user_data, u, hs);
 }
 
-static void waiter_failed(struct foil_worker *w, struct mesh_pool_waiter *waiter, enum http_reset kind, enum stream_end why)
+static FOIL_COLD void waiter_failed(struct foil_worker *w, struct mesh_pool_waiter *waiter, enum http_reset kind, enum stream_end why)
 {
 	mesh_router_failed(w, waiter->user_data, kind, why);
 }
@@ -468,7 +468,7 @@ void mesh_router_writable(struct foil_worker *w, struct mesh_exchange *x)
 }
 
 /* A protocol upgrade that the upstream did not take: its status and headers without a body (Envoy's checkAndRejectIfWebsocketUpgradeFailed). */
-static void upgrade_failed(struct foil_worker *w, struct mesh_exchange *x, const struct http_head *head)
+static FOIL_COLD void upgrade_failed(struct foil_worker *w, struct mesh_exchange *x, const struct http_head *head)
 {
 	struct http_header *extra = foil_arena_zalloc(w, x->arena, (size_t)(head->headers.n + 1u) * sizeof(*extra));
 	struct mesh_reply r = {
@@ -660,7 +660,7 @@ static bool is_cut_short(const struct http_reset_info *info)
 	return info->kind == HTTP_RESET_REMOTE && info->why == STREAM_END_FIN && info->rx_started;
 }
 
-static void up_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
+static FOIL_COLD void up_reset(struct foil_worker *w, struct http_stream *hs, const struct http_reset_info *info)
 {
 	struct mesh_exchange *x = hs->user_data;
 
@@ -682,7 +682,8 @@ static bool is_connect_failure(enum http_reset kind)
 	return kind == HTTP_RESET_CONNECT_FAILURE || kind == HTTP_RESET_CONNECT_TIMEOUT;
 }
 
-static struct foil_slice reset_details(struct foil_worker *w, struct mesh_exchange *x, const char *when, enum http_reset kind, struct foil_slice transport)
+static FOIL_COLD struct foil_slice reset_details(struct foil_worker *w, struct mesh_exchange *x, const char *when, enum http_reset kind,
+						 struct foil_slice transport)
 {
 	struct foil_slice text = mesh_reset_text(kind);
 	struct foil_slice s = foil_arena_printf(w, x->arena, "%s{%.*s%s%.*s}", when, (int)text.n_bytes, text.data, transport.n_bytes ? "|" : "",

@@ -255,7 +255,7 @@ void mesh_exchange_respond_data(struct foil_worker *w, struct mesh_exchange *x, 
 /* The answer ends with trailers; towards HTTP/1.1 it just ends. */
 void mesh_exchange_respond_trailers(struct foil_worker *w, struct mesh_exchange *x, const struct http_headers *trailers);
 /* Ends it at once: record, then reset of what is still open on either side. */
-void mesh_exchange_abort(struct foil_worker *w, struct mesh_exchange *x);
+FOIL_COLD void mesh_exchange_abort(struct foil_worker *w, struct mesh_exchange *x);
 static inline bool mesh_exchange_is_h2(const struct mesh_exchange *x)
 {
 	return http_conn_version(x->down->conn) == HTTP_VERSION_2;
@@ -290,7 +290,7 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x); /* the nex
 void mesh_router_writable(struct foil_worker *w, struct mesh_exchange *x); /* the client takes bytes again */
 void mesh_router_stop(struct foil_worker *w, struct mesh_exchange *x);     /* forgets the try that runs: detaches or resets it */
 /* The try has ended without an answer; it is stopped already. */
-void mesh_router_failed(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind, enum stream_end why);
+FOIL_COLD void mesh_router_failed(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind, enum stream_end why);
 /* The route's or a try's time is over. */
 void mesh_router_timeout(struct foil_worker *w, struct mesh_exchange *x, bool is_per_try);
 /* The final response ops of the route (VS-21). 0 or -ENOBUFS. */
@@ -300,7 +300,7 @@ int mesh_router_response_ops(struct foil_worker *w, struct mesh_exchange *x, str
 enum mesh_retry_verdict { MESH_RETRY_NO, MESH_RETRY_YES, MESH_RETRY_EXHAUSTED, MESH_RETRY_OVERFLOW };
 void mesh_retry_init(struct foil_worker *w, struct mesh_exchange *x);
 enum mesh_retry_verdict mesh_retry_on_response(struct foil_worker *w, struct mesh_exchange *x, const struct http_head *head);
-enum mesh_retry_verdict mesh_retry_on_reset(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind);
+FOIL_COLD enum mesh_retry_verdict mesh_retry_on_reset(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind);
 void mesh_retry_schedule(struct foil_worker *w, struct mesh_exchange *x); /* after YES: back-off, then mesh_router_try */
 void mesh_retry_fini(struct foil_worker *w, struct mesh_exchange *x);
 
@@ -347,10 +347,10 @@ void mesh_record(struct foil_worker *w, const struct mesh_config *cfg, const str
 /* Whether a record of one of p's connections goes into the access log; status 0: it is none of HTTP's, or has none. */
 bool mesh_is_logged(const struct mesh_config *cfg, const struct mesh_port *p, uint16_t status);
 /* Envoy's words for the end of a try. */
-struct foil_slice mesh_reset_text(enum http_reset kind);
-uint64_t mesh_reset_flag(enum http_reset kind);
+FOIL_COLD struct foil_slice mesh_reset_text(enum http_reset kind);
+FOIL_COLD uint64_t mesh_reset_flag(enum http_reset kind);
 /* Static, or of the TLS failure that is being told. */
-struct foil_slice mesh_transport_failure(const struct foil_worker *w, enum http_reset kind, enum stream_end why);
+FOIL_COLD struct foil_slice mesh_transport_failure(const struct foil_worker *w, enum http_reset kind, enum stream_end why);
 static inline struct tele_addr mesh_tele_addr(const struct stream_addr *a)
 {
 	struct tele_addr t = {.port = a->port};

@@ -246,7 +246,7 @@ static const struct stream_user down_user = {.readable = on_bytes, .writable = o
 /* ---- the upstream ---- */
 static void connect_next(struct foil_worker *w, struct session *s);
 
-static void connect_failed(struct foil_worker *w, struct session *s, enum http_reset kind, enum stream_end why)
+static FOIL_COLD void connect_failed(struct foil_worker *w, struct session *s, enum http_reset kind, enum stream_end why)
 {
 	foil_timer_cancel(w, &s->timer);
 	up_count_off(w, s);

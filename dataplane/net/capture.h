@@ -59,5 +59,5 @@ enum net_capture_at {
 	NET_CAPTURE_IP_TX,    /* to send, from the IP header on */
 	NET_CAPTURE_UPPER     /* received, handed to an upper protocol, however much of its front has been taken off */
 };
-void net_capture_drop(struct foil_worker *w, enum foil_room room, uint16_t why, const struct net_port *p, struct rte_mbuf *m,
+FOIL_COLD void net_capture_drop(struct foil_worker *w, enum foil_room room, uint16_t why, const struct net_port *p, struct rte_mbuf *m,
 		      enum net_capture_at at);

@@ -111,7 +111,7 @@ static struct net_frag *queue_for(struct foil_worker *w, const struct net_rx *rx
 	return place;
 }
 
-static void refuse(struct foil_worker *w, const struct net_port *p, struct net_frag *q, struct rte_mbuf *own_m, enum net_reason why)
+static FOIL_COLD void refuse(struct foil_worker *w, const struct net_port *p, struct net_frag *q, struct rte_mbuf *own_m, enum net_reason why)
 {
 	net_drop_id(w, p, own_m, why);
 	pieces_free(w->net, q);

@@ -217,7 +217,7 @@ static void report_unreachable(struct foil_worker *w, const struct net_port *p, 
 	net_drop_tx(w, p, own_m, NET_REASON_NEIGHBOUR_UNREACHABLE, NET_CAPTURE_IP_TX);
 }
 
-static void neigh_fail(struct foil_worker *w, struct net_neigh *e)
+static FOIL_COLD void neigh_fail(struct foil_worker *w, struct net_neigh *e)
 {
 	uint32_t at = queue_take(e);
 

@@ -197,7 +197,7 @@ static inline void net_drop_tx(struct foil_worker *w, const struct net_port *p, 
 void capture_frame(struct foil_worker *w, const struct net_port *p, const struct rte_mbuf *m, enum net_capture_dir dir);
 void capture_moved(struct net_capture *c, const struct rte_mbuf *from, const struct rte_mbuf *to); /* the packet lies elsewhere now */
 void capture_commit(struct net_capture *c); /* what is written until now is for housekeeping to see */
-void capture_drop_upper(struct foil_worker *w, enum net_reason id, const struct net_port *p, const struct rte_mbuf *m, const struct net_addr *src,
+FOIL_COLD void capture_drop_upper(struct foil_worker *w, enum net_reason id, const struct net_port *p, const struct rte_mbuf *m, const struct net_addr *src,
 			const struct net_addr *dst, uint8_t proto);
 
 /* addr.c */
@@ -302,11 +302,11 @@ struct net_icmp_what {
 #define NET_ICMP6_BAD_FIELD(at) ((struct net_icmp_what){4, 0, (at)})
 #define NET_ICMP6_NEXT_HEADER(at) ((struct net_icmp_what){4, 1, (at)})
 #define NET_ICMP6_OPTION(at) ((struct net_icmp_what){4, 2, (at)})
-void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what);
-void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what);
+FOIL_COLD void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what);
+FOIL_COLD void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what);
 bool net_icmp_may_send(struct foil_worker *w);
 /* Give a parsed error to its protocol, or to the worker whose flow it is. Takes the mbuf. */
-void net_icmp_error_deliver(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_icmp_error *e, uint8_t proto);
+FOIL_COLD void net_icmp_error_deliver(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_icmp_error *e, uint8_t proto);
 
 /* route.c */
 int route_init(struct net_ctx *n, const struct net_params *p, struct foil_error *err) FOIL_MUST_USE;

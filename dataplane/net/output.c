@@ -195,7 +195,7 @@ static enum net_reason dst_resolve(struct foil_worker *w, const struct net_addr 
 }
 
 /* m: from the upper protocol's header on. */
-static void drop(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, enum net_reason why, const struct net_addr *src,
+static FOIL_COLD void drop(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_m, enum net_reason why, const struct net_addr *src,
 		 const struct net_addr *dst, uint8_t proto)
 {
 	foil_reason_id(w, NET, why);

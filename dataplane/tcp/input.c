@@ -17,7 +17,7 @@ void tcp_seg_drop(struct foil_worker *w, struct tcp_seg *seg, enum tcp_reason wh
 	seg->m = NULL;
 }
 
-static void remember_drop(struct tcp_conn *c, enum tcp_reason why)
+static FOIL_COLD void remember_drop(struct tcp_conn *c, enum tcp_reason why)
 {
 	c->n_dropped++;
 	c->last_drop = (uint8_t)why;

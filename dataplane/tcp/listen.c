@@ -80,7 +80,7 @@ void *tcp_listener_data(const struct tcp_listener *l)
 }
 
 /* The SYN goes without an answer. Its mbuf is the caller's. */
-static void refuse(struct foil_worker *w, const struct tcp_seg *seg, enum tcp_reason why)
+static FOIL_COLD void refuse(struct foil_worker *w, const struct tcp_seg *seg, enum tcp_reason why)
 {
 	foil_reason_id(w, TCP, why);
 	net_capture_drop(w, FOIL_ROOM_TCP, (uint16_t)why, NULL, seg->m, NET_CAPTURE_UPPER);

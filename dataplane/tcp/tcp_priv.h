@@ -380,7 +380,7 @@ void tcp_conn_established(struct foil_worker *w, struct tcp_conn *c);
 /* The connection is over for the network: everything but rx is let go; the user hears why, or the block is freed. */
 void tcp_conn_finish(struct foil_worker *w, struct tcp_conn *c, enum stream_end why);
 /* RST to the peer if it knows of us, then tcp_conn_finish. */
-void tcp_conn_reset(struct foil_worker *w, struct tcp_conn *c, enum stream_end why);
+FOIL_COLD void tcp_conn_reset(struct foil_worker *w, struct tcp_conn *c, enum stream_end why);
 void tcp_conn_free(struct foil_worker *w, struct tcp_conn *c);
 uint16_t tcp_own_mss(const struct foil_worker *w, const struct net_addr *remote, struct net_dst *dst);
 void tcp_conn_check_pressure(struct foil_worker *w);
@@ -397,11 +397,11 @@ void tcp_input_burst(struct foil_worker *w, struct rte_mbuf **own_segs, uint16_t
 void tcp_conn_input(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg); /* takes seg->m */
 void tcp_seg_decode(struct foil_worker *w, struct rte_mbuf *m, struct tcp_seg *seg);
 void tcp_seg_strip(struct tcp_seg *seg);
-void tcp_seg_drop(struct foil_worker *w, struct tcp_seg *seg, enum tcp_reason why);
+FOIL_COLD void tcp_seg_drop(struct foil_worker *w, struct tcp_seg *seg, enum tcp_reason why);
 /* The same for a segment of c, which remembers it. */
-void tcp_conn_drop(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg, enum tcp_reason why);
+FOIL_COLD void tcp_conn_drop(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg, enum tcp_reason why);
 /* Payload of c in m goes (some of it, perhaps): counted and captured, not freed. */
-void tcp_conn_drop_note(struct foil_worker *w, struct tcp_conn *c, struct rte_mbuf *m, enum tcp_reason why);
+FOIL_COLD void tcp_conn_drop_note(struct foil_worker *w, struct tcp_conn *c, struct rte_mbuf *m, enum tcp_reason why);
 void tcp_ack_input(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg);
 void tcp_ack_window(struct foil_worker *w, struct tcp_conn *c, const struct tcp_seg *seg);
 void tcp_receive(struct foil_worker *w, struct tcp_conn *c, struct tcp_seg *seg);

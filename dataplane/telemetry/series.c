@@ -90,7 +90,7 @@ static void write_record(struct foil_worker *w, uint32_t class_index, uint32_t i
 }
 
 /* The overflow record says so in every label; its own metric, if the class carries names, is one gauge of no meaning but that it is there. */
-static uint32_t overflow(struct foil_worker *w, uint32_t class_index)
+static FOIL_COLD uint32_t overflow(struct foil_worker *w, uint32_t class_index)
 {
 	static const struct foil_slice word = {"overflow", 8}, cell_name = {"foil_tele_overflow_cells", 24};
 	struct tele_table *t = &w->tele->tables[class_index];

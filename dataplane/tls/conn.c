@@ -160,7 +160,7 @@ static void tell_closed(struct foil_worker *w, struct tls_conn *c, enum stream_e
 }
 
 /* The alert, if OpenSSL made one, is on its way; the connection below ends in order behind it. */
-static void fail(struct foil_worker *w, struct tls_conn *c, enum tls_reason reason, const char *text)
+static FOIL_COLD void fail(struct foil_worker *w, struct tls_conn *c, enum tls_reason reason, const char *text)
 {
 	bool in_handshake = c->state == TLS_STATE_HANDSHAKE || c->state == TLS_STATE_OPENING;
 

@@ -172,7 +172,7 @@ static bool sink_put(struct tls_sink *k, const uint8_t *data, uint32_t n)
 	return true;
 }
 
-static void sink_drop(struct tls_sink *k)
+static FOIL_COLD void sink_drop(struct tls_sink *k)
 {
 	tls_sink_close(k);
 	foil_chain_clear(&k->chain);
