@@ -4,6 +4,7 @@
 
 #include <rte_cycles.h>
 
+#include "dataplane/http/codec.h"
 #include "dataplane/mesh/mesh.h"
 #include "dataplane/net/net.h"
 #include "dataplane/tcp/tcp.h"
@@ -86,11 +87,15 @@ static bool turn(struct worker_loop *l, struct turn_state *t)
 	uint8_t loop_stage = foil_stage_enter(w, FOIL_STAGE_MESH);
 	mesh_turn(w);
 	foil_stage_leave(w, loop_stage);
+	http_burst_begin(w);
 	unsigned int n_packets = net_poll(w);
+	http_burst_end(w);
 	(void)foil_stage_enter(w, FOIL_STAGE_TIMERS); /* one after the other, until report */
 	unsigned int n_timers = foil_wheel_advance(w, TIMERS_A_TURN);
 	(void)foil_stage_enter(w, FOIL_STAGE_TLS);
+	http_burst_begin(w);
 	tls_turn(w);
+	http_burst_end(w);
 	(void)foil_stage_enter(w, FOIL_STAGE_OUTPUT);
 	tcp_flush(w);
 	(void)foil_stage_enter(w, FOIL_STAGE_TX);

@@ -177,3 +177,9 @@ struct http_params {
 };
 int http_init(struct foil_worker *w, const struct http_params *p, struct foil_error *err) FOIL_MUST_USE;
 void http_fini(struct foil_worker *w);
+/* Between the two HTTP/1.1 heads that arrive are read, but told to their users at the end, in their order: all of a burst are parsed one after the other,
+ * and then all are routed, so that the code of neither has to be fetched for each (vector packet processing; a request's whole path is larger than a
+ * first-level instruction cache). What comes to a connection meanwhile, more bytes or its end, tells its head first: nobody sees another order
+ * on one connection. Around what delivers streams' events, net_poll and tls_turn; elsewhere heads are told at once. */
+void http_burst_begin(struct foil_worker *w);
+void http_burst_end(struct foil_worker *w);

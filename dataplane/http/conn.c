@@ -2,6 +2,7 @@
  * Invariant: between two entries from outside busy is 0, nothing waits to be reaped, and c->s is NULL only if c is about to be freed. */
 #include <errno.h>
 
+#include "dataplane/http/h1_priv.h"
 #include "dataplane/http/h2_priv.h"
 
 void http_conn_enter(struct http_conn *c)
@@ -84,6 +85,44 @@ void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 	foil_stage_leave(w, was);
 }
 
+bool http_conn_waits(struct foil_worker *w, struct http_conn *c)
+{
+	if (!w->http->is_burst)
+		return false;
+	h2_link_add(&w->http->waiting, &c->late);
+	return true;
+}
+
+void http_burst_begin(struct foil_worker *w)
+{
+	w->http->is_burst = true;
+}
+
+void http_burst_end(struct foil_worker *w)
+{
+	struct h2_link *waiting = &w->http->waiting;
+
+	w->http->is_burst = false;
+	while (!h2_link_is_empty(waiting)) {
+		struct http_conn *c = FOIL_CONTAINER_OF(waiting->next, struct http_conn, late);
+		h2_link_del(&c->late);
+		http_conn_enter(c);
+		c->wants_run = true;
+		http_conn_leave(w, c);
+	}
+}
+
+/* What waits is told before what has just come. */
+static void tell_waiting(struct foil_worker *w, struct http_conn *c)
+{
+	if (FOIL_LIKELY(!c->x || !c->x->waiting))
+		return;
+	for (c->wants_run = true; c->wants_run && !c->is_gone;) {
+		c->wants_run = false;
+		c->ops->run(w, c);
+	}
+}
+
 void http_conn_release(struct foil_worker *w, struct http_conn *c)
 {
 	struct stream *s = c->s;
@@ -129,7 +168,9 @@ static void on_timeout(struct foil_worker *w, struct foil_timer *t)
 		return;
 	c->due_us = 0;
 	http_conn_enter(c);
-	c->ops->timeout(w, c);
+	tell_waiting(w, c);
+	if (!c->is_gone)
+		c->ops->timeout(w, c);
 	http_conn_leave(w, c);
 }
 
@@ -174,7 +215,9 @@ static void on_closed(struct foil_worker *w, struct stream *s, enum stream_end w
 	struct http_conn *c = s->user_data;
 
 	http_conn_enter(c);
-	c->ops->closed(w, c, why);
+	tell_waiting(w, c);
+	if (!c->is_gone)
+		c->ops->closed(w, c, why);
 	http_conn_leave(w, c);
 }
 

@@ -68,6 +68,21 @@ static bool take_informational(struct foil_worker *w, struct http_conn *c, struc
 	return c->x == x && !c->is_gone;
 }
 
+/* False: the exchange is over. */
+static bool tell_response(struct foil_worker *w, struct http_conn *c, struct http_head *head)
+{
+	struct h1_exchange *x = c->x;
+
+	foil_count(w, HTTP, RESPONSES_DECODED, 1);
+	c->must_close = c->must_close || head->wants_close;
+	begin_body(x, head);
+	if (x->rx == H1_RX_DONE)
+		x->hs.rx_end_us = w->now_us;
+	HTTP_TELL(w, x->ev->head(w, &x->hs, head, x->rx == H1_RX_DONE));
+	return c->x == x && !c->is_gone;
+}
+
+/* False: the exchange is over, or its head waits. */
 static bool take_response(struct foil_worker *w, struct http_conn *c, struct foil_slice bytes)
 {
 	struct h1_exchange *x = c->x;
@@ -82,13 +97,7 @@ static bool take_response(struct foil_worker *w, struct http_conn *c, struct foi
 		return fail_protocol(w, c, why);
 	if (head.status < 200)
 		return take_informational(w, c, &head);
-	foil_count(w, HTTP, RESPONSES_DECODED, 1);
-	c->must_close = c->must_close || head.wants_close;
-	begin_body(x, &head);
-	if (x->rx == H1_RX_DONE)
-		x->hs.rx_end_us = w->now_us;
-	HTTP_TELL(w, x->ev->head(w, &x->hs, &head, x->rx == H1_RX_DONE));
-	return c->x == x && !c->is_gone;
+	return !h1_head_waits(w, c, &head) && tell_response(w, c, &head);
 }
 
 /* False: the exchange is over, or its head is not there yet. */
@@ -162,6 +171,8 @@ static void client_run(struct foil_worker *w, struct http_conn *c)
 		at_rest(w, c);
 		return;
 	}
+	if (c->x->waiting && !tell_response(w, c, h1_head_take(c)))
+		return;
 	while (c->x->rx == H1_RX_HEAD && !foil_chain_is_empty(&c->s->rx)) /* 1xx heads come before the last */
 		if (!receive_head(w, c))
 			return;

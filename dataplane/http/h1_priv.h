@@ -85,6 +85,7 @@ struct h1_exchange {
 	struct http_stream hs; /* first */
 	const struct http_stream_events *ev; /* NULL until the user knows of it */
 	struct h1_exchange *next_dead;
+	struct http_head *waiting; /* the head is read, and its user is told when all of the burst have been (http_burst_begin); in the arena */
 
 	/* receiving */
 	uint64_t rx_left_bytes;
@@ -125,6 +126,16 @@ enum h1_read { H1_READ_MORE, H1_READ_DONE, H1_READ_BARE_LF, H1_READ_TOO_LARGE, H
 /* Takes the block at the front of rx. DONE: *out is all of it, alive as long as the exchange's arena (and, with may_hold, the exchange). */
 enum h1_read h1_read_block(struct foil_worker *w, struct http_conn *c, bool may_hold, struct foil_slice *out) FOIL_MUST_USE;
 void h1_block_reset(struct h1_exchange *x);
+/* False: it is to be told at once. True: a copy of it waits (http_conn_waits); h1_head_take is for who tells it. */
+bool h1_head_waits(struct foil_worker *w, struct http_conn *c, const struct http_head *head);
+static inline struct http_head *h1_head_take(struct http_conn *c)
+{
+	struct http_head *head = c->x->waiting;
+
+	h2_link_del(&c->late);
+	c->x->waiting = NULL;
+	return head;
+}
 /* Delivers what is there of the body, and its end. False: a callback ended the exchange, or it was reset; look no further. */
 bool h1_receive_body(struct foil_worker *w, struct http_conn *c) FOIL_MUST_USE;
 /* rx until close is over in order. */

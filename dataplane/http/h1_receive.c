@@ -36,6 +36,18 @@ void h1_exchange_end(struct http_conn *c)
 	c->x = NULL;
 }
 
+bool h1_head_waits(struct foil_worker *w, struct http_conn *c, const struct http_head *head)
+{
+	struct h1_exchange *x = c->x;
+	struct http_head *copy = w->http->is_burst ? foil_arena_alloc(w, x->hs.arena, sizeof(*copy)) : NULL;
+
+	if (!copy || !http_conn_waits(w, c))
+		return false;
+	*copy = *head;
+	x->waiting = copy;
+	return true;
+}
+
 void h1_reap(struct foil_worker *w, struct http_conn *c)
 {
 	while (c->dead) {

@@ -1,7 +1,7 @@
 /* The server side of HTTP/1.1: requests come in, one at a time is with the user, pipelined ones wait in rx.
  * A refused head is the user's to answer (bad_request), a refused body is answered here with 400, and the connection closes after either.
  * A client that closes or half-closes while its request is served is gone, as for Envoy.
- * Invariant: c->x is NULL exactly while no byte of a next request has come; x->ev is NULL exactly until the head is complete or refused. */
+ * Invariant: c->x is NULL exactly while no byte of a next request has come; x->ev is NULL exactly until the head is told or refused. */
 #include "dataplane/http/h1_priv.h"
 #include "dataplane/http/h1_scan.h"
 
@@ -74,6 +74,32 @@ static bool is_no_http(struct foil_slice bytes)
 	return version.n_bytes < 4 || !foil_slice_eq_nocase(foil_slice_of(version.data, 4), FOIL_SLICE("HTTP"));
 }
 
+static void tell_request(struct foil_worker *w, struct http_conn *c, struct http_head *head)
+{
+	struct h1_exchange *x = c->x;
+
+	http_conn_timer(w, c, 0);
+	foil_count(w, HTTP, REQUESTS_DECODED, 1);
+	x->method = (uint8_t)head->method;
+	x->is_http10 = head->version == HTTP_VERSION_10;
+	x->peer_keeps_alive = !head->wants_close;
+	x->is_upgrade = head->is_upgrade;
+	x->owes_continue = head->expects_continue;
+	begin_body(x, head);
+	if (x->rx == H1_RX_DONE)
+		x->hs.rx_end_us = w->now_us;
+	HTTP_TELL(w, x->ev = c->ev.server->stream_new(w, c, &x->hs));
+	if (c->x != x || c->is_gone)
+		return;
+	if (!x->ev) {
+		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_LOCAL});
+		return;
+	}
+	HTTP_TELL(w, x->ev->head(w, &x->hs, head, x->rx == H1_RX_DONE));
+	if (c->x == x && !c->is_gone)
+		h1_maybe_finish(w, c);
+}
+
 static void take_request(struct foil_worker *w, struct http_conn *c, struct foil_slice bytes)
 {
 	struct h1_exchange *x = c->x;
@@ -95,26 +121,8 @@ static void take_request(struct foil_worker *w, struct http_conn *c, struct foil
 		refuse_unread(w, c, why);
 		return;
 	}
-	http_conn_timer(w, c, 0);
-	foil_count(w, HTTP, REQUESTS_DECODED, 1);
-	x->method = (uint8_t)head.method;
-	x->is_http10 = head.version == HTTP_VERSION_10;
-	x->peer_keeps_alive = !head.wants_close;
-	x->is_upgrade = head.is_upgrade;
-	x->owes_continue = head.expects_continue;
-	begin_body(x, &head);
-	if (x->rx == H1_RX_DONE)
-		x->hs.rx_end_us = w->now_us;
-	HTTP_TELL(w, x->ev = c->ev.server->stream_new(w, c, &x->hs));
-	if (c->x != x || c->is_gone)
-		return;
-	if (!x->ev) {
-		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_LOCAL});
-		return;
-	}
-	HTTP_TELL(w, x->ev->head(w, &x->hs, &head, x->rx == H1_RX_DONE));
-	if (c->x == x && !c->is_gone)
-		h1_maybe_finish(w, c);
+	if (!h1_head_waits(w, c, &head))
+		tell_request(w, c, &head);
 }
 
 /* No method begins with such a byte: TLS, say. It is refused at once, a line may never end. */
@@ -225,7 +233,9 @@ static void server_run(struct foil_worker *w, struct http_conn *c)
 {
 	if (!c->x && (c->is_closing || !begin_request(w, c)))
 		return;
-	if (c->x->rx == H1_RX_HEAD)
+	if (c->x->waiting)
+		tell_request(w, c, h1_head_take(c));
+	else if (c->x->rx == H1_RX_HEAD)
 		receive_head(w, c);
 	if (!c->x || c->is_gone || !c->x->ev)
 		return;

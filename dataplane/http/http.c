@@ -33,6 +33,7 @@ int http_init(struct foil_worker *w, const struct http_params *p, struct foil_er
 				      streams_max);
 	}
 	h2_link_init(&ctx->late);
+	h2_link_init(&ctx->waiting);
 	h2_link_init(&ctx->limits);
 	w->http = ctx;
 	return 0;

@@ -96,7 +96,7 @@ struct http_conn {
 	struct h1_exchange *x;    /* HTTP/1.1: the exchange in progress, NULL at rest */
 	struct h1_exchange *dead; /* ended, given back in the outermost leave */
 	struct h2_conn *h2;       /* HTTP/2: all that it needs besides; NULL otherwise */
-	struct h2_link late;      /* http_ctx.late */
+	struct h2_link late;      /* http_ctx.late, HTTP/1.1: http_ctx.waiting */
 	uint16_t busy;            /* calls from outside that have not returned */
 	bool is_server : 1;
 	bool wants_run : 1;       /* there may be something to decode */
@@ -134,6 +134,9 @@ struct http_ctx {
 	/* Connections that have something to send because of what another one is decoding: they flush once, when that one is through, so that all its
 	 * requests or answers for them go out in one piece. Empty when n_leaving is 0. */
 	struct h2_link late;
+	/* Within http_burst_begin and _end: HTTP/1.1 connections whose heads are read and not told yet, in the order of their coming. */
+	struct h2_link waiting;
+	bool is_burst;
 	uint32_t n_leaving; /* outermost http_conn_leave's that have not returned */
 	bool is_flushing;   /* late: one loop takes all, however many are added meanwhile */
 };
@@ -163,6 +166,8 @@ void http_conn_release(struct foil_worker *w, struct http_conn *c);
 FOIL_COLD void http_conn_abort(struct foil_worker *w, struct http_conn *c);
 /* Tells the user once that the connection is gone. No exchange is alive on it. */
 void http_conn_gone(struct foil_worker *w, struct http_conn *c, enum stream_end why);
+/* True: what c has read of its exchange's head is told at the burst's end, or before whatever else comes to c: run is called for it. */
+bool http_conn_waits(struct foil_worker *w, struct http_conn *c);
 /* What is due comes in in_us instead of when it was; 0: nothing is due. */
 void http_conn_timer(struct foil_worker *w, struct http_conn *c, uint64_t in_us);
 

@@ -1,4 +1,4 @@
-/* A whole server-side connection: bytes from the input, cut in two ways, must come to the same; and what is decoded, once encoded for the
+/* A whole server-side connection: bytes from the input, cut in two ways, must come to the same, in bursts or not; and what is decoded, once encoded for the
  * next hop, must be decoded there to the same request. No mbuf, chunk or exchange may be left over.
  *
  * With the highest option bit the user closes, resets, pauses and answers as it likes in the second run.
@@ -76,8 +76,12 @@ static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t
 			seed = seed * 1664525u + 1013904223u;
 			n = FOIL_MIN(n, (seed >> 24) % ((seed & 1) ? 4 : 200) + 1);
 		}
+		if (seed & 0x30000)
+			http_burst_begin(w);
 		fake_feed(w, &side.f, &data[done], (uint32_t)n, 0, false);
 		done += n;
+		if (seed & 0x40000)
+			http_burst_end(w);
 		if (is_hasty && side.hs && (seed & 0x100))
 			http_stream_pause(w, side.hs, seed & 0x200);
 		else if (is_hasty && side.hs && (seed & 0x1c00) == 0 && (seed & 0x2000))
@@ -85,12 +89,11 @@ static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t
 		else if (is_hasty && side.c && (seed & 0x3c00) == 0x400)
 			http_conn_drain(w, side.c);
 	}
-	if (fake_is_alive(&side.f)) {
-		if (options & 64)
-			fake_eof(w, &side.f);
-		else
-			t_advance(w, 1100000);
-	}
+	if (fake_is_alive(&side.f) && (options & 64))
+		fake_eof(w, &side.f);
+	http_burst_end(w);
+	if (fake_is_alive(&side.f) && !(options & 64))
+		t_advance(w, 1100000);
 	snprintf(text[into], sizeof(text[into]), "%s sum=%llx", side_text(&side), (unsigned long long)side.body_sum);
 	uint32_t n_tx = fake_take_tx(&side.f, tx[into], sizeof(tx[into]) - 1);
 	tx[into][n_tx] = 0;

@@ -1,4 +1,4 @@
-/* A whole client-side connection: an upstream's bytes from the input, cut in two ways, must come to the same. No mbuf, chunk or exchange
+/* A whole client-side connection: an upstream's bytes from the input, cut in two ways, must come to the same, in bursts or not. No mbuf, chunk or exchange
  * may be left over.
  *
  * Input: [options] [seed of the cuts] then the upstream's bytes. */
@@ -36,8 +36,12 @@ static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t
 			seed = seed * 1664525u + 1013904223u;
 			n = FOIL_MIN(n, (seed >> 24) % ((seed & 1) ? 4 : 200) + 1);
 		}
+		if (seed & 0x30000)
+			http_burst_begin(w);
 		fake_feed(w, &side.f, &data[done], (uint32_t)n, 0, false);
 		done += n;
+		if (seed & 0x40000)
+			http_burst_end(w);
 	}
 	if (fake_is_alive(&side.f)) {
 		if (options & 64)
@@ -45,6 +49,7 @@ static void run_once(const uint8_t *data, size_t size, uint8_t options, uint32_t
 		else
 			fake_closed(w, &side.f, STREAM_END_RESET);
 	}
+	http_burst_end(w);
 	snprintf(text[into], sizeof(text[into]), "%s sum=%llx", side_text(&side), (unsigned long long)side.body_sum);
 	drop_all(text[into], "ready\n"); /* whether what follows a whole answer has come by then is chance */
 	if (side.c)
