@@ -58,7 +58,7 @@ static void check_destination(struct istio_decode *d, void *object)
 {
 	struct destination *dest = object;
 
-	if (!dest->host || !istio_is_host(dest->host, false))
+	if (!dest->host || !istio_is_host(dest->host, true) || strcmp(dest->host, "*") == 0)
 		istio_decode_error(d, "IST0106", &dest->head, "host", dest->host ? "\"%.80s\" is not a host" : "a destination needs a host", dest->host);
 	if (dest->subset && dest->subset[0] && !istio_is_label(dest->subset))
 		istio_decode_error(d, "IST0106", &dest->head, "subset", "\"%.80s\" is not a subset's name", dest->subset);

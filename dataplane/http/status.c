@@ -22,6 +22,7 @@ static const struct phrase phrases[] = {
 	{500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"}, {503, "Service Unavailable"},
 	{504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"}, {506, "Variant Also Negotiates"}, {507, "Insufficient Storage"},
 	{508, "Loop Detected"}, {510, "Not Extended"}, {511, "Network Authentication Required"},
+	{599, "Last Unassigned Server Error Code"},
 };
 
 const char *http_status_reason(uint16_t status)

@@ -166,10 +166,11 @@ static bool is_misdirected(const struct mesh_exchange *x)
 static void redirect_to_tls(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct http_head *q = x->request;
-	struct foil_slice host = host_of(q->authority);
+	struct foil_slice host = q->authority; /* with its port, whatever that is (Envoy) */
 	struct http_header location = {.name = FOIL_SLICE("location"), .id = HTTP_HDR_LOCATION};
 
-	location.value = foil_arena_printf(w, x->arena, "https://%.*s%.*s", (int)host.n_bytes, host.data, (int)FOIL_MIN(q->path.n_bytes, 3500u), q->path.data);
+	location.value = foil_arena_printf(w, x->arena, "https://%.*s%.*s", (int)FOIL_MIN(host.n_bytes, 300u), host.data,
+					   (int)FOIL_MIN(q->path.n_bytes, 3500u), q->path.data);
 	if (!location.value.data) {
 		mesh_reply_no_memory(w, x);
 		return;

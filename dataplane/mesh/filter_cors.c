@@ -49,7 +49,7 @@ static void preflight_reply(struct foil_worker *w, struct mesh_filter_call *f, c
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-allow-credentials"), .value = FOIL_SLICE("true")};
 	if (methods.n_bytes)
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-allow-methods"), .value = methods};
-	if (headers.n_bytes)
+	if (headers.n_bytes || foil_slice_eq(cors->allow_headers, star)) /* asked for none: Envoy says none */
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-allow-headers"), .value = headers};
 	if (cors->expose_headers.n_bytes) /* asked for or not: Envoy says it in both */
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-expose-headers"), .value = cors->expose_headers};
@@ -62,7 +62,7 @@ static enum mesh_filter_result cors_request(struct foil_worker *w, struct mesh_f
 {
 	const struct mesh_cors *cors = mesh_exchange_route(f->exchange)->cors;
 	struct cors_state *s = f->state;
-	struct foil_slice origin = http_header_get(&head->headers, HTTP_HDR_ORIGIN)->value;
+	struct foil_slice origin = http_header_joined(w, mesh_filter_arena(f), &head->headers, http_header_name(HTTP_HDR_ORIGIN)); /* several are nobody's */
 	bool is_allowed = origin.n_bytes && origin_is_allowed(w, cors, origin);
 	bool is_preflight = head->method == HTTP_METHOD_OPTIONS && origin.n_bytes &&
 			    asked(head, FOIL_SLICE("access-control-request-method")).n_bytes;

@@ -27,7 +27,7 @@ static bool fault_abort(struct foil_worker *w, struct mesh_filter_call *f)
 	const struct mesh_fault *fault = mesh_exchange_route(f->exchange)->fault;
 	struct mesh_reply r = {
 		.body = FOIL_SLICE("fault filter abort"), .details = FOIL_SLICE("fault_filter_abort"), .flags = TELE_FLAG_FI,
-		.reason = MESH_REASON_FAULT_ABORT,
+		.with_route_ops = true, .reason = MESH_REASON_FAULT_ABORT,
 	};
 
 	if ((!fault->abort_http_status && !fault->has_abort_grpc) || !drawn(w, fault->abort_per_million))

@@ -221,6 +221,16 @@ struct foil_slice mesh_format_value(const struct mesh_format *f, const struct me
 	return value_of(&f->parts[0], ctx, scratch);
 }
 
+/* Clusters of services are called so in Istio's statistics, and Envoy says that name where the raw one is not asked for. */
+static struct foil_slice statistics_name(struct foil_slice cluster, char *scratch)
+{
+	if (cluster.n_bytes == 0 || cluster.n_bytes >= FORMAT_TIME_BYTES || !memchr(cluster.data, '|', cluster.n_bytes))
+		return cluster;
+	memcpy(scratch, cluster.data, cluster.n_bytes);
+	scratch[cluster.n_bytes] = ';';
+	return foil_slice_of(scratch, cluster.n_bytes + 1u);
+}
+
 /* scratch: FORMAT_TIME_BYTES. */
 static struct foil_slice value_of(const struct mesh_format_part *p, const struct mesh_format_ctx *ctx, char *scratch)
 {
@@ -228,7 +238,9 @@ static struct foil_slice value_of(const struct mesh_format_part *p, const struct
 
 	switch (p->op) {
 	case FORMAT_LITERAL: return p->text;
+	case FORMAT_REQUEST_HEADER:
 	case FORMAT_REQ: return header_or_other(ctx->request, p, scratch);
+	case FORMAT_RESPONSE_HEADER:
 	case FORMAT_RESP: return header_or_other(ctx->response, p, scratch);
 	case FORMAT_REQ_WITHOUT_QUERY: return mesh_path_only(header_or_other(ctx->request, p, scratch));
 	case FORMAT_QUERY_PARAM: return query_param(ctx->request, p->text);
@@ -246,9 +258,10 @@ static struct foil_slice value_of(const struct mesh_format_part *p, const struct
 	case FORMAT_BYTES_SENT: return mesh_addr_number(ctx->bytes_sent, scratch);
 	case FORMAT_DURATION: return mesh_addr_number(ctx->duration_us / 1000, scratch);
 	case FORMAT_UPSTREAM_REQUEST_ATTEMPT_COUNT: return mesh_addr_number(ctx->attempts, scratch);
-	case FORMAT_UPSTREAM_CLUSTER:
+	case FORMAT_UPSTREAM_CLUSTER: return statistics_name(ctx->upstream_cluster, scratch);
 	case FORMAT_UPSTREAM_CLUSTER_RAW: return ctx->upstream_cluster;
 	case FORMAT_UPSTREAM_HOST:
+	case FORMAT_UPSTREAM_HOST_NAME: /* endpoints are addresses: their names are these */
 	case FORMAT_UPSTREAM_REMOTE_ADDRESS: return address(ctx->upstream_remote, true, scratch);
 	case FORMAT_UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: return address(ctx->upstream_remote, false, scratch);
 	case FORMAT_UPSTREAM_REMOTE_PORT: return port(ctx->upstream_remote, scratch);
@@ -264,6 +277,7 @@ static struct foil_slice value_of(const struct mesh_format_part *p, const struct
 	case FORMAT_DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: return address(ctx->downstream_local, false, scratch);
 	case FORMAT_DOWNSTREAM_LOCAL_PORT: return port(ctx->downstream_local, scratch);
 	case FORMAT_DOWNSTREAM_DIRECT_LOCAL_ADDRESS: return address(ctx->downstream_local, true, scratch);
+	case FORMAT_DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT: return address(ctx->downstream_local, false, scratch);
 	case FORMAT_DOWNSTREAM_DIRECT_REMOTE_PORT: return port(direct, scratch);
 	case FORMAT_TRAILER: return trailer_or_other(ctx->trailers, p);
 	case FORMAT_UPSTREAM_PROTOCOL: return ctx->upstream_version ? protocol((enum http_version)(ctx->upstream_version - 1)) : NOTHING;
@@ -295,6 +309,8 @@ static struct foil_slice value_of(const struct mesh_format_part *p, const struct
 	case FORMAT_DYNAMIC_METADATA:
 	case FORMAT_FILTER_STATE:
 	case FORMAT_VIRTUAL_CLUSTER_NAME:
+	case FORMAT_CLUSTER_METADATA:
+	case FORMAT_DOWNSTREAM_TRANSPORT_FAILURE_REASON: /* no request came over such a connection */
 	case FORMAT_TRACE_ID: return NOTHING;
 	case FORMAT_OP_COUNT: break;
 	}

@@ -18,15 +18,40 @@ static bool is_framing(struct foil_slice name)
 	}
 }
 
-/* Once a message, values joined with commas. */
-static bool is_joined(enum http_header_id id)
+/* Of those that have no id of their own. */
+static bool is_joined_name(struct foil_slice name)
 {
+	static const struct foil_slice list[] = {
+#define NAME(s) {s, sizeof(s) - 1}
+		NAME("access-control-allow-headers"), NAME("access-control-allow-methods"),
+		NAME("access-control-allow-origin"), NAME("access-control-expose-headers"),
+		NAME("access-control-request-headers"), NAME("access-control-request-method"),
+		NAME("grpc-accept-encoding"), NAME("if-match"), NAME("if-none-match"),
+		NAME("proxy-status"), NAME("x-client-trace-id"), NAME("x-envoy-degraded"),
+#undef NAME
+	};
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(list); i++)
+		if (foil_slice_eq(list[i], name))
+			return true;
+	return false;
+}
+
+/* Once a message, values joined with commas. */
+static bool is_joined(struct foil_slice name)
+{
+	enum http_header_id id = http_header_intern(name);
+
 	switch (id) {
 	case HTTP_HDR_CONTENT_TYPE: case HTTP_HDR_DATE: case HTTP_HDR_SERVER: case HTTP_HDR_VIA: case HTTP_HDR_LOCATION: case HTTP_HDR_USER_AGENT:
 	case HTTP_HDR_X_FORWARDED_FOR: case HTTP_HDR_X_FORWARDED_PROTO: case HTTP_HDR_X_FORWARDED_HOST: case HTTP_HDR_X_FORWARDED_PORT:
 	case HTTP_HDR_X_FORWARDED_CLIENT_CERT: case HTTP_HDR_X_REQUEST_ID: case HTTP_HDR_GRPC_TIMEOUT: case HTTP_HDR_GRPC_STATUS:
-	case HTTP_HDR_GRPC_MESSAGE:
+	case HTTP_HDR_GRPC_MESSAGE: case HTTP_HDR_ACCEPT: case HTTP_HDR_ACCEPT_ENCODING: case HTTP_HDR_AUTHORIZATION: case HTTP_HDR_CACHE_CONTROL:
+	case HTTP_HDR_ORIGIN: case HTTP_HDR_REFERER: case HTTP_HDR_PRAGMA: case HTTP_HDR_EXPECT: case HTTP_HDR_CONTENT_ENCODING: case HTTP_HDR_VARY:
+	case HTTP_HDR_ETAG: case HTTP_HDR_AGE: case HTTP_HDR_EXPIRES: case HTTP_HDR_LAST_MODIFIED:
 		return true;
+	case HTTP_HDR_OTHER:
+		return is_joined_name(name);
 	default:
 		return id >= HTTP_HDR_X_ENVOY_EXTERNAL_ADDRESS && id <= HTTP_HDR_X_ENVOY_RATELIMITED;
 	}
@@ -44,23 +69,22 @@ static void remove_all(const struct mesh_header_ops *ops, struct http_head *head
 			http_header_remove(&head->headers, ops->remove[i]);
 }
 
-static int append(struct foil_worker *w, struct foil_arena *a, struct http_headers *headers, struct foil_slice name, struct foil_slice value)
+int mesh_header_append(struct foil_worker *w, struct foil_arena *a, struct http_headers *headers, struct foil_slice name, struct foil_slice value)
 {
-	enum http_header_id id = http_header_intern(name);
-	const struct http_header *there = is_joined(id) ? http_header_get(headers, id) : NULL;
-
-	if (!there)
+	if (!is_joined(name) || !http_header_find(headers, name))
 		return http_header_add(w, a, headers, name, value);
-	uint32_t n_old = there->value.n_bytes, comma = n_old != 0;
-	char *joined = foil_arena_alloc(w, a, (size_t)n_old + comma + value.n_bytes);
+	struct foil_slice old = http_header_joined(w, a, headers, name);
+	uint32_t comma = old.n_bytes != 0;
+	char *joined = old.data ? foil_arena_alloc(w, a, (size_t)old.n_bytes + comma + value.n_bytes) : NULL;
 	if (!joined)
 		return -ENOBUFS;
-	if (n_old) {
-		memcpy(joined, there->value.data, n_old);
-		joined[n_old] = ',';
+	if (old.n_bytes) {
+		memcpy(joined, old.data, old.n_bytes);
+		joined[old.n_bytes] = ',';
 	}
-	memcpy(joined + n_old + comma, value.data, value.n_bytes);
-	return http_header_set(w, a, headers, name, foil_slice_of(joined, (size_t)n_old + comma + value.n_bytes));
+	if (value.n_bytes)
+		memcpy(joined + old.n_bytes + comma, value.data, value.n_bytes);
+	return http_header_set(w, a, headers, name, foil_slice_of(joined, (size_t)old.n_bytes + comma + value.n_bytes));
 }
 
 static int put(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_op_add *op, struct foil_slice value, struct http_head *head)
@@ -75,7 +99,7 @@ static int put(struct foil_worker *w, struct foil_arena *a, const struct mesh_he
 	if (op->name.n_bytes == 0 || op->name.data[0] == ':' || is_framing(op->name))
 		return 0;
 	if (op->append)
-		return append(w, a, &head->headers, op->name, value);
+		return mesh_header_append(w, a, &head->headers, op->name, value);
 	return http_header_set(w, a, &head->headers, op->name, value);
 }
 

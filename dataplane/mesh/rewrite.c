@@ -2,7 +2,8 @@
  *
  * The query is never rewritten. A prefix match replaces the matched prefix, an exact or regex match the whole path. A regex rewrite
  * replaces every match that does not overlap an earlier one, as RE2::GlobalReplace does, empty matches included. A result that does not
- * begin with a slash gets one: what a stranger captures ("/http://other/") must not become an absolute target, nor a request line without any. */
+ * begin with a slash gets one: what a stranger captures ("/http://other/") must not become an absolute target, nor a request line without any.
+ * Where a regex leaves nothing, the path stays as it was (Envoy), which *out == path in place tells. */
 #include <errno.h>
 
 #include "dataplane/mesh/match_priv.h"
@@ -108,6 +109,10 @@ int mesh_route_rewrite(struct foil_worker *w, struct foil_arena *a, const struct
 	if (!action->regex_rewrite)
 		return mesh_rewrite_prefix(w, a, &route->match, action->prefix_rewrite, path, out);
 	rewrite_regex(w, action, path, &measured);
+	if (measured.n == path.n_bytes - mesh_path_only(path).n_bytes) {
+		*out = path;
+		return 0;
+	}
 	if (measured.n > FOIL_ARENA_BYTES_MAX)
 		return -ENOBUFS;
 	struct sink written = {.data = foil_arena_alloc(w, a, 1 + measured.n)};

@@ -44,12 +44,9 @@ static int ops_apply(struct foil_worker *w, struct mesh_exchange *x, const struc
 	if (!route->n_add && !route->n_remove && !(dest && (dest->n_add || dest->n_remove)))
 		return 0;
 	mesh_exchange_fill_ctx(w, x, &ctx);
-	if (!head->status) /* of the request: nothing is known of an answer */
-		ctx.response = NULL;
-	else {
-		ctx.response = head;
-		ctx.status = head->status;
-	}
+	ctx.response = head->status ? head : NULL; /* of the request: nothing is known of an answer */
+	ctx.status = x->is_local_reply ? 0 : head->status; /* of what is answered here it is not known yet (Envoy) */
+	ctx.attempts = FOIL_MAX(ctx.attempts, head->status ? 0u : 1u);
 	rc = dest ? mesh_header_ops_apply(w, x->arena, dest, head, &ctx) : 0;
 	return rc ? rc : mesh_header_ops_apply(w, x->arena, route, head, &ctx);
 }
@@ -73,7 +70,7 @@ static int finish_authority(struct foil_worker *w, struct mesh_exchange *x)
 	if (!x->hcm->envoy_debug_headers_off)
 		rc = mesh_header_put(w, x->arena, &q->headers, HTTP_HDR_X_ENVOY_ORIGINAL_HOST, x->original_authority);
 	if (rc == 0 && x->hcm->add_forwarded_host)
-		rc = http_header_add_id(w, x->arena, &q->headers, HTTP_HDR_X_FORWARDED_HOST, x->original_authority);
+		rc = mesh_header_append(w, x->arena, &q->headers, http_header_name(HTTP_HDR_X_FORWARDED_HOST), x->original_authority);
 	return rc;
 }
 
@@ -86,6 +83,8 @@ static int finish_path(struct foil_worker *w, struct mesh_exchange *x)
 	if (!a->has_prefix_rewrite && !a->regex_rewrite)
 		return 0;
 	rc = mesh_route_rewrite(w, x->arena, x->route, before, &after);
+	if (rc == 0 && after.data == before.data)
+		return 0;
 	if (rc == 0 && !x->hcm->envoy_debug_headers_off)
 		rc = mesh_header_put(w, x->arena, &x->request->headers, HTTP_HDR_X_ENVOY_ORIGINAL_PATH, before);
 	if (rc == 0) {

@@ -77,6 +77,7 @@ int mesh_timeouts_init(struct foil_worker *w, struct mesh_exchange *x)
 	if (x->from.is_internal) {
 		take_ms(x, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, &x->timeout_us);
 		take_ms(x, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, &x->retry.per_try_us);
+		http_header_remove_id(&x->request->headers, HTTP_HDR_X_ENVOY_UPSTREAM_STREAM_DURATION_MS); /* counts where a route limits streams: none does */
 	}
 	if (x->timeout_us && x->retry.per_try_us >= x->timeout_us)
 		x->retry.per_try_us = 0;

@@ -61,7 +61,7 @@ static const struct refusal {
 	{VS "  http:\n  - route: [{destination: {host: a.test}, weight: @-1}]\n", "IST0106", "spec.http[0].route[0].weight", "from 0 to"},
 	{VS "  http:\n  - route: [@{weight: 1}]\n", "IST0106", "spec.http[0].route[0].destination", "needs a destination"},
 	{VS "  http:\n  - route: [{destination: @{subset: v1}}]\n", "IST0106", "spec.http[0].route[0].destination.host", "needs a host"},
-	{VS "  http:\n  - route: [{destination: {host: @'*.a'}}]\n", "IST0106", "spec.http[0].route[0].destination.host", "is not a host"},
+	{VS "  http:\n  - route: [{destination: {host: @'*'}}]\n", "IST0106", "spec.http[0].route[0].destination.host", "is not a host"},
 	{VS "  http:\n  - route: [{destination: {host: a.test, subset: @'a|b'}}]\n", "IST0106", "spec.http[0].route[0].destination.subset",
 	 "not a subset's name"},
 	{VS "  http:\n  - route: [{destination: {host: a.test, port: {number: @0}}}]\n", "IST0106", "spec.http[0].route[0].destination.port.number",

@@ -99,6 +99,7 @@ static void test_format_headers(void **state)
 	check("%REQ(host)%", "web.example.com");
 	check("%REQ(:other)%", "");
 	check("%RESP(grpc-status)% %RESP(:status)%", "14 200");
+	check("%REQUEST_HEADER(:METHOD)% %RESPONSE_HEADER(grpc-status)%", "GET 14");
 	check("%REQ_WITHOUT_QUERY(:PATH)%", "/p");
 	check("%QUERY_PARAM(a)%%QUERY_PARAM(b)%%QUERY_PARAM(c)%", "1");
 	(void)state;
@@ -117,7 +118,8 @@ static void test_format_addresses(void **state)
 static void test_format_numbers_and_names(void **state)
 {
 	check("%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %UPSTREAM_REQUEST_ATTEMPT_COUNT%", "3 15 12 2");
-	check("%UPSTREAM_CLUSTER%", "outbound|8080||one.test");
+	check("%UPSTREAM_CLUSTER%", "outbound|8080||one.test;"); /* its name in statistics (Envoy driven by istiod) */
+	check("%UPSTREAM_HOST_NAME% %DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT%", "198.19.0.10:8080 198.18.0.1");
 	check("%UPSTREAM_CLUSTER_RAW% %RESPONSE_CODE_DETAILS% %HOSTNAME%", "outbound|8080||one.test via_upstream node-1");
 	check("%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)% %GRPC_STATUS_NUMBER%", "Unavailable UNAVAILABLE 14 14");
 	(void)state;

@@ -153,6 +153,10 @@ static void test_header_ops_append_joins_headers_that_come_once(void **state)
 		"1.1 b", true});
 	expect(&t, "x-a: 1\nx-forwarded-for: 1.1.1.1,2.2.2.2\nuser-agent: foil\nx-a: 2\nvia: 1.1 foil,1.1 b\n");
 	bench_fini(&t);
+	bench_init(&t, NAMES("vary", "a", "vary", "b", "if-match", "\"1\"", "x-b3-traceid", "1"));
+	APPLY(&t, NO_NAMES, {"vary", "c", true}, {"if-match", "\"2\"", true}, {"x-b3-traceid", "2", true});
+	expect(&t, "x-b3-traceid: 1\nvary: a,b,c\nif-match: \"1\",\"2\"\nx-b3-traceid: 2\n");
+	bench_fini(&t);
 	(void)state;
 }
 

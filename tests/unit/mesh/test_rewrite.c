@@ -80,7 +80,8 @@ static void test_rewrite_by_regex_replaces_every_match(void **state)
 		{"/", "//", "/a/b", "//a//b"}, {"b", "bb", "/ababab", "/abbabbabb"}, {"b+", "bb", "/bbbbbb", "/bb"}, {"b*", "x", "/aa", "/x/xaxax"},
 		{"b*", "x", "/bb", "/x/x"}, {"x", "\\0\\0", "/xyx", "/xxyxx"}, {"(a)|(b)", "<\\1\\2>", "/ab", "/<a><b>"}, {"a", "\\\\", "/a", "/\\"},
 		{"a", "\\", "/a", "/\\"}, {"a", "\\9", "/a", "/"}, {"/v1/(.*)", "/v2/\\1", "/v1/v1/x", "/v2/v1/x"}, {"$", "/end", "/a?q", "/a/end?q"},
-		{"a", "", "/aaa?a", "/?a"}, {"^/a", "", "/a?q=1", "/?q=1"}, {"^/(.*)$", "\\1", "/http://other/", "/http://other/"},
+		{"a", "", "/aaa?a", "/?a"},
+		{"^/a", "", "/a?q=1", "/a?q=1"}, {"^/a", "", "/a", "/a"}, {"^/a", "", "/ab", "/b"}, {"^/(.*)$", "\\1", "/http://other/", "/http://other/"},
 	};
 	struct foil_worker *w = t_worker(0);
 
