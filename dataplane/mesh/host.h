@@ -25,6 +25,7 @@ struct mesh_cluster_state {
 	bool has_traffic;            /* atomic: a request or connection was sent somewhere, ever */
 	uint32_t n_starved;          /* atomic: pools of all workers that wait for a place (places.c) */
 	uint64_t next_sweep_us;      /* atomic: outlier.c; 0 = not armed */
+	uint32_t *n_ejection_changes; /* of all clusters: mesh_shared_ejections */
 	struct mesh_cluster_state *next; /* housekeeping: same bucket */
 	uint64_t hash;
 	uint16_t n_workers;
@@ -96,6 +97,8 @@ struct mesh_shared;
 const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh);
 /* Grows when a pool begins to wait for another worker's place. Atomic. */
 uint32_t *mesh_shared_starved(struct mesh_shared *sh);
+/* Grows when a host is ejected or comes back. Atomic. */
+const uint32_t *mesh_shared_ejections(const struct mesh_shared *sh);
 /* Once a turn of a worker, before it picks anything. */
 void mesh_shared_turned(struct mesh_shared *sh, struct foil_worker *w);
 /* Says that worker w works with c from now on (mesh_config_is_adopted, _is_quiet). */

@@ -27,6 +27,7 @@ struct mesh_shared {
 	uint32_t mark;               /* the current walk over hosts */
 	uint32_t n_free;
 	uint32_t n_starved;                  /* atomic, ever: see mesh_shared_starved */
+	uint32_t n_ejection_changes;         /* atomic, ever: see mesh_shared_ejections */
 	uint32_t free_index[MESH_HOSTS_MAX]; /* a stack */
 	struct lb_table_stock tables;
 	struct lb_tables *old_tables; /* replaced; a worker may still look at them */
@@ -101,6 +102,7 @@ static struct mesh_cluster_state *cluster_get(struct mesh_shared *sh, struct foi
 	s->hash = hash;
 	s->n_refs = 1;
 	s->n_workers = sh->n_workers;
+	s->n_ejection_changes = &sh->n_ejection_changes;
 	s->next = *bucket;
 	*bucket = s;
 	return s;
@@ -350,6 +352,11 @@ void mesh_config_publish(struct mesh_shared *sh, const struct mesh_config *c)
 uint32_t *mesh_shared_starved(struct mesh_shared *sh)
 {
 	return &sh->n_starved;
+}
+
+const uint32_t *mesh_shared_ejections(const struct mesh_shared *sh)
+{
+	return &sh->n_ejection_changes;
 }
 
 const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh)

@@ -389,6 +389,10 @@ def fails(name, n=1, status=500, **more):
     return [told.send(name + ".rows.test", "/", headers={"x-do": f"status={status}"}, **more).status for _ in range(n)]
 
 
+def ejected_now(name):
+    return support.Metrics().sum("envoy_cluster_outlier_detection_ejections_active", cluster_name=f"outbound|8080||{name}.test")
+
+
 def test_ejection_and_return():
     t = table("single")
     gone = {"body": "no healthy upstream", "flags": "UH", "details": "no_healthy_upstream"}
@@ -409,6 +413,7 @@ def test_ejection_and_return():
         fails("single", 3)
         t.case("DR-40 DR-42", "/", 503, **gone)
         wait_for(lambda: told.send("single.rows.test", "/").status == 200, 6, "DR-40: does not return")
+    wait_for(lambda: ejected_now("single") == 0, 6, "DR-45: the gauge does not say that it is back")
     # gateway errors
     fails("gateway", 4, 500)
     t.case("DR-38", origin="a", host="gateway.rows.test")
@@ -458,6 +463,7 @@ def test_ejection_outlives_other_changes():
     support.wait_applied(before)
     for _ in range(6):
         t.case("DR-45", origin="b")
+    wait_for(lambda: ejected_now("lasting") == 1, 6, lambda: f"DR-45: the gauge says that {ejected_now('lasting')} are ejected")
     t.end()
 
 
