@@ -168,6 +168,25 @@ void http_header_remove(struct http_headers *h, struct foil_slice name_lower)
 			h->list[i].is_removed = true;
 }
 
+int http_header_join(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id)
+{
+	struct foil_slice joined = http_header_joined(w, a, h, http_header_name(id));
+	bool is_first = true;
+
+	if (!joined.data)
+		return -ENOBUFS;
+	for (uint16_t i = 0; i < h->n; i++) {
+		struct http_header *e = &h->list[i];
+		if (e->id != id || e->is_removed)
+			continue;
+		e->is_removed = !is_first;
+		e->value = joined;
+		e->judged &= (uint8_t)~HTTP_JUDGED_VALUE;
+		is_first = false;
+	}
+	return 0;
+}
+
 void http_header_search_and_remove(struct http_headers *h, enum http_header_id id)
 {
 	for (uint16_t i = 0; i < h->n; i++)

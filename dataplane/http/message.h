@@ -122,6 +122,8 @@ static inline const struct http_header *http_header_get(const struct http_header
 const struct http_header *http_header_find(const struct http_headers *h, struct foil_slice name_lower);
 /* All values of name joined with "," into the arena when there are several; {NULL,0} when absent, {"",0} when empty. */
 struct foil_slice http_header_joined(struct foil_worker *w, struct foil_arena *a, const struct http_headers *h, struct foil_slice name_lower);
+/* Its several lines, of which there are some, become one where the first stands, as joined has it. 0 or -ENOBUFS. */
+int http_header_join(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id) FOIL_MUST_USE;
 /* Appends. name_lower and value must live as long as the exchange. 0, or -ENOBUFS when the arena is exhausted. */
 int http_header_add(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, struct foil_slice name_lower, struct foil_slice value) FOIL_MUST_USE;
 static inline FOIL_MUST_USE int http_header_add_judged(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id,

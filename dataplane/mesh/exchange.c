@@ -245,6 +245,10 @@ static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	x->request = &x->request_head;
 	x->head_ended = x->request_ended = end;
 	mesh_timeouts_arrived(w, x);
+	if (mesh_headers_join(w, x->arena, &x->request->headers, false) != 0) {
+		mesh_reply_no_memory(w, x);
+		return;
+	}
 	if (!check_path(w, x) || !find_route(w, x))
 		return;
 	if (mesh_filters_init(w, x) != 0) {

@@ -18,43 +18,58 @@ static bool is_framing(struct foil_slice name)
 	}
 }
 
-/* Of those that have no id of their own. */
-static bool is_joined_name(struct foil_slice name)
-{
-	static const struct foil_slice list[] = {
-#define NAME(s) {s, sizeof(s) - 1}
-		NAME("access-control-allow-headers"), NAME("access-control-allow-methods"),
-		NAME("access-control-allow-origin"), NAME("access-control-expose-headers"),
-		NAME("access-control-request-headers"), NAME("access-control-request-method"),
-		NAME("grpc-accept-encoding"), NAME("if-match"), NAME("if-none-match"),
-		NAME("proxy-status"), NAME("x-client-trace-id"), NAME("x-envoy-degraded"),
-#undef NAME
-	};
+/* Of which Envoy keeps one a message: what comes in several lines of a request or an answer is one, its values joined with commas, and an
+ * operation that adds a value adds it there. As its maps have it (header_map.h, and what its filters register); asked of it, name by name. */
+enum { ONCE_IN_REQUEST = 1, ONCE_IN_ANSWER = 2, ONCE_ADDED = 4 };
+#define BOTH (ONCE_IN_REQUEST | ONCE_IN_ANSWER | ONCE_ADDED)
+#define REQUEST (ONCE_IN_REQUEST | ONCE_ADDED)
+#define ANSWER (ONCE_IN_ANSWER | ONCE_ADDED)
+static const uint8_t once[HTTP_HDR_COUNT] = {
+	[HTTP_HDR_CONTENT_TYPE] = BOTH, [HTTP_HDR_VIA] = BOTH, [HTTP_HDR_CACHE_CONTROL] = BOTH, [HTTP_HDR_CONTENT_ENCODING] = BOTH,
+	[HTTP_HDR_ACCEPT] = REQUEST, [HTTP_HDR_ACCEPT_ENCODING] = REQUEST, [HTTP_HDR_AUTHORIZATION] = REQUEST, [HTTP_HDR_ORIGIN] = REQUEST,
+	[HTTP_HDR_REFERER] = REQUEST, [HTTP_HDR_USER_AGENT] = REQUEST, [HTTP_HDR_PRAGMA] = REQUEST, [HTTP_HDR_EXPECT] = REQUEST,
+	[HTTP_HDR_IF_MATCH] = REQUEST, [HTTP_HDR_IF_NONE_MATCH] = REQUEST, [HTTP_HDR_X_FORWARDED_HOST] = REQUEST,
+	[HTTP_HDR_X_FORWARDED_PORT] = REQUEST, [HTTP_HDR_GRPC_TIMEOUT] = REQUEST, [HTTP_HDR_GRPC_ACCEPT_ENCODING] = REQUEST,
+	[HTTP_HDR_X_CLIENT_TRACE_ID] = REQUEST, [HTTP_HDR_ACCESS_CONTROL_REQUEST_METHOD] = REQUEST, [HTTP_HDR_ACCESS_CONTROL_REQUEST_HEADERS] = REQUEST,
+	[HTTP_HDR_DATE] = ANSWER, [HTTP_HDR_VARY] = ANSWER, [HTTP_HDR_ETAG] = ANSWER, [HTTP_HDR_LOCATION] = ANSWER, [HTTP_HDR_AGE] = ANSWER,
+	[HTTP_HDR_EXPIRES] = ANSWER, [HTTP_HDR_LAST_MODIFIED] = ANSWER, [HTTP_HDR_GRPC_STATUS] = ANSWER, [HTTP_HDR_GRPC_MESSAGE] = ANSWER,
+	[HTTP_HDR_ACCESS_CONTROL_ALLOW_ORIGIN] = ANSWER, [HTTP_HDR_ACCESS_CONTROL_ALLOW_METHODS] = ANSWER,
+	[HTTP_HDR_ACCESS_CONTROL_ALLOW_HEADERS] = ANSWER, [HTTP_HDR_ACCESS_CONTROL_EXPOSE_HEADERS] = ANSWER, [HTTP_HDR_PROXY_STATUS] = ANSWER,
+	[HTTP_HDR_X_ENVOY_DEGRADED] = ANSWER, [HTTP_HDR_X_ENVOY_ATTEMPT_COUNT] = ANSWER, [HTTP_HDR_X_ENVOY_RATELIMITED] = ANSWER,
+	[HTTP_HDR_X_REQUEST_ID] = ANSWER, [HTTP_HDR_SERVER] = ONCE_ADDED, [HTTP_HDR_X_FORWARDED_FOR] = ONCE_ADDED,
+	[HTTP_HDR_X_FORWARDED_PROTO] = ONCE_ADDED, [HTTP_HDR_X_FORWARDED_CLIENT_CERT] = ONCE_ADDED,
+};
+#undef BOTH
+#undef REQUEST
+#undef ANSWER
 
-	for (size_t i = 0; i < FOIL_COUNT_OF(list); i++)
-		if (foil_slice_eq(list[i], name))
-			return true;
-	return false;
-}
-
-/* Once a message, values joined with commas. */
 static bool is_joined(struct foil_slice name)
 {
 	enum http_header_id id = http_header_intern(name);
 
-	switch (id) {
-	case HTTP_HDR_CONTENT_TYPE: case HTTP_HDR_DATE: case HTTP_HDR_SERVER: case HTTP_HDR_VIA: case HTTP_HDR_LOCATION: case HTTP_HDR_USER_AGENT:
-	case HTTP_HDR_X_FORWARDED_FOR: case HTTP_HDR_X_FORWARDED_PROTO: case HTTP_HDR_X_FORWARDED_HOST: case HTTP_HDR_X_FORWARDED_PORT:
-	case HTTP_HDR_X_FORWARDED_CLIENT_CERT: case HTTP_HDR_X_REQUEST_ID: case HTTP_HDR_GRPC_TIMEOUT: case HTTP_HDR_GRPC_STATUS:
-	case HTTP_HDR_GRPC_MESSAGE: case HTTP_HDR_ACCEPT: case HTTP_HDR_ACCEPT_ENCODING: case HTTP_HDR_AUTHORIZATION: case HTTP_HDR_CACHE_CONTROL:
-	case HTTP_HDR_ORIGIN: case HTTP_HDR_REFERER: case HTTP_HDR_PRAGMA: case HTTP_HDR_EXPECT: case HTTP_HDR_CONTENT_ENCODING: case HTTP_HDR_VARY:
-	case HTTP_HDR_ETAG: case HTTP_HDR_AGE: case HTTP_HDR_EXPIRES: case HTTP_HDR_LAST_MODIFIED:
-		return true;
-	case HTTP_HDR_OTHER:
-		return is_joined_name(name);
-	default:
-		return id >= HTTP_HDR_X_ENVOY_EXTERNAL_ADDRESS && id <= HTTP_HDR_X_ENVOY_RATELIMITED;
+	return (once[id] & ONCE_ADDED) || (id >= HTTP_HDR_X_ENVOY_EXTERNAL_ADDRESS && id <= HTTP_HDR_X_ENVOY_RATELIMITED);
+}
+
+static FOIL_COLD int join(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, const uint64_t *again)
+{
+	for (unsigned int id = 1; id < HTTP_HDR_COUNT; id++)
+		if (again[id / 64] >> (id % 64) & 1 && http_header_join(w, a, h, (enum http_header_id)id) != 0)
+			return -ENOBUFS;
+	return 0;
+}
+
+int mesh_headers_join(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, bool is_answer)
+{
+	const uint8_t mask = is_answer ? ONCE_IN_ANSWER : ONCE_IN_REQUEST;
+	uint64_t seen[HTTP_HDR_WORDS] = {0}, again[HTTP_HDR_WORDS] = {0};
+
+	for (uint16_t i = 0; i < h->n; i++) {
+		unsigned int id = h->list[i].id;
+		uint64_t bit = (uint64_t)((once[id] & mask) != 0) << (id % 64);
+		again[id / 64] |= seen[id / 64] & bit;
+		seen[id / 64] |= bit;
 	}
+	return FOIL_LIKELY(!(again[0] | again[1])) ? 0 : join(w, a, h, again);
 }
 
 static bool is_authority(struct foil_slice name)

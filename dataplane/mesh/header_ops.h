@@ -34,6 +34,8 @@ int mesh_format_eval(struct foil_worker *w, struct foil_arena *a, const struct m
  * that formats to nothing adds nothing (Envoy). 0 or -ENOBUFS. */
 int mesh_header_ops_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_header_ops *ops, struct http_head *head,
 			  const struct mesh_format_ctx *ctx) FOIL_MUST_USE;
+/* What came in several lines and is one in Envoy becomes one, in a request or in an answer. 0 or -ENOBUFS. */
+int mesh_headers_join(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, bool is_answer) FOIL_MUST_USE;
 /* One more value of a header, which lives as long as a: behind a comma where Envoy keeps the header once (its inline headers), else on a line of its own.
  * 0 or -ENOBUFS. */
 int mesh_header_append(struct foil_worker *w, struct foil_arena *a, struct http_headers *headers, struct foil_slice name,

@@ -592,7 +592,7 @@ static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	}
 	note_grpc_status(x, &head->headers);
 	x->details = FOIL_SLICE("via_upstream");
-	if (decorate_answer(w, x, head) != 0) {
+	if (mesh_headers_join(w, x->arena, &head->headers, true) != 0 || decorate_answer(w, x, head) != 0) {
 		mesh_reply_no_memory(w, x);
 		return;
 	}

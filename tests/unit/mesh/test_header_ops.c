@@ -185,6 +185,19 @@ static void test_header_ops_without_memory_say_so(void **state)
 	(void)state;
 }
 
+static void test_several_lines_of_what_comes_once_are_one(void **state)
+{
+	struct bench t;
+
+	bench_init(&t, NAMES("accept", "a", "x-a", "1", "vary", "v", "accept", "b", "x-a", "2", "vary", "w", "accept", ""));
+	assert_int_equal(mesh_headers_join(t.w, &t.a, &t.head.headers, false), 0);
+	expect(&t, "accept: a,b,\nx-a: 1\nvary: v\nx-a: 2\nvary: w\n"); /* vary: in answers alone */
+	assert_int_equal(mesh_headers_join(t.w, &t.a, &t.head.headers, true), 0);
+	expect(&t, "accept: a,b,\nx-a: 1\nvary: v,w\nx-a: 2\n");
+	bench_fini(&t);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +207,7 @@ int main(void)
 		cmocka_unit_test(test_header_ops_host_is_the_authority),
 		cmocka_unit_test(test_header_ops_touch_no_framing_and_no_pseudo_header),
 		cmocka_unit_test(test_header_ops_append_joins_headers_that_come_once),
+		cmocka_unit_test(test_several_lines_of_what_comes_once_are_one),
 		cmocka_unit_test(test_header_ops_remove_takes_every_value),
 		cmocka_unit_test(test_header_ops_without_memory_say_so),
 	};
