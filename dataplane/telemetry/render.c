@@ -320,6 +320,17 @@ static void set_text(struct value *v, const struct tele_op *op, const struct foi
 	v->kind = v->text.n_bytes || (v->text.data && op->is_header) ? KIND_FOREIGN : KIND_NONE;
 }
 
+/* Clusters of services are called so in Istio's statistics, as mesh/format.c says in headers. */
+static void set_statistics_name(struct value *v, const struct tele_op *op, const struct foil_slice *texts)
+{
+	set_text(v, op, texts);
+	if (!v->text.n_bytes || v->text.n_bytes >= sizeof(v->room) || !memchr(v->text.data, '|', v->text.n_bytes))
+		return;
+	memcpy(v->room, v->text.data, v->text.n_bytes);
+	v->room[v->text.n_bytes] = ';';
+	v->text = foil_slice_of(v->room, v->text.n_bytes + 1u);
+}
+
 /* Not there when the event is of another format, or its recorder knew nothing. */
 static void set_capture(struct value *v, const struct tele_op *op, const struct tele_event *e, const struct foil_slice *captures)
 {
@@ -336,6 +347,7 @@ static void value_of(const struct tele_op *op, const struct tele_event *e, const
 	switch (op->field) {
 	case TELE_FIELD_TEXT:
 	case TELE_FIELD_PATH_WITHOUT_QUERY: set_text(v, op, texts); return;
+	case TELE_FIELD_STATISTICS_NAME: set_statistics_name(v, op, texts); return;
 	case TELE_FIELD_CAPTURE:
 	case TELE_FIELD_CAPTURE_NUMBER: set_capture(v, op, e, texts + TELE_TEXT_COUNT); return;
 	case TELE_FIELD_START_TIME:

@@ -136,6 +136,7 @@ static void test_operators_and_their_arguments(void **state)
 		 "198.18.0.2 43017 - -\n"},
 		{"%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(NUMBER)% %GRPC_STATUS_NUMBER%", "Unavailable UNAVAILABLE 14 14\n"},
 		{"%UPSTREAM_REQUEST_ATTEMPT_COUNT% %DURATION% %DOWNSTREAM_WIRE_BYTES_RECEIVED% %DOWNSTREAM_WIRE_BYTES_SENT%", "3 1234 77 99\n"},
+		{"%UPSTREAM_CLUSTER% %UPSTREAM_CLUSTER_RAW%", "outbound|8080||v.test; outbound|8080||v.test\n"},
 		{"%REQUESTED_SERVER_NAME% %ROUTE_NAME% %CONNECTION_TERMINATION_DETAILS%", "sni.example route-1 -\n"},
 	};
 	struct tele_request r = t_request();
@@ -145,6 +146,7 @@ static void test_operators_and_their_arguments(void **state)
 	r.start_wall_us = 1700000000123456ull;
 	r.upstream_host = (struct tele_addr){{0xfd, 0, 0xf0, 0x11, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10}, 8080};
 	r.upstream_local.port = 0;
+	r.upstream_cluster = FOIL_SLICE("outbound|8080||v.test");
 	r.grpc_status = 14;
 	r.attempts = 3;
 	r.duration_us = 1234999;
