@@ -13,6 +13,19 @@ static void close_idle(struct foil_worker *w, struct http_conn *c, enum stream_e
 	http_conn_gone(w, c, why);
 }
 
+/* The user hears of the exchange. False: it is over, or was refused. */
+static bool begin_stream(struct foil_worker *w, struct http_conn *c)
+{
+	struct h1_exchange *x = c->x;
+
+	HTTP_TELL(w, x->ev = c->ev.server->stream_new(w, c, &x->hs));
+	if (c->x != x || c->is_gone)
+		return false;
+	if (!x->ev)
+		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_LOCAL});
+	return x->ev != NULL;
+}
+
 static FOIL_COLD void refuse(struct foil_worker *w, struct http_conn *c, struct http_head *head, enum http_reason reason)
 {
 	struct h1_exchange *x = c->x;
@@ -23,13 +36,8 @@ static FOIL_COLD void refuse(struct foil_worker *w, struct http_conn *c, struct 
 	c->must_close = true;
 	x->is_http10 = head->version == HTTP_VERSION_10 && c->limits->accept_http10;
 	x->method = (uint8_t)head->method;
-	HTTP_TELL(w, x->ev = c->ev.server->stream_new(w, c, &x->hs));
-	if (c->x != x || c->is_gone)
+	if (!begin_stream(w, c))
 		return;
-	if (!x->ev) {
-		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_LOCAL});
-		return;
-	}
 	c->ev.server->bad_request(w, &x->hs, head, http_reason_status(reason), reason);
 }
 
@@ -88,13 +96,8 @@ static void tell_request(struct foil_worker *w, struct http_conn *c, struct http
 	begin_body(x, head);
 	if (x->rx == H1_RX_DONE)
 		x->hs.rx_end_us = w->now_us;
-	HTTP_TELL(w, x->ev = c->ev.server->stream_new(w, c, &x->hs));
-	if (c->x != x || c->is_gone)
+	if (!begin_stream(w, c))
 		return;
-	if (!x->ev) {
-		h1_fail(w, c, &(struct h1_fail){.kind = HTTP_RESET_LOCAL});
-		return;
-	}
 	HTTP_TELL(w, x->ev->head(w, &x->hs, head, x->rx == H1_RX_DONE));
 	if (c->x == x && !c->is_gone)
 		h1_maybe_finish(w, c);
