@@ -1,7 +1,8 @@
 """./foil bench: Hydrofoil beside HAProxy, nginx and Envoy in one run. docs/performance.md explains the method and its traps.
 
 Each proxy in its turn has the last core for itself; foil-load, which is client and origin, and everything else share the first. The turns
-interleave, so that what the machine does meanwhile hits all of them; a figure is the median of its rounds, but for latencies, which are those of the round
+interleave, so that what the machine does meanwhile hits all of them, and one during which foil-core-speed did not find the proxy's core whole is taken
+again; a figure is the median of its rounds, but for latencies, which are those of the round
 with the least p99.9 (p99 at 10 %): whoever else wants the cores can only add to them. It runs in a network namespace of its own."""
 import collections
 import ctypes
@@ -52,6 +53,7 @@ WORKS = {w.name: w for w in (
 WIRES = ("hydrofoil-virtio", "haproxy-veth", "nginx-veth", "envoy-istio")
 ONE_ROUND = ("nginx", "nginx-veth", "envoy", "envoy-istio")  # the ratio that is claimed is HAProxy's
 LATENCIES = ("p50_us", "p99_us", "p999_us", "p9999_us", "own_p999_us", "clear_p99_us", "clear_p999_us", "clear_share")
+TRIES, WHOLE_CORE = 6, 0.92
 PATHS = {"h1-routes-10": "/route-8/x", "h1-routes-10000": "/route-9998/x"}
 
 
@@ -90,7 +92,7 @@ class Bench:
             raise ui.Failed("bench gives the proxy one core and needs a second one for client and origin")
         self.chosen, self.proxy_core, self.other_core = chosen, allowed[-1], allowed[0]
         self.folder = tempfile.mkdtemp(prefix="foil-bench-", dir="/tmp")
-        self.proxies, self.versions, self.n_failed = {}, {}, 0
+        self.proxies, self.versions, self.n_failed, self.full_speed = {}, {}, 0, 0
         self.certificates = bench_peers.make_certificates(os.path.join(self.folder, "certificates"))
 
     def __enter__(self):
@@ -115,9 +117,15 @@ class Bench:
             os.makedirs(folder)
             self.proxies[name] = kind(folder, self.proxy_core, self.certificates)
             self.versions[name] = self.proxies[name].version()
+        for _ in range(10):
+            speed = {}
+            self.core_speed("begin", 0.3, speed)
+            self.core_speed("wait", 0.3, speed)
+            self.full_speed = max(self.full_speed, speed["p90"])
 
-    def load(self, proxy, arguments, seconds, warm_up=0.5, between=None):
-        """One run of foil-load; returns its result and what the proxy used while it measured. between() is called when measuring ends."""
+    def load(self, proxy, arguments, seconds, warm_up=0.5, between=None, speed=None):
+        """One run of foil-load; returns its result and what the proxy used while it measured. between() is called when measuring ends; speed takes what
+        foil-core-speed says of the proxy's core meanwhile."""
         path = os.path.join(self.folder, "load.json")
         if os.path.exists(path):
             os.remove(path)
@@ -133,6 +141,8 @@ class Bench:
                 for line in p.stdout:
                     if line.startswith("measure ") and proxy:
                         usage[line.split()[1]] = proxy.usage()
+                        if speed is not None:
+                            self.core_speed(line.split()[1], seconds + 40, speed)
                         if between and line.split()[1] == "end":
                             between()
                 p.wait(20)
@@ -148,6 +158,17 @@ class Bench:
                 raise ui.Failed(f"foil-load {' '.join(arguments)}: {errors.read().strip()[-800:]}")
         with open(path) as f:
             return json.load(f), usage
+
+
+    def core_speed(self, event, seconds, speed):
+        if event == "begin":
+            command = [os.path.join(build.folder(bench_peers.KIND), "perf", "foil-core-speed"), str(self.proxy_core), str(seconds)]
+            speed["process"] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            return
+        p = speed.pop("process")
+        if event == "wait":
+            p.wait(20)
+        speed.update(json.loads(p.communicate(timeout=20)[0]))
 
 
 def load_arguments(proxy, w):
@@ -168,12 +189,27 @@ def waited(usage, result):
     return (usage["end"]["waited_s"] - usage["begin"]["waited_s"]) / result["seconds"]
 
 
+def on_whole_core(bench, proxy, w):
+    """(result, usage, share of the core's speed that was there). Whoever has the other hyperthread of the proxy's core, which the hypervisor decides, takes
+    up to half of it: measured again then, up to TRIES times, and the try with most of the core is the one that counts, whatever its figure is."""
+    best = None
+    for _ in range(TRIES):
+        speed = {}
+        result, usage = bench.load(proxy, load_arguments(proxy, w), bench.chosen["--seconds"] * w.seconds_factor, warm_up_s(proxy), speed=speed)
+        bench.full_speed = max(bench.full_speed, speed["p90"])
+        if not best or speed["mean"] > best[2]:
+            best = result, usage, speed["mean"]
+        if best[2] >= WHOLE_CORE * bench.full_speed:
+            break
+    return best[0], best[1], best[2] / bench.full_speed
+
+
 def saturate(bench, proxy, w):
     """Closed loop: what the proxy makes of its core."""
-    result, usage = bench.load(proxy, load_arguments(proxy, w), bench.chosen["--seconds"] * w.seconds_factor, warm_up_s(proxy))
+    result, usage, share = on_whole_core(bench, proxy, w)
     busy_s, cpu_s = proxy.used(usage["begin"], usage["end"])
     figures = {"requests_per_busy_core_second": result["requests"] / busy_s, "requests_per_second": result["requests_per_second"],
-               "waited_share": waited(usage, result), "cpu_share": cpu_s / result["seconds"], "busy_share": busy_s / result["seconds"], "errors": sum(result["errors"].values())}
+               "core_share": share, "waited_share": waited(usage, result), "cpu_share": cpu_s / result["seconds"], "busy_share": busy_s / result["seconds"], "errors": sum(result["errors"].values())}
     if w.unit_bits:
         figures["gbit_per_busy_core_second"] = result["requests"] * w.unit_bits / busy_s / 1e9
         figures["gbit_per_second"] = result["requests_per_second"] * w.unit_bits / 1e9
@@ -320,7 +356,7 @@ def measure_work(bench, w):
 def brief(figures):
     shown = (("requests_per_busy_core_second", "{:9.0f}/busy core-s"), ("requests_per_second", "{:9.0f}/s"), ("gbit_per_busy_core_second", "{:7.2f} Gbit/busy core-s"),
              ("p50_us", "p50 {:.0f}"), ("p99_us", "p99 {:.0f} us"), ("p999_us_at_50", "p99.9 at half {:.0f} us"), ("own_p999_us_at_50", "own {:.0f}"),
-             ("clear_p999_us_at_50", "clear {:.0f}"), ("clear_share_at_50", "of {:.3f}"), ("waited_share", "waited {:.3f}"), ("memory_bytes_per_connection", "{:.0f} B/conn"),
+             ("clear_p999_us_at_50", "clear {:.0f}"), ("clear_share_at_50", "of {:.3f}"), ("core_share", "of its core {:.2f}"), ("waited_share", "waited {:.3f}"), ("memory_bytes_per_connection", "{:.0f} B/conn"),
              ("steered_share", "steered {:.2f}"), ("idle_cpu_share", "idle cpu {:.3f}"), ("first_request_p50_us", "first p50 {:.0f} us"),
              ("first_request_polling_p50_us", "polling {:.0f} us"), ("first_request_poll_p50_us", "first when polling {:.0f} us"),
              ("first_request_pause_p50_us", "pausing {:.0f} us"), ("first_request_interrupt_p50_us", "interrupted {:.0f} us"), ("errors", "errors {}"))
@@ -360,6 +396,8 @@ def table(results):
             extra.append("first of 20 requests a second: " + ", ".join(modes))
         if "steered_share" in r:
             extra.append(f"{100 * r['steered_share']:.0f} % of packets from worker to worker")
+        if r.get("core_share", 1) < WHOLE_CORE:
+            extra.append(f"had {100 * r['core_share']:.0f} % of its core's speed")
         if r["errors"]:
             extra.append(f"{r['errors']} errors")
         cells = [r["work"], f"{r['proxy']} {r['version']} ({r['wire']})", f"{r[key]:,.0f}" if key in r else "",
@@ -404,7 +442,7 @@ def main(argv):
     ui.need_root("bench")
     if INSIDE not in os.environ:
         if "FOIL_NO_BUILD" not in os.environ:
-            build.build(bench_peers.KIND, [*build.PROGRAMS, "perf/foil-load"])
+            build.build(bench_peers.KIND, [*build.PROGRAMS, "perf/foil-load", "perf/foil-core-speed"])
         if any(issubclass(bench_peers.PROXIES[name], bench_peers.Envoy) for name in chosen["proxies"]):
             bench_peers.Envoy.available()  # fetches it where it is not here, which the namespace has no way to; what it says is asked again there
         enter(argv)
