@@ -360,9 +360,15 @@ struct service_entry {
 	struct istio_int location, resolution;
 	struct workload_selector *selector;
 };
+struct egress_listener {
+	struct istio_head head;
+	struct istio_strings hosts; /* "namespace/host" */
+};
 struct sidecar {
 	struct istio_head head;
 	struct workload_selector *selector;
+	struct istio_list egress; /* struct egress_listener: none or one */
+	const struct doc_node *ingress, *inbound_pool;
 	struct outbound_policy *outbound;
 };
 
@@ -511,13 +517,22 @@ struct proxy_headers {
 	struct header_switch *server, *request_id, *attempt_count, *envoy_debug_headers, *x_forwarded_host, *x_forwarded_port;
 	struct istio_bool preserve_case;
 };
+enum connection_profile { PROFILE_SIDECAR, PROFILE_EDGE };
+enum underscores_action { UNDERSCORES_UNSPECIFIED, UNDERSCORES_ALLOW, UNDERSCORES_REJECT, UNDERSCORES_DROP };
+enum slashes_action { SLASHES_UNSPECIFIED, SLASHES_KEEP, SLASHES_REJECT, SLASHES_REDIRECT, SLASHES_FORWARD };
+struct connection_settings { /* times: 0 = off */
+	struct istio_head head;
+	struct istio_int profile, idle, max_connection_duration, request, request_headers, stream_idle, max_streams, stream_window, connection_window,
+		underscores, escaped_slashes, listener_buffer, cluster_buffer, drain;
+	struct istio_bool merge_slashes;
+};
 struct proxy_config {
 	struct istio_head head;
 	struct gateway_topology *topology;
 	struct proxy_headers *headers;
 	struct istio_int drain_duration;
 	struct istio_string_map environment;
-	const struct doc_node *connection_settings;
+	struct connection_settings *connection_settings;
 };
 struct tls_settings { /* meshMTLS, tlsDefaults */
 	struct istio_head head;

@@ -178,6 +178,81 @@ static Foil__Conf__ClientCertHeader *client_cert(struct compile *c, const struct
 	return m;
 }
 
+/* What istiod fills in for gateways under profile EDGE (features.md OM-1 to OM-9). */
+#define EDGE_STREAM_IDLE_US 300000000u
+#define EDGE_REQUEST_US 300000000u
+#define EDGE_REQUEST_HEADERS_US 60000000u
+#define EDGE_STREAMS 100
+#define EDGE_STREAM_WINDOW_BYTES 65536
+#define EDGE_CONNECTION_WINDOW_BYTES 1048576
+
+static struct connection_settings edge(const struct connection_settings *given)
+{
+	struct connection_settings s = *given;
+	const struct {
+		struct istio_int *field;
+		int64_t value;
+	} defaults[] = {{&s.stream_idle, EDGE_STREAM_IDLE_US}, {&s.request, EDGE_REQUEST_US}, {&s.request_headers, EDGE_REQUEST_HEADERS_US},
+			{&s.max_streams, EDGE_STREAMS}, {&s.stream_window, EDGE_STREAM_WINDOW_BYTES}, {&s.connection_window, EDGE_CONNECTION_WINDOW_BYTES}};
+
+	for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
+		if (!defaults[i].field->is_set)
+			*defaults[i].field = (struct istio_int){.is_set = true, .value = defaults[i].value};
+	if (s.underscores.value == UNDERSCORES_UNSPECIFIED)
+		s.underscores.value = UNDERSCORES_REJECT;
+	if (!s.merge_slashes.is_set)
+		s.merge_slashes = (struct istio_bool){.is_set = true, .is_true = true};
+	if (s.escaped_slashes.value == SLASHES_UNSPECIFIED)
+		s.escaped_slashes.value = SLASHES_REDIRECT;
+	return s;
+}
+
+static void take_time(const struct istio_int *from, protobuf_c_boolean *has, uint64_t *us)
+{
+	if (!from->is_set)
+		return;
+	*has = true;
+	*us = (uint64_t)from->value;
+}
+
+static void take_count(const struct istio_int *from, protobuf_c_boolean *has, uint32_t *n)
+{
+	if (!from->is_set)
+		return;
+	*has = true;
+	*n = (uint32_t)from->value;
+}
+
+static void take_slashes(const struct connection_settings *s, Foil__Conf__HttpConnectionManager *m)
+{
+	static const Foil__Conf__EscapedSlashes of[] = {[SLASHES_KEEP] = FOIL__CONF__ESCAPED_SLASHES__SLASHES_KEPT,
+							[SLASHES_REJECT] = FOIL__CONF__ESCAPED_SLASHES__SLASHES_REFUSED,
+							[SLASHES_REDIRECT] = FOIL__CONF__ESCAPED_SLASHES__SLASHES_REDIRECTED,
+							[SLASHES_FORWARD] = FOIL__CONF__ESCAPED_SLASHES__SLASHES_UNESCAPED};
+
+	m->has_merge_slashes = s->merge_slashes.is_set;
+	m->merge_slashes = s->merge_slashes.is_true;
+	m->has_escaped_slashes = s->escaped_slashes.value != SLASHES_UNSPECIFIED;
+	m->escaped_slashes = m->has_escaped_slashes ? of[s->escaped_slashes.value] : FOIL__CONF__ESCAPED_SLASHES__SLASHES_KEPT;
+}
+
+static void connection_settings(Foil__Conf__HttpConnectionManager *m, const struct connection_settings *given, bool is_gateway)
+{
+	const struct connection_settings s = is_gateway && given->profile.value == PROFILE_EDGE ? edge(given) : *given;
+
+	take_time(&s.idle, &m->has_idle_timeout_us, &m->idle_timeout_us);
+	take_time(&s.max_connection_duration, &m->has_max_connection_duration_us, &m->max_connection_duration_us);
+	take_time(&s.request, &m->has_request_timeout_us, &m->request_timeout_us);
+	take_time(&s.request_headers, &m->has_request_headers_timeout_us, &m->request_headers_timeout_us);
+	take_time(&s.stream_idle, &m->has_stream_idle_timeout_us, &m->stream_idle_timeout_us);
+	take_count(&s.max_streams, &m->has_h2_streams_max, &m->h2_streams_max);
+	take_count(&s.stream_window, &m->has_h2_stream_window_bytes, &m->h2_stream_window_bytes);
+	take_count(&s.connection_window, &m->has_h2_conn_window_bytes, &m->h2_conn_window_bytes);
+	m->has_reject_underscores = m->reject_underscores = s.underscores.value == UNDERSCORES_REJECT;
+	m->has_drop_underscores = m->drop_underscores = s.underscores.value == UNDERSCORES_DROP;
+	take_slashes(&s, m);
+}
+
 static bool accepts_http10(const struct proxy_config *p)
 {
 	const char *value = p ? istio_compile_label(&p->environment, "ISTIO_META_HTTP10") : NULL;
@@ -209,6 +284,8 @@ Foil__Conf__HttpConnectionManager *istio_compile_hcm(struct compile *c, const ch
 	}
 	if (proxy && proxy->headers)
 		hcm_headers(m, proxy->headers);
+	if (proxy && proxy->connection_settings)
+		connection_settings(m, proxy->connection_settings, is_gateway);
 	if (!is_gateway)
 		m->server_name = word("envoy"); /* HD-8 */
 	return m;

@@ -28,6 +28,9 @@ static int decode_limits(struct snap_dec *d, const Foil__Conf__HttpConnectionMan
 	out->max_request_headers_count = m->has_max_request_headers_count ? m->max_request_headers_count : HEADERS;
 	out->max_requests_per_connection = m->max_requests_per_connection;
 	out->xff_num_trusted_hops = m->xff_num_trusted_hops;
+	out->h2_streams_max = m->h2_streams_max;
+	out->h2_stream_window_bytes = m->h2_stream_window_bytes;
+	out->h2_conn_window_bytes = m->h2_conn_window_bytes;
 	int rc = snap_range(d, "max_request_headers_kib", out->max_request_headers_kib, 1, HEAD_KIB_MAX);
 	if (rc == 0)
 		rc = snap_range(d, "max_request_headers_count", out->max_request_headers_count, 1, HEADERS_MAX);
@@ -44,6 +47,22 @@ static enum mesh_path_normalization normalization_of(Foil__Conf__PathNormalizati
 	case FOIL__CONF__PATH_NORMALIZATION__PATH_DECODE_AND_MERGE_SLASHES: return MESH_PATHNORM_DECODE_AND_MERGE_SLASHES;
 	default: return MESH_PATHNORM_BASE; /* the scan has refused every other number */
 	}
+}
+
+/* What is said of slashes goes before what the mode says of them. */
+static enum mesh_path_normalization path_rules(const Foil__Conf__HttpConnectionManager *m)
+{
+	static const unsigned int of[] = {[FOIL__CONF__ESCAPED_SLASHES__SLASHES_KEPT] = 0,
+					  [FOIL__CONF__ESCAPED_SLASHES__SLASHES_REFUSED] = MESH_PATHNORM_REFUSE_SLASHES,
+					  [FOIL__CONF__ESCAPED_SLASHES__SLASHES_REDIRECTED] = MESH_PATHNORM_DECODE_SLASHES | MESH_PATHNORM_REDIRECT_SLASHES,
+					  [FOIL__CONF__ESCAPED_SLASHES__SLASHES_UNESCAPED] = MESH_PATHNORM_DECODE_SLASHES};
+	unsigned int rules = normalization_of(m->path_normalization);
+
+	if (m->has_merge_slashes)
+		rules = (rules & ~(unsigned int)MESH_PATHNORM_MERGE_SLASHES) | (m->merge_slashes ? MESH_PATHNORM_MERGE_SLASHES : 0);
+	if (m->has_escaped_slashes)
+		rules = (rules & ~(unsigned int)MESH_PATHNORM_DECODE_SLASHES) | of[m->escaped_slashes]; /* the scan has refused every other number */
+	return (enum mesh_path_normalization)rules;
 }
 
 static enum mesh_server_header server_header_of(Foil__Conf__ServerHeader h)
@@ -100,9 +119,10 @@ int snap_decode_hcm(struct snap_dec *d, const Foil__Conf__HttpConnectionManager 
 	if (rc < 0)
 		return rc;
 	out->use_remote_address = m->use_remote_address;
-	out->path_normalization = normalization_of(m->path_normalization);
+	out->path_normalization = path_rules(m);
 	out->accept_http10 = m->accept_http10;
 	out->reject_underscores = m->reject_underscores;
+	out->drop_underscores = m->drop_underscores;
 	out->server_header = server_header_of(m->server_header);
 	out->envoy_debug_headers_off = m->envoy_debug_headers_off;
 	out->request_id_off = m->request_id_off;

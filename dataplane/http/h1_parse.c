@@ -247,8 +247,11 @@ static enum http_reason parse_fields(struct foil_worker *w, struct foil_arena *a
 		enum http_reason why = parse_field(w, a, c, h);
 		if (FOIL_UNLIKELY(why != HTTP_REASON_OK))
 			return why;
-		if (FOIL_UNLIKELY(limits->reject_underscores) && memchr(h->name.data, '_', h->name.n_bytes))
-			return HTTP_REASON_UNDERSCORE;
+		if (FOIL_UNLIKELY(limits->reject_underscores || limits->drop_underscores) && memchr(h->name.data, '_', h->name.n_bytes)) {
+			if (limits->reject_underscores)
+				return HTTP_REASON_UNDERSCORE;
+			continue;
+		}
 		if (!is_for_headers(h, is_request, f))
 			continue;
 		if (h->id == HTTP_HDR_CONTENT_TYPE && is_grpc(h->value))

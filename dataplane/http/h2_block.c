@@ -54,9 +54,10 @@ static struct target client_target(struct h2_conn *h)
 /* ---- what it means ---- */
 static void malformed(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum http_reason why)
 {
-	bool is_memory = why == HTTP_REASON_OUT_OF_MEMORY;
+	bool is_memory = why == HTTP_REASON_OUT_OF_MEMORY, is_legal = why == HTTP_REASON_H2_UNDERSCORE; /* and yet not wanted: Envoy's code for it */
+	enum h2_code code = is_memory || is_legal ? H2_INTERNAL_ERROR : H2_PROTOCOL_ERROR;
 
-	h2_stream_fail(w, h, x, is_memory ? H2_INTERNAL_ERROR : H2_PROTOCOL_ERROR, is_memory ? HTTP_RESET_LOCAL : HTTP_RESET_PROTOCOL, why);
+	h2_stream_fail(w, h, x, code, is_memory ? HTTP_RESET_LOCAL : HTTP_RESET_PROTOCOL, why);
 }
 
 /* The user answers a request that it shall not serve; what follows of it is dropped. */

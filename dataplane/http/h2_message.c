@@ -220,6 +220,8 @@ static enum http_reason read_fields(struct reading *r, struct http_headers *list
 			return HTTP_REASON_H2_UNDERSCORE;
 		if (FOIL_UNLIKELY(!(f->judged & HTTP_JUDGED_VALUE)))
 			return HTTP_REASON_H2_BAD_FIELD;
+		if (FOIL_UNLIKELY((f->judged & HTTP_JUDGED_UNDERSCORE) && limits && limits->drop_underscores))
+			continue;
 		why = read_field(r, f, &keep);
 		if (!keep)
 			continue;

@@ -222,7 +222,15 @@ struct mesh_routes {
 	const struct mesh_route_index *index;
 };
 
-enum mesh_path_normalization { MESH_PATHNORM_BASE, MESH_PATHNORM_NONE, MESH_PATHNORM_MERGE_SLASHES, MESH_PATHNORM_DECODE_AND_MERGE_SLASHES };
+enum mesh_path_normalization { /* bits */
+	MESH_PATHNORM_BASE = 0,
+	MESH_PATHNORM_NONE = 1,
+	MESH_PATHNORM_MERGE_SLASHES = 2,
+	MESH_PATHNORM_DECODE_SLASHES = 4,
+	MESH_PATHNORM_DECODE_AND_MERGE_SLASHES = 6,
+	MESH_PATHNORM_REDIRECT_SLASHES = 8, /* with DECODE: whose path had %2f or %5c is sent to the path without */
+	MESH_PATHNORM_REFUSE_SLASHES = 16,
+};
 enum mesh_server_header { MESH_SERVER_OVERWRITE, MESH_SERVER_PASS_THROUGH, MESH_SERVER_APPEND_IF_ABSENT };
 
 /* x-forwarded-client-cert: what becomes of the client's own, and what is told of a certificate that was verified. */
@@ -244,7 +252,8 @@ struct mesh_hcm {
 	uint32_t max_request_headers_kib;    /* 60 */
 	uint32_t max_request_headers_count;  /* 100 */
 	uint32_t max_requests_per_connection;
-	bool accept_http10, reject_underscores;
+	uint32_t h2_streams_max, h2_stream_window_bytes, h2_conn_window_bytes; /* 0: http_limits' own */
+	bool accept_http10, reject_underscores, drop_underscores;
 	enum mesh_server_header server_header;
 	struct foil_slice scheme;            /* "http" */
 	struct foil_slice server_name;       /* the final value: settings.server_name unless overridden; filled at decode from either */

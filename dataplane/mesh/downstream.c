@@ -185,6 +185,8 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 		.head_bytes_max = (hcm->max_request_headers_kib ? hcm->max_request_headers_kib : 60u) * 1024u,
 		.headers_max = (uint16_t)FOIL_MIN(hcm->max_request_headers_count ? hcm->max_request_headers_count : 100u, UINT16_MAX),
 		.accept_http10 = hcm->accept_http10, .reject_underscores = hcm->reject_underscores,
+		.drop_underscores = hcm->drop_underscores, .h2_streams_max = hcm->h2_streams_max,
+		.h2_stream_window_bytes = hcm->h2_stream_window_bytes, .h2_conn_window_bytes = hcm->h2_conn_window_bytes,
 		.head_timeout_us = hcm->request_headers_timeout_us, .idle_timeout_us = hcm->idle_timeout_us,
 	};
 	if (http_server_open_as(w, s, protocol_of(d->tls), &mesh_server_events, &limits, d, &d->conn) != 0) {

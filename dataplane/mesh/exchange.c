@@ -118,8 +118,8 @@ static FOIL_COLD void bad_request(struct foil_worker *w, struct http_stream *hs,
 	r.details = foil_slice_str(http_room_desc.reasons[reason].name);
 	if (reason != HTTP_REASON_MISSING_HOST) { /* the codec's own errors: nothing of the head is trusted */
 		x->is_bad_request = !x->request;
-		r.flags = TELE_FLAG_DPE;
-		r.body = foil_slice_str(http_status_reason(status));
+		r.flags = reason == HTTP_REASON_HEAD_TIMEOUT ? 0 : TELE_FLAG_DPE; /* slow is not wrong */
+		r.body = reason == HTTP_REASON_HEAD_TIMEOUT ? FOIL_SLICE("request header timeout") : foil_slice_str(http_status_reason(status));
 	}
 	if (!x->request) {
 		x->request_head = *head;
@@ -179,6 +179,17 @@ static void redirect_to_tls(struct foil_worker *w, struct mesh_exchange *x)
 	mesh_reply_send(w, x, &r);
 }
 
+/* To its own path without escaped slashes, so that whoever asks again and whoever checks paths read the same (OM-9). */
+static void redirect_to_path(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct http_header location = {.name = FOIL_SLICE("location"), .id = HTTP_HDR_LOCATION, .value = x->request->path};
+	const struct mesh_reply r = {.status = 307, .details = FOIL_SLICE("path_normalization_failed"), .extra = &location,
+				     .n_extra = x->request->is_grpc ? 0 : 1, /* gRPC is not redirected */
+				     .has_grpc_status = true, .grpc_status = 13};
+
+	mesh_reply_send(w, x, &r);
+}
+
 /* false: it was answered. */
 static bool check_path(struct foil_worker *w, struct mesh_exchange *x)
 {
@@ -195,6 +206,7 @@ static bool check_path(struct foil_worker *w, struct mesh_exchange *x)
 	switch (mesh_path_normalize(w, x->arena, x->hcm->path_normalization, q)) {
 	case MESH_PATH_OK: return true;
 	case MESH_PATH_REFUSED: reply_plain(w, x, 400, FOIL_SLICE("path_normalization_failed"), 0, MESH_REASON_PATH_REFUSED); return false;
+	case MESH_PATH_REDIRECT: redirect_to_path(w, x); return false;
 	case MESH_PATH_NO_MEMORY: mesh_reply_no_memory(w, x); return false;
 	}
 	FOIL_UNREACHABLE();
@@ -521,7 +533,7 @@ static FOIL_COLD void on_reset(struct foil_worker *w, struct http_stream *hs, co
 	if (!x->response_ended) {
 		foil_count(w, MESH, DOWNSTREAM_RESETS, 1);
 		if (info->kind == HTTP_RESET_PROTOCOL) {
-			x->flags |= TELE_FLAG_DPE;
+			x->flags |= info->reason == HTTP_REASON_H2_UNDERSCORE ? TELE_FLAG_DR : TELE_FLAG_DPE; /* of a legal name: Envoy tells a reset */
 			x->details = foil_slice_str(http_room_desc.reasons[info->reason].name);
 			if (!x->response_started && !mesh_exchange_is_h2(x))
 				x->status = http_reason_status(info->reason); /* the codec has said so to the client */

@@ -2,7 +2,8 @@
  *
  * The rules are those of Envoy as Istio sets it: a fragment is cut off in every mode; BASE is googleurl's CanonicalizePath (dot segments,
  * '\' as '/', percent-encoded unreserved characters decoded, some characters encoded, %00 refused); MERGE_SLASHES joins slashes after that;
- * DECODE_AND_MERGE_SLASHES turns %2f and %5c into slashes before. The query is never touched. Recordings: paths*.yaml.
+ * DECODE_SLASHES turns %2f and %5c into slashes before (OM-9: or the client is sent to the path without, or refused). The query is never touched.
+ * Recordings: paths*.yaml, edge.yaml, connection-settings-*.yaml.
  * Invariant: a normalised path normalises to itself (fuzz_route_path). */
 #include "dataplane/mesh/path.h"
 
@@ -276,10 +277,15 @@ static uint32_t rewrite(enum mesh_path_normalization mode, struct foil_slice pat
 		c.in = scratch;
 		c.n_in = unescape_slashes(scratch, path.n_bytes);
 	}
-	canonicalize(&c);
-	if (c.refused)
-		return UINT32_MAX;
-	return mode == MESH_PATHNORM_BASE ? c.n : merge_slashes(out, c.n);
+	if (mode & MESH_PATHNORM_NONE) {
+		memcpy(out, c.in, c.n_in);
+		c.n = c.n_in;
+	} else {
+		canonicalize(&c);
+		if (c.refused)
+			return UINT32_MAX;
+	}
+	return mode & MESH_PATHNORM_MERGE_SLASHES ? merge_slashes(out, c.n) : c.n;
 }
 
 static struct foil_slice cut_at(struct foil_slice s, char c)
@@ -297,9 +303,9 @@ enum mesh_path_result mesh_path_normalize(struct foil_worker *w, struct foil_are
 	head->path = whole.n_bytes ? whole : FOIL_SLICE("/");
 	if (mode == MESH_PATHNORM_NONE || path.n_bytes == 0 || !is_slash(path.data[0])) /* "*" and CONNECT's authority are no paths */
 		return MESH_PATH_OK;
-	uint32_t room = canonical_room(path.data, path.n_bytes);
-	bool slashes = mode != MESH_PATHNORM_BASE && has_two_slashes(path);
-	bool escaped = mode == MESH_PATHNORM_DECODE_AND_MERGE_SLASHES && has_escaped_slash(path);
+	uint32_t room = mode & MESH_PATHNORM_NONE ? 0 : canonical_room(path.data, path.n_bytes);
+	bool slashes = (mode & MESH_PATHNORM_MERGE_SLASHES) && has_two_slashes(path);
+	bool escaped = (mode & (MESH_PATHNORM_DECODE_SLASHES | MESH_PATHNORM_REFUSE_SLASHES)) && has_escaped_slash(path);
 	if (!room && !slashes && !escaped)
 		return MESH_PATH_OK;
 
@@ -309,10 +315,17 @@ enum mesh_path_result mesh_path_normalize(struct foil_worker *w, struct foil_are
 		scratch = foil_arena_alloc(w, a, path.n_bytes);
 	if (!out || (escaped && !scratch))
 		return MESH_PATH_NO_MEMORY;
-	uint32_t n = rewrite(mode, path, scratch, out, cap);
-	if (n == UINT32_MAX)
+	uint32_t n = escaped && (mode & MESH_PATHNORM_REFUSE_SLASHES) ? UINT32_MAX : rewrite(mode, path, scratch, out, cap);
+	bool refused = n == UINT32_MAX;
+	if (refused && !escaped)
 		return MESH_PATH_REFUSED;
+	if (refused) { /* logged without escapes, as Envoy does */
+		memcpy(out, path.data, path.n_bytes);
+		n = unescape_slashes(out, path.n_bytes);
+	}
 	memcpy(out + n, path.data + path.n_bytes, n_query);
 	head->path = foil_slice_of(out, n + n_query);
-	return MESH_PATH_OK;
+	if (refused)
+		return MESH_PATH_REFUSED;
+	return escaped && (mode & MESH_PATHNORM_REDIRECT_SLASHES) ? MESH_PATH_REDIRECT : MESH_PATH_OK;
 }

@@ -345,6 +345,11 @@ static void test_underscores_and_endless_connection_headers(void **state)
 	again(NULL);
 	side_feed(w, &side, "GET / HTTP/1.1\r\n" HOST "X_A: 1\r\n\r\n");
 	assert_string_equal(side_text(&side), "GET / host=a.example x_a=1|0:\ncomplete\n");
+	limits = (struct http_limits){.drop_underscores = true};
+	again(&limits);
+	side_feed(w, &side, "GET / HTTP/1.1\r\n" HOST "X_A: 1\r\ncontent_length: 9\r\nX-B: 2\r\n\r\n");
+	assert_string_equal(side_text(&side), "GET / host=a.example x-b=2|0:\ncomplete\n");
+	again(NULL);
 	at = (uint32_t)snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n" HOST "Connection: ");
 	for (int i = 0; i < 40; i++)
 		at += (uint32_t)snprintf(&text[at], sizeof(text) - at, "n%d,", i);

@@ -561,6 +561,23 @@ static void test_streams_beyond_the_limit_are_refused_and_their_fields_remembere
 	end();
 }
 
+static void test_underscores_are_refused_or_left_out(void **state)
+{
+	static const uint8_t fields[] = {0x82, 0x86, 0x84, 0x01, 1, 'a', 0x00, 3, 'x', '_', 'k', 1, 'v', 0x00, 3, 'x', '-', 'k', 1, 'v'};
+
+	begin_with(&(struct http_limits){.reject_underscores = true});
+	hb_frame(&b, H2_HEADERS, H2_END_HEADERS | H2_END_STREAM, 1, fields, sizeof(fields));
+	feed();
+	assert_sent("RST_STREAM 1 code=2\n");
+	end();
+	begin_with(&(struct http_limits){.drop_underscores = true});
+	side.reply = H2_REPLY_NONE;
+	hb_frame(&b, H2_HEADERS, H2_END_HEADERS | H2_END_STREAM, 1, fields, sizeof(fields));
+	feed();
+	assert_string_equal(side.rec[0].text, "GET / host=a x-k=v|0:");
+	end();
+}
+
 static void test_resets_of_either_side(void **state)
 {
 	begin();
@@ -869,6 +886,7 @@ int main(void)
 		cmocka_unit_test(test_frames_for_streams_that_are_over),
 		cmocka_unit_test(test_what_a_stream_depends_on_is_looked_at_and_not_used),
 		cmocka_unit_test(test_streams_beyond_the_limit_are_refused_and_their_fields_remembered),
+		cmocka_unit_test(test_underscores_are_refused_or_left_out),
 		cmocka_unit_test(test_resets_of_either_side),
 		cmocka_unit_test(test_users_may_close_or_reset_in_any_callback),
 		cmocka_unit_test(test_draining_takes_two_steps),

@@ -84,6 +84,58 @@ static Foil__Conf__RouteConfig *hosts_of(const char *server_hosts, const char *v
 	return t_routes(*m, "http.80");
 }
 
+#define T_SETTINGS(text) \
+	"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n" \
+	"data: {mesh: '{defaultConfig: {connectionSettings: " text "}}'}\n"
+
+static void test_profile_edge_is_what_istiod_makes_of_it(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_SETTINGS("{profile: EDGE, httpRequestTimeout: 0s, httpMaxConcurrentStreams: 7}"), T_GATEWAY, T_ONE,
+				      T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
+	Foil__Conf__Listener *l = t_listener(m, "198.18.0.1_80");
+	const Foil__Conf__HttpConnectionManager *h = l->filter_chains[0]->http;
+
+	t_assert_no_diags(m);
+	assert_int_equal(h->idle_timeout_us, 3600000000);
+	assert_int_equal(h->stream_idle_timeout_us, 300000000);
+	assert_int_equal(h->request_timeout_us, 0);
+	assert_int_equal(h->request_headers_timeout_us, 60000000);
+	assert_int_equal(h->h2_streams_max, 7);
+	assert_int_equal(h->h2_stream_window_bytes, 65536);
+	assert_int_equal(h->h2_conn_window_bytes, 1048576);
+	assert_true(h->reject_underscores && !h->drop_underscores && h->merge_slashes);
+	assert_int_equal(h->escaped_slashes, FOIL__CONF__ESCAPED_SLASHES__SLASHES_REDIRECTED);
+	foil__conf__listener__free_unpacked(l, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_connection_settings_are_taken_one_by_one(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_SETTINGS("{httpIdleTimeout: 5s, httpMaxConnectionDuration: 60s, httpHeadersWithUnderscoresAction: "
+						 "HEADERS_WITH_UNDERSCORES_DROP_HEADER, httpMergeSlashes: false, "
+						 "httpPathWithEscapedSlashesAction: REJECT_REQUEST}"),
+				      T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
+	Foil__Conf__Listener *l = t_listener(m, "198.18.0.1_80");
+	const Foil__Conf__HttpConnectionManager *h = l->filter_chains[0]->http;
+
+	t_assert_no_diags(m);
+	assert_int_equal(h->idle_timeout_us, 5000000);
+	assert_int_equal(h->max_connection_duration_us, 60000000);
+	assert_true(h->drop_underscores && !h->reject_underscores && h->has_merge_slashes && !h->merge_slashes);
+	assert_int_equal(h->escaped_slashes, FOIL__CONF__ESCAPED_SLASHES__SLASHES_REFUSED);
+	assert_false(h->has_request_timeout_us || h->has_h2_streams_max);
+	foil__conf__listener__free_unpacked(l, NULL);
+	t_mesh_free(m);
+
+	m = t_mesh_new(T_SETTINGS("{listenerConnectionLimit: 5, httpMaxStreamDuration: 5s, listenerPerConnectionBufferLimitBytes: 32768}"), T_GATEWAY, NULL);
+	(void)t_diag(m, "HF0005", "memory.connections");
+	(void)t_diag(m, "HF0005", "timeout");
+	(void)t_diag(m, "HF0006", "what a connection may hold");
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_domains_are_the_narrower_of_server_and_virtual_service(void **state)
 {
 	static const struct {
@@ -314,6 +366,8 @@ int main(void)
 		cmocka_unit_test(test_a_listener_for_each_address_of_the_selected_gateway),
 		cmocka_unit_test(test_an_empty_selector_is_every_gateway_and_each_has_its_own_table),
 		cmocka_unit_test(test_what_mesh_config_says_of_gateways),
+		cmocka_unit_test(test_profile_edge_is_what_istiod_makes_of_it),
+		cmocka_unit_test(test_connection_settings_are_taken_one_by_one),
 		cmocka_unit_test(test_domains_are_the_narrower_of_server_and_virtual_service),
 		cmocka_unit_test(test_https_redirect_is_for_every_host_of_the_server),
 		cmocka_unit_test(test_servers_of_several_gateways_share_a_port),

@@ -104,6 +104,49 @@ static void test_path_decode_and_merge_slashes_is_what_envoy_did(void **state)
 	(void)state;
 }
 
+/* Recorded with connectionSettings: tests/recorded/edge.yaml and connection-settings-*.yaml. */
+static void test_path_rules_of_slashes_are_what_envoy_did(void **state)
+{
+	static const struct path_case unescaped[] = {
+		{"//a", "//a"}, {"/a//b?x=//", "/a//b?x=//"}, {"/a%2Fb", "/a/b"}, {"/a%5Cb", "/a/b"}, {"/a%5c%2fb/../c", "/a//c"}, {"/a/..%2fb", "/b"},
+		{"/a%2F%2Fb", "/a//b"}, {"/%41%2fb", "/A/b"}, {"/a%2f%00", NULL}, {"/a%2f#x%2f", "/a/"},
+	};
+	static const struct path_case refused[] = {
+		{"//a", "//a"}, {"/a%2Fb", NULL}, {"/a%2fb?q=%2f", NULL}, {"/a%5Cb", NULL}, {"/a\\b", "/a/b"}, {"/a%252fb", "/a%252fb"},
+		{"/a?b=%2f", "/a?b=%2f"},
+	};
+	static const struct path_case bare[] = {{"//a", "/a"}, {"/a\\b", "/a\\b"}, {"/a/./b", "/a/./b"}, {"/a%2F%2Fb", "/a/b"}, {"/%41%2fb", "/%41/b"},
+						{"/a%2f%00", "/a/%00"}};
+
+	CHECK(MESH_PATHNORM_DECODE_SLASHES, unescaped);
+	CHECK(MESH_PATHNORM_REFUSE_SLASHES, refused);
+	CHECK(MESH_PATHNORM_NONE | MESH_PATHNORM_DECODE_AND_MERGE_SLASHES, bare);
+	(void)state;
+}
+
+static void test_path_with_escaped_slashes_is_told_where_to_go(void **state)
+{
+	static const struct path_case told[] = {{"/a%2Fb", "/a/b"}, {"/a%2fb?q=%2f", "/a/b?q=%2f"}, {"/a%5c%2fb/../c", "/a/c"}, {"/a/..%2fb", "/b"}};
+	struct foil_worker *w = t_worker(0);
+	enum mesh_path_normalization mode = (enum mesh_path_normalization)(MESH_PATHNORM_DECODE_AND_MERGE_SLASHES | MESH_PATHNORM_REDIRECT_SLASHES);
+	struct foil_arena a = {0};
+
+	for (unsigned int i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+		struct http_head head = {.path = foil_slice_str(told[i].in)};
+		assert_int_equal(mesh_path_normalize(w, &a, mode, &head), MESH_PATH_REDIRECT);
+		assert_true(foil_slice_eq(head.path, foil_slice_str(told[i].out)));
+		assert_int_equal(mesh_path_normalize(w, &a, mode, &head), MESH_PATH_OK);
+	}
+	struct http_head plain = {.path = FOIL_SLICE("//a")}, bad = {.path = FOIL_SLICE("/a%2f%00?x")};
+	assert_int_equal(mesh_path_normalize(w, &a, mode, &plain), MESH_PATH_OK);
+	assert_true(foil_slice_eq(plain.path, foil_slice_str("/a")));
+	assert_int_equal(mesh_path_normalize(w, &a, mode, &bad), MESH_PATH_REFUSED);
+	assert_true(foil_slice_eq(bad.path, foil_slice_str("/a/%00?x"))); /* for the log */
+	foil_arena_reset(w, &a);
+	t_worker_free(w);
+	(void)state;
+}
+
 static void test_path_leaves_what_is_no_path(void **state)
 {
 	static const struct path_case cases[] = {{"*", "*"}, {"example.com:443", "example.com:443"}, {"", "/"}};
@@ -173,6 +216,8 @@ int main(void)
 		cmocka_unit_test(test_path_none_only_cuts_the_fragment),
 		cmocka_unit_test(test_path_merge_slashes_merges_after_base),
 		cmocka_unit_test(test_path_decode_and_merge_slashes_is_what_envoy_did),
+		cmocka_unit_test(test_path_rules_of_slashes_are_what_envoy_did),
+		cmocka_unit_test(test_path_with_escaped_slashes_is_told_where_to_go),
 		cmocka_unit_test(test_path_leaves_what_is_no_path),
 		cmocka_unit_test(test_path_that_is_normal_costs_no_memory),
 		cmocka_unit_test(test_path_without_memory_says_so),
