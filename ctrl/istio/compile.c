@@ -182,6 +182,7 @@ static void fill(struct compile *c, struct owned_snapshot *o, const char *versio
 	istio_virtual_services_index(c);
 	mesh_compile(c);
 	istio_gateways_compile(c);
+	istio_sidecar_apply(c);
 	istio_outbound_compile(c);
 	istio_clusters_emit(c);
 	istio_identity_finish(c, s);

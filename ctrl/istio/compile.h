@@ -54,6 +54,7 @@ struct service {
 	struct service *next_same_host; /* of another namespace, younger */
 	const char *alias_of;           /* ExternalName's target; such a service is in compile.aliases only */
 	struct service *aliases, *next_alias; /* of this one, in any order */
+	bool is_hidden;                 /* the node's Sidecar does not let it be reached but by gateways */
 	bool has_slices, is_united;     /* its instances come from EndpointSlices; from more than one resource */
 };
 
@@ -86,6 +87,7 @@ struct vs {
 	const struct resource **http_source; /* where each rule stands: the delegate's when it has one */
 	const uint32_t *http_index; /* and which one it is there */
 	uint32_t n_http;
+	bool is_hidden; /* in the mesh, by the node's Sidecar */
 };
 struct vs_list {
 	struct vs **list;
@@ -250,5 +252,8 @@ void istio_clusters_emit_endpoints(struct compile *c, struct service *s); /* of 
 
 void istio_gateways_compile(struct compile *c);
 void istio_outbound_compile(struct compile *c);
-const struct resource *istio_compile_mesh_sidecar(const struct compile *c);
+/* The Sidecar in force at this node, or NULL (sidecar.c). */
+const struct resource *istio_sidecar_of_node(const struct compile *c);
+/* Marks what it does not let the node reach: before the mesh's listeners, after the gateways'. */
+void istio_sidecar_apply(struct compile *c);
 void istio_lint_model(struct compile *c);

@@ -122,17 +122,19 @@ static void lint_rule_hosts(struct compile *c)
 	}
 }
 
-/* ---- Sidecars that are not for all workloads ---- */
+/* ---- Sidecars of others ---- */
 
 static void lint_sidecars(struct compile *c)
 {
 	const struct resource_list *list = &c->model->kinds[KIND_SIDECAR];
 
 	for (uint32_t i = 0; i < list->n; i++)
-		if (list->list[i] != istio_compile_mesh_sidecar(c))
+		if (list->list[i] != istio_sidecar_of_node(c))
 			istio_compile_report(c, ISTIO_WARNING, "HF0006", list->list[i], list->list[i]->node->at, "",
-				       "accepted, but it limits nothing here: whose proxy a node is, is not known; of %s, without workloadSelector, the oldest "
-				       "Sidecar's outboundTrafficPolicy counts for all", c->root_namespace);
+				       "accepted, but it is not this node's and limits nothing here: a node has the Sidecar that selects its labels in "
+				       "the namespace of its service_account, else that namespace's, else that of %s without workloadSelector; of "
+				       "several the oldest",
+				       c->root_namespace);
 }
 
 void istio_lint_model(struct compile *c)

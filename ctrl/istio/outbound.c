@@ -61,7 +61,7 @@ static const struct vs *mesh_vs(const struct compile *c, const char *host)
 
 static bool is_visible(const struct compile *c, const struct vs *v, const char *namespace)
 {
-	return istio_compile_is_exported(&v->spec->export_to, &c->model->mesh->virtual_service_export_to, v->source->namespace, namespace);
+	return !v->is_hidden && istio_compile_is_exported(&v->spec->export_to, &c->model->mesh->virtual_service_export_to, v->source->namespace, namespace);
 }
 
 /* ---- http ---- */
@@ -161,7 +161,7 @@ static void bare_vhosts(struct compile *c, struct table *t)
 	for (uint32_t i = 0; i < c->mesh_vs.n; i++) {
 		const char *host = c->mesh_vs.entries[i].key;
 		const struct vs *v = c->mesh_vs.entries[i].value;
-		if (strcmp(host, "*") == 0 || istio_registry_find(c, host) || v->n_http == 0)
+		if (strcmp(host, "*") == 0 || istio_registry_find(c, host) || v->n_http == 0 || v->is_hidden)
 			continue;
 		if (!istio_map_get(&t->in_use, v->source->id) && (t->port != PORT_PLAIN_HTTP || has_any_service(c, v)))
 			continue;
@@ -177,23 +177,10 @@ static void bare_vhosts(struct compile *c, struct table *t)
 	}
 }
 
-/* SC-1: the one that is for every workload that has none of its own; NULL: none is. */
-const struct resource *istio_compile_mesh_sidecar(const struct compile *c)
-{
-	const struct resource_list *list = &c->model->kinds[KIND_SIDECAR];
-
-	for (uint32_t i = 0; i < list->n; i++) {
-		const struct sidecar *s = list->list[i]->spec;
-		if (strcmp(list->list[i]->namespace, c->root_namespace) == 0 && !(s->selector && s->selector->labels.n))
-			return list->list[i];
-	}
-	return NULL;
-}
-
 /* SE-11, SC-5: the Sidecar's word goes before MeshConfig's. */
 static bool is_registry_only(const struct compile *c)
 {
-	const struct resource *r = istio_compile_mesh_sidecar(c);
+	const struct resource *r = istio_sidecar_of_node(c);
 	const struct sidecar *s = r ? r->spec : NULL;
 	const struct outbound_policy *p = s && s->outbound ? s->outbound : c->model->mesh->outbound;
 
@@ -599,7 +586,7 @@ static void captured_compile(struct compile *c, const struct http_ports *http)
 		http_wild(c, &wilds, http->tables.entries[i].value);
 	for (uint32_t i = 0; i < c->services.n; i++) {
 		struct service *s = c->services.list[i];
-		for (uint32_t j = 0; !s->is_k8s && j < s->n_ports; j++)
+		for (uint32_t j = 0; !s->is_k8s && !s->is_hidden && j < s->n_ports; j++)
 			if (!istio_registry_is_http(s->ports[j].protocol) && s->ports[j].protocol != PROTO_UDP)
 				tcp_wild(c, &wilds, s, &s->ports[j]);
 	}
@@ -638,13 +625,22 @@ static void serve(struct compile *c, struct service *s)
 	}
 }
 
+static const struct service *shown_of_host(const struct compile *c, const char *host)
+{
+	const struct service *s = istio_map_get(&c->services_by_host, host);
+
+	while (s && s->is_hidden)
+		s = s->next_same_host;
+	return s;
+}
+
 void istio_outbound_compile(struct compile *c)
 {
 	struct http_ports all = {0};
 
 	for (uint32_t i = 0; i < c->services.n; i++) {
 		const struct service *s = c->services.list[i];
-		for (uint32_t j = 0; (c->node->n_captured_cidrs || has_served_address(c, s)) && j < s->n_ports; j++)
+		for (uint32_t j = 0; !s->is_hidden && (c->node->n_captured_cidrs || has_served_address(c, s)) && j < s->n_ports; j++)
 			if (istio_registry_is_http(s->ports[j].protocol))
 				(void)table_of(c, &all, s->ports[j].number);
 	}
@@ -652,7 +648,7 @@ void istio_outbound_compile(struct compile *c)
 		return;
 	for (uint32_t i = 0; i < c->services.n; i++) {
 		const struct service *s = c->services.list[i];
-		if (istio_map_get(&c->services_by_host, s->host) != s)
+		if (shown_of_host(c, s->host) != s)
 			continue; /* another, older one has this host */
 		for (uint32_t j = 0; j < s->n_ports; j++) {
 			struct table *t = istio_map_get(&all.tables, istio_arena_printf(c->arena, "%u", s->ports[j].number));
@@ -663,7 +659,8 @@ void istio_outbound_compile(struct compile *c)
 	for (uint32_t i = 0; i < all.tables.n; i++)
 		fill_table(c, all.tables.entries[i].value);
 	for (uint32_t i = 0; i < c->services.n; i++)
-		serve(c, c->services.list[i]);
+		if (!c->services.list[i]->is_hidden)
+			serve(c, c->services.list[i]);
 	if (c->node->n_captured_cidrs)
 		captured_compile(c, &all);
 }

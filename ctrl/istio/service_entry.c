@@ -1,4 +1,4 @@
-/* The field tables of ServiceEntry, WorkloadEntry and Sidecar (features.md SE-1..SE-12, WE-1..WE-3, SC-1..SC-6). */
+/* The field tables of ServiceEntry and WorkloadEntry (features.md SE-1..SE-12, WE-1..WE-3). */
 #include "ctrl/istio/rows.h"
 
 #include <arpa/inet.h>
@@ -143,25 +143,6 @@ static void check_service_entry(struct istio_decode *d, void *object)
 }
 
 const struct istio_table istio_table_service_entry = TABLE(service_entry, "ServiceEntry", service_entry_rows, .check = check_service_entry);
-
-/* ---- Sidecar: of the mesh's own, for all workloads, the policy for hosts that nobody described; the rest is for proxies beside workloads ---- */
-
-static const char sidecar_note[] = "concerns the proxy beside a workload, which this node is not";
-static const struct istio_field sidecar_outbound_rows[] = {
-	ROW(outbound_policy, mode, "mode", F_ENUM, .words = istio_outbound_words),
-	ROW_REFUSED("egressProxy", "what goes to hosts that nobody described goes to where it went; route it by a ServiceEntry and a VirtualService"),
-};
-static const struct istio_table table_sidecar_outbound = TABLE(outbound_policy, "OutboundTrafficPolicy", sidecar_outbound_rows);
-static const struct istio_field sidecar_rows[] = {
-	ROW_NOTED(sidecar, selector, "workloadSelector", F_OBJECT, "whose proxy a node is, is not known: a Sidecar with a selector limits nothing",
-		  .table = &istio_table_workload_selector),
-	ROW_IGNORED("ingress", sidecar_note),
-	ROW_IGNORED("egress", sidecar_note),
-	ROW(sidecar, outbound, "outboundTrafficPolicy", F_OBJECT, .table = &table_sidecar_outbound),
-	ROW_IGNORED("inboundConnectionPool", sidecar_note),
-};
-
-const struct istio_table istio_table_sidecar = TABLE(sidecar, "Sidecar", sidecar_rows);
 
 /* ---- shared checks ---- */
 

@@ -1,6 +1,6 @@
 """Original destinations: addresses of the backends are captured, and connections to them go on to where they went (ServiceEntry with resolution NONE with
 and without ranges, a PASSTHROUGH load balancer, TLS by server name, hosts and ports that nobody described). Expected is what a sidecar of Istio's does
-(features.md DR-9, SE-3, SE-5, SE-11, SC-5, VS-57)."""
+(features.md DR-9, SE-3, SE-5, SE-11, SC-2, SC-5, VS-57)."""
 import contextlib
 import os
 import shutil
@@ -89,7 +89,7 @@ SIDECAR = """---
 apiVersion: networking.istio.io/v1
 kind: Sidecar
 metadata: {name: default, namespace: istio-system}
-spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
+spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}, egress: [{hosts: ["./*", "~app/fixed.test"]}]}
 """
 
 
@@ -213,4 +213,8 @@ def test_registry_only_blocks_what_nobody_described():
             check(ask("web.test", FIRST)[:2] == (200, "first"), f"{ask('web.test', FIRST)}")
             check(refused(SECOND, 9100), "a port that nobody described is served")
             log.find("BlackHoleCluster", " UH ", f"{SECOND}:9100")
+            if more:
+                check(refused("198.19.0.70", 8081), "a host that the Sidecar takes away is served")
+            else:
+                check(ask("fixed.test", "198.19.0.70", port=8081)[:2] == (200, "first"), f"STATIC: {ask('fixed.test', '198.19.0.70', port=8081)}")
             check(tls_reaches("one.tls.test") == b"1" and tls_reaches("other.test", SECOND) == b"", "TLS by its name")

@@ -228,6 +228,86 @@ static void test_captured_tls_goes_by_its_name(void **state)
 	(void)state;
 }
 
+#define ENTRY_OF(namespace, name, port) \
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name ", namespace: " namespace "}\n" \
+	"spec: {hosts: [" name ".test], resolution: STATIC, endpoints: [{address: 198.19.0.10}], ports: [{number: " port ", name: http, protocol: HTTP}]}\n"
+
+/* The domains of port 8080 at a node with a label, under this Sidecar: "a.test b.test". A real istiod gave a sidecar of shop/front the same tables. */
+static void assert_reached(const char *sidecar, const char *account, const char *expected)
+{
+	static const char *const captured[] = {"203.0.113.0/24"}, *const keys[] = {"app"}, *const values[] = {"front"};
+	static const char *const names[] = {"a.test", "b.test", "c.test", "d.test"};
+	struct istio_node node = t_node;
+	char reached[256] = "";
+
+	node.captured_cidrs = captured;
+	node.n_captured_cidrs = 1;
+	node.service_account = account;
+	node.label_keys = keys;
+	node.label_values = values;
+	node.n_labels = 1;
+	struct t_mesh *m = t_mesh_at(&node, ENTRY_OF("shop", "a", "8080"), ENTRY_OF("far", "b", "8080"), ENTRY_OF("far", "c", "8080"),
+				     ENTRY_OF("far", "d", "8080"),
+				     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: a, namespace: shop}\n"
+				     "spec: {hosts: [a.test], http: [{route: [{destination: {host: d.test}}]}]}\n", sidecar, NULL);
+	Foil__Conf__RouteConfig *r = t_routes(m, "8080");
+	for (size_t i = 0; r && i < sizeof(names) / sizeof(names[0]); i++)
+		if (t_vhost(r, names[i]))
+			snprintf(reached + strlen(reached), sizeof(reached) - strlen(reached), "%s%s", reached[0] ? " " : "", names[i]);
+	assert_int_equal(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|8080||d.test"),
+			 strstr(expected, "a.test") || strstr(expected, "d.test"));
+	if (strcmp(reached, expected) != 0)
+		fail_msg("%s of %s: reaches \"%s\", not \"%s\"", sidecar, account, reached, expected);
+	if (r)
+		foil__conf__route_config__free_unpacked(r, NULL);
+	t_mesh_free(m);
+}
+
+static void test_a_sidecar_limits_what_the_node_reaches(void **state)
+{
+	assert_reached("", "shop/front", "a.test b.test c.test d.test");
+	assert_reached(SIDECAR("shop", "{egress: [{hosts: ['*/*']}]}"), "shop/front", "a.test b.test c.test d.test");
+	assert_reached(SIDECAR("shop", "{egress: [{hosts: ['far/b.test']}]}"), "shop/front", "b.test");
+	assert_reached(SIDECAR("shop", "{egress: [{hosts: ['far/*', '~far/c.test']}]}"), "shop/front", "b.test d.test");
+	assert_reached(SIDECAR("shop", "{egress: [{hosts: ['*/*.test', '~/b.test']}]}"), "shop/front", "a.test c.test d.test");
+	assert_reached(SIDECAR("shop", "{egress: [{hosts: ['./*']}]}"), "shop/front", "a.test"); /* d.test by a's VirtualService alone */
+	assert_reached(SIDECAR("shop", "{egress: [{hosts: ['~/*']}]}"), "shop/front", "");
+	/* whose it is */
+	assert_reached(SIDECAR("far", "{egress: [{hosts: ['far/b.test']}]}"), "shop/front", "a.test b.test c.test d.test");
+	assert_reached(SIDECAR("shop", "{workloadSelector: {labels: {app: front}}, egress: [{hosts: ['far/b.test']}]}"), "shop/front", "b.test");
+	assert_reached(SIDECAR("shop", "{workloadSelector: {labels: {app: other}}, egress: [{hosts: ['far/b.test']}]}"), "shop/front",
+		       "a.test b.test c.test d.test");
+	assert_reached(SIDECAR("istio-system", "{egress: [{hosts: ['far/b.test']}]}"), "shop/front", "b.test");
+	assert_reached(SIDECAR("istio-system", "{egress: [{hosts: ['./*']}]}"), "shop/front", "a.test");
+	assert_reached(SIDECAR("istio-system", "{egress: [{hosts: ['./*']}]}"), NULL, "a.test b.test c.test d.test"); /* a node for clients of everywhere */
+	(void)state;
+}
+
+static void test_gateways_reach_what_a_sidecar_does_not(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), SIDECAR("istio-system", "{egress: [{hosts: ['~/*']}]}"), NULL);
+
+	t_assert_no_diags(m);
+	assert_true(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|8080||one.test"));
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_what_is_wrong_in_a_sidecar_is_told(void **state)
+{
+	struct t_mesh *m = t_mesh_new(SIDECAR("istio-system", "{egress: [{hosts: [shop]}]}"), SIDECAR("a", "{egress: [{hosts: ['*/*']}, {hosts: ['*/*']}]}"),
+				      SIDECAR("b", "{egress: [{hosts: ['*/*'], port: {number: 80, protocol: HTTP, name: x}}]}"),
+				      SIDECAR("c", "{inboundConnectionPool: {http: {http2MaxRequests: 1}}, ingress: []}"), NULL);
+
+	(void)t_diag(m, "IST0106", "\"shop\" is not namespace/host");
+	(void)t_diag(m, "IST0106", "a second listener without a port");
+	(void)t_diag(m, "HF0005", "listeners of single ports");
+	(void)t_diag(m, "HF0006", "stands in front of workloads");
+	(void)t_diag(m, "HF0006", "not this node's");
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_a_service_address_in_the_nodes_ranges_is_served(void **state)
 {
 	struct t_mesh *m = t_mesh_new(SERVICE("cart", "clusterIP: 198.18.10.1, ports: [{name: http, port: 80}, {name: tcp-x, port: 9000}, {name: dns, port: "
@@ -428,6 +508,9 @@ int main(void)
 		cmocka_unit_test(test_service_entries_with_ports_weights_and_workload_entries),
 		cmocka_unit_test(test_resolution_none_goes_where_the_client_went),
 		cmocka_unit_test(test_captured_addresses_have_the_listeners_of_a_sidecar),
+		cmocka_unit_test(test_a_sidecar_limits_what_the_node_reaches),
+		cmocka_unit_test(test_gateways_reach_what_a_sidecar_does_not),
+		cmocka_unit_test(test_what_is_wrong_in_a_sidecar_is_told),
 		cmocka_unit_test(test_captured_tls_goes_by_its_name),
 		cmocka_unit_test(test_a_service_address_in_the_nodes_ranges_is_served),
 		cmocka_unit_test(test_a_short_name_with_two_meanings_is_left_out),
