@@ -185,7 +185,7 @@ static void redirect_to_path(struct foil_worker *w, struct mesh_exchange *x)
 	const struct http_header location = {.name = FOIL_SLICE("location"), .id = HTTP_HDR_LOCATION, .value = x->request->path};
 	const struct mesh_reply r = {.status = 307, .details = FOIL_SLICE("path_normalization_failed"), .extra = &location,
 				     .n_extra = x->request->is_grpc ? 0 : 1, /* gRPC is not redirected */
-				     .has_grpc_status = true, .grpc_status = 13};
+				     .has_grpc_status = true, .grpc_status = 13 /* INTERNAL */};
 
 	mesh_reply_send(w, x, &r);
 }
