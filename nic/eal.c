@@ -150,9 +150,20 @@ static uint64_t hugepages_free_mb(void)
 static bool shows_memory(const struct nic_eal_params *p)
 {
 	for (uint16_t i = 0; i < p->n_uris; i++)
-		if (strncmp(p->uris[i], "virtio-user:", 12) == 0 || (strncmp(p->uris[i], "memif:", 6) == 0 && strstr(p->uris[i], "zero-copy=yes")))
+		if (strncmp(p->uris[i], "virtio-user:", 12) == 0 || nic_uri_is_zero_copy(p->uris[i]))
 			return true;
 	return false;
+}
+
+/* The driver (DPDK 22.11) closes the descriptor of our packet memory when it resets such a port, as if it were the port's own. */
+static int zero_copy_check(const struct nic_eal_params *p, struct foil_error *err)
+{
+	unsigned int n = 0;
+
+	for (uint16_t i = 0; i < p->n_uris; i++)
+		n += nic_uri_is_zero_copy(p->uris[i]);
+	return n < 2 ? 0 : foil_error_set(err, -EINVAL, "%u ports are memif with zero-copy=yes, and DPDK's driver can have one in a process; take it from "
+					  "the others", n);
 }
 
 static int memory_add(struct args *a, const struct nic_eal_params *p, struct foil_error *err)
@@ -199,6 +210,9 @@ static int args_make(struct args *a, const struct nic_eal_params *p, struct foil
 	if (n_workers > NIC_WORKERS_MAX)
 		return foil_error_set(err, -EINVAL, "%u workers; at most %u are possible", n_workers, NIC_WORKERS_MAX);
 	rc = cpus_choose(p, n_workers, cpus, err);
+	if (rc)
+		return rc;
+	rc = zero_copy_check(p, err);
 	if (rc)
 		return rc;
 	rc = arg_add(a, "%s", p->program ? p->program : "hydrofoil");

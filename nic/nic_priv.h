@@ -62,6 +62,7 @@ bool nic_args_have(const char *args, const char *key);
 int nic_uri_devargs(const struct nic_uri *u, uint16_t n_queues, uint16_t mtu, uint16_t n_desc, char *out, size_t n_out) FOIL_MUST_USE;
 
 bool nic_uri_is_pci(const char *uri);
+bool nic_uri_is_zero_copy(const char *uri); /* a memif that copies nothing */
 
 /* queue.c */
 uint16_t nic_rx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts);

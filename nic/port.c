@@ -122,14 +122,15 @@ static int device_make(struct nic_port *port, const struct nic_port_params *p, s
 	return 0;
 }
 
-static void offloads_choose(struct nic_port *port, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+static void offloads_choose(struct nic_port *port, const struct nic_port_params *p, const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
 {
 	uint64_t tx = port->uri.offloads_off ? 0 : info->tx_offload_capa, rx = port->uri.offloads_off ? 0 : info->rx_offload_capa;
 	const uint64_t l4 = RTE_ETH_TX_OFFLOAD_TCP_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	/* tap and vhost do their "offloads" in software on the side; net's own sums are as good and seen by tests. */
 	bool real = port->uri.scheme != NIC_SCHEME_TAP;
 
-	port->tx_multi_seg = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+	/* A memif that copies nothing frees what the peer has taken as if nobody else referred to it: it gets packets of one piece, which nobody does. */
+	port->tx_multi_seg = (info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) && !nic_uri_is_zero_copy(p->uri);
 	port->tx_cksum_ip = real && (tx & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM);
 	bool by_port = real && (tx & l4) == l4;
 	port->tx_cksum_l4 = by_port || port->uri.checksums_none; /* nobody makes them */
@@ -208,7 +209,7 @@ static int device_configure(struct nic_port *port, const struct nic_port_params 
 	int rc;
 
 	conf.rxmode.mtu = driver_mtu(port, info);
-	offloads_choose(port, info, &conf);
+	offloads_choose(port, p, info, &conf);
 	rss_choose(port, info, key, &conf);
 	port->interrupts = interrupts && port->uri.scheme != NIC_SCHEME_AF_PACKET;
 	conf.intr_conf.rxq = port->interrupts;

@@ -24,6 +24,11 @@ static const struct scheme {
 	{"ring", "net_ring", NIC_SCHEME_RING, NULL},
 };
 
+bool nic_uri_is_zero_copy(const char *uri)
+{
+	return strncmp(uri, "memif:", 6) == 0 && strstr(uri, "zero-copy=yes");
+}
+
 bool nic_uri_is_pci(const char *uri)
 {
 	return strncmp(uri, "pci=", 4) == 0;

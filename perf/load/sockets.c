@@ -14,6 +14,7 @@
 #include "perf/load/load.h"
 
 #define EVENTS 256
+#define SLEEP_NS_MAX 1000000u
 #define READ_BYTES (256u * 1024u)
 
 enum side { SIDE_CLIENT, SIDE_LISTENER, SIDE_SERVED };
@@ -306,9 +307,21 @@ static void event(struct sock *s, uint32_t events)
 	FOIL_UNREACHABLE();
 }
 
-static int wait_ms(const struct load *l)
+/* The open loop keeps its times by not sleeping, unless it is told to (--idle pause): then it sleeps until the next request is due, and is late by what
+ * waking takes. */
+static int wait_for_events(const struct load *l, int epoll_fd, struct epoll_event *events)
 {
-	return l->interval_ns > 0 ? 0 : 1; /* the open loop keeps its times by not sleeping */
+	bool is_open_loop = l->interval_ns > 0;
+
+	if (!is_open_loop || l->conf->idle == NIC_IDLE_POLL)
+		return epoll_wait(epoll_fd, events, EVENTS, is_open_loop ? 0 : 1);
+	uint64_t now_ns = load_now_ns(), due_ns = (uint64_t)l->next_due_exact;
+	struct timespec t = {.tv_nsec = 0};
+	if (due_ns > now_ns)
+		t.tv_nsec = (long)FOIL_MIN(due_ns - now_ns, SLEEP_NS_MAX);
+	else if (!l->idle.head && !l->closed.head)
+		t.tv_nsec = SLEEP_NS_MAX; /* until a connection is free */
+	return epoll_pwait2(epoll_fd, events, EVENTS, &t, NULL);
 }
 
 static void loop(struct load *l)
@@ -318,7 +331,7 @@ static void loop(struct load *l)
 	uint64_t before_ns = load_now_ns();
 
 	while (load_turn(l) && !stop) {
-		int n = epoll_wait(x->epoll_fd, events, EVENTS, wait_ms(l));
+		int n = wait_for_events(l, x->epoll_fd, events);
 		before_ns = load_now_ns();
 		for (int i = 0; i < n; i++)
 			event(events[i].data.ptr, events[i].events);

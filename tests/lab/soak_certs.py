@@ -2,10 +2,11 @@
 """Mutual TLS for a long time with certificates of a minute: the mesh's identities, the clients' and the workload's are renewed twice a minute, and the root
 changes once, at half of the time, under load. Root; brings its own lab with test_mtls.py's configuration, whose tests are the short form of this.
 
-    FOIL_NO_BUILD=1 FOIL_BUILD=release tests/lab/soak_certs.py [SECONDS] [--ttl 60] [--keep-first]
+    FOIL_NO_BUILD=1 FOIL_BUILD=release tests/lab/soak_certs.py [SECONDS] [--ttl 60] [--pause 0.03] [--keep-first]
 
-A line every 20 s, exit status 1 when a request failed or memory grew. --keep-first: the client goes on with its first certificate, of a day and under the
-first root; it must fail once the authority has let that root go (two minutes and a certificate's life after the new one signs)."""
+A line every 20 s, exit status 1 when a request failed or memory grew. --pause: between two requests of each of the three kinds that open a connection.
+--keep-first: the client goes on with its first certificate, of a day and under the first root; it must fail once the authority has let that root go (two
+minutes and a certificate's life after the new one signs)."""
 import argparse
 import http.client
 import json
@@ -23,7 +24,7 @@ import support  # noqa: E402
 import test_mtls as mesh  # noqa: E402
 from foilrun import lab  # noqa: E402
 
-REPORT_S, WARM_S, OVERLAP_S, PAUSE_S = 20, 60, 30, 0.03
+REPORT_S, WARM_S, OVERLAP_S = 20, 60, 30
 PATIENCE_S = 60  # of a client: on a machine under load this test looks for failures, not for delays
 GROWTH_KB_MAX = 2048  # of resident memory, after the first minute
 POOLS = {"mbufs": "foil_core_mbufs_free", "chunks": "foil_core_chunks_free", "tcp": "foil_tcp_conns", "tls": "foil_tls_conns"}
@@ -135,11 +136,11 @@ def fresh(address, port, tls, host):
         s.close()
 
 
-def start_load(peers):
+def start_load(peers, pause_s):
     kept = [mesh.connect(mesh.VIP, 80, peers.client, None, PATIENCE_S) for _ in range(2)]
-    works = [("new mTLS connection", lambda: fresh(mesh.VIP, 80, peers.client, "shop.app"), PAUSE_S),
-             ("new mTLS connection to the gateway", lambda: fresh(support.GATEWAY, 9443, peers.gateway, "mesh.test"), PAUSE_S),
-             ("mTLS towards the workload", lambda: support.ask("any.test", timeout_s=PATIENCE_S)[0], PAUSE_S),
+    works = [("new mTLS connection", lambda: fresh(mesh.VIP, 80, peers.client, "shop.app"), pause_s),
+             ("new mTLS connection to the gateway", lambda: fresh(support.GATEWAY, 9443, peers.gateway, "mesh.test"), pause_s),
+             ("mTLS towards the workload", lambda: support.ask("any.test", timeout_s=PATIENCE_S)[0], pause_s),
              *((f"kept connection {i}", lambda s=s: mesh.ask(s)[0], 1) for i, s in enumerate(kept))]
     threads = [threading.Thread(target=LOAD.loop, args=w, daemon=True) for w in works]
     for t in threads:
@@ -172,13 +173,13 @@ def report(started):
     return kb
 
 
-def run(seconds, ttl_s, keep_first):
+def run(seconds, ttl_s, keep_first, pause_s):
     mesh.setup(ttl_s, OVERLAP_S)
     mesh.STATE["tls"].kill()
     peers = Peers(ttl_s, keep_first)
     Workload(peers)
     first_pools, started = pools(), time.time()
-    threads, rotated, warm, renewed, told = start_load(peers), False, None, started, started
+    threads, rotated, warm, renewed, told = start_load(peers, pause_s), False, None, started, started
     while time.time() < started + seconds:
         time.sleep(1)
         del mesh.STATE["plain"].seen[:]
@@ -215,10 +216,11 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("seconds", nargs="?", type=int, default=600)
     p.add_argument("--ttl", type=int, default=60)
+    p.add_argument("--pause", type=float, default=0.03)
     p.add_argument("--keep-first", action="store_true")
     args = p.parse_args()
     try:
-        return run(args.seconds, args.ttl, args.keep_first)
+        return run(args.seconds, args.ttl, args.keep_first, args.pause)
     finally:
         LOAD.over.set()
         lab.down(keep_quiet=True)

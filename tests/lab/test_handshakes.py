@@ -17,6 +17,7 @@ from support import GATEWAY, check, wait_for
 
 IN_ALL, OF_NETWORK, FLOOD = 24, 16, 40
 NODE = f"crypto_workers: 1\ntls: {{handshakes: {IN_ALL}, handshakes_per_network: {OF_NETWORK}}}\n"
+IDLE = "pause"
 STATE = {}
 CONFIG = support.gateway(
     '{port: {number: 443, name: web, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: web}}') + """---
@@ -44,7 +45,7 @@ def setup():
         f.write(CONFIG + "---\napiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: istio-system}\nstringData:\n  tls.crt: |\n" +
                 indented(f"{folder}/web.crt") + "  tls.key: |\n" + indented(f"{folder}/web.key"))
     with open(lab.DEFAULT_NODE) as f, open(f"{folder}/node.yaml", "w") as to:
-        to.write(re.sub(r"^crypto_workers:.*\n", "", f.read(), flags=re.M) + NODE)
+        to.write(re.sub(r"^idle:.*", f"idle: {IDLE}", re.sub(r"^crypto_workers:.*\n", "", f.read(), flags=re.M), flags=re.M) + NODE)
     with contextlib.redirect_stdout(io.StringIO()) as said:
         status = lab.up(f"{folder}/config", f"{folder}/node.yaml")
     check(status == 0, said.getvalue())

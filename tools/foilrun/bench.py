@@ -37,7 +37,7 @@ WORKS = {w.name: w for w in (
     work("h1-routes-10", routes=10),
     work("h1-routes-10000", routes=10000),
     work("h1-routes-10000-header", "--header", "x-route: value-9998", routes=10000, match="header"),
-    work("h1-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, mtu=9000, wires=("hydrofoil-virtio", "haproxy-veth", "nginx-veth")),
+    work("h1-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, mtu=9000, wires=("hydrofoil-zero-copy", "hydrofoil-virtio", "haproxy-veth", "haproxy-veth-tso", "nginx-veth")),
     work("h1-1mib-1500", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, wires=("haproxy-veth", "nginx-veth")),
     work("tcp-64b", "--work", "tcp", "--tcp-bytes", "64", tcp=True),
     work("idle", connections=8000, held=True, wires=("hydrofoil-virtio",)),
@@ -47,11 +47,12 @@ WORKS = {w.name: w for w in (
     work("mtls-keepalive", tls="mtls", wires=("envoy-istio",)),
     work("tls-newconn", "--work", "newconn", tls="tls"),
     work("tls-resume", "--work", "newconn", "--resume", tls="tls"),
-    work("tls-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, tls="tls", mtu=9000),
+    work("tls-1mib", "--body", str(1 << 20), connections=16, unit_bits=8 << 20, tls="tls", mtu=9000,
+         wires=("hydrofoil-zero-copy", "haproxy-veth", "haproxy-veth-tso", "nginx-veth")),
     work("tls-idle", connections=8000, held=True, tls="tls", is_extra=True),
 )}
-WIRES = ("hydrofoil-virtio", "haproxy-veth", "nginx-veth", "envoy-istio")
-ONE_ROUND = ("nginx", "nginx-veth", "envoy", "envoy-istio")  # the ratio that is claimed is HAProxy's
+WIRES = ("hydrofoil-zero-copy", "hydrofoil-virtio", "haproxy-veth", "haproxy-veth-tso", "nginx-veth", "envoy-istio")
+ONE_ROUND = ("haproxy-veth-tso", "nginx", "nginx-veth", "envoy", "envoy-istio")  # the ratio that is claimed is HAProxy's
 LATENCIES = ("p50_us", "p99_us", "p999_us", "p9999_us", "own_p999_us", "clear_p99_us", "clear_p999_us", "clear_share")
 TRIES, WHOLE_CORE = 6, 0.92
 PATHS = {"h1-routes-10": "/route-8/x", "h1-routes-10000": "/route-9998/x"}
@@ -384,7 +385,7 @@ def table(results):
         haproxy, extra = base.get(r["work"], {}), []
         if "gbit_per_busy_core_second" in r:
             extra.append(f"{r['gbit_per_busy_core_second']:.1f} Gbit per busy core-second")
-        if r["proxy"] == "hydrofoil" and key in veth.get(r["work"], {}):
+        if r["proxy"] in ("hydrofoil", "hydrofoil-zero-copy") and key in veth.get(r["work"], {}):
             extra.append(f"{r[key] / veth[r['work']][key]:.2f} x HAProxy over {veth[r['work']]['wire']}")
         if "memory_bytes_per_connection" in r:
             extra.append(f"{r['memory_bytes_per_connection']:.0f} B a connection, {100 * r['idle_cpu_share']:.1f} % of a core idle, "

@@ -214,16 +214,16 @@ class Nginx(Peer):
 
 class OverVeth:
     """In front of HAProxy or Nginx: in a network namespace of its own, with a veth pair to the client and one to the origin, both in the load generator's. Their
-    MTU is what memif has in the same work, and they neither cut nor join segments (TSO, GSO, GRO off), as memif does not. Checksums they leave out on both
-    sides, which memif's sender must make: that is to the peer's advantage. What the kernel does for a packet that the proxy sends runs on the
-    proxy's core up to the other end's socket, and what it does for one that comes to the proxy on the sender's: as many bytes go as come."""
-    is_equal_wire = True
+    MTU is what memif has in the same work, and they neither cut nor join segments (TSO, GSO, GRO off), as memif does not, unless the class says so. Checksums
+    neither side makes, nor do we over memif. What the kernel does for a packet that the proxy sends runs on the proxy's core
+    up to the other end's socket, and what it does for one that comes to the proxy on the sender's: as many bytes go as come."""
+    is_equal_wire, offloads = True, False
     front, origin, holder = "198.18.0.1", "198.19.0.10", None
     ends = (("foil-v0", "198.18.0.2/24", "foil-p0", "198.18.0.1/24"), ("foil-v1", "198.19.0.10/24", "foil-p1", "198.19.0.1/24"))
 
     @property
     def wire(self):
-        return f"veth, MTU {self.now_mtu}" if self.holder or self.now_mtu else "veth"
+        return ("veth" + (f", MTU {self.now_mtu}" if self.holder or self.now_mtu else "") + (", segments of 64 KiB" if self.offloads else ""))
 
     now_mtu = 0
 
@@ -236,7 +236,8 @@ class OverVeth:
         for here, here_address, there, there_address in self.ends:
             self.run("ip", "link", "add", here, "type", "veth", "peer", "name", there)
             for device in (here, there):
-                self.run("ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off")
+                if not self.offloads:
+                    self.run("ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off")
                 self.run("ip", "link", "set", device, "mtu", str(self.now_mtu))
             self.run("ip", "link", "set", there, "netns", str(self.holder.pid))
             self.run("ip", "addr", "add", here_address, "dev", here)
@@ -269,6 +270,11 @@ class OverVeth:
 
 class HAProxyVeth(OverVeth, HAProxy):
     name = "haproxy-veth"
+
+
+class HAProxyVethOffloads(HAProxyVeth):
+    """As veth is made: 64 KiB in one piece, as a card with TSO and LRO would have it. No equal wire, but no loopback either."""
+    name, is_equal_wire, offloads = "haproxy-veth-tso", False, True
 
 
 class NginxVeth(OverVeth, Nginx):
@@ -541,24 +547,51 @@ class Memif(Hydrofoil):
         return self.ends("client", mtu)
 
 
-class VirtioUser(Hydrofoil):
-    """The load generator has the sockets (vhost), so it must be there before hydrofoil: up() only remembers what to do then."""
-    name, wire = "hydrofoil-virtio", "virtio-user"
+class Second:
+    """In front of a Hydrofoil: the load generator has the sockets, so it must be there before hydrofoil. up() only remembers what to do then."""
+    suffix = ""
 
     def up(self, work):
         self.work = work
 
     def began(self):
         deadline = time.monotonic() + 20
-        while not all(os.path.exists(f"{self.folder}/{name}.vhost") for name in ("front", "back")) and time.monotonic() < deadline:
+        while not all(os.path.exists(f"{self.folder}/{name}.{self.suffix}") for name in ("front", "back")) and time.monotonic() < deadline:
             time.sleep(0.05)
         self.start(self.work)
 
     def ended(self):
         self.down()
         for name in ("front", "back"):
-            if os.path.exists(f"{self.folder}/{name}.vhost"):
-                os.remove(f"{self.folder}/{name}.vhost")
+            if os.path.exists(f"{self.folder}/{name}.{self.suffix}"):
+                os.remove(f"{self.folder}/{name}.{self.suffix}")
+
+
+class MemifZeroCopy(Second, Memif):
+    """The packets that come from the origin are where it put them, in Hydrofoil's own packet memory, as a card would; what goes to the client is copied as
+    ever, and so is a request. The driver can have one such port in a process."""
+    name, wire, suffix = "hydrofoil-zero-copy", "memif, zero-copy towards the origin", "memif"
+
+    @classmethod
+    def available(cls):
+        free_kb = {words[0]: int(words[1]) for words in map(str.split, read("/proc", "meminfo").splitlines()) if words[0] in ("HugePages_Free:", "Hugepagesize:")}
+        enough = free_kb.get("HugePages_Free:", 0) * free_kb.get("Hugepagesize:", 0) >= 2 * cls.memory_mb * 1024
+        return None if enough else "a memif without copies needs huge pages (./foil setup)"
+
+    def ends(self, role, mtu):
+        size = ",bsize=9216" if mtu > 1500 else ""
+        return [f"memif:socket={self.folder}/{name}.memif,id={i},role={role},rsize=8{size},checksums=none" for i, name in enumerate(("front", "back"))]
+
+    def ports(self, mtu):
+        front, back = self.ends("client", mtu)
+        return front, back + ",zero-copy=yes"
+
+    def load_ports(self, mtu):
+        return self.ends("server", mtu)
+
+
+class VirtioUser(Second, Hydrofoil):
+    name, wire, suffix = "hydrofoil-virtio", "virtio-user", "vhost"
 
     def ports(self, mtu):
         return [f"virtio-user:path={self.folder}/{name}.vhost,queue_size=1024,checksums=trust" for name in ("front", "back")]
@@ -567,4 +600,4 @@ class VirtioUser(Hydrofoil):
         return [f"vhost:iface={self.folder}/{name}.vhost,checksums=trust,tso=1" for name in ("front", "back")]
 
 
-PROXIES = {proxy.name: proxy for proxy in (Memif, VirtioUser, HAProxy, HAProxyVeth, Nginx, NginxVeth, Envoy, EnvoyIstio)}
+PROXIES = {proxy.name: proxy for proxy in (Memif, MemifZeroCopy, VirtioUser, HAProxy, HAProxyVeth, HAProxyVethOffloads, Nginx, NginxVeth, Envoy, EnvoyIstio)}

@@ -292,9 +292,23 @@ static void test_a_nap_that_time_ends_leads_to_the_next_after_one_turn(void **st
 	(void)state;
 }
 
+static void test_two_memifs_that_copy_nothing_are_refused_by_name(void **state)
+{
+	static const char *const uris[] = {"memif:socket=/tmp/a.sock,role=client,zero-copy=yes", "memif:socket=/tmp/b.sock,role=client,zero-copy=yes"};
+	struct nic_eal_params p = {.n_workers = 1, .uris = uris, .n_uris = 2};
+	struct foil_error err = {0};
+
+	assert_int_equal(nic_eal_start(&p, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "2 ports are memif with zero-copy=yes"));
+	assert_true(nic_uri_is_zero_copy(uris[0]));
+	assert_false(nic_uri_is_zero_copy("memif:socket=/tmp/a.sock,role=client"));
+	assert_false(nic_uri_is_zero_copy("ring:zero-copy=yes"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_two_memifs_that_copy_nothing_are_refused_by_name),
 		cmocka_unit_test(test_what_is_sent_comes_back),
 		cmocka_unit_test(test_a_packet_that_the_driver_cannot_cut_holds_up_nothing),
 		cmocka_unit_test(test_flows_of_another_worker_go_over_its_ring),
