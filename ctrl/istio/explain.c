@@ -64,6 +64,31 @@ static void say_limits(struct explain *x, const Foil__Conf__CircuitBreaker *b)
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
 		if (limits[i].has)
 			fprintf(x->out, "      at most %u %s at a time\n", limits[i].n, limits[i].what);
+	if (b->has_retry_budget_permille)
+		fprintf(x->out, "      retries at a time: at most %g %% of the requests in flight, but %u always\n", b->retry_budget_permille / 10.0,
+			b->retry_budget_min);
+}
+
+static void say_health_check(struct explain *x, const Foil__Conf__HealthCheck *h)
+{
+	char interval[32], timeout[32];
+
+	switch (h->kind_case) {
+	case FOIL__CONF__HEALTH_CHECK__KIND_HTTP:
+		fprintf(x->out, "      asked whether they are well: GET %s", h->http->path ? h->http->path : "/");
+		break;
+	case FOIL__CONF__HEALTH_CHECK__KIND_GRPC:
+		fprintf(x->out, "      asked whether they are well: gRPC health of %s",
+			h->grpc->service && h->grpc->service[0] ? h->grpc->service : "the server");
+		break;
+	default:
+		fprintf(x->out, "      asked whether they are well: by connecting");
+		break;
+	}
+	if (h->port)
+		fprintf(x->out, " at port %u", h->port);
+	fprintf(x->out, ", every %s, within %s; out after %u failures, back after %u good ones\n", seconds(h->interval_us, interval, sizeof(interval)),
+		seconds(h->timeout_us, timeout, sizeof(timeout)), h->unhealthy_threshold, h->healthy_threshold);
 }
 
 static void say_endpoints(struct explain *x, const char *cluster)
@@ -90,6 +115,8 @@ static void say_endpoints(struct explain *x, const char *cluster)
 			fprintf(x->out, ", priority %u: when those before are not there", one->priority);
 		fprintf(x->out, "\n");
 	}
+	for (size_t i = 0; e && i < e->n_health_checks; i++)
+		say_health_check(x, e->health_checks[i]);
 	for (size_t i = 0; e && i < e->n_locality_weights; i++)
 		fprintf(x->out, "      locality %s takes %u parts\n", e->locality_weights[i]->locality, e->locality_weights[i]->weight);
 	if (e)

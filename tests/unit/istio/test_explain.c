@@ -47,6 +47,22 @@ static void test_the_way_of_a_request_with_the_place_of_every_step(void **state)
 	(void)state;
 }
 
+static void test_budgets_and_health_checks_are_told(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"),
+				      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: one, namespace: app}\n"
+				      "spec: {host: one.test, "
+				      "trafficPolicy: {retryBudget: {percent: 12.5, minRetryConcurrency: 4}, healthCheck: {httpGet: {path: /healthz}, "
+				      "interval: 5s, timeout: 2s, unhealthyThreshold: 4, healthyThreshold: 1}}}\n", NULL);
+	char *text = say(m, &(struct istio_request){.authority = "web.example.com", .path = "/"}, 0);
+
+	assert_says(text, "retries at a time: at most 12.5 % of the requests in flight, but 4 always");
+	assert_says(text, "asked whether they are well: GET /healthz, every 5 s, within 2 s; out after 4 failures, back after 1 good ones");
+	free(text);
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_what_goes_nowhere_says_so(void **state)
 {
 	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{match: [{uri: {exact: /x}}], " T_TO_ONE "}]\n"), NULL);
@@ -178,6 +194,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_way_of_a_request_with_the_place_of_every_step),
+		cmocka_unit_test(test_budgets_and_health_checks_are_told),
 		cmocka_unit_test(test_what_goes_nowhere_says_so),
 		cmocka_unit_test(test_answers_redirects_and_tcp),
 		cmocka_unit_test(test_virtual_hosts_by_specificity),
