@@ -95,7 +95,9 @@ static bool says_length(const struct h2_stream *x, const struct http_head *head)
 {
 	if (head->body != HTTP_BODY_LENGTH)
 		return false;
-	return !x->hs.conn->is_server || head->status == 304 || !status_has_no_body(head->status);
+	if (!x->hs.conn->is_server)
+		return !head->is_upgrade; /* bytes of a tunnel have no number, not even HTTP/1.1's of 0 */
+	return head->status == 304 || !status_has_no_body(head->status);
 }
 
 /* A request that is answered whole needs no more of what it still sends: that is dropped, not waited for (RFC 9113 8.1). */
@@ -200,7 +202,7 @@ int h2_send_head(struct foil_worker *w, struct http_stream *hs, const struct htt
 		x->tx = end ? H2_TX_ENDED : H2_TX_BODY;
 		x->ends_in_head = p.ends;
 		x->drops_body = p.ends;
-		x->has_tx_length = !p.ends && head->body == HTTP_BODY_LENGTH;
+		x->has_tx_length = !p.ends && p.says_length;
 		x->tx_left_bytes = head->content_length;
 		if (end)
 			answered(w, h, x);

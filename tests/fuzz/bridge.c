@@ -79,7 +79,7 @@ void bridge_meant_head(struct message *m, const struct http_head *head, enum bri
 		text_field(&m->fields, "te", 2, "trailers", 8);
 	if (is_named)
 		text_add(&m->connection, "upgrade", 7);
-	m->n_lengths = head->body == HTTP_BODY_LENGTH;
+	m->n_lengths = head->body == HTTP_BODY_LENGTH && !(to == TO_H2 && head->is_upgrade); /* bytes of a tunnel have no number */
 	m->length = head->content_length;
 }
 

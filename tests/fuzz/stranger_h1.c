@@ -78,13 +78,14 @@ void heard_fault(struct heard *h, const char *fmt, ...)
 }
 
 #define CODING "transfer-encoding"
-#define RENAMED "uransfer-encoding"
+#define OTHER_LETTER 'u'
 
 struct reader {
 	http_parser p;
 	struct heard *h;
 	struct text name, value, target, method; /* method: one that http-parser does not know */
-	bool is_field, is_trailers, is_to_head, was_renamed;
+	const char *shown, *as_sent; /* what http-parser sees, and the same bytes with the names that they have */
+	bool is_field, is_trailers, is_to_head;
 };
 
 static struct message *last(struct reader *r)
@@ -125,8 +126,6 @@ static void field_ends(struct reader *r)
 		return;
 	r->is_field = false;
 	m = last(r);
-	if (r->was_renamed && r->name.n > sizeof(CODING) - 1 && memcmp(r->name.at, RENAMED, sizeof(RENAMED) - 1) == 0)
-		memcpy(r->name.at, CODING, sizeof(CODING) - 1);
 	if (!is_token(&r->name))
 		heard_fault(r->h, "a name that is no token");
 	if (r->is_trailers) {
@@ -174,7 +173,7 @@ static int on_name(http_parser *p, const char *at, size_t n)
 	struct reader *r = p->data;
 
 	field_ends(r);
-	text_add(&r->name, at, n);
+	text_add(&r->name, r->as_sent + (at - r->shown), n);
 	return 0;
 }
 
@@ -266,17 +265,16 @@ static bool is_informational(const char *head, const char *end)
 	return end - head > 12 && memcmp(head, "HTTP/1.1 1", 10) == 0 && memcmp(head + 9, "101", 3) != 0;
 }
 
-/* http-parser takes a name that only begins like Transfer-Encoding for that one. It sees another letter, which field_ends puts back. */
+/* http-parser takes a name that only begins like Transfer-Encoding for that one. It sees another letter, which on_name
+ * does not take. */
 static void rename_fields(struct reader *r, struct text *all)
 {
 	char *head = all->at, *end = all->n ? head_end(all, head) : NULL;
 
 	while (end) {
 		for (char *at = head; (at = memmem(at, (size_t)(end - at), "\n" CODING, sizeof(CODING))) != NULL; at++)
-			if (at[sizeof(CODING)] != ':') {
-				at[1] = RENAMED[0];
-				r->was_renamed = true;
-			}
+			if (at[sizeof(CODING)] != ':')
+				at[1] = OTHER_LETTER;
 		if (r->p.type == HTTP_REQUEST || !is_informational(head, end))
 			return;
 		head = end;
@@ -349,7 +347,7 @@ void stranger_h1(struct heard *h, enum h1_stranger what, const char *bytes, size
 		.on_body = on_body, .on_message_complete = on_end,
 	};
 	struct reader r = {.h = h, .is_to_head = what == H1_ANSWERS_TO_HEAD};
-	struct text all = {0};
+	struct text all = {0}, as_sent = {0};
 
 	if (what == H1_REQUESTS)
 		put_method(&r, &all, bytes, n);
@@ -357,7 +355,10 @@ void stranger_h1(struct heard *h, enum h1_stranger what, const char *bytes, size
 		text_add(&all, bytes, n);
 	http_parser_init(&r.p, what == H1_REQUESTS ? HTTP_REQUEST : HTTP_RESPONSE);
 	r.p.data = &r;
+	text_add(&as_sent, all.at, all.n);
 	rename_fields(&r, &all);
+	r.shown = all.at;
+	r.as_sent = as_sent.at;
 	size_t used = all.n ? http_parser_execute(&r.p, &settings, all.at, all.n) : 0;
 	if (HTTP_PARSER_ERRNO(&r.p) != HPE_OK)
 		heard_fault(h, "%s", http_errno_name(HTTP_PARSER_ERRNO(&r.p)));
@@ -370,6 +371,7 @@ void stranger_h1(struct heard *h, enum h1_stranger what, const char *bytes, size
 	if (!h->fault[0])
 		by_the_letter(&r, &all);
 	free(all.at);
+	free(as_sent.at);
 	free(r.name.at);
 	free(r.value.at);
 	free(r.target.at);

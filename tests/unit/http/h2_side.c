@@ -392,7 +392,8 @@ int h2side_upgrade(struct foil_worker *w, struct h2_side *side, struct h2_rec **
 {
 	struct http_header token = {FOIL_SLICE("upgrade"), FOIL_SLICE("websocket"), HTTP_HDR_UPGRADE, false};
 	const struct http_head head = {.method_text = FOIL_SLICE("GET"), .method = HTTP_METHOD_GET, .path = FOIL_SLICE("/chat"), .scheme = FOIL_SLICE("http"),
-				       .authority = FOIL_SLICE("a.example"), .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1}};
+				       .authority = FOIL_SLICE("a.example"), .is_upgrade = true, .headers = {.list = &token, .n = 1, .cap = 1},
+				       .body = HTTP_BODY_LENGTH /* of 0, as some clients say: not over HTTP/2 */};
 
 	*out = rec_new(side, NULL);
 	(*out)->hs = http_client_start(w, side->c, &side->arena, &stream_events, *out);
