@@ -73,7 +73,7 @@ static struct policy policy_of(const struct merged_rule *rule, const struct subs
 
 	if (!rule)
 		return out;
-	const struct traffic_policy *top = rule->rule->policy, *top_port = at_port(top, port);
+	const struct traffic_policy *top = rule->policy, *top_port = at_port(top, port);
 	overlay(&out, top_port ? top_port : top);
 	if (subset && subset->policy) {
 		const struct traffic_policy *sub_port = at_port(subset->policy, port);

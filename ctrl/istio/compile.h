@@ -67,6 +67,8 @@ struct service_list {
 struct merged_rule {
 	const struct resource *source; /* the oldest */
 	const struct destination_rule *rule;
+	const struct traffic_policy *policy; /* of the oldest that has one; or NULL */
+	const struct resource *policy_source;
 	const char *host;
 	struct {
 		const struct subset **list;

@@ -410,7 +410,7 @@ static void tls_server(struct edge *e, const struct gateway_port *p, const struc
 {
 	const struct gateway_server *s = b->server;
 	bool is_http = istio_registry_protocol_word(s->port->protocol, strlen(s->port->protocol)) == PROTO_HTTPS;
-	Foil__Conf__DownstreamTls *tls = istio_tls_of_server(e->c, b->gateway, s->tls, server_field(e, b, "tls"), is_http);
+	Foil__Conf__DownstreamTls *tls = istio_tls_of_server(e->c, b->gateway, s->tls, server_field(e, b, "tls"));
 	struct host_list names = tls ? server_names(e, b, taken) : (struct host_list){0};
 	struct gateway_port alone = {.bind = p->bind, .port = p->port, .family = p->family};
 	Foil__Conf__FilterChain *chain;

@@ -577,9 +577,14 @@ static void add_rule(struct compile *c, const struct resource *r)
 		*place = fresh;
 	}
 	struct merged_rule *m = *place;
-	if (!is_new && rule->policy)
+	if (rule->policy && m->policy)
 		istio_compile_report(c, ISTIO_WARNING, "HF0013", r, istio_doc_at(rule->head.node, "trafficPolicy"), "spec.trafficPolicy",
-			       "%s, which is older, is for the same host: its trafficPolicy is used, and only the subsets of this one", m->source->id);
+				     "%s, which is older, is for the same host: its trafficPolicy is used, and only the subsets of this one",
+				     m->policy_source->id);
+	if (rule->policy && !m->policy) {
+		m->policy = rule->policy;
+		m->policy_source = r;
+	}
 	for (uint32_t i = 0; i < rule->subsets.n; i++) {
 		const struct subset *s = ISTIO_ITEM(rule->subsets, struct subset, i);
 		if (istio_registry_subset(m, s->name)) {

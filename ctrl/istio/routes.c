@@ -294,7 +294,9 @@ static struct cluster_ref *destination_cluster(struct compile *c, const struct v
 	if (s && !service_is_visible(c, s, scope)) {
 		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "host"), istio_arena_printf(c->arena, "%s.host", field),
 				     "%s is not exported to %s: requests get 503 (NC)", s->source->id, scope->client_namespace);
-		return istio_clusters_ref(c, NULL, host, d->subset, port, scope->client_namespace, is_http);
+		/* A name of its own: who may see the service has a cluster of it. */
+		return istio_clusters_ref(c, NULL, istio_arena_printf(c->arena, "%s~%s", host, scope->client_namespace), d->subset, port,
+					  scope->client_namespace, is_http);
 	}
 	struct cluster_ref *ref = istio_clusters_ref(c, s, host, d->subset, port, scope->client_namespace, is_http);
 

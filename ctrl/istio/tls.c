@@ -170,7 +170,7 @@ static Foil__Conf__DownstreamTls *refuse(struct compile *c, const struct tls_use
 	return NULL;
 }
 
-Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct resource *gateway, const struct gateway_tls *t, const char *field, bool is_http)
+Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct resource *gateway, const struct gateway_tls *t, const char *field)
 {
 	const struct tls_user u = {.resource = gateway, .at = t->head.node->at, .field = field};
 	Foil__Conf__DownstreamTls *m = ARENA_NEW(c->arena, Foil__Conf__DownstreamTls);
@@ -206,8 +206,10 @@ Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct r
 	m->n_subject_alt_names = t->subject_alt_names.n;
 	m->certificate_hashes = hashes(c, &u, "verifyCertificateHash", &t->verify_hash, true, &m->n_certificate_hashes);
 	m->spki_hashes = hashes(c, &u, "verifyCertificateSpki", &t->verify_spki, false, &m->n_spki_hashes);
-	if (is_http)
-		m->alpn = alpn_of(c, true, &m->n_alpn);
+	/* Who is told which names to take must show one, as Envoy has it. */
+	if (m->has_client_certificate && (m->n_subject_alt_names || m->n_certificate_hashes || m->n_spki_hashes))
+		m->client_certificate = FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_REQUIRED;
+	m->alpn = alpn_of(c, true, &m->n_alpn); /* TCP servers offer it, too */
 	return m;
 }
 

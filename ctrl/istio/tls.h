@@ -29,7 +29,7 @@ const char *istio_secret_ca_file(struct compile *c, const struct tls_user *u, co
 char **istio_tls_ciphers(struct compile *c, const struct istio_strings *from, size_t *n);
 
 /* A server that ends TLS; NULL, with an error at it: it cannot be served. */
-Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct resource *gateway, const struct gateway_tls *t, const char *field, bool is_http);
+Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct resource *gateway, const struct gateway_tls *t, const char *field);
 /* What a client's settings ask for; NULL: plaintext. *is_refused: they cannot be honoured, and a plaintext connection must not be made instead. */
 Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct cluster_ref *ref, const struct client_tls *t,
 					     Foil__Conf__UpstreamProtocol protocol, bool *is_refused);

@@ -343,10 +343,7 @@ enum http_reason h2_read_request(struct foil_worker *w, struct foil_arena *a, st
 	else if (end && out->body == HTTP_BODY_LENGTH && out->content_length)
 		return HTTP_REASON_H2_BAD_LENGTH;
 	out->headers = *list;
-	if (r.has_expect_continue && !end) {
-		out->expects_continue = true;
-		http_header_remove_id(&out->headers, HTTP_HDR_EXPECT);
-	}
+	out->expects_continue = r.has_expect_continue && !end; /* the field goes on to the origin, as HTTP/1.1's */
 	return read_authority(&r, out);
 }
 

@@ -286,6 +286,8 @@ static void up_closed(struct foil_worker *w, struct stream *st, enum stream_end 
 	}
 	if (why == STREAM_END_FIN)
 		flush_closed(w, s, st, s->down, &s->n_sent);
+	else if (why == STREAM_END_RESET)
+		s->flags |= TELE_FLAG_UR;
 	session_end(w, s, why == STREAM_END_FIN);
 }
 

@@ -45,6 +45,18 @@ static bool parse_grpc_timeout(struct foil_slice s, uint64_t *us)
 	return false;
 }
 
+/* In milliseconds if eight digits hold them, else in the next larger unit that does. */
+static struct foil_slice put_grpc_timeout(struct foil_worker *w, struct foil_arena *a, uint64_t ms)
+{
+	static const uint32_t per_unit[] = {1000, 60, 60}; /* ms in S, S in M, M in H */
+	uint32_t unit = 0;
+	uint64_t n = ms;
+
+	while (n > 99999999u && unit < FOIL_COUNT_OF(per_unit))
+		n /= per_unit[unit++];
+	return foil_arena_printf(w, a, "%llu%c", (unsigned long long)FOIL_MIN(n, 99999999u), "mSMH"[unit]);
+}
+
 static void take_ms(struct mesh_exchange *x, enum http_header_id id, uint64_t *us)
 {
 	const struct http_header *h = http_header_get(&x->request->headers, id);
@@ -99,7 +111,7 @@ int mesh_timeouts_headers(struct foil_worker *w, struct mesh_exchange *x)
 	if (!x->hcm->envoy_debug_headers_off)
 		rc = mesh_header_put_number(w, x->arena, h, HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, FOIL_MAX(expected / 1000u, 1u));
 	if (rc == 0 && x->request->is_grpc) { /* told even where the client said nothing (judge: grpc, /slow) */
-		text = foil_arena_printf(w, x->arena, "%llum", (unsigned long long)FOIL_MIN(FOIL_MAX(expected / 1000u, 1u), 99999999u));
+		text = put_grpc_timeout(w, x->arena, FOIL_MAX(expected / 1000u, 1u));
 		rc = text.data ? mesh_header_put(w, x->arena, h, HTTP_HDR_GRPC_TIMEOUT, text) : -1;
 	}
 	return rc;

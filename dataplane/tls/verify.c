@@ -53,11 +53,15 @@ static bool hash_passes(const struct tls_context *t, X509 *cert)
 	return ok;
 }
 
+/* What OpenSSL is told of a name or a hash that is not wanted: an error without an alert of its own, so that the peer hears certificate_unknown, as
+ * from Envoy (RFC 8446 6.2: some other issue, which makes it unacceptable). */
+#define NO_ALERT_OF_ITS_OWN X509_V_ERR_SUBJECT_ISSUER_MISMATCH
+
 static int fail(X509_STORE_CTX *x, struct tls_conn *c, enum tls_reason reason, int error)
 {
 	c->reason = reason;
 	c->verify_error = error;
-	X509_STORE_CTX_set_error(x, error);
+	X509_STORE_CTX_set_error(x, reason == TLS_REASON_VERIFY_NAME || reason == TLS_REASON_VERIFY_HASH ? NO_ALERT_OF_ITS_OWN : error);
 	return 0;
 }
 

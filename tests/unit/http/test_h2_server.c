@@ -216,7 +216,7 @@ static void test_100_continue_is_sent(void **state)
 	assert_sent("HEADERS 1 :status=100\n");
 	hb_data(&b, H2_END_STREAM, 1, "x");
 	feed();
-	assert_told("PUT / host=a|1:x complete\n");
+	assert_told("PUT / host=a expect=100-continue|1:x complete\n");
 	end();
 }
 

@@ -97,7 +97,7 @@ static void test_attempts(void **state)
 	assert_string_equal(fx_heard(c), "hi");
 	fx_closed(f, u, STREAM_END_RESET);
 	assert_true(c->is_aborted);
-	assert_int_equal(fx_last(f, 1)->r.flags, 0);
+	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UR);
 	assert_int_equal(fx_last(f, 1)->r.attempts, 3);
 	fx_free(f);
 }
