@@ -99,11 +99,11 @@ static bool turn(struct worker_loop *l, struct turn_state *t)
 	(void)foil_stage_enter(w, FOIL_STAGE_OUTPUT);
 	tcp_flush(w);
 	(void)foil_stage_enter(w, FOIL_STAGE_TX);
-	net_flush(w);
+	unsigned int n_sent = net_flush(w); /* with nothing else: what a full queue had left */
 	foil_stage_leave(w, loop_stage);
 	report(l, t);
 	foil_count(w, CORE, TIMERS_FIRED, n_timers);
-	bool had_work = n_packets + n_timers > 0 || inspects || tls_has_work(w);
+	bool had_work = n_packets + n_timers + n_sent > 0 || inspects || tls_has_work(w);
 	foil_account_end(w, had_work);
 	return had_work;
 }

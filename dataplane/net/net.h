@@ -228,8 +228,8 @@ int net_udp_bind(struct foil_worker *w, const struct net_udp_params *p) FOIL_MUS
 void net_udp_unbind(struct foil_worker *w, const struct net_udp_params *p);
 /* As net_ip_output. own_payload: data at the payload, at most what the MTU takes; never fragmented. */
 void net_udp_send(struct foil_worker *w, struct rte_mbuf *own_payload, const struct net_udp_datagram *d, struct net_dst *dst_cache);
-/* Hand every queued packet to the ports. Called at the end of a loop turn, and by net itself when a port's queue is full. */
-void net_flush(struct foil_worker *w);
+/* Hand every queued packet to the ports; how many they took. Called at the end of a loop turn, and by net itself when a port's queue is full. */
+unsigned int net_flush(struct foil_worker *w);
 /* Symmetric flow hash (same for both directions), the software twin of the RSS key that nic programs. Ports in host order. */
 uint32_t net_flow_hash(const struct net_addr *a, const struct net_addr *b, uint16_t a_port, uint16_t b_port);
 /* Which worker a flow belongs to, in hardware (nic fills the indirection table so) and in software. An active open takes a source
