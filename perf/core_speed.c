@@ -63,18 +63,21 @@ int main(int argc, char **argv)
 	uint32_t n = 0;
 	double sum = 0;
 
-	if (argc != 3 || atoi(argv[1]) < 0 || atof(argv[2]) <= 0) {
+	char *cpu_end = NULL, *seconds_end = NULL;
+	long cpu = argc == 3 ? strtol(argv[1], &cpu_end, 10) : -1;
+	double seconds = argc == 3 ? strtod(argv[2], &seconds_end) : 0;
+	if (cpu < 0 || cpu >= CPU_SETSIZE || *cpu_end || !(seconds > 0) || *seconds_end) {
 		fprintf(stderr, "usage: foil-core-speed CPU SECONDS\n");
 		return 2;
 	}
-	int rc = pin(atoi(argv[1]));
+	int rc = pin((int)cpu);
 	if (rc) {
 		fprintf(stderr, "foil-core-speed: CPU %s: %s\n", argv[1], strerror(rc));
 		return 1;
 	}
 	if (mlockall(MCL_CURRENT) != 0)
 		perror("foil-core-speed: mlockall"); /* a page fault only makes a sample slower */
-	for (double end = now_s() + atof(argv[2]); n < MAX_SAMPLES && (n == 0 || now_s() < end); n++) {
+	for (double end = now_s() + seconds; n < MAX_SAMPLES && (n == 0 || now_s() < end); n++) {
 		speeds[n] = sample();
 		sum += speeds[n];
 		struct pollfd in = {.fd = 0, .events = POLLIN};

@@ -18,6 +18,9 @@ def main(argv):
     if command == "demo":
         from foilrun import demo
         return demo.main(rest)
+    if command == "train":
+        from foilrun import train
+        return train.main(rest)
     if command == "bench":
         from foilrun import bench
         return bench.main(rest)

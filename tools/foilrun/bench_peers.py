@@ -441,7 +441,7 @@ log: {folder}/hydrofoil.log
 class Hydrofoil(Peer):
     """Over shared memory with foil-load at its other end. One core more is needed than for peers on the loopback: housekeeping and the agent, on the
     other core, whose CPU time counts as used, too (the agent's does not: a proxy's control plane is nobody's in this comparison)."""
-    memory_mb, hugepages, idle = 512, "auto", "poll"
+    memory_mb, hugepages, idle, kind = 512, "auto", "poll", KIND
 
     def __init__(self, folder, core, certificates):
         super().__init__(folder, core, certificates)
@@ -485,7 +485,7 @@ class Hydrofoil(Peer):
         for name in ("agent.sock", "hydrofoil.log", "foil-agent.out", "front.sock", "back.sock", "state/snapshot.bin"):
             if os.path.exists(os.path.join(self.folder, name)):
                 os.remove(os.path.join(self.folder, name))
-        self.process = spawn(self.folder, "hydrofoil", f"{self.other},{self.core}", [build.program("hydrofoil", KIND), node, "--max-life", "600"])
+        self.process = spawn(self.folder, "hydrofoil", f"{self.other},{self.core}", [build.program("hydrofoil", self.kind), node, "--max-life", "600"])
         self.agent = spawn(self.folder, "foil-agent", self.other, [build.program("foil-agent", KIND), "--config", self.folder + "/config", "--socket",
                                                                     self.folder + "/agent.sock"])
 
