@@ -2,9 +2,7 @@
  * core to anyone, this machine's second CPU included, and no counter of the guest tells. So every 20 ms this program takes the CPU for some 45 us and times
  * six independent chains of additions: they fill a core's width, and run at half the speed when another thread takes its share of it.
  *
- *   foil-core-speed CPU SECONDS [PERIOD_MS]   (20; 0: does nothing else)
- *
- * Ends earlier at the end of its input; prints one line of JSON: samples, and additions a microsecond: mean, median, p90.
+ *   foil-core-speed CPU SECONDS   ends earlier at the end of its input; prints one line of JSON: samples, and additions a microsecond: mean, median, p90.
  *
  * It runs before everything else on the CPU (SCHED_FIFO) and costs what is measured there a quarter of a percent, the same for whoever it is. */
 #include <errno.h>
@@ -66,12 +64,10 @@ int main(int argc, char **argv)
 	double sum = 0;
 
 	char *cpu_end = NULL, *seconds_end = NULL;
-	long cpu = argc == 3 || argc == 4 ? strtol(argv[1], &cpu_end, 10) : -1;
-	double seconds = argc == 3 || argc == 4 ? strtod(argv[2], &seconds_end) : 0;
-	char *period_end = NULL;
-	long period_ms = argc == 4 ? strtol(argv[3], &period_end, 10) : PERIOD_MS;
-	if (cpu < 0 || cpu >= CPU_SETSIZE || *cpu_end || !(seconds > 0) || *seconds_end || period_ms < 0 || period_ms > 10000 || (period_end && *period_end)) {
-		fprintf(stderr, "usage: foil-core-speed CPU SECONDS [PERIOD_MS]\n");
+	long cpu = argc == 3 ? strtol(argv[1], &cpu_end, 10) : -1;
+	double seconds = argc == 3 ? strtod(argv[2], &seconds_end) : 0;
+	if (cpu < 0 || cpu >= CPU_SETSIZE || *cpu_end || !(seconds > 0) || *seconds_end) {
+		fprintf(stderr, "usage: foil-core-speed CPU SECONDS\n");
 		return 2;
 	}
 	int rc = pin((int)cpu);
@@ -85,7 +81,7 @@ int main(int argc, char **argv)
 		speeds[n] = sample();
 		sum += speeds[n];
 		struct pollfd in = {.fd = 0, .events = POLLIN};
-		if (poll(&in, 1, (int)period_ms) != 0) { /* whoever started it has closed the pipe */
+		if (poll(&in, 1, PERIOD_MS) != 0) { /* whoever started it has closed the pipe */
 			n++;
 			break;
 		}

@@ -13,7 +13,6 @@ import signal
 import statistics
 import subprocess
 import tempfile
-import time
 
 from foilrun import bench_peers, build, ui
 
@@ -55,7 +54,7 @@ WORKS = {w.name: w for w in (
 WIRES = ("hydrofoil-zero-copy", "hydrofoil-virtio", "haproxy-veth", "haproxy-veth-tso", "nginx-veth", "envoy-istio")
 ONE_ROUND = ("haproxy-veth-tso", "nginx", "nginx-veth", "envoy", "envoy-istio")  # the ratio that is claimed is HAProxy's
 LATENCIES = ("p50_us", "p99_us", "p999_us", "p9999_us", "own_p999_us", "clear_p99_us", "clear_p999_us", "clear_share")
-TRIES, WHOLE_CORE, WAIT_S = 4, 0.88, 8
+TRIES, WHOLE_CORE = 4, 0.85
 PATHS = {"h1-routes-10": "/route-8/x", "h1-routes-10000": "/route-9998/x"}
 
 
@@ -120,8 +119,10 @@ class Bench:
             self.proxies[name] = kind(folder, self.proxy_core, self.certificates)
             self.versions[name] = self.proxies[name].version()
         for _ in range(10):
-            self.wait_for_whole_core(0)  # what the most is
-
+            speed = {}
+            self.core_speed("begin", 0.3, speed)
+            self.core_speed("wait", 0.3, speed)
+            self.full_speed = max(self.full_speed, speed["p90"])
 
     def load(self, proxy, arguments, seconds, warm_up=0.5, between=None, speed=None):
         """One run of foil-load; returns its result and what the proxy used while it measured. between() is called when measuring ends; speed takes what
@@ -160,28 +161,15 @@ class Bench:
             return json.load(f), usage
 
 
-    def speed_probe(self, core, seconds, *period_ms):
-        command = [os.path.join(build.folder(bench_peers.KIND), "perf", "foil-core-speed"), str(core), str(seconds), *period_ms]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
     def core_speed(self, event, seconds, speed):
         if event == "begin":
-            speed["process"] = self.speed_probe(self.proxy_core, seconds)
-        else:
-            speed.update(json.loads(speed.pop("process").communicate(timeout=20)[0]))
-
-    def wait_for_whole_core(self, most_s=WAIT_S):
-        """Until the proxy's core is at its full speed while the other one works, too; not longer than most_s."""
-        end = time.monotonic() + most_s
-        while True:
-            probes = [self.speed_probe(core, 0.25, "0") for core in (self.proxy_core, self.other_core)]
-            for probe in probes:
-                probe.wait(20)
-            speed = json.loads(probes[0].communicate(timeout=20)[0])
-            probes[1].communicate(timeout=20)
-            self.full_speed = max(self.full_speed, speed["p90"])
-            if speed["mean"] >= WHOLE_CORE * self.full_speed or time.monotonic() > end:
-                return
+            command = [os.path.join(build.folder(bench_peers.KIND), "perf", "foil-core-speed"), str(self.proxy_core), str(seconds)]
+            speed["process"] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            return
+        p = speed.pop("process")
+        if event == "wait":
+            p.wait(20)
+        speed.update(json.loads(p.communicate(timeout=20)[0]))
 
 
 def load_arguments(proxy, w):
@@ -208,7 +196,6 @@ def on_whole_core(bench, proxy, w):
     best = None
     for _ in range(TRIES):
         speed = {}
-        bench.wait_for_whole_core()
         result, usage = bench.load(proxy, load_arguments(proxy, w), bench.chosen["--seconds"] * w.seconds_factor, warm_up_s(proxy), speed=speed)
         bench.full_speed = max(bench.full_speed, speed["p90"])
         if not best or speed["mean"] > best[2]:
