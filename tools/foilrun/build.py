@@ -89,8 +89,12 @@ def profile():
     if not os.path.exists(path):
         part = path + ".part"
         shutil.rmtree(part, ignore_errors=True)
+        os.makedirs(part)
         with tarfile.open(PROFILE) as archive:
-            archive.extractall(part, filter="data")
+            for one in archive:
+                if one.isfile() and "/" not in one.name:
+                    with open(os.path.join(part, one.name), "wb") as f:
+                        f.write(archive.extractfile(one).read())
         os.rename(part, path)
     with open(os.path.join(path, "about.json")) as f:
         about = json.load(f)
