@@ -48,7 +48,7 @@ def pack(counts):
     about = json.dumps({"compiler": build.compiler(), "sources": build.source_digests()}, indent=0, sort_keys=True).encode()
     entries = {"about.json": about}
     for name in sorted(os.listdir(counts)):
-        if name.endswith(".gcda") and not name.startswith("#perf"):
+        if name.endswith(".gcda"):
             with open(os.path.join(counts, name), "rb") as f:
                 entries[name] = f.read()
     part = build.PROFILE + ".part"
