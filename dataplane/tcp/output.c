@@ -415,5 +415,5 @@ void tcp_output(struct foil_worker *w, struct tcp_conn *c)
 	if (c->ack_now)
 		send_owed_acks(w, c);
 	else if (c->ack_delayed)
-		tcp_delack_arm(w, c);
+		tcp_delack_arm(w, c, TCP_DELACK_US);
 }

@@ -32,12 +32,14 @@ uint32_t tcp_window_offer(struct foil_worker *w, struct tcp_conn *c)
 }
 
 /* Two segments more, and the window was less than half of what it can be: the sender may soon wait for it. More often would be an ACK a
- * read for nothing, since the next segment's ACK tells it, too. */
+ * read for nothing, since the next segment's ACK tells it, too; and so does one that is owed, as long as the sender has room until it goes. */
 bool tcp_window_wants_update(const struct tcp_conn *c)
 {
 	uint32_t held = c->s.rx.n_bytes, room = c->rcv_buf_bytes > held ? c->rcv_buf_bytes - held : 0;
 	uint32_t offered = c->rcv_adv - c->rcv_nxt;
 
+	if (c->ack_delayed && offered >= (uint32_t)TCP_IW_SEGS * c->mss_bytes)
+		return false;
 	room = FOIL_MIN(room, (uint32_t)UINT16_MAX << c->rcv_wscale); /* what the field can say */
 	return room > offered && room - offered >= FOIL_MIN(c->rcv_buf_bytes / 2, 2u * c->mss_bytes) && offered <= room / 2;
 }
@@ -48,7 +50,8 @@ void tcp_ack_owe(struct foil_worker *w, struct tcp_conn *c)
 	tcp_output_want(w, c);
 }
 
-/* Every second full segment at once, others within TCP_DELACK_US (RFC 9293 3.8.6.3); at the start all at once. */
+/* Every second full segment at once, others within TCP_DELACK_US (RFC 9293 3.8.6.3). At the start large ones at once and small ones, whose sender had no
+ * more to say or holds it back for the ACK (Nagle), within TCP_QUICK_DELACK_US: a request's answer mostly comes before, and then says it. */
 static void ack_in_order(struct foil_worker *w, struct tcp_conn *c, uint32_t n_bytes)
 {
 	if (n_bytes > c->rcv_mss_bytes)
@@ -57,7 +60,10 @@ static void ack_in_order(struct foil_worker *w, struct tcp_conn *c, uint32_t n_b
 	c->ack_delayed = true;
 	if (c->quickack_left) {
 		c->quickack_left--;
-		c->ack_now = true;
+		if (n_bytes > c->mss_bytes / 2)
+			c->ack_now = true;
+		else
+			tcp_delack_arm(w, c, TCP_QUICK_DELACK_US);
 	}
 	if (c->rcv_unacked_bytes >= 2u * c->rcv_mss_bytes)
 		c->ack_now = true;

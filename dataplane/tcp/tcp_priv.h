@@ -47,6 +47,7 @@
 #define TCP_RTO_MAX_US 60000000u    /* RFC 6298 2.5 */
 #define TCP_DELACK_US 40000u
 #define TCP_QUICKACK_SEGS 16u       /* acknowledged at once at the start, while the peer's slow start depends on our ACKs */
+#define TCP_QUICK_DELACK_US 1000u   /* ... and so soon, so that an answer may carry it, where a segment shows that no window holds its sender back */
 #define TCP_WCDELACK_US 200000u     /* RFC 8985 7.2: worst case delayed ACK of a peer with one segment in flight */
 #define TCP_TLP_SLACK_US 8000u      /* on top of 2 SRTT: a peer's CPU may be elsewhere for a tick or two; as much as Linux adds */
 #define TCP_USER_TIMEOUT_MS_MIN 100u       /* tcp_set_user_timeout */
@@ -559,7 +560,7 @@ static inline uint64_t tcp_user_timeout_us(const struct foil_worker *w, const st
 void tcp_rtx_arm(struct foil_worker *w, struct tcp_conn *c, enum tcp_rtx_mode mode, uint64_t at_us);
 void tcp_rtx_restart(struct foil_worker *w, struct tcp_conn *c); /* after an ACK: TLP, RTO, persist or none, from now on */
 void tcp_rtx_start(struct foil_worker *w, struct tcp_conn *c);   /* after output: the same, but a running RTO runs on (RFC 6298 5.1) */
-void tcp_delack_arm(struct foil_worker *w, struct tcp_conn *c);
+void tcp_delack_arm(struct foil_worker *w, struct tcp_conn *c, uint32_t in_us);
 void tcp_timer_by(struct foil_worker *w, struct tcp_conn *c, uint64_t at_us); /* the timer fires then at the latest, and looks what is due */
 void tcp_slow_arm(struct foil_worker *w, struct tcp_conn *c);
 void tcp_timers_cancel(struct foil_worker *w, struct tcp_conn *c);

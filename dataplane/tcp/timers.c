@@ -178,13 +178,15 @@ static void delack_due(struct foil_worker *w, struct tcp_conn *c)
 }
 
 /* It stays armed when the ACK rode on data; it then comes once for the next one, early at worst. */
-void tcp_delack_arm(struct foil_worker *w, struct tcp_conn *c)
+void tcp_delack_arm(struct foil_worker *w, struct tcp_conn *c, uint32_t in_us)
 {
-	if (c->delack_armed)
+	uint64_t at_us = w->now_us + in_us;
+
+	if (c->delack_armed && delack_at_us(w, c) <= at_us)
 		return;
 	c->delack_armed = true;
-	c->delack_at_us = (uint32_t)(w->now_us + TCP_DELACK_US);
-	tcp_timer_by(w, c, w->now_us + TCP_DELACK_US);
+	c->delack_at_us = (uint32_t)at_us;
+	tcp_timer_by(w, c, at_us);
 }
 
 static uint64_t keepalive_at_us(const struct foil_worker *w, const struct tcp_conn *c)

@@ -66,6 +66,7 @@ void t_put(struct t_tcp *t, const struct t_seg *g);
 void t_turn(struct t_tcp *t);
 void t_in_seg(struct t_tcp *t, const struct t_seg *g);
 #define t_in(t, ...) t_in_seg(t, &(struct t_seg){__VA_ARGS__})
+#define T_QUICK_DELACK_US 2000u /* what is acknowledged soon has been by then */
 /* Moves the clock on, with turns of the loop at every timer. */
 void t_wait(struct t_tcp *t, uint64_t us);
 /* The next segment of ours; fails the test if there is none. */

@@ -59,6 +59,7 @@ static void test_we_close_first_and_wait(void **state)
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + 1);
 	assert_int_equal(c->state, TCP_STATE_FIN_WAIT_2);
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + 1, .data = "late", .n_bytes = 4); /* half-close: still taken */
+	t_wait(t, T_QUICK_DELACK_US);
 	t_expect(t, T_ACK, US + 1, PEER + 4, 0);
 	t_in(t, .flags = T_FIN | T_ACK, .seq = PEER + 4, .ack = US + 1);
 	t_expect(t, T_ACK, US + 1, PEER + 5, 0);

@@ -48,10 +48,13 @@ static void test_a_mark_is_echoed_until_the_peer_has_slowed_down(void **state)
 
 	(void)accept_ecn(t);
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US, .tos = 3, .data = "a", .n_bytes = 1);
+	t_wait(t, T_QUICK_DELACK_US);
 	assert_int_equal(t_out(t).flags, T_ACK | ECE);
 	t_in(t, .flags = T_ACK, .seq = PEER + 1, .ack = US, .tos = 2, .data = "b", .n_bytes = 1);
+	t_wait(t, T_QUICK_DELACK_US);
 	assert_int_equal(t_out(t).flags, T_ACK | ECE);
 	t_in(t, .flags = T_ACK | CWR, .seq = PEER + 2, .ack = US, .tos = 2, .data = "c", .n_bytes = 1);
+	t_wait(t, T_QUICK_DELACK_US);
 	assert_int_equal(t_out(t).flags, T_ACK);
 	t_tcp_free(t);
 }

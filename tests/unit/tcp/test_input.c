@@ -18,6 +18,8 @@ static void test_data_in_order_is_delivered_and_acknowledged(void **state)
 	t->consume = false;
 	(void)t_accept(t);
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US, .data = "abc", .n_bytes = 3);
+	t_silent(t); /* an answer may say it */
+	t_wait(t, T_QUICK_DELACK_US);
 	t_expect(t, T_ACK, US, PEER + 3, 0);
 	t_assert_chain(&t->s->rx, "abc", 3);
 	t_tcp_free(t);
@@ -72,6 +74,7 @@ static void test_bytes_outside_the_window_are_cut_or_dropped(void **state)
 	(void)t_accept(t);
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US, .data = "abcdef", .n_bytes = 6);
 	t_assert_chain(&t->s->rx, "abcd", 4);
+	t_wait(t, T_QUICK_DELACK_US);
 	struct t_seg g = t_expect(t, T_ACK, US, PEER + 4, 0);
 	assert_int_equal(g.wnd, 0);
 	t_in(t, .flags = T_ACK, .seq = PEER + 4, .ack = US, .data = "e", .n_bytes = 1); /* a probe: answered */
@@ -108,6 +111,7 @@ static void test_after_24_days_of_silence_an_old_timestamp_is_new(void **state)
 	(void)accept_ts(t);
 	t->w->now_us += 25ull * 24 * 3600 * 1000000;
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US, .data = "a", .n_bytes = 1, .opt = {.has_ts = true, .ts_val = 1});
+	t_wait(t, T_QUICK_DELACK_US);
 	t_expect(t, T_ACK, US, PEER + 1, 0);
 	t_tcp_free(t);
 }
@@ -224,6 +228,26 @@ static void test_urgent_data_is_data(void **state)
 	t_tcp_free(t);
 }
 
+static void test_at_the_start_an_answer_carries_the_ack_of_a_small_segment_alone(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+	uint8_t data[1460] = {0};
+
+	(void)t_accept(t);
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US, .data = data, .n_bytes = 128);
+	t_silent(t);
+	t_write_n(t, 100);
+	t_expect(t, T_ACK | T_PSH, US, PEER + 128, 100);
+	t_wait(t, T_QUICK_DELACK_US);
+	t_silent(t); /* nothing is owed */
+	t_in(t, .flags = T_ACK, .seq = PEER + 128, .ack = US + 100, .data = data, .n_bytes = 1460); /* a window may hold its sender back */
+	t_expect(t, T_ACK, US + 100, PEER + 1588, 0);
+	t_in(t, .flags = T_ACK, .seq = PEER + 1588, .ack = US + 100, .data = data, .n_bytes = 10);
+	t_wait(t, T_QUICK_DELACK_US);
+	t_expect(t, T_ACK, US + 100, PEER + 1598, 0);
+	t_tcp_free(t);
+}
+
 static void test_an_ack_waits_for_a_second_segment_or_40_ms(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -296,6 +320,7 @@ int main(void)
 		cmocka_unit_test(test_a_segment_without_ack_is_dropped),
 		cmocka_unit_test(test_a_malformed_header_is_dropped),
 		cmocka_unit_test(test_urgent_data_is_data),
+		cmocka_unit_test(test_at_the_start_an_answer_carries_the_ack_of_a_small_segment_alone),
 		cmocka_unit_test(test_an_ack_waits_for_a_second_segment_or_40_ms),
 		cmocka_unit_test(test_a_small_buffer_with_crumbs_never_grows),
 		cmocka_unit_test(test_single_bytes_behind_holes_hold_little_memory),

@@ -31,6 +31,7 @@ static void test_the_third_segment_makes_the_connection_and_its_data_is_taken(vo
 	t_in(t, .flags = T_ACK, .seq = T_PEER_ISN + 1, .ack = T_ISN + 1, .data = "hello", .n_bytes = 5);
 	assert_int_equal(t->n_accepted, 1);
 	assert_int_equal(t->n_readable, 1);
+	t_wait(t, T_QUICK_DELACK_US);
 	t_expect(t, T_ACK, T_ISN + 1, T_PEER_ISN + 6, 0);
 	assert_true(t->s->is_open);
 	t_tcp_free(t);
@@ -160,6 +161,7 @@ static void test_a_full_backlog_answers_with_cookies_that_keep_the_options(void 
 	assert_int_equal(c->snd_wscale, 7);
 	assert_int_equal(c->mss_bytes, 1460);
 	assert_int_equal(c->snd_wnd, 512 << 7);
+	t_wait(t, T_QUICK_DELACK_US);
 	struct t_seg a = t_out(t);
 	assert_true(seq_geq(a.opt.ts_val, g.opt.ts_val)); /* or the peer's PAWS would drop it */
 	t_tcp_free(t);
@@ -225,6 +227,7 @@ static void test_a_connection_table_that_is_full_refuses_and_harms_nobody(void *
 	t_silent(t);
 	assert_int_equal(t_reason(t->w, TCP, CONNS_EXHAUSTED), 1);
 	t_in(t, .flags = T_ACK, .seq = T_PEER_ISN + 1, .ack = T_ISN + 1, .data = "x", .n_bytes = 1);
+	t_wait(t, T_QUICK_DELACK_US);
 	t_expect(t, T_ACK, T_ISN + 1, T_PEER_ISN + 2, 0);
 	t_tcp_free(t);
 }
@@ -395,6 +398,7 @@ static void test_unlisten_resets_the_half_open_and_spares_the_established(void *
 	t_turn(t);
 	t_expect(t, T_RST, T_ISN + 1, 0, 0);
 	t_in(t, .flags = T_ACK, .seq = T_PEER_ISN + 1, .ack = T_ISN + 1, .data = "x", .n_bytes = 1);
+	t_wait(t, T_QUICK_DELACK_US);
 	t_expect(t, T_ACK, T_ISN + 1, T_PEER_ISN + 2, 0);
 	t_tcp_free(t);
 }

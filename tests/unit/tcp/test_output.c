@@ -133,6 +133,7 @@ static void test_acks_stay_inside_a_window_that_was_taken_back(void **state)
 	t_write_n(t, 4 * MSS);
 	t_forget(t);
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + MSS, .wnd = 100, .data = "x", .n_bytes = 1);
+	t_wait(t, T_QUICK_DELACK_US);
 	t_expect(t, T_ACK, US + MSS + 100, PEER + 1, 0); /* beyond it the peer would drop the ACK */
 	t_tcp_free(t);
 }

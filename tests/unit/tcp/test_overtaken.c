@@ -11,6 +11,7 @@ static void test_a_whole_duplicate_is_told_by_dsack(void **state)
 
 	(void)t_accept(t);
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US, .data = "abcdefgh", .n_bytes = 8);
+	t_wait(t, T_QUICK_DELACK_US);
 	t_expect(t, T_ACK, US, PEER + 8, 0);
 	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US, .data = "abcd", .n_bytes = 4);
 	struct t_seg g = t_expect(t, T_ACK, US, PEER + 8, 0);
