@@ -1,7 +1,7 @@
 /* The exception path: what is not ours goes to a kernel device of the port, and what the kernel sends there leaves by the port, both
  * untouched. Off unless asked for. Worker 0 owns the device; the others hand packets over by a bounded ring.
  * Invariant: the kernel device has the port's MAC address, so frames fit both sides as they are. */
-#include "nic/nic_priv.h"
+#include "nic/gate.h"
 
 #include <errno.h>
 
@@ -87,10 +87,13 @@ void nic_exception(struct foil_worker *w, struct net_port *p, struct rte_mbuf *o
 	}
 }
 
-static uint16_t burst_move(struct foil_worker *w, uint16_t to, struct rte_mbuf **own_pkts, uint16_t n, enum nic_reason full)
+static uint16_t burst_move(struct foil_worker *w, uint16_t to, struct nic_gate *gate, struct rte_mbuf **own_pkts, uint16_t n, enum nic_reason full)
 {
-	uint16_t n_sent = n ? rte_eth_tx_burst(to, 0, own_pkts, n) : 0;
+	bool may = n && (!gate || nic_gate_enter(w, gate));
+	uint16_t n_sent = may ? rte_eth_tx_burst(to, 0, own_pkts, n) : 0;
 
+	if (may && gate)
+		nic_gate_leave(w, gate);
 	for (uint16_t i = n_sent; i < n; i++) {
 		nic_drop(w, NULL, own_pkts[i], full, NET_CAPTURE_FRAME_TX);
 	}
@@ -116,9 +119,9 @@ void nic_exception_turn(struct foil_worker *w, struct nic_port *port)
 	unsigned int n = rte_ring_dequeue_burst(port->exception_ring, (void **)pkts, allowance(w, port), NULL);
 
 	port->exception_tokens -= n;
-	foil_count(w, NIC, EXCEPTIONS_OUT, burst_move(w, port->exception_dpdk, pkts, (uint16_t)n, NIC_REASON_EXCEPTION_TAP_FULL));
+	foil_count(w, NIC, EXCEPTIONS_OUT, burst_move(w, port->exception_dpdk, NULL, pkts, (uint16_t)n, NIC_REASON_EXCEPTION_TAP_FULL));
 	if (n == 0 && ++q->n_turns % EXCEPTION_TURNS)
 		return;
 	n = rte_eth_rx_burst(port->exception_dpdk, 0, pkts, NET_BURST);
-	foil_count(w, NIC, EXCEPTIONS_IN, burst_move(w, port->dpdk, pkts, (uint16_t)n, NIC_REASON_EXCEPTION_TX_FULL));
+	foil_count(w, NIC, EXCEPTIONS_IN, burst_move(w, port->dpdk, port->gate, pkts, (uint16_t)n, NIC_REASON_EXCEPTION_TX_FULL));
 }

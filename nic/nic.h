@@ -74,7 +74,7 @@ uint64_t nic_wall_us(void);
  *   ring:                                   what is sent comes back; for tests
  * Everything after the colon goes to DPDK's driver as it stands, but for these, which are ours: `checksums=trust` (the link never
  * leaves this machine and its kernel peers leave checksums to "hardware": do not look at them), `checksums=none` (memif: nor make any
- * for TCP and UDP, since the other end does not look either), `offloads=off`. */
+ * for TCP and UDP, since the other end does not look either), `offloads=off`, `unsealed=yes` (memif: take memory that a client could take away). */
 struct nic_port_params {
 	const char *name, *uri;
 	uint16_t index;                     /* position in the node file's list; < NET_PORTS_MAX */
@@ -101,6 +101,10 @@ void nic_port_queue(struct nic_port *port, uint16_t worker, struct net_port *out
 void nic_ports_hooks(struct nic_port *const *ports, uint16_t n_ports, struct net_params *p);
 /* Stops and removes the devices; no worker runs any more. NULL elements are fine. */
 void nic_ports_close(struct nic_port **own_ports, uint16_t n_ports);
+
+/* Main thread, every turn of housekeeping: what peers of memif ports did since the last call goes to notice, a line a port and second; and a
+ * client's port whose server went tries once a second to reach it again. */
+void nic_ports_tend(struct nic_port *const *ports, uint16_t n_ports, uint64_t now_us, nic_notice_fn notice, void *notice_arg);
 
 struct nic_port_status {
 	bool link_up;

@@ -1,7 +1,7 @@
 /* A port's life: the device made or probed, its offloads negotiated, its queues set up, started; its status; its end.
  * What a driver lacks is told to net through struct net_port's flags, and done in software there.
  * Invariant: nic_ports_close undoes all of it, from any point at which nic_port_open failed. */
-#include "nic/nic_priv.h"
+#include "nic/gate.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -240,12 +240,31 @@ static void mac_set(struct nic_port *port, const struct nic_port_params *p)
 	port->mac = mac;
 }
 
+/* Only this port's bursts stay out meanwhile: a server that does not answer holds up who starts, not the workers. */
+int nic_device_start(struct nic_port *port)
+{
+	int rc;
+
+	if (!port->gate)
+		return rte_eth_dev_start(port->dpdk);
+	nic_gate_hold(port->gate, true);
+	port->gate->connects = true;
+	rc = rte_eth_dev_start(port->dpdk);
+	port->gate->connects = false;
+	if (rc == 0)
+		nic_gate_hold(port->gate, false);
+	return rc;
+}
+
 static int device_start(struct nic_port *port, const struct nic_port_params *p, const struct rte_eth_dev_info *info, struct foil_error *err)
 {
-	int rc = rte_eth_dev_start(port->dpdk);
+	int rc = nic_device_start(port);
 
 	if (rc)
 		return foil_error_set(err, rc, "port %s: its driver %s does not start: %s", port->name, info->driver_name, rte_strerror(-rc));
+	if (port->gate && !nic_gate_is_passed())
+		return foil_error_set(err, -ENOTSUP, "port %s: this build's %s is linked so that its handlers do not pass by nic/gate.c, and a peer that "
+				      "leaves could end the process; link DPDK as a shared library", port->name, info->driver_name);
 	port->started = true;
 	mac_set(port, p);
 	/* Neighbour solicitations come to group addresses. */
@@ -282,6 +301,8 @@ static int port_setup(struct nic_port *port, const struct nic_port_params *p, st
 	struct rte_eth_dev_info info;
 	int rc = mtu_choose(port, p, err);
 
+	if (rc == 0 && port->uri.scheme == NIC_SCHEME_MEMIF && nic_gate_new(port))
+		return foil_error_set(err, -ENOMEM, "port %s: no memory", port->name);
 	rc = rc ? rc : device_make(port, p, err);
 	if (rc)
 		return rc;
@@ -346,6 +367,10 @@ static void port_close(struct nic_port *port)
 	struct rte_eth_dev_info info;
 
 	nic_exception_close(port);
+	if (port->gate) {
+		nic_gate_retire(port->gate);
+		nic_gates_shut();
+	}
 	if (port->started)
 		(void)rte_eth_dev_stop(port->dpdk); /* closing: nothing could be done */
 	if (port->dpdk < RTE_MAX_ETHPORTS && rte_eth_dev_info_get(port->dpdk, &info) == 0) {
@@ -353,6 +378,9 @@ static void port_close(struct nic_port *port)
 		if (info.device)
 			(void)rte_dev_remove(info.device);
 	}
+	if (port->gate)
+		nic_gates_open();
+	nic_gate_free(port->gate);
 	for (uint16_t i = 0; i < port->n_workers; i++)
 		ring_free(port->steer[i]);
 	ring_free(port->tx_ring);

@@ -2,8 +2,9 @@
  * With one worker and no exception path there is nothing between the driver and net (nic_rx_direct). Else each worker has one ring
  * towards it (many producers, itself the consumer), and worker 0 is the keeper: it sends for workers without a transmit queue and
  * owns the exception device.
+ * A memif port's bursts go through its gate (nic/gate.h); no other driver's functions know of gates.
  * Invariant: a driver queue is touched by exactly one worker. */
-#include "nic/nic_priv.h"
+#include "nic/gate.h"
 
 void nic_drop(struct foil_worker *w, const struct net_port *p, struct rte_mbuf *own_pkt, enum nic_reason why, enum net_capture_at at)
 {
@@ -54,6 +55,38 @@ uint16_t nic_tx_direct(struct foil_worker *w, struct net_port *p, struct rte_mbu
 	return tx_burst(w, p, p->dpdk_port, p->queue, own_pkts, n_pkts);
 }
 
+static uint16_t rx_gated(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts)
+{
+	struct nic_gate *gate = ((struct nic_queue *)p->driver)->gate;
+
+	if (!nic_gate_enter(w, gate))
+		return 0;
+	uint16_t n = nic_rx_direct(w, p, pkts, n_pkts);
+	nic_gate_leave(w, gate);
+	return n;
+}
+
+static uint16_t tx_gated(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts)
+{
+	struct nic_gate *gate = ((struct nic_queue *)p->driver)->gate;
+
+	if (!nic_gate_enter(w, gate))
+		return 0;
+	uint16_t n = nic_tx_direct(w, p, own_pkts, n_pkts);
+	nic_gate_leave(w, gate);
+	return n;
+}
+
+uint16_t nic_tx_keeper(struct foil_worker *w, struct nic_port *port, struct rte_mbuf **own_pkts, uint16_t n_pkts)
+{
+	if (port->gate && !nic_gate_enter(w, port->gate))
+		return 0;
+	uint16_t n = tx_burst(w, NULL, port->dpdk, 0, own_pkts, n_pkts);
+	if (port->gate)
+		nic_gate_leave(w, port->gate);
+	return n;
+}
+
 uint16_t nic_tx_ring(struct foil_worker *w, struct net_port *p, struct rte_mbuf **own_pkts, uint16_t n_pkts)
 {
 	struct nic_port *port = ((struct nic_queue *)p->driver)->port;
@@ -71,19 +104,21 @@ static void keeper_send(struct foil_worker *w, struct nic_port *port)
 	uint16_t n_done = 0, n_now = 1;
 
 	for (; n_now && n_done < n; n_done = (uint16_t)(n_done + n_now))
-		n_now = tx_burst(w, NULL, port->dpdk, 0, pkts + n_done, (uint16_t)(n - n_done));
+		n_now = nic_tx_keeper(w, port, pkts + n_done, (uint16_t)(n - n_done));
 	for (; n_done < n; n_done++)
 		nic_drop(w, NULL, pkts[n_done], NIC_REASON_TX_RING_FULL, NET_CAPTURE_FRAME_TX);
 }
 
-uint16_t nic_rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts)
+typedef uint16_t (*rx_fn)(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts);
+
+static inline __attribute__((always_inline)) uint16_t rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts, rx_fn rx_hw)
 {
 	struct nic_queue *q = p->driver;
 	struct nic_port *port = q->port;
 	struct rte_ring *ring = port->steer[q->worker];
 	/* The ring first, and half of the burst for it at most while there is a queue: neither can starve the other. */
 	unsigned int n_ring = ring ? rte_ring_dequeue_burst(ring, (void **)pkts, q->has_hw ? n_pkts / 2u : n_pkts, NULL) : 0;
-	uint16_t n_hw = q->has_hw ? rte_eth_rx_burst(p->dpdk_port, p->queue, pkts + n_ring, (uint16_t)(n_pkts - n_ring)) : 0;
+	uint16_t n_hw = q->has_hw ? rx_hw(w, p, pkts + n_ring, (uint16_t)(n_pkts - n_ring)) : 0;
 
 	if (q->worker == 0) {
 		if (port->tx_ring)
@@ -91,9 +126,18 @@ uint16_t nic_rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbu
 		if (port->has_exception)
 			nic_exception_turn(w, port);
 	}
-	foil_count(w, NIC, RX_PACKETS, n_hw);
 	foil_count(w, NIC, STEERED_IN, n_ring);
 	return (uint16_t)(n_hw + n_ring);
+}
+
+uint16_t nic_rx_shared(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts)
+{
+	return rx_shared(w, p, pkts, n_pkts, nic_rx_direct);
+}
+
+static uint16_t rx_shared_gated(struct foil_worker *w, struct net_port *p, struct rte_mbuf **pkts, uint16_t n_pkts)
+{
+	return rx_shared(w, p, pkts, n_pkts, rx_gated);
 }
 
 static bool nic_steer(struct foil_worker *w, struct net_port *p, struct rte_mbuf *pkt, uint32_t flow_hash)
@@ -144,10 +188,13 @@ void nic_port_queue(struct nic_port *port, uint16_t worker, struct net_port *out
 	bool alone = port->n_workers == 1 && !port->has_exception;
 
 	FOIL_ASSERT(worker < port->n_workers);
-	*q = (struct nic_queue){.port = port, .worker = worker, .hw = worker, .has_hw = worker < port->n_queues};
+	*q = (struct nic_queue){.port = port, .worker = worker, .hw = worker, .has_hw = worker < port->n_queues, .gate = port->gate};
 	memset(out, 0, sizeof(*out));
-	out->rx_burst = alone ? nic_rx_direct : nic_rx_shared;
-	out->tx_burst = q->has_hw ? nic_tx_direct : nic_tx_ring;
+	if (port->gate)
+		out->rx_burst = alone ? rx_gated : rx_shared_gated;
+	else
+		out->rx_burst = alone ? nic_rx_direct : nic_rx_shared;
+	out->tx_burst = !q->has_hw ? nic_tx_ring : port->gate ? tx_gated : nic_tx_direct;
 	out->driver = q;
 	out->index = port->index;
 	out->dpdk_port = port->dpdk;

@@ -58,6 +58,21 @@ bool nic_args_have(const char *args, const char *key)
 	return arg_find(args, key, &n) != NULL;
 }
 
+struct foil_slice nic_args_get(const char *args, const char *key)
+{
+	size_t n = 0;
+	const char *value = arg_find(args, key, &n);
+
+	return foil_slice_of(value, n);
+}
+
+bool nic_memif_is_server(const char *args)
+{
+	struct foil_slice role = nic_args_get(args, "role");
+
+	return role.data && (memmem(role.data, role.n_bytes, "server", 6) || memmem(role.data, role.n_bytes, "master", 6));
+}
+
 static int args_add(char *out, size_t n_out, const char *text, size_t n_text)
 {
 	size_t n = strlen(out), comma = n > 0;
@@ -80,6 +95,12 @@ static int own_arg(const char *port_name, struct nic_uri *u, const char *at, siz
 		u->checksums_trust = u->checksums_none = true;
 	else if (len == 12 && strncmp(at, "offloads=off", len) == 0)
 		u->offloads_off = true;
+	else if (len == 12 && strncmp(at, "unsealed=yes", len) == 0)
+		u->unsealed = true;
+	else if (len == 11 && strncmp(at, "unsealed=no", len) == 0)
+		u->unsealed = false;
+	else if (len >= 9 && strncmp(at, "unsealed=", 9) == 0)
+		return foil_error_set(err, -EINVAL, "port %s: '%.*s' is not known; write unsealed=yes or unsealed=no", port_name, (int)len, at);
 	else if ((len >= 10 && strncmp(at, "checksums=", 10) == 0) || (len >= 9 && strncmp(at, "offloads=", 9) == 0))
 		return foil_error_set(err, -EINVAL,
 				      "port %s: '%.*s' is not known; write checksums=trust, checksums=none or offloads=off", port_name, (int)len, at);
@@ -105,6 +126,8 @@ static int args_sort(const char *port_name, const char *text, struct nic_uri *u,
 	if (u->checksums_none && u->scheme != NIC_SCHEME_MEMIF)
 		return foil_error_set(err, -EINVAL, "port %s: checksums=none is for memif, whose packets stay in this machine's memory; write checksums=trust",
 				      port_name);
+	if (u->unsealed && u->scheme != NIC_SCHEME_MEMIF)
+		return foil_error_set(err, -EINVAL, "port %s: unsealed=yes is for memif, where peers bring memory; take it away", port_name);
 	return 0;
 }
 

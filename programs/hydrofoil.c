@@ -323,6 +323,7 @@ static void keep_house(struct house *h)
 		(void)tele_handover_turn(h->stats_fd, h->node.tele); /* how many came is nobody's business */
 		inspect_turn(h->inspect);
 		neighbourhood_turn(&h->neighbourhood, &h->node);
+		nic_ports_tend(h->node.ports, h->conf.n_ports, now_us, notice, NULL);
 		config_turn(h, now_us);
 		wait_for_work(h);
 	}

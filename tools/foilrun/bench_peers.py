@@ -587,7 +587,8 @@ class MemifZeroCopy(Second, Memif):
         return front, back + ",zero-copy=yes"
 
     def load_ports(self, mtu):
-        return self.ends("server", mtu)
+        front, back = self.ends("server", mtu)
+        return front, back + ",unsealed=yes"  # huge pages cannot be sealed
 
 
 class VirtioUser(Second, Hydrofoil):

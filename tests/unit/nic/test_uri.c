@@ -48,8 +48,17 @@ static void test_our_own_arguments_do_not_reach_the_driver(void **state)
 	assert_string_equal(u.args, "iface=eth1,framecnt=512");
 	assert_string_equal(u.iface, "eth1");
 	u = parse("memif:socket=/x,checksums=none");
-	assert_true(u.checksums_none && u.checksums_trust);
+	assert_true(u.checksums_none && u.checksums_trust && !u.unsealed);
 	assert_string_equal(u.args, "socket=/x");
+	assert_false(nic_memif_is_server(u.args));
+	u = parse("memif:role=server,unsealed=yes,socket=/x,id=12");
+	assert_true(u.unsealed);
+	assert_string_equal(u.args, "role=server,socket=/x,id=12");
+	assert_true(nic_memif_is_server(u.args));
+	struct foil_slice id = nic_args_get(u.args, "id");
+	assert_int_equal(id.n_bytes, 2);
+	assert_memory_equal(id.data, "12", 2);
+	assert_null(nic_args_get(u.args, "i").data);
 }
 
 static void test_what_cannot_be_is_refused_with_a_sentence(void **state)
@@ -58,7 +67,7 @@ static void test_what_cannot_be_is_refused_with_a_sentence(void **state)
 		"", "eth1", "af_packet", "af_packet:", "af_packet:iface=", "af_packet:ifac=eth1", "af_packet:iface=a-name-beyond-15-chars", "dpdk:x",
 		"pci=3b:02", "pci=0000:3b:02", "pci=0000:3b:02.0x", "memif:role=client", "af_packet:iface=eth1,checksums=maybe",
 		"af_packet:iface=eth1,checksums=none", "pci=0000:3b:02.0,checksums=none", "virtio-user:path=/x,checksums=none",
-		"af_packet:iface=eth1,offloads=on", "vhost:", "virtio-user:queues=2",
+		"af_packet:iface=eth1,offloads=on", "memif:socket=/x,unsealed=maybe", "af_packet:iface=eth1,unsealed=yes", "vhost:", "virtio-user:queues=2",
 	};
 	char lengthy[1200] = "af_packet:iface=eth1,";
 
