@@ -7,7 +7,9 @@
 #include <time.h>
 
 #include "channel.pb-c.h"
+#include "ctrl/ring/names.h"
 #include "ctrl/ring/receiver.h"
+#include "dataplane/mesh/names.h"
 #include "programs/log.h"
 
 #define FRAMES_A_TURN 1024u
@@ -26,6 +28,7 @@ struct agent_link {
 	bool asker_is_gone; /* who sent the update under way */
 	bool more_frames;   /* a turn's share is taken, there are more */
 	bool said_late;
+	bool must_wake;     /* workers: they have answers */
 	uint64_t began_us;
 	uint8_t *answer; /* packed, when OWED_ANSWER */
 	uint32_t n_answer;
@@ -72,6 +75,11 @@ unsigned int agent_link_fds(const struct agent_link *l, struct pollfd out[3])
 bool agent_link_is_waiting(const struct agent_link *l)
 {
 	return l->owed == OWED_ADOPTION || l->more_frames;
+}
+
+bool agent_link_has_names(const struct agent_link *l)
+{
+	return l->is_started && mesh_names_are_wanted(l->p.mesh);
 }
 
 static void count(struct agent_link *l, enum snap_counter c, uint64_t n)
@@ -364,6 +372,42 @@ static void protocol_error(struct agent_link *l, const char *reason)
 	drop(l);
 }
 
+/* ---- names that requests bring */
+
+static bool take_name_answer(struct agent_link *l, const uint8_t *payload, uint32_t n)
+{
+	struct ring_name_answer from;
+	struct mesh_name_answer to = {.outcome = MESH_NAME_FAILED};
+	if (!ring_name_answer_read(payload, n, &from)) {
+		protocol_error(l, "a NameAnswer that cannot be read");
+		return false;
+	}
+	_Static_assert(sizeof(to.name) == sizeof(from.name) && sizeof(to.ip) == sizeof(from.ip), "the channel's limits are the mesh's");
+	memcpy(to.name, from.name, sizeof(to.name));
+	memcpy(to.ip, from.ip, sizeof(to.ip));
+	to.n_addresses = from.n_addresses;
+	to.ttl_s = from.ttl_s;
+	if (from.outcome == FOIL__CONF__NAME_OUTCOME__NAME_FOUND)
+		to.outcome = MESH_NAME_FOUND;
+	else if (from.outcome == FOIL__CONF__NAME_OUTCOME__NAME_NONE)
+		to.outcome = MESH_NAME_NONE;
+	mesh_names_answer(l->p.mesh, &to);
+	l->must_wake = true;
+	return true;
+}
+
+/* Without an agent, or with one that answers none, questions are lost: who asked asks again, and gives up in time. */
+static void send_questions(struct agent_link *l)
+{
+	char name[MESH_NAME_BYTES];
+	for (unsigned int i = 0; i < FRAMES_A_TURN && mesh_names_question(l->p.mesh, name); i++) {
+		Foil__Conf__NameQuestion m = FOIL__CONF__NAME_QUESTION__INIT;
+		m.name = name;
+		if (l->channel && ring_receiver_agent_resolves(l->receiver))
+			(void)send(l->channel, RING_FRAME_NAME_QUESTION, &m.base); /* a full ring loses it */
+	}
+}
+
 /* False: the channel is gone, or there is nothing more to do now. */
 static bool take_frame(struct agent_link *l, uint64_t now_us)
 {
@@ -384,6 +428,8 @@ static bool take_frame(struct agent_link *l, uint64_t now_us)
 		l->began_us = now_us;
 		l->asker_is_gone = false;
 	}
+	if (type == RING_FRAME_NAME_ANSWER)
+		return take_name_answer(l, payload, n);
 	enum ring_receive got = ring_receiver_frame(l->receiver, type, payload, n, &update, reason);
 	if (got == RING_RECEIVE_UPDATE || got == RING_RECEIVE_REFUSED)
 		(void)snprintf(l->version, sizeof(l->version), "%s", ring_receiver_version(l->receiver)); /* as long at most */
@@ -442,5 +488,10 @@ void agent_link_turn(struct agent_link *l, uint64_t now_us)
 	l->more_frames = l->channel != NULL && l->owed == OWED_NOTHING;
 	for (unsigned int i = 0; l->more_frames && i < FRAMES_A_TURN; i++)
 		l->more_frames = take_frame(l, now_us);
+	if (mesh_names_are_wanted(l->p.mesh))
+		send_questions(l);
+	if (l->must_wake)
+		l->p.wake(l->p.arg);
+	l->must_wake = false;
 	publish_gauges(l);
 }

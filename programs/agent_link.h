@@ -26,6 +26,8 @@ void agent_link_turn(struct agent_link *l, uint64_t now_us);
 unsigned int agent_link_fds(const struct agent_link *l, struct pollfd out[3]);
 /* An update waits for workers to take it over, or there are more frames than one turn takes: turn again within a millisecond. */
 bool agent_link_is_waiting(const struct agent_link *l);
+/* Workers may ask for names at any time: turn again within a few milliseconds. */
+bool agent_link_has_names(const struct agent_link *l);
 /* Lost when no agent is there or the ring is full. */
 void agent_link_event(struct agent_link *l, uint64_t wall_us, const char *name, const char *text);
 void agent_link_close(struct agent_link *own_l); /* NULL is fine; removes the socket */

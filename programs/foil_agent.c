@@ -192,7 +192,8 @@ static int read_command_line(int argc, char **argv, struct agent_options *o)
 static int open_sender(struct agent *a, struct foil_error *err)
 {
 	struct ring_sender_params p = {.socket_path = a->options.socket_path, .agent_version = FOIL_VERSION, .arg = a, .node = agent_config_node,
-				       .result = agent_config_result, .event = agent_config_event, .disconnected = agent_config_disconnected};
+				       .result = agent_config_result, .event = agent_config_event, .question = agent_dns_question,
+				       .disconnected = agent_config_disconnected};
 	a->sender = ring_sender_new(&p);
 	return a->sender ? 0 : foil_error_set(err, -ENOMEM, "no memory for the channel to the data plane");
 }

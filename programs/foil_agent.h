@@ -153,6 +153,8 @@ void agent_dns_close(struct agent *a);
 /* The snapshot is another one, and there is a node: its names are resolved. Sets dns.is_held where it should wait. */
 void agent_dns_want(struct agent *a);
 void agent_dns_turn(struct agent *a, uint64_t now_ms);
+/* Requests at the data plane name this host: it hears of its addresses. arg is the agent. */
+void agent_dns_question(void *arg, const char *name);
 void agent_dns_page(void *arg, const struct adm_request *q, struct adm_reply *r);
 void agent_dns_metrics(struct agent *a, struct adm_prometheus *p);
 

@@ -5,7 +5,9 @@
  * Invariant: what the snapshot has of a name is what the resolver said when it was compiled or patched last. */
 #include "programs/foil_agent.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,12 +57,45 @@ static void outcome_changed(void *arg, const struct dns_name *n, enum dns_outcom
 			 n->error[0] ? ": " : "", n->error, n->n_addresses);
 }
 
+/* ---- hosts that requests name ---- */
+
+static bool address_bytes(const char *text, uint8_t ip[16])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	memcpy(ip, mapped, sizeof(mapped));
+	return inet_pton(AF_INET, text, ip + sizeof(mapped)) == 1 || inet_pton(AF_INET6, text, ip) == 1;
+}
+
+static void answered_once(void *arg, const char *name, enum dns_outcome outcome, const struct dns_address *addresses, uint32_t n_addresses, uint32_t ttl_s)
+{
+	const struct agent *a = arg;
+	struct ring_name_answer m = {.outcome = FOIL__CONF__NAME_OUTCOME__NAME_FAILED, .ttl_s = ttl_s};
+
+	(void)snprintf(m.name, sizeof(m.name), "%s", name); /* it came from there, and fits */
+	for (uint32_t i = 0; i < n_addresses && m.n_addresses < RING_NAME_ADDRESSES_MAX; i++)
+		m.n_addresses += address_bytes(addresses[i].text, m.ip[m.n_addresses]);
+	if (m.n_addresses)
+		m.outcome = FOIL__CONF__NAME_OUTCOME__NAME_FOUND;
+	else if (outcome == DNS_EMPTY || outcome == DNS_NO_NAME)
+		m.outcome = FOIL__CONF__NAME_OUTCOME__NAME_NONE;
+	ring_sender_answer(a->sender, &m);
+}
+
+void agent_dns_question(void *arg, const char *name)
+{
+	const struct agent *a = arg;
+
+	dns_resolver_ask_once(a->dns.resolver, name, agent_now_ms());
+}
+
 /* ---- start and end ---- */
 
 int agent_dns_open(struct agent *a, struct foil_error *err)
 {
 	const char *why = NULL;
-	const struct dns_params p = {.servers = a->options.dns_servers, .resolv_conf = a->options.resolv_conf, .arg = a, .changed = outcome_changed};
+	const struct dns_params p = {.servers = a->options.dns_servers, .resolv_conf = a->options.resolv_conf, .arg = a, .changed = outcome_changed,
+				     .once = answered_once};
 
 	a->dns.resolver = dns_resolver_new(&p, &why);
 	if (!a->dns.resolver)
@@ -221,6 +256,8 @@ void agent_dns_metrics(struct agent *a, struct adm_prometheus *p)
 	for (unsigned int o = DNS_OK; o < DNS_OUTCOMES; o++)
 		adm_prometheus_counter(p, "foil_agent_dns_answers_total", "Answers about names, by what they said", "outcome",
 				       dns_outcome_word((enum dns_outcome)o), n.n_answers[o]);
+	adm_prometheus_counter(p, "foil_agent_dns_requested_names_total", "Questions about hosts that requests name (DYNAMIC_DNS)", NULL, NULL, n.n_once);
+	adm_prometheus_counter(p, "foil_agent_dns_requested_names_lost_total", "The same, for which there was no room", NULL, NULL, n.n_once_lost);
 	adm_prometheus_counter(p, "foil_agent_dns_changes_total", "Answers with other addresses than before", NULL, NULL, n.n_changes);
 	adm_prometheus_counter(p, "foil_agent_dns_patches_total", "Changes of addresses sent to the data plane", NULL, NULL, a->dns.n_patches);
 	adm_prometheus_counter(p, "foil_agent_dns_left_out_addresses_total", "Addresses beyond what one name may have", NULL, NULL, n.n_left_out);

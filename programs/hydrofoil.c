@@ -21,6 +21,7 @@
 #define TURN_MS 100
 #define LOG_TURN_MS 10 /* with an access log: at 70,000 requests a second a worker's ring of events holds 30 ms */
 #define SOON_MS 1
+#define NAMES_TURN_MS 4 /* where requests wait for addresses that workers ask for */
 #define DRAIN_TURN_MS 10
 #define LIFE_S_MAX (10ull * 365 * 24 * 3600)
 
@@ -295,6 +296,8 @@ static int choose_wait_ms(const struct house *h)
 {
 	if (h->more_events || agent_link_is_waiting(h->link) || inspect_is_busy(h->inspect))
 		return SOON_MS;
+	if (agent_link_has_names(h->link))
+		return NAMES_TURN_MS;
 	if (h->drain_end_us)
 		return DRAIN_TURN_MS;
 	return h->conf.access_log[0] ? LOG_TURN_MS : TURN_MS;

@@ -176,7 +176,7 @@ static int init_http(struct node *n, struct node_worker *nw, struct foil_error *
 static int init_mesh(struct node *n, struct node_worker *nw, struct foil_error *err)
 {
 	struct mesh_params p = {.shared = n->mesh, .transport = &transport_tcp, .requests_max = n->conf->requests_max / n->conf->n_workers + 1,
-				.connections_max = n->conf->connections_max / n->conf->n_workers + 1,
+				.connections_max = n->conf->connections_max / n->conf->n_workers + 1, .names_max = n->conf->names_max,
 				.node_name = foil_slice_str(n->conf->node_name)};
 	return mesh_init(nw->w, &p, err);
 }
@@ -239,9 +239,31 @@ static void fini_worker(struct node_worker *nw)
 static const struct foil_room_desc *const described[] = {&core_room_desc, &nic_room_desc, &net_room_desc, &tcp_room_desc, &tls_room_desc,
 							  &http_room_desc, &mesh_room_desc, &snap_room_desc};
 
+static void add_refused(struct node *n, uint16_t *n_refused, const struct net_addr *a, uint8_t len)
+{
+	struct mesh_cidr *c = &n->refused[(*n_refused)++];
+	memcpy(c->ip, a->b, sizeof(c->ip));
+	c->len = len;
+}
+
+/* A host that a request names is never this node itself: that would be a loop. */
+static uint16_t fill_refused(struct node *n)
+{
+	const struct node_conf *c = n->conf;
+	uint16_t n_refused = 0;
+	for (uint16_t i = 0; i < c->n_names_refused; i++)
+		add_refused(n, &n_refused, &c->names_refused[i].addr, c->names_refused[i].len);
+	for (uint16_t i = 0; i < c->n_services; i++)
+		add_refused(n, &n_refused, &c->services[i].addr, c->services[i].len);
+	for (uint16_t i = 0; i < c->n_ports; i++)
+		for (uint16_t a = 0; a < c->ports[i].n_addresses; a++)
+			add_refused(n, &n_refused, &c->ports[i].addresses[a].addr, 128);
+	return n_refused;
+}
+
 static int open_shared(struct node *n, struct foil_error *err)
 {
-	struct mesh_shared_params mp = {.n_workers = n->conf->n_workers};
+	struct mesh_shared_params mp = {.n_workers = n->conf->n_workers, .refused = n->refused, .n_refused = fill_refused(n)};
 	struct tele_shared_params tp = {.n_workers = n->conf->n_workers, .rooms = described, .n_rooms = FOIL_COUNT_OF(described)};
 	n->mesh = mesh_shared_new(&mp);
 	if (!n->mesh)

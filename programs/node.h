@@ -18,8 +18,10 @@ struct node_worker {
 	bool is_init[FOIL_ROOM_COUNT], is_idle_init, is_running;
 };
 
+#define NODE_REFUSED_MAX (NODE_PORTS_MAX * NODE_ADDRS_MAX + 2 * NODE_SERVICES_MAX)
 struct node {
 	const struct node_conf *conf;
+	struct mesh_cidr refused[NODE_REFUSED_MAX]; /* what the mesh borrows: conf's list, and what is ourselves */
 	struct nic_port *ports[NODE_PORTS_MAX];
 	struct node_worker *workers; /* conf->n_workers, cache-aligned */
 	struct mesh_shared *mesh;

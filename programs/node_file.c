@@ -394,6 +394,41 @@ static int key_captured(struct reader *r, yaml_node_t *n, void *into)
 	return read_sequence(r, n, NODE_SERVICES_MAX, one_captured, into);
 }
 
+static int one_refused(struct reader *r, yaml_node_t *n, void *into)
+{
+	struct node_conf *c = into;
+	int rc = read_prefix(r, n, &c->names_refused[c->n_names_refused]);
+	c->n_names_refused += rc == 0;
+	return rc;
+}
+
+/* What is said replaces what holds without it. */
+static int key_names_refused(struct reader *r, yaml_node_t *n, void *into)
+{
+	((struct node_conf *)into)->n_names_refused = 0;
+	return read_sequence(r, n, NODE_SERVICES_MAX, one_refused, into);
+}
+
+static int key_names_max(struct reader *r, yaml_node_t *n, void *into)
+{
+	return read_u32_in(r, n, 16, 65536, into);
+}
+
+static int key_names(struct reader *r, yaml_node_t *n, void *into)
+{
+	static const struct key keys[] = {
+		{"max", key_names_max, offsetof(struct node_conf, names_max)},
+		{"refused", key_names_refused, 0},
+	};
+	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
+}
+
+/* Of clouds, the address that gives machines their credentials is among them. */
+static const struct net_prefix links_own[] = {
+	{.addr = {.b = {[10] = 0xff, [11] = 0xff, [12] = 169, [13] = 254}}, .len = 112},
+	{.addr = {.b = {0xfe, 0x80}}, .len = 10},
+};
+
 typedef char label_text[128];
 
 static int read_labels(struct reader *r, yaml_node_t *n, label_text *keys, label_text *values, uint16_t *n_labels)
@@ -672,6 +707,7 @@ static const struct key top_keys[] = {
 	{"routes", key_routes, 0},
 	{"services", key_services, 0},
 	{"captured", key_captured, 0},
+	{"names", key_names, 0},
 	{"gateways", key_gateways, 0},
 	{"locality", key_locality, 0},
 	{"service_account", key_service_account, 0},
@@ -884,7 +920,9 @@ int node_file_parse(const char *name, const void *text, size_t n_bytes, struct n
 	if (!c)
 		return foil_error_set(err, -ENOMEM, "%s: no memory", name);
 	*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 16384, .requests_max = 4096, .drain_s = 30, .tcp_congestion = "cubic", .log = "-",
-				 .address_check = NET_CHECK_OPTIMISTIC, .tls_handshakes_max = 8192};
+				 .address_check = NET_CHECK_OPTIMISTIC, .tls_handshakes_max = 8192, .names_max = 1024,
+				 .n_names_refused = FOIL_COUNT_OF(links_own)};
+	memcpy(c->names_refused, links_own, sizeof(links_own));
 	yaml_parser_t parser;
 	int rc = check_tokens(&r, text, n_bytes);
 	if (rc == 0 && !yaml_parser_initialize(&parser))

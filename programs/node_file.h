@@ -49,6 +49,9 @@ struct node_conf {
 	uint16_t n_services;
 	struct net_prefix captured[NODE_SERVICES_MAX];
 	uint16_t n_captured;
+	struct net_prefix names_refused[NODE_SERVICES_MAX]; /* addresses that hosts which requests name may not have; default: links' own */
+	uint16_t n_names_refused;
+	uint32_t names_max;       /* 1024: such hosts, of a worker */
 	struct node_gateway gateways[NODE_GATEWAYS_MAX];
 	uint16_t n_gateways;
 	char service_account[256]; /* namespace/name: whose identity the node has; "" = istio-system/hydrofoil */

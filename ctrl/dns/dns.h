@@ -19,6 +19,8 @@
 #define DNS_NAMES_MAX 65536u
 #define DNS_ADDRESSES_MAX 256u   /* of one name: more are left out */
 #define DNS_IN_FLIGHT_MAX 64u    /* questions at once; the others wait */
+#define DNS_ONCE_IN_FLIGHT_MAX 64u /* of names that are asked for once: they never hold the others up */
+#define DNS_ONCE_WAITING_MAX 1024u
 #define DNS_FDS_MAX 16u
 #define DNS_REFRESH_MS 60000u    /* Istio's default */
 #define DNS_TTL_MAX_S 86400u     /* a longer one counts as that: what never comes back is never mended */
@@ -58,6 +60,7 @@ struct dns_counters {
 	uint64_t n_questions, n_answers[DNS_OUTCOMES], n_changes;
 	uint64_t n_left_out;   /* addresses beyond DNS_ADDRESSES_MAX */
 	uint64_t n_unusable;   /* addresses that no endpoint can have: loopback, multicast, unspecified */
+	uint64_t n_once, n_once_lost; /* names asked for once; those for which there was no room */
 	uint64_t n_restarts;   /* of the channel: resolv.conf changed, or its sockets broke */
 };
 
@@ -68,6 +71,8 @@ struct dns_params {
 	void *arg;
 	/* The outcome of a name became another one; for the log. May be NULL. */
 	void (*changed)(void *arg, const struct dns_name *n, enum dns_outcome before);
+	/* The answer about a name that was asked for once; addresses are borrowed, and there are none unless it is DNS_OK. NULL: none ever is. */
+	void (*once)(void *arg, const char *name, enum dns_outcome outcome, const struct dns_address *addresses, uint32_t n_addresses, uint32_t ttl_s);
 };
 
 struct dns_resolver;
@@ -78,6 +83,9 @@ void dns_resolver_free(struct dns_resolver *own_r);
 /* These names from now on, in any order, copied; others are forgotten. A name that stays keeps what is known of it, unless the family changed. Names that
  * no DNS name can be are left out (they never get addresses). 0 or -ENOMEM (then some may be missing). */
 int dns_resolver_want(struct dns_resolver *r, const char *const *names, size_t n_names, enum dns_family family, uint64_t refresh_ms, uint64_t now_ms);
+/* Asks for a name whose addresses nobody keeps: once of the parameters hears them, perhaps from inside this call. A name that is being asked for already is
+ * not asked for twice, and has one answer. Beyond DNS_ONCE_WAITING_MAX names the question is lost. */
+void dns_resolver_ask_once(struct dns_resolver *r, const char *name, uint64_t now_ms);
 /* Asks what is due, takes answers. Call it when one of its descriptors is ready and at least every 100 ms. */
 void dns_resolver_turn(struct dns_resolver *r, uint64_t now_ms);
 unsigned int dns_resolver_fds(struct dns_resolver *r, struct pollfd out[DNS_FDS_MAX]);

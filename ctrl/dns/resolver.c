@@ -30,8 +30,15 @@ struct entry {
 	bool is_wanted, is_changed;
 };
 
+struct once {
+	struct once *next;
+	bool is_asked;
+	char name[]; /* askable */
+};
+
 struct question {
 	struct dns_resolver *r;
+	struct once *once; /* not NULL: its, and name and generation are nothing */
 	char *name;
 	uint64_t generation;
 };
@@ -46,6 +53,8 @@ struct dns_resolver {
 	uint64_t refresh_ms, now_ms, looked_ms, generation;
 	struct stat conf_seen;
 	size_t n_in_flight, n_unanswered;
+	struct once *onces;    /* oldest first */
+	size_t n_onces, n_once_in_flight;
 	uint64_t earliest_ms;  /* no name is due before */
 	uint32_t chance;       /* for spreading refreshes: no secret */
 	struct dns_answer answer; /* scratch */
@@ -153,6 +162,10 @@ void dns_resolver_free(struct dns_resolver *r)
 		ares_destroy(r->channel);
 	for (size_t i = 0; i < r->n_entries; i++)
 		entry_free(r->entries[i]);
+	for (struct once *o = r->onces, *next; o; o = next) {
+		next = o->next;
+		free(o);
+	}
 	free(r->entries);
 	free(r->servers);
 	free(r->resolv_conf);
@@ -411,6 +424,90 @@ static void ask_due(struct dns_resolver *r)
 	r->earliest_ms = earliest_ms;
 }
 
+/* ---- names that are asked for once ---- */
+
+static void once_remove(struct dns_resolver *r, struct once *o)
+{
+	struct once **at = &r->onces;
+
+	while (*at != o)
+		at = &(*at)->next;
+	*at = o->next;
+	r->n_onces--;
+	free(o);
+}
+
+static void once_answered(void *arg, int status, int timeouts, struct ares_addrinfo *info)
+{
+	struct question *q = arg;
+	struct dns_resolver *r = q->r;
+	struct once *o = q->once;
+	const struct dns_answer *a = &r->answer;
+
+	(void)timeouts;
+	free(q);
+	r->n_once_in_flight--;
+	o->is_asked = false;
+	if (status == ARES_EDESTRUCTION || status == ARES_ECANCELLED) {
+		if (info)
+			ares_freeaddrinfo(info);
+		return; /* it is asked of the next channel, or freed with the resolver */
+	}
+	dns_answer_read(status, info, &r->answer);
+	if (info)
+		ares_freeaddrinfo(info);
+	r->n.n_answers[a->outcome]++;
+	r->n.n_left_out += a->n_left_out;
+	r->n.n_unusable += a->n_unusable;
+	r->p.once(r->p.arg, o->name, a->outcome, a->addresses, a->n_addresses, a->ttl_s);
+	once_remove(r, o);
+}
+
+static void once_ask(struct dns_resolver *r, struct once *o)
+{
+	const struct ares_addrinfo_hints hints = {.ai_family = family_of(r->family), .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NOSORT};
+	struct question *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return; /* again at the next turn */
+	q->r = r;
+	q->once = o;
+	o->is_asked = true;
+	r->n.n_questions++;
+	r->n_once_in_flight++;
+	ares_getaddrinfo(r->channel, o->name, NULL, &hints, once_answered, q);
+}
+
+static void once_ask_all(struct dns_resolver *r)
+{
+	for (struct once *o = r->onces, *next; o && r->channel && r->n_once_in_flight < DNS_ONCE_IN_FLIGHT_MAX; o = next) {
+		next = o->next; /* an answer from inside frees this one alone */
+		if (!o->is_asked)
+			once_ask(r, o);
+	}
+}
+
+void dns_resolver_ask_once(struct dns_resolver *r, const char *name, uint64_t now_ms)
+{
+	struct once **at = &r->onces;
+	size_t n = strlen(name) + 1;
+
+	r->now_ms = now_ms;
+	for (; *at; at = &(*at)->next)
+		if (strcmp((*at)->name, name) == 0)
+			return;
+	struct once *o = r->p.once && r->n_onces < DNS_ONCE_WAITING_MAX && dns_is_askable(name) ? calloc(1, sizeof(*o) + n) : NULL;
+	if (!o) {
+		r->n.n_once_lost++;
+		return;
+	}
+	memcpy(o->name, name, n);
+	*at = o;
+	r->n_onces++;
+	r->n.n_once++;
+	once_ask_all(r);
+}
+
 static void take_packets(struct dns_resolver *r)
 {
 	struct pollfd fds[DNS_FDS_MAX];
@@ -428,11 +525,12 @@ static void take_packets(struct dns_resolver *r)
 void dns_resolver_turn(struct dns_resolver *r, uint64_t now_ms)
 {
 	r->now_ms = now_ms;
-	if (r->n_entries == 0 && r->n_in_flight == 0)
+	if (r->n_entries == 0 && r->n_in_flight == 0 && r->n_onces == 0)
 		return;
 	follow_conf(r);
 	take_packets(r);
 	ask_due(r);
+	once_ask_all(r);
 }
 
 unsigned int dns_resolver_fds(struct dns_resolver *r, struct pollfd out[DNS_FDS_MAX])

@@ -12,8 +12,8 @@
 #define RING_ABI 1u /* of the segment and of the messages; another one is refused by both ends */
 
 enum ring_frame_type {
-	RING_FRAME_AGENT_HELLO = 1, RING_FRAME_UPDATE_BEGIN, RING_FRAME_UPDATE_RESOURCE, RING_FRAME_UPDATE_END, /* to the data plane */
-	RING_FRAME_NODE_HELLO = 32, RING_FRAME_UPDATE_RESULT, RING_FRAME_EVENT,                                 /* to the agent */
+	RING_FRAME_AGENT_HELLO = 1, RING_FRAME_UPDATE_BEGIN, RING_FRAME_UPDATE_RESOURCE, RING_FRAME_UPDATE_END, RING_FRAME_NAME_ANSWER, /* to the data plane */
+	RING_FRAME_NODE_HELLO = 32, RING_FRAME_UPDATE_RESULT, RING_FRAME_EVENT, RING_FRAME_NAME_QUESTION,                      /* to the agent */
 };
 
 #define RING_REASON_BYTES 256

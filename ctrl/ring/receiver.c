@@ -16,6 +16,7 @@ struct ring_receiver {
 	bool in_update, is_whole, full;
 	const char *refusal; /* a literal: why the update that arrives is refused; the rest of it is thrown away */
 	char version[VERSION_BYTES], agent_version[VERSION_BYTES];
+	bool agent_resolves;
 	struct ring_update_resource *list;
 	size_t n, cap;
 };
@@ -42,6 +43,7 @@ void ring_receiver_reset(struct ring_receiver *r)
 	forget(r);
 	r->refusal = NULL;
 	r->version[0] = r->agent_version[0] = 0;
+	r->agent_resolves = false;
 }
 
 void ring_receiver_free(struct ring_receiver *r)
@@ -61,6 +63,11 @@ const char *ring_receiver_version(const struct ring_receiver *r)
 const char *ring_receiver_agent_version(const struct ring_receiver *r)
 {
 	return r->agent_version;
+}
+
+bool ring_receiver_agent_resolves(const struct ring_receiver *r)
+{
+	return r->agent_resolves;
 }
 
 static enum ring_receive protocol(char reason[RING_REASON_BYTES], const char *what)
@@ -89,6 +96,7 @@ static enum ring_receive on_hello(struct ring_receiver *r, const uint8_t *payloa
 	if (!m)
 		return protocol(reason, "an AgentHello that does not unpack");
 	keep_text(r->agent_version, m->agent_version);
+	r->agent_resolves = m->resolves_names;
 	foil__conf__agent_hello__free_unpacked(m, NULL);
 	return RING_RECEIVE_HELLO;
 }

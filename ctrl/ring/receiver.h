@@ -37,5 +37,7 @@ enum ring_receive ring_receiver_frame(struct ring_receiver *r, uint16_t type, co
 const char *ring_receiver_version(const struct ring_receiver *r);
 /* The agent's, from its hello; "" before. */
 const char *ring_receiver_agent_version(const struct ring_receiver *r);
+/* It said that it answers questions about names. */
+bool ring_receiver_agent_resolves(const struct ring_receiver *r);
 /* A new channel: forget what was arriving. */
 void ring_receiver_reset(struct ring_receiver *r);

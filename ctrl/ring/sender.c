@@ -241,6 +241,8 @@ static enum ring_result send_hello(struct ring_sender *s)
 	m.agent_version = s->agent_version;
 	m.has_abi = true;
 	m.abi = RING_ABI;
+	m.has_resolves_names = true;
+	m.resolves_names = s->p.question != NULL;
 	return send_message(s, RING_FRAME_AGENT_HELLO, &m.base);
 }
 
@@ -359,6 +361,13 @@ static bool on_frame(struct ring_sender *s, uint16_t type, const uint8_t *payloa
 		foil__conf__event__free_unpacked(m, NULL);
 		return good;
 	}
+	if (type == RING_FRAME_NAME_QUESTION && s->p.question) {
+		char name[RING_NAME_BYTES];
+		bool is_good = ring_name_question_read(payload, n, name);
+		if (is_good)
+			s->p.question(s->p.arg, name);
+		return is_good;
+	}
 	return false;
 }
 
@@ -460,6 +469,12 @@ static void transmit(struct ring_sender *s, uint64_t now_ms)
 		give_up_large(s, now_ms);
 	else if (r != RING_EMPTY && r != RING_FULL)
 		disconnect(s, s->channel->reason, now_ms);
+}
+
+void ring_sender_answer(struct ring_sender *s, const struct ring_name_answer *a)
+{
+	if (s->channel && s->is_greeted)
+		(void)ring_name_answer_send(s->channel, a); /* lost, as the header says; a channel that broke is seen at the next turn */
 }
 
 void ring_sender_turn(struct ring_sender *s, uint64_t now_ms)

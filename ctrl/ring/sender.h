@@ -2,7 +2,7 @@
  * then what changed) and hears what became of it. Single-threaded; inside the owner's loop. */
 #pragma once
 
-#include "ctrl/ring/channel.h"
+#include "ctrl/ring/names.h"
 
 #include "channel.pb-c.h"
 
@@ -24,6 +24,8 @@ struct ring_sender_params {
 	/* What became of a set. */
 	void (*result)(void *arg, const Foil__Conf__UpdateResult *result);
 	void (*event)(void *arg, const Foil__Conf__Event *event);            /* may be NULL */
+	/* Requests name this host: its addresses are wanted (ring_sender_answer, now or later). NULL: nobody can say; the node does not ask then. */
+	void (*question)(void *arg, const char *name);
 	/* The connection went, or could not be made (told once until it is made again). */
 	void (*disconnected)(void *arg, const char *why);
 };
@@ -36,6 +38,8 @@ int ring_sender_set(struct ring_sender *s, const char *version, const struct rin
 /* The newest set that was given, with these resources in the places of those of the same type and name: at the cost of these. 0; -ENOMEM; -ENOENT: there
  * is no such set (one was refused, say), or it has not all of them: give a whole one. */
 int ring_sender_change(struct ring_sender *s, const char *version, const struct ring_resource *resources, size_t n_resources);
+/* The answer to a question; lost without a node, or when the ring is full: it asks again. */
+void ring_sender_answer(struct ring_sender *s, const struct ring_name_answer *a);
 /* Connects (again after 100 ms, doubling to 2 s), sends, receives. Call it when one of its fds is readable and at least every 100 ms. */
 void ring_sender_turn(struct ring_sender *s, uint64_t now_ms);
 /* At most 2. */

@@ -220,7 +220,7 @@ static enum mesh_upstream_protocol protocol_of(Foil__Conf__UpstreamProtocol p)
 	}
 }
 
-/* Balancing, breakers and counts know one host of such a cluster, whatever the number of places that clients go to. */
+/* Balancing, breakers and counts know one host of such a cluster, whatever the number of places that clients go to or name. */
 static int decode_original(struct snap_dec *d, struct mesh_cluster *c)
 {
 	struct mesh_endpoints *all = foil_blob_alloc(d->b, sizeof(*all));
@@ -234,6 +234,18 @@ static int decode_original(struct snap_dec *d, struct mesh_cluster *c)
 	c->lb = MESH_LB_LEAST_REQUEST;
 	c->slow_start = NULL;
 	return 0;
+}
+
+static int decode_dynamic(struct snap_dec *d, const Foil__Conf__Cluster *m, struct mesh_cluster *c)
+{
+	int rc = snap_range(d, "dynamic_port", m->dynamic_port, 0, UINT16_MAX);
+
+	c->dynamic_port = (uint16_t)m->dynamic_port;
+	if (rc == 0 && m->is_original_dst)
+		rc = snap_fail(d, "is_dynamic", "goes with no is_original_dst");
+	if (rc == 0 && c->proxy_protocol != PROXY_HEADER_NONE)
+		rc = snap_fail(d, "is_dynamic", "goes with no proxy_protocol");
+	return rc;
 }
 
 int snap_decode_cluster(struct snap_dec *d, const ProtobufCMessage *message, void *own)
@@ -265,5 +277,8 @@ int snap_decode_cluster(struct snap_dec *d, const ProtobufCMessage *message, voi
 	c->protocol = protocol_of(m->protocol);
 	c->panic_threshold_percent = m->panic_threshold_percent;
 	c->is_original_dst = m->is_original_dst;
-	return c->is_original_dst ? decode_original(d, c) : 0;
+	c->is_dynamic = m->is_dynamic;
+	if (c->is_dynamic)
+		rc = decode_dynamic(d, m, c);
+	return rc == 0 && (c->is_original_dst || c->is_dynamic) ? decode_original(d, c) : rc;
 }

@@ -213,9 +213,11 @@ bool snap_set_build(struct snap *s, struct snap_set *set, struct foil_slice vers
 	}
 	for (size_t i = 0; i < set->n; i++)
 		place(c, set->list[i]->res);
-	for (uint32_t i = 0; i < c->n_cluster_slots; i++)
+	for (uint32_t i = 0; i < c->n_cluster_slots; i++) {
 		if (c->clusters[i] && c->clusters[i]->original)
 			c->endpoints[i] = c->clusters[i]->original;
+		c->has_dynamic |= c->clusters[i] && c->clusters[i]->is_dynamic;
+	}
 	set->mesh = c;
 	return true;
 }

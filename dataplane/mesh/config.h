@@ -389,7 +389,9 @@ struct mesh_cluster {
 	uint64_t tcp_keepalive_idle_us, tcp_keepalive_interval_us;
 	uint32_t tcp_keepalive_probes;
 	bool is_original_dst; /* to where the client went: */
-	const struct mesh_endpoints *original; /* the one endpoint that stands for every such place: its address is nobody's. NULL unless is_original_dst */
+	bool is_dynamic;      /* to the host that the request names, or the ClientHello (names.h) */
+	uint16_t dynamic_port; /* of the latter */
+	const struct mesh_endpoints *original; /* of these two: the one endpoint that stands for every such place: its address is nobody's. Else NULL */
 	enum proxy_header_version proxy_protocol;
 	uint32_t max_concurrent_streams; /* of one HTTP/2 connection; 0: the server's own limit */
 	uint64_t h2_ping_interval_us, h2_ping_timeout_us; /* 0: none */
@@ -478,6 +480,7 @@ struct mesh_config {
 	const struct mesh_secret **secrets;     /* by slot, NULL = absent */
 	struct tls_context **tls;               /* by slot of rules, NULL = a secret is missing; the configuration holds a reference */
 	uint32_t n_secret_slots, n_tls_slots;
+	bool has_dynamic; /* some cluster is */
 	struct mesh_outlier_list *outliers; /* clusters that eject; made by mesh_config_prepare */
 	struct mesh_worker_count held[MESH_WORKERS_MAX];
 };

@@ -15,7 +15,7 @@
 #define PORTS_MAX 4096u
 #define SHADOWS_MAX 4096u
 
-static int slabs_init(struct mesh_ctx *m, const struct mesh_params *p)
+static int slabs_init(struct foil_worker *w, struct mesh_ctx *m, const struct mesh_params *p)
 {
 	uint32_t requests = p->requests_max ? p->requests_max : 65536, connections = p->connections_max ? p->connections_max : 65536;
 	int rc = mesh_slab_init(&m->exchanges, sizeof(struct mesh_exchange), requests);
@@ -27,16 +27,18 @@ static int slabs_init(struct mesh_ctx *m, const struct mesh_params *p)
 	rc = rc ? rc : mesh_tcp_init(m, connections);
 	rc = rc ? rc : mesh_hellos_init(m, connections);
 	rc = rc ? rc : mesh_checks_init(m);
+	rc = rc ? rc : mesh_names_init(w, m, p->names_max ? p->names_max : MESH_NAMES_DEFAULT);
 	return rc ? rc : mesh_mirrors_init(m, FOIL_MIN(requests, SHADOWS_MAX));
 }
 
 static void ctx_free(struct mesh_ctx *m)
 {
 	struct mesh_slab *all[] = {&m->exchanges, &m->downstreams, &m->downstreams_told, &m->ports, &m->pools, &m->upstreams, &m->sessions, &m->shadows,
-				    &m->hellos, &m->names, &m->checks};
+				    &m->hellos, &m->names, &m->checks, &m->hosts.slab};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(all); i++)
 		mesh_slab_fini(all[i]);
+	free(m->hosts.buckets);
 	free(m->pool_by_host);
 	free(m->check_by_host);
 	free(m->by_host);
@@ -62,7 +64,7 @@ int mesh_init(struct foil_worker *w, const struct mesh_params *p, struct foil_er
 	m->check_by_host = calloc(MESH_HOSTS_MAX, sizeof(*m->check_by_host));
 	m->by_host = calloc(MESH_HOSTS_MAX, sizeof(*m->by_host));
 	m->outlier_gauge = w->id == 0 ? calloc(1, mesh_outlier_gauge_bytes()) : NULL;
-	if (!m->pool_by_host || !m->check_by_host || !m->by_host || (w->id == 0 && !m->outlier_gauge) || slabs_init(m, p) != 0) {
+	if (!m->pool_by_host || !m->check_by_host || !m->by_host || (w->id == 0 && !m->outlier_gauge) || slabs_init(w, m, p) != 0) {
 		ctx_free(m);
 		return foil_error_set(err, -ENOMEM, "no memory for %u requests and %u connections of worker %u: lower requests_max or connections_max",
 				      p->requests_max, p->connections_max, (unsigned int)w->id);
@@ -236,6 +238,8 @@ void mesh_turn(struct foil_worker *w)
 		dig(w);
 	if (FOIL_UNLIKELY(c != m->cfg && c))
 		adopt(w, c);
+	if (FOIL_UNLIKELY(m->hosts.n_asked != 0))
+		mesh_names_turn(w);
 	uint32_t n_starved = __atomic_load_n(mesh_shared_starved(m->shared), __ATOMIC_RELAXED);
 	if (FOIL_UNLIKELY(n_starved != m->n_starved_seen)) {
 		m->n_starved_seen = n_starved;
@@ -301,6 +305,7 @@ void mesh_fini(struct foil_worker *w)
 	mesh_mirrors_close(w);
 	mesh_checks_close(w);
 	mesh_pools_close(w);
+	mesh_names_fini(w);
 	dig(w);
 	ctx_free(m);
 	w->mesh = NULL;

@@ -28,6 +28,8 @@ struct mesh_shared; /* the published pointer, hosts by cluster and address, brea
 
 struct mesh_shared_params {
 	uint16_t n_workers;
+	const struct mesh_cidr *refused; /* addresses that a host which a request names may not have; borrowed for as long as the shared state */
+	uint16_t n_refused;
 };
 struct mesh_shared *mesh_shared_new(const struct mesh_shared_params *p); /* NULL: no memory */
 /* After all workers have stopped. Does not free configs: config_fini does. */
@@ -64,6 +66,7 @@ struct mesh_params {
 	struct mesh_shared *shared;
 	const struct mesh_transport *transport;
 	uint32_t requests_max, connections_max; /* 65536 each */
+	uint32_t names_max;                     /* MESH_NAMES_DEFAULT: hosts that requests name */
 	struct foil_slice node_name;
 };
 /* Needs w->http, w->tcp up. Sets w->mesh. */

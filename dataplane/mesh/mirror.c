@@ -220,7 +220,7 @@ static bool shadow_start(struct foil_worker *w, struct shadow *s, const struct m
 	struct mesh_host_set *set = x->cfg->host_sets[m->slot];
 
 	s->cluster = x->cfg->clusters[m->slot];
-	if (s->cluster->is_original_dst) /* a shadow went nowhere (Envoy: no host) */
+	if (s->cluster->is_original_dst || s->cluster->is_dynamic) /* a shadow went nowhere (Envoy: no host) */
 		return false;
 	s->endpoint = e && set && e->n_endpoints ? mesh_lb_pick(w, s->cluster, e, set, NULL, 0, 0) : NULL;
 	if (!s->endpoint || shadow_head_fill(w, s, x, m) != 0)

@@ -35,10 +35,12 @@ struct mesh_pool {
 	uint32_t n_conns, n_opening, n_waiters;
 	uint32_t n_pins; /* calls that are at work on it */
 	bool is_doomed, is_starved;
+	bool is_dynamic; /* of a host that requests name */
 	bool is_h2; /* of requests that came over HTTP/2, where the cluster speaks what the client does */
 	struct foil_timer starved; /* armed while it is: when to try again */
-	bool is_clients;                   /* its connections begin with a PROXY header that tells of these two, or go to server: */
-	struct stream_addr client, server; /* zero: nobody */
+	bool is_clients;                   /* its connections begin with a PROXY header that tells of these two, go to server, or to place: */
+	struct stream_addr client, server; /* zero: nobody. Of a pool of a host that requests name, server has the port alone */
+	struct stream_addr place;          /* where that host was said to be last */
 	bool is_marked; /* its endpoint speaks the mesh's mTLS, as the newest request saw it */
 };
 
@@ -53,7 +55,7 @@ struct mesh_upstream {
 	uint32_t n_requests;
 	uint64_t born_us, idle_since_us, tls_key;
 	struct foil_timer timer; /* connect timeout while opening; then a lazy look at idle and duration limits */
-	struct stream_addr local;
+	struct stream_addr local, place; /* place: as the pool's was */
 };
 
 static const struct http_limits client_limits = {
@@ -110,7 +112,7 @@ static bool pool_keep_name(struct mesh_ctx *m, struct mesh_pool *p, struct foil_
 struct pool_key {
 	struct mesh_host *host;
 	struct foil_slice name;
-	bool is_clients, is_h2;
+	bool is_clients, is_h2, is_dynamic;
 	struct stream_addr client, server; /* port and address of one each; padding is not compared */
 };
 
@@ -126,28 +128,45 @@ static void put_addr(uint8_t *to, const struct stream_addr *a)
 	to[sizeof(a->ip) + 1] = (uint8_t)a->port;
 }
 
-static struct mesh_pool **pool_list_of(struct foil_worker *w, const struct mesh_host *h, bool is_clients, const struct stream_addr *client,
-				       const struct stream_addr *server)
+static uint64_t name_hash(const struct foil_worker *w, struct foil_slice name)
 {
-	struct mesh_ctx *m = w->mesh;
-	uint8_t bytes[2 * (sizeof(client->ip) + 2)];
+	char text[MESH_SNI_BYTES];
 
-	if (FOIL_LIKELY(!is_clients))
+	FOIL_ASSERT(name.n_bytes <= sizeof(text));
+	for (uint32_t i = 0; i < name.n_bytes; i++)
+		text[i] = foil_ascii_lower(name.data[i]);
+	return foil_siphash(&w->secret, text, name.n_bytes);
+}
+
+static struct mesh_pool **pool_list_of(struct foil_worker *w, const struct pool_key *k)
+{
+	const struct mesh_host *h = k->host;
+	struct mesh_ctx *m = w->mesh;
+	uint8_t bytes[2 * (sizeof(k->client.ip) + 2)];
+	uint64_t hash;
+
+	if (FOIL_LIKELY(!k->is_clients))
 		return &m->pool_by_host[h->index];
-	put_addr(bytes, client);
-	put_addr(bytes + sizeof(bytes) / 2, server);
-	return &m->pool_by_client[(foil_siphash(&w->secret, bytes, sizeof(bytes)) + h->index) % MESH_CLIENT_POOL_BUCKETS];
+	put_addr(bytes, &k->client);
+	put_addr(bytes + sizeof(bytes) / 2, &k->server);
+	hash = foil_siphash(&w->secret, bytes, sizeof(bytes)) + h->index;
+	if (k->is_dynamic)
+		hash += name_hash(w, k->name);
+	return &m->pool_by_client[hash % MESH_CLIENT_POOL_BUCKETS];
 }
 
 static struct pool_key key_of(const struct mesh_cluster *c, struct mesh_host *h, const struct mesh_pool_waiter *waiter)
 {
 	bool is_told = c->proxy_protocol != PROXY_HEADER_NONE;
-	struct pool_key k = {.host = h, .name = mesh_upstream_name(c, waiter->authority), .is_clients = is_told || c->is_original_dst,
+	struct pool_key k = {.host = h, .name = mesh_upstream_name(c, waiter->authority),
+			     .is_clients = is_told || c->is_original_dst || c->is_dynamic, .is_dynamic = c->is_dynamic,
 			     .is_h2 = c->uses_client_protocol && waiter->is_client_h2};
 
 	if (is_told && waiter->client)
 		k.client = *waiter->client;
-	if (k.is_clients && waiter->server)
+	if (FOIL_UNLIKELY(c->is_dynamic)) /* PROXY headers do not go together with it */
+		k.server.port = waiter->place->port;
+	else if (k.is_clients && waiter->server)
 		k.server = *waiter->server;
 	return k;
 }
@@ -159,11 +178,33 @@ static bool is_for(const struct mesh_pool *p, const struct pool_key *k)
 	return FOIL_LIKELY(!k->is_clients) || (p->host == k->host && addr_eq(&p->client, &k->client) && addr_eq(&p->server, &k->server));
 }
 
+static void close_list(struct foil_worker *w, struct mesh_list *l);
+static void pool_free_if_empty(struct foil_worker *w, struct mesh_pool *p);
+
+/* Clients choose these hosts: one that nobody uses now makes room for another. False: all are used. */
+static FOIL_COLD bool dynamic_room(struct foil_worker *w)
+{
+	struct mesh_ctx *m = w->mesh;
+
+	for (struct mesh_list *n = m->pool_list.next; m->n_dynamic_pools >= m->hosts.slab.n_max && n != &m->pool_list;) {
+		struct mesh_pool *p = FOIL_CONTAINER_OF(n, struct mesh_pool, node);
+		n = n->next; /* closing p's connections frees p at most */
+		if (!p->is_dynamic || p->n_waiters || p->n_pins || !mesh_list_is_empty(&p->opening) || !mesh_list_is_empty(&p->shared) ||
+		    !mesh_list_is_empty(&p->busy))
+			continue;
+		p->n_pins++;
+		close_list(w, &p->idle);
+		p->n_pins--;
+		pool_free_if_empty(w, p);
+	}
+	return m->n_dynamic_pools < m->hosts.slab.n_max;
+}
+
 static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c, const struct pool_key *k)
 {
 	struct mesh_ctx *m = w->mesh;
 	struct mesh_host *h = k->host;
-	struct mesh_pool **list = pool_list_of(w, h, k->is_clients, &k->client, &k->server), *p = *list;
+	struct mesh_pool **list = pool_list_of(w, k), *p = *list;
 
 	while (p && !is_for(p, k))
 		p = p->next_name;
@@ -171,6 +212,8 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 		FOIL_ASSERT(p->host == h); /* the pool holds a configuration that holds its host, so the index is not anybody else's */
 		return p;
 	}
+	if (FOIL_UNLIKELY(k->is_dynamic) && !dynamic_room(w))
+		return NULL;
 	p = mesh_slab_take(&m->pools);
 	if (!p || !pool_keep_name(m, p, k->name)) {
 		if (p)
@@ -188,6 +231,7 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 	mesh_list_init(&p->busy);
 	mesh_list_init(&p->waiters);
 	p->is_clients = k->is_clients;
+	p->is_dynamic = k->is_dynamic;
 	p->is_h2 = k->is_h2;
 	p->client = k->client;
 	p->server = k->server;
@@ -195,6 +239,7 @@ static struct mesh_pool *pool_get(struct foil_worker *w, const struct mesh_confi
 	*list = p;
 	mesh_list_add_tail(&m->pool_list, &p->node);
 	foil_count(w, MESH, POOLS, 1);
+	m->n_dynamic_pools += k->is_dynamic;
 	return p;
 }
 
@@ -231,7 +276,9 @@ static void pool_free_if_empty(struct foil_worker *w, struct mesh_pool *p)
 	if (p->n_conns || p->n_waiters || p->n_pins || !p->host)
 		return;
 	starved_over(w, p);
-	struct mesh_pool **at = pool_list_of(w, p->host, p->is_clients, &p->client, &p->server);
+	const struct pool_key key = {.host = p->host, .name = p->name, .is_clients = p->is_clients, .is_dynamic = p->is_dynamic, .client = p->client,
+				     .server = p->server};
+	struct mesh_pool **at = pool_list_of(w, &key);
 	while (*at != p)
 		at = &(*at)->next_name;
 	*at = p->next_name;
@@ -240,6 +287,7 @@ static void pool_free_if_empty(struct foil_worker *w, struct mesh_pool *p)
 	p->host = NULL;
 	mesh_list_del(&p->node);
 	foil_count(w, MESH, POOLS, -1);
+	w->mesh->n_dynamic_pools -= p->is_dynamic;
 	p->grave.held = p->cfg;
 	mesh_bury(w, p, &w->mesh->pools);
 }
@@ -327,6 +375,8 @@ static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
 		return true; /* it begins with another header by now, or with none */
 	if (u->tls_key != mesh_upstream_tls_key(w, c, u->pool->is_marked))
 		return true; /* it is protected in another way by now */
+	if (FOIL_UNLIKELY(u->pool->is_dynamic != c->is_dynamic || (c->is_dynamic && !addr_eq(&u->place, &u->pool->place))))
+		return true; /* its host has moved */
 	if (c->max_requests_per_connection && u->n_requests >= c->max_requests_per_connection)
 		return true;
 	return c->max_connection_duration_us && w->now_us - u->born_us >= c->max_connection_duration_us;
@@ -335,7 +385,7 @@ static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
 /* What begins with a client's addresses is of no use when he has left, which nobody tells us: it does not wait for long. */
 static uint64_t idle_us(const struct mesh_upstream *u, const struct mesh_cluster *c)
 {
-	if (!u->pool->is_clients)
+	if (!u->pool->is_clients || u->pool->is_dynamic)
 		return c->idle_timeout_us;
 	return c->idle_timeout_us ? FOIL_MIN(c->idle_timeout_us, CLIENT_IDLE_US) : CLIENT_IDLE_US;
 }
@@ -509,12 +559,14 @@ int mesh_upstream_proxy_header(struct foil_worker *w, const struct mesh_cluster 
 static int stream_open(struct foil_worker *w, const struct mesh_pool *p, const struct mesh_cluster *c, struct stream **s)
 {
 	const struct mesh_upstream_tls_params tp = {.user = &no_user, .name = p->name};
-	bool is_told = p->is_clients && p->client.port;
+	bool is_told = p->is_clients && !p->is_dynamic && p->client.port;
 	int rc;
 
 	if (!mesh_upstream_tls_is_ready(p->cfg, c, p->is_marked))
 		return -ENOKEY;
-	if (c->is_original_dst)
+	if (FOIL_UNLIKELY(p->is_dynamic))
+		rc = w->mesh->transport->connect(w, p->place.ip, p->place.port, &no_user, NULL, s);
+	else if (c->is_original_dst)
 		rc = w->mesh->transport->connect(w, p->server.ip, p->server.port, &no_user, NULL, s);
 	else
 		rc = w->mesh->transport->connect(w, p->host->ip, p->host->port, &no_user, NULL, s);
@@ -566,6 +618,7 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 	u->pool = p;
 	u->proxy_protocol = (uint8_t)c->proxy_protocol;
 	u->tls_key = mesh_upstream_tls_key(w, c, p->is_marked);
+	u->place = p->place;
 	u->born_us = w->now_us;
 	u->state = UPSTREAM_IDLE; /* conn_list counts the change to OPENING */
 	conn_list(u, &p->opening, UPSTREAM_OPENING);
@@ -667,6 +720,24 @@ static struct http_stream *idle_start(struct foil_worker *w, struct mesh_pool *p
 	return NULL;
 }
 
+static void retire_list(struct foil_worker *w, struct mesh_list *l);
+
+/* Connections to where the host was serve what they have begun, and nothing else. */
+static void pool_move(struct foil_worker *w, struct mesh_pool *p, const struct stream_addr *place)
+{
+	bool is_first = p->place.port == 0;
+
+	if (addr_eq(&p->place, place))
+		return;
+	p->place = *place;
+	if (is_first)
+		return;
+	p->n_pins++;
+	close_list(w, &p->idle);
+	retire_list(w, &p->shared);
+	p->n_pins--;
+}
+
 enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh_config *cfg, const struct mesh_cluster *c,
 					const struct mesh_endpoint *e, struct mesh_pool_waiter *waiter, struct mesh_upstream **out,
 					struct http_stream **stream)
@@ -678,6 +749,8 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 	if (!p)
 		return MESH_POOL_FAILED;
 	p->is_marked = e->tls;
+	if (FOIL_UNLIKELY(c->is_dynamic))
+		pool_move(w, p, waiter->place);
 	waiter->cluster = c;
 	is_idle = !mesh_list_is_empty(&p->idle) || !mesh_list_is_empty(&p->shared);
 	if (is_idle && !mesh_breaker_take(w, c, e->host->cluster, MESH_BREAKER_REQUESTS)) {

@@ -4,11 +4,13 @@
  * Invariant: at most one try is alive. A stream whose user_data is NULL was let go: its answer is complete and nobody cares for the rest. */
 #include <errno.h>
 
+#include "dataplane/mesh/breaker.h"
 #include "dataplane/mesh/health.h"
 #include "dataplane/mesh/lb.h"
 #include "dataplane/mesh/runtime.h"
 
 static const struct http_stream_events up_events;
+static void name_wait_over(struct foil_worker *w, struct mesh_exchange *x);
 static FOIL_COLD void reset_reply(struct foil_worker *w, struct mesh_exchange *x, enum http_reset kind);
 
 void mesh_router_choose(struct foil_worker *w, struct mesh_exchange *x)
@@ -241,6 +243,10 @@ void mesh_router_stop(struct foil_worker *w, struct mesh_exchange *x)
 	bool is_complete = t->request_ended && t->response_ended;
 
 	mesh_pool_cancel(w, &t->waiter);
+	if (FOIL_UNLIKELY(t->name.name != NULL)) {
+		mesh_name_cancel(w, &t->name);
+		name_wait_over(w, x);
+	}
 	hs = try_let_go(w, x);
 	if (hs && !is_complete) {
 		foil_count(w, MESH, UPSTREAM_RESETS, 1);
@@ -345,6 +351,113 @@ static FOIL_COLD void waiter_failed(struct foil_worker *w, struct mesh_pool_wait
 	mesh_router_failed(w, waiter->user_data, kind, why);
 }
 
+/* To the host that was chosen, at x->upstream_remote. */
+static void try_connect(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_try *t = &x->try;
+	struct mesh_upstream *u = NULL;
+	struct http_stream *hs = NULL;
+
+	t->waiter = (struct mesh_pool_waiter){
+		.arena = x->arena, .events = &up_events, .user_data = x, .ready = waiter_ready, .failed = waiter_failed,
+		.authority = x->request->authority, .client = &x->remote, .server = &x->local, .place = &x->upstream_remote,
+		.is_client_h2 = x->request->version == HTTP_VERSION_2,
+	};
+	switch (mesh_pool_acquire(w, x->cfg, x->cluster, t->endpoint, &t->waiter, &u, &hs)) {
+	case MESH_POOL_READY: try_connected(w, x, u, hs); return;
+	case MESH_POOL_WAITING: return;
+	case MESH_POOL_QUEUE_OVERFLOW: x->host = NULL; /* fall through: the record names no host, as Envoy's */ __attribute__((fallthrough));
+	case MESH_POOL_OVERFLOW: mesh_router_failed(w, x, MESH_RESET_OVERFLOW, STREAM_END_NONE); return;
+	case MESH_POOL_FAILED: mesh_router_failed(w, x, HTTP_RESET_CONNECT_FAILURE, STREAM_END_UNREACHABLE); return;
+	}
+	FOIL_UNREACHABLE();
+}
+
+/* ---- the host that the request names (SE-3, DYNAMIC_DNS) ---- */
+static struct foil_slice name_details(enum mesh_name_result result)
+{
+	switch (result) {
+	case MESH_NAME_BAD: return FOIL_SLICE("dns_resolution_failure{cares_failure:Misformatted_domain_name}");
+	case MESH_NAME_REFUSED: return FOIL_SLICE("dns_resolution_failure{refused_address}");
+	case MESH_NAME_TIMED_OUT: return FOIL_SLICE("dns_resolution_failure{timeout}");
+	case MESH_NAME_CACHE_OVERFLOW: return FOIL_SLICE("dns_cache_overflow");
+	case MESH_NAME_QUEUE_OVERFLOW: return FOIL_SLICE("dynamic_forward_proxy_pending_request_overflow");
+	case MESH_NAME_READY:
+	case MESH_NAME_WAITING:
+	case MESH_NAME_UNKNOWN: break;
+	}
+	return FOIL_SLICE("dns_resolution_failure{no_address}");
+}
+
+/* What a sidecar of Istio's says, which has a filter for it; at gateways the balancer meets the failure: no host (as the oracle). */
+static FOIL_COLD void name_failed(struct foil_worker *w, struct mesh_exchange *x, enum mesh_name_result result)
+{
+	const struct mesh_listener *l = x->ds->port->listener;
+	struct mesh_reply r = {
+		.status = 503, .body = FOIL_SLICE("DNS resolution failure"), .details = name_details(result), .flags = TELE_FLAG_DF,
+		.with_route_ops = true, .reason = (uint16_t)mesh_name_reason(result),
+	};
+
+	if (result == MESH_NAME_CACHE_OVERFLOW || result == MESH_NAME_QUEUE_OVERFLOW) {
+		r.body = result == MESH_NAME_CACHE_OVERFLOW ? FOIL_SLICE("DNS cache overflow") : FOIL_SLICE("Dynamic forward proxy pending request overflow");
+		r.flags = 0;
+	}
+	if (!l || l->direction == MESH_DIRECTION_GATEWAY) {
+		r.body = FOIL_SLICE("no healthy upstream");
+		r.flags = TELE_FLAG_UH;
+	}
+	mesh_reply_send(w, x, &r);
+}
+
+static void name_known(struct foil_worker *w, struct mesh_exchange *x, enum mesh_name_result result, const uint8_t ip[16])
+{
+	if (FOIL_UNLIKELY(result != MESH_NAME_READY)) {
+		name_failed(w, x, result);
+		return;
+	}
+	x->host = x->try.endpoint;
+	memcpy(x->upstream_remote.ip, ip, sizeof(x->upstream_remote.ip));
+	try_connect(w, x);
+}
+
+static void name_wait_over(struct foil_worker *w, struct mesh_exchange *x)
+{
+	mesh_breaker_add(w, x->try.endpoint->host->cluster, MESH_BREAKER_PENDING, -1);
+}
+
+static void name_resolved(struct foil_worker *w, struct mesh_name_waiter *waiter, enum mesh_name_result result, const uint8_t ip[16])
+{
+	struct mesh_exchange *x = FOIL_CONTAINER_OF(waiter, struct mesh_exchange, try.name);
+
+	name_wait_over(w, x);
+	x->try.started_us = w->now_us;
+	name_known(w, x, result, ip);
+}
+
+/* A request that waits for an address waits for a connection: it counts as such. */
+static void try_by_name(struct foil_worker *w, struct mesh_exchange *x)
+{
+	struct mesh_try *t = &x->try;
+	struct mesh_cluster_state *s = t->endpoint->host->cluster;
+	uint8_t ip[16];
+
+	t->name.resolved = name_resolved;
+	x->host = NULL; /* there is none yet */
+	x->upstream_remote.port = mesh_authority_port(x->cluster, x->request->authority, t->endpoint->tls);
+	enum mesh_name_result result = MESH_NAME_BAD;
+	if (x->upstream_remote.port)
+		result = mesh_name_resolve(w, mesh_authority_host(x->request->authority), &t->name, ip);
+	if (FOIL_LIKELY(result != MESH_NAME_WAITING)) {
+		name_known(w, x, result, ip);
+		return;
+	}
+	if (!mesh_breaker_take(w, x->cluster, s, MESH_BREAKER_PENDING)) {
+		mesh_name_cancel(w, &t->name);
+		foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
+		mesh_router_failed(w, x, MESH_RESET_OVERFLOW, STREAM_END_NONE);
+	}
+}
+
 static const struct mesh_endpoint *pick(struct foil_worker *w, struct mesh_exchange *x)
 {
 	uint32_t slot = x->cluster->slot;
@@ -364,8 +477,6 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
 {
 	struct mesh_try *t = &x->try;
 	const struct mesh_endpoint *e = pick(w, x);
-	struct mesh_upstream *u = NULL;
-	struct http_stream *hs = NULL;
 
 	x->n_tries++;
 	x->router = MESH_ROUTER_TRY;
@@ -385,19 +496,10 @@ void mesh_router_try(struct foil_worker *w, struct mesh_exchange *x)
 	x->upstream_remote.port = e->port;
 	if (x->cluster->is_original_dst)
 		x->upstream_remote = x->local;
-	t->waiter = (struct mesh_pool_waiter){
-		.arena = x->arena, .events = &up_events, .user_data = x, .ready = waiter_ready, .failed = waiter_failed,
-		.authority = x->request->authority, .client = &x->remote, .server = &x->local,
-		.is_client_h2 = x->request->version == HTTP_VERSION_2,
-	};
-	switch (mesh_pool_acquire(w, x->cfg, x->cluster, e, &t->waiter, &u, &hs)) {
-	case MESH_POOL_READY: try_connected(w, x, u, hs); return;
-	case MESH_POOL_WAITING: return;
-	case MESH_POOL_QUEUE_OVERFLOW: x->host = NULL; /* fall through: the record names no host, as Envoy's */ __attribute__((fallthrough));
-	case MESH_POOL_OVERFLOW: mesh_router_failed(w, x, MESH_RESET_OVERFLOW, STREAM_END_NONE); return;
-	case MESH_POOL_FAILED: mesh_router_failed(w, x, HTTP_RESET_CONNECT_FAILURE, STREAM_END_UNREACHABLE); return;
-	}
-	FOIL_UNREACHABLE();
+	if (FOIL_UNLIKELY(x->cluster->is_dynamic))
+		try_by_name(w, x);
+	else
+		try_connect(w, x);
 }
 
 /* More body than may be kept: no retry and no mirror from now on. */
@@ -727,6 +829,8 @@ void mesh_router_failed(struct foil_worker *w, struct mesh_exchange *x, enum htt
 		return;
 	if (kind != MESH_RESET_OVERFLOW)
 		mesh_outlier_outcome(w, x->cluster, x->try.endpoint->host, is_connect_failure(kind) ? MESH_OUTCOME_CONNECT_FAILED : MESH_OUTCOME_RESET, 0);
+	if (FOIL_UNLIKELY(x->cluster->is_dynamic) && is_connect_failure(kind))
+		mesh_name_connect_failed(w, mesh_authority_host(x->request->authority), x->upstream_remote.ip);
 	if (kind != MESH_RESET_OVERFLOW && !x->try.response_started)
 		note_latency(w, x, true);
 	x->transport_failure = mesh_transport_failure(w, kind, why);

@@ -13,6 +13,7 @@
 #include "dataplane/mesh/hash_policy.h"
 #include "dataplane/mesh/header_ops.h"
 #include "dataplane/mesh/mesh.h"
+#include "dataplane/mesh/names.h"
 #include "dataplane/mesh/outlier.h"
 #include "dataplane/mesh/route.h"
 
@@ -84,6 +85,37 @@ struct mesh_grave {
 };
 
 struct mesh_port;
+struct mesh_ctx;
+/* ---- hosts that requests name: names.c ---- */
+struct mesh_name;
+/* Who waits for a name's address. Zero it, and fill in resolved; ip is set where the result is READY. */
+struct mesh_name_waiter {
+	struct mesh_list node;
+	struct mesh_name *name; /* while it waits */
+	void (*resolved)(struct foil_worker *w, struct mesh_name_waiter *waiter, enum mesh_name_result result, const uint8_t ip[16]);
+};
+struct mesh_names {
+	struct mesh_slab slab;
+	struct mesh_name **buckets;
+	uint32_t n_buckets, n_asked;           /* asked: questions that have no answer yet */
+	struct mesh_list good, bad, fresh;     /* have addresses; were found to have none; not known yet. Used last: last */
+	struct mesh_name_post *post;
+	const struct mesh_cidr *refused;
+	uint16_t n_refused;
+};
+/* The address of host, a name without port and in any case, or an address itself. */
+enum mesh_name_result mesh_name_resolve(struct foil_worker *w, struct foil_slice host, struct mesh_name_waiter *waiter, uint8_t ip[16]);
+void mesh_name_cancel(struct foil_worker *w, struct mesh_name_waiter *waiter); /* no effect when it does not wait */
+/* Nobody answered there: the name's next address is used from now on. */
+FOIL_COLD void mesh_name_connect_failed(struct foil_worker *w, struct foil_slice host, const uint8_t ip[16]);
+/* The reason to count of a result that is neither READY nor WAITING. */
+FOIL_COLD enum mesh_reason mesh_name_reason(enum mesh_name_result result);
+int mesh_names_init(struct foil_worker *w, struct mesh_ctx *m, uint32_t n_max) FOIL_MUST_USE;
+void mesh_names_fini(struct foil_worker *w); /* nobody waits any more */
+void mesh_names_turn(struct foil_worker *w); /* takes answers */
+struct mesh_name_post *mesh_shared_post(struct mesh_shared *sh, uint16_t worker);
+const struct mesh_cidr *mesh_shared_refused(const struct mesh_shared *sh, uint16_t *n);
+
 /* ---- upstream connections: pool.c ---- */
 enum mesh_pool_result {
 	MESH_POOL_READY,    /* the stream is there */
@@ -105,6 +137,7 @@ struct mesh_pool_waiter {
 	struct foil_slice authority; /* of the request, as long as it waits: the server's name where TLS takes it from there */
 	bool is_client_h2; /* the request came over HTTP/2 */
 	const struct stream_addr *client, *server; /* what a PROXY header tells of the request's connection; NULL: nobody's. As long as it waits */
+	const struct stream_addr *place; /* of a cluster whose hosts requests name: where authority was found to be */
 	struct foil_arena *arena;
 	const struct http_stream_events *events;
 	void *user_data;
@@ -142,6 +175,7 @@ struct mesh_downstream;
 /* One try at one upstream. */
 struct mesh_try {
 	struct mesh_pool_waiter waiter;
+	struct mesh_name_waiter name; /* before that, where the request names its host */
 	const struct mesh_endpoint *endpoint;
 	struct http_stream *stream; /* NULL: not connected, or over */
 	struct foil_timer timer;    /* per-try timeout */
@@ -448,6 +482,10 @@ void mesh_downstream_drain(struct foil_worker *w, struct mesh_downstream *d);
 void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why);
 
 /* ---- upstream_tls.c ---- */
+/* An authority's host, without port and brackets; borrowed. */
+struct foil_slice mesh_authority_host(struct foil_slice authority);
+/* Its port; without one that of the cluster's scheme, 0 where there is none that can be. */
+uint16_t mesh_authority_port(const struct mesh_cluster *c, struct foil_slice authority, bool is_marked);
 /* The part of a request's authority that connections are told apart by; empty for most clusters. Borrowed from authority. */
 struct foil_slice mesh_upstream_name(const struct mesh_cluster *c, struct foil_slice authority);
 /* Changes when connections of before may not be used any more; 0 = plaintext. */
@@ -501,6 +539,8 @@ struct mesh_ctx {
 	struct mesh_grave *graves;
 	struct mesh_slab exchanges, downstreams, downstreams_told, ports, pools, upstreams, sessions, shadows, hellos, names, checks;
 	struct mesh_list port_list, pool_list, session_list, shadow_list, hello_list, check_list;
+	struct mesh_names hosts; /* that requests name */
+	uint32_t n_dynamic_pools; /* of such hosts: as many as the table has places */
 	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
 	struct check **check_by_host;     /* the same; health.c */
 	uint32_t n_starved_seen;          /* of mesh_shared_starved */

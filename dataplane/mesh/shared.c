@@ -12,6 +12,7 @@
 #include "dataplane/core/siphash.h"
 #include "dataplane/mesh/lb_priv.h"
 #include "dataplane/mesh/mesh.h"
+#include "dataplane/mesh/runtime.h"
 #include "dataplane/mesh/outlier_priv.h"
 
 #define BUCKETS (1u << 17) /* heads of 8 bytes; MESH_HOSTS_MAX is two a bucket */
@@ -32,6 +33,10 @@ struct mesh_shared {
 	struct lb_table_stock tables;
 	struct lb_tables *old_tables; /* replaced; a worker may still look at them */
 	uint32_t next_slot;           /* where renew_tables goes on */
+	const struct mesh_cidr *refused;
+	uint16_t n_refused;
+	size_t post_bytes;            /* of one worker, in whole cache lines */
+	uint8_t *posts;
 	struct mesh_cluster_state *clusters[BUCKETS];
 	struct mesh_host *hosts[BUCKETS];
 };
@@ -65,6 +70,14 @@ struct mesh_shared *mesh_shared_new(const struct mesh_shared_params *p)
 	if (!sh)
 		return NULL;
 	sh->n_workers = p->n_workers;
+	sh->refused = p->refused;
+	sh->n_refused = p->n_refused;
+	sh->post_bytes = lines(mesh_name_post_bytes());
+	sh->posts = zeroed(sh->post_bytes * p->n_workers);
+	if (!sh->posts) {
+		free(sh);
+		return NULL;
+	}
 	for (uint32_t i = 0; i < MESH_HOSTS_MAX; i++) /* so that indices are given out from 0 */
 		sh->free_index[i] = MESH_HOSTS_MAX - 1 - i;
 	sh->n_free = MESH_HOSTS_MAX;
@@ -77,7 +90,20 @@ void mesh_shared_free(struct mesh_shared *sh)
 		next = t->next;
 		lb_tables_free(&sh->tables, t);
 	}
+	if (sh)
+		free(sh->posts);
 	free(sh);
+}
+
+struct mesh_name_post *mesh_shared_post(struct mesh_shared *sh, uint16_t worker)
+{
+	return worker < sh->n_workers ? (void *)(sh->posts + worker * sh->post_bytes) : NULL;
+}
+
+const struct mesh_cidr *mesh_shared_refused(const struct mesh_shared *sh, uint16_t *n)
+{
+	*n = sh->n_refused;
+	return sh->refused;
 }
 
 /* ---- cluster states ---- */

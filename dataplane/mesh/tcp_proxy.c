@@ -16,6 +16,9 @@ struct session {
 	struct mesh_port *port;
 	struct stream *down, *up; /* NULL: closed or let go */
 	uint32_t slot;
+	struct mesh_name_waiter name;          /* where the ClientHello names the host */
+	struct stream_addr place;              /* and where that was found to be */
+	bool is_pending;                       /* one of the cluster's PENDING is ours */
 	struct mesh_lb_want want;              /* the hash of the client's address, where the chain asks for it */
 	const struct mesh_cluster *cluster;    /* NULL: not in the snapshot */
 	const struct mesh_endpoint *endpoint;  /* of the try at hand, or the last */
@@ -62,6 +65,8 @@ static void fill_record(struct foil_worker *w, const struct session *s, struct t
 		r->upstream_host.port = s->endpoint->port;
 		if (s->cluster->is_original_dst)
 			r->upstream_host = mesh_tele_addr(&s->local);
+		else if (s->cluster->is_dynamic)
+			r->upstream_host = mesh_tele_addr(&s->place);
 		r->upstream_local = mesh_tele_addr(&s->up_local);
 		r->destination = &s->endpoint->labels;
 	}
@@ -132,6 +137,14 @@ static void stream_let_go(struct foil_worker *w, struct stream **at, bool in_ord
 		stream_abort(w, s);
 }
 
+static void name_wait_over(struct foil_worker *w, struct session *s)
+{
+	mesh_name_cancel(w, &s->name);
+	if (s->is_pending)
+		mesh_breaker_add(w, s->endpoint->host->cluster, MESH_BREAKER_PENDING, -1);
+	s->is_pending = false;
+}
+
 static void drop_text(struct foil_worker *w, struct foil_slice *text)
 {
 	if (text->n_bytes)
@@ -151,6 +164,7 @@ static void session_end(struct foil_worker *w, struct session *s, bool in_order)
 	foil_timer_cancel(w, &s->report);
 	stream_let_go(w, &s->up, in_order);
 	stream_let_go(w, &s->down, in_order);
+	name_wait_over(w, s);
 	up_count_off(w, s);
 	tell_opened(w, s);
 	fill_record(w, s, &r, &source);
@@ -252,6 +266,8 @@ static FOIL_COLD void connect_failed(struct foil_worker *w, struct session *s, e
 	up_count_off(w, s);
 	foil_count(w, MESH, UPSTREAM_CONNECT_FAILURES, 1);
 	mesh_outlier_outcome(w, s->cluster, s->endpoint->host, MESH_OUTCOME_CONNECT_FAILED, 0);
+	if (FOIL_UNLIKELY(s->cluster->is_dynamic))
+		mesh_name_connect_failed(w, s->sni, s->place.ip);
 	s->flags |= TELE_FLAG_UF;
 	s->transport_failure = why == STREAM_END_TLS ? FOIL_SLICE("TLS_error") : mesh_transport_failure(w, kind, why);
 	connect_next(w, s);
@@ -315,12 +331,16 @@ static const struct mesh_endpoint *pick(struct foil_worker *w, const struct sess
 /* 0: s->up opens, TLS over it where the cluster asks for that. */
 static int begin_connect(struct foil_worker *w, struct session *s, const struct mesh_endpoint *e)
 {
-	const struct mesh_upstream_tls_params tp = {.user = &up_user, .user_data = s};
+	struct mesh_upstream_tls_params tp = {.user = &up_user, .user_data = s};
 	int rc;
 
+	if (FOIL_UNLIKELY(s->cluster->is_dynamic))
+		tp.name = s->sni;
 	if (!mesh_upstream_tls_is_ready(s->grave.held, s->cluster, e->tls))
 		return -ENOKEY;
-	if (s->cluster->is_original_dst)
+	if (FOIL_UNLIKELY(s->cluster->is_dynamic))
+		rc = w->mesh->transport->connect(w, s->place.ip, s->place.port, &up_user, s, &s->up);
+	else if (s->cluster->is_original_dst)
 		rc = w->mesh->transport->connect(w, s->local.ip, s->local.port, &up_user, s, &s->up);
 	else
 		rc = w->mesh->transport->connect(w, e->ip, e->port, &up_user, s, &s->up);
@@ -332,6 +352,69 @@ static int begin_connect(struct foil_worker *w, struct session *s, const struct 
 	if (rc != 0)
 		stream_let_go(w, &s->up, false);
 	return rc;
+}
+
+static void connect_to(struct foil_worker *w, struct session *s, const struct mesh_endpoint *e)
+{
+	if (!mesh_breaker_take(w, s->cluster, e->host->cluster, MESH_BREAKER_CONNECTIONS)) {
+		foil_count(w, MESH, UPSTREAM_CX_OVERFLOW, 1);
+		s->flags |= TELE_FLAG_UO;
+		session_end(w, s, true);
+		return;
+	}
+	s->n_connects++;
+	s->endpoint = e;
+	s->is_counted = true;
+	mesh_host_active_add(w, e->host, 1);
+	foil_count(w, MESH, UPSTREAM_CONNECTS, 1);
+	if (begin_connect(w, s, e) != 0) {
+		s->up = NULL;
+		foil_timer_arm(w, &s->timer, w->now_us, connect_time_over); /* not from inside: a transport that refuses at once must not recurse */
+		return;
+	}
+	foil_timer_arm(w, &s->timer, w->now_us + s->cluster->connect_timeout_us, connect_time_over);
+}
+
+/* ---- the host that the ClientHello names (SE-3, DYNAMIC_DNS) ---- */
+static void name_known(struct foil_worker *w, struct session *s, enum mesh_name_result result, const uint8_t ip[16])
+{
+	if (result != MESH_NAME_READY) {
+		foil_reason_id(w, MESH, mesh_name_reason(result));
+		s->endpoint = NULL;
+		s->flags |= !s->port->listener || s->port->listener->direction == MESH_DIRECTION_GATEWAY ? TELE_FLAG_UH : TELE_FLAG_DF;
+		session_end(w, s, true);
+		return;
+	}
+	memcpy(s->place.ip, ip, sizeof(s->place.ip));
+	connect_to(w, s, s->endpoint);
+}
+
+static void name_resolved(struct foil_worker *w, struct mesh_name_waiter *waiter, enum mesh_name_result result, const uint8_t ip[16])
+{
+	struct session *s = FOIL_CONTAINER_OF(waiter, struct session, name);
+
+	name_wait_over(w, s);
+	name_known(w, s, result, ip);
+}
+
+static FOIL_COLD void connect_by_name(struct foil_worker *w, struct session *s, const struct mesh_endpoint *e)
+{
+	uint8_t ip[16];
+
+	s->endpoint = e;
+	s->place.port = s->cluster->dynamic_port;
+	s->name.resolved = name_resolved;
+	enum mesh_name_result result = mesh_name_resolve(w, s->sni, &s->name, ip);
+	if (result != MESH_NAME_WAITING) {
+		name_known(w, s, result, ip);
+		return;
+	}
+	s->is_pending = mesh_breaker_take(w, s->cluster, e->host->cluster, MESH_BREAKER_PENDING);
+	if (s->is_pending)
+		return;
+	foil_count(w, MESH, UPSTREAM_PENDING_OVERFLOW, 1);
+	s->flags |= TELE_FLAG_UO;
+	session_end(w, s, true);
 }
 
 /* One more connect, or the end: each round of connect_failed counts one of connect_attempts_max. */
@@ -352,23 +435,10 @@ static void connect_next(struct foil_worker *w, struct session *s)
 		session_end(w, s, true);
 		return;
 	}
-	if (!mesh_breaker_take(w, s->cluster, e->host->cluster, MESH_BREAKER_CONNECTIONS)) {
-		foil_count(w, MESH, UPSTREAM_CX_OVERFLOW, 1);
-		s->flags |= TELE_FLAG_UO;
-		session_end(w, s, true);
-		return;
-	}
-	s->n_connects++;
-	s->endpoint = e;
-	s->is_counted = true;
-	mesh_host_active_add(w, e->host, 1);
-	foil_count(w, MESH, UPSTREAM_CONNECTS, 1);
-	if (begin_connect(w, s, e) != 0) {
-		s->up = NULL;
-		foil_timer_arm(w, &s->timer, w->now_us, connect_time_over); /* not from inside: a transport that refuses at once must not recurse */
-		return;
-	}
-	foil_timer_arm(w, &s->timer, w->now_us + s->cluster->connect_timeout_us, connect_time_over);
+	if (FOIL_UNLIKELY(s->cluster->is_dynamic))
+		connect_by_name(w, s, e);
+	else
+		connect_to(w, s, e);
 }
 
 static void choose_cluster(struct foil_worker *w, struct session *s, const struct mesh_tcp_proxy *p)

@@ -8,7 +8,7 @@
 #include "dataplane/mesh/addr_priv.h"
 
 /* The host of an authority: without port and brackets. */
-static struct foil_slice host_of(struct foil_slice authority)
+struct foil_slice mesh_authority_host(struct foil_slice authority)
 {
 	const char *colon = authority.n_bytes ? memrchr(authority.data, ':', authority.n_bytes) : NULL;
 	const char *end = authority.n_bytes && authority.data[0] == '[' ? memchr(authority.data, ']', authority.n_bytes) : NULL;
@@ -18,13 +18,36 @@ static struct foil_slice host_of(struct foil_slice authority)
 	return colon ? foil_slice_of(authority.data, (size_t)(colon - authority.data)) : authority;
 }
 
+uint16_t mesh_authority_port(const struct mesh_cluster *c, struct foil_slice authority, bool is_marked)
+{
+	struct foil_slice host = mesh_authority_host(authority);
+	const char *at = host.data + host.n_bytes, *end = authority.data + authority.n_bytes;
+	uint32_t port = 0;
+
+	if (at < end && *at == ']')
+		at++;
+	if (at == end)
+		return mesh_upstream_is_tls(c, is_marked) ? 443 : 80;
+	for (at++; at < end; at++) {
+		if (*at < '0' || *at > '9' || port > UINT16_MAX)
+			return 0;
+		port = port * 10u + (uint32_t)(*at - '0');
+	}
+	return port > UINT16_MAX ? 0 : (uint16_t)port;
+}
+
 struct foil_slice mesh_upstream_name(const struct mesh_cluster *c, struct foil_slice authority)
 {
 	struct foil_slice host = {NULL, 0};
 
+	if (FOIL_UNLIKELY(c->is_dynamic)) {
+		host = mesh_authority_host(authority);
+		host.n_bytes -= host.n_bytes && host.data[host.n_bytes - 1] == '.'; /* RFC 6066 3 */
+		return host.n_bytes < MESH_SNI_BYTES ? host : (struct foil_slice){NULL, 0};
+	}
 	if (FOIL_LIKELY(!c->tls) || c->tls->sni.n_bytes || (!c->tls->auto_sni && !c->tls->auto_san))
 		return host;
-	host = host_of(authority);
+	host = mesh_authority_host(authority);
 	return host.n_bytes < MESH_SNI_BYTES ? host : (struct foil_slice){NULL, 0};
 }
 

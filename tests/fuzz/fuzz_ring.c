@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ctrl/ring/names.h"
 #include "ctrl/ring/receiver.h"
 
 #define RING_BYTES 4096u
@@ -20,11 +21,23 @@ static void check(const struct ring_update *u)
 		abort();
 }
 
+/* Questions and answers about names, which do not go to the receiver. */
+static void feed_names(const uint8_t *payload, uint32_t n)
+{
+	struct ring_name_answer a;
+	char name[RING_NAME_BYTES];
+	if (ring_name_question_read(payload, n, name) && !ring_name_is_good(name))
+		abort();
+	if (ring_name_answer_read(payload, n, &a) && (!ring_name_is_good(a.name) || a.n_addresses > RING_NAME_ADDRESSES_MAX))
+		abort();
+}
+
 static bool feed(struct ring_receiver *r, uint16_t type, const uint8_t *payload, uint32_t n)
 {
 	struct ring_update u;
 	char reason[RING_REASON_BYTES];
 	enum ring_receive got = ring_receiver_frame(r, type, payload, n, &u, reason);
+	feed_names(payload, n);
 	if (got == RING_RECEIVE_UPDATE)
 		check(&u);
 	if ((got == RING_RECEIVE_PROTOCOL || got == RING_RECEIVE_REFUSED) && !reason[0])

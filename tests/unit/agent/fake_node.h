@@ -9,6 +9,7 @@
 #include "channel.pb-c.h"
 #include "snapshot.pb-c.h"
 #include "ctrl/ring/channel.h"
+#include "ctrl/ring/names.h"
 #include "ctrl/ring/receiver.h"
 #include "dataplane/core/error.h"
 #include "tests/unit/telemetry/tele_support.h"
@@ -27,6 +28,9 @@ struct fake_node {
 	size_t n_resources, n_removed, n_listeners, n_clusters, n_updates;
 	char addresses[256];         /* of all endpoints in it */
 	uint64_t n_requests_seen;
+	const char *ask;             /* a host to ask for, once an update has come */
+	struct ring_name_answer answer;
+	size_t n_answers;
 };
 
 static inline void fake_node_send(struct ring_channel *ch, uint16_t type, const ProtobufCMessage *m)
@@ -111,6 +115,17 @@ static inline void fake_node_take(struct fake_node *n, struct ring_channel *ch, 
 		fake_node_answer(n, ch);
 }
 
+static inline void fake_node_ask(struct fake_node *n, struct ring_channel *ch)
+{
+	Foil__Conf__NameQuestion m = FOIL__CONF__NAME_QUESTION__INIT;
+	if (!n->ask || !n->n_updates)
+		return;
+	assert_true(ring_receiver_agent_resolves(n->receiver));
+	m.name = (char *)(uintptr_t)n->ask; /* packed, not changed */
+	fake_node_send(ch, RING_FRAME_NAME_QUESTION, &m.base);
+	n->ask = NULL;
+}
+
 /* One turn of its housekeeping. */
 static inline void fake_node_turn(struct fake_node *n)
 {
@@ -132,11 +147,17 @@ static inline void fake_node_turn(struct fake_node *n)
 	uint32_t n_bytes;
 	while (ring_channel_recv(ch, &type, &payload, &n_bytes) == RING_OK) {
 		struct ring_update update;
+		if (type == RING_FRAME_NAME_ANSWER) {
+			assert_true(ring_name_answer_read(payload, n_bytes, &n->answer));
+			n->n_answers++;
+			continue;
+		}
 		enum ring_receive got = ring_receiver_frame(n->receiver, type, payload, n_bytes, &update, reason);
 		assert_true(got == RING_RECEIVE_MORE || got == RING_RECEIVE_HELLO || got == RING_RECEIVE_UPDATE);
 		if (got == RING_RECEIVE_UPDATE)
 			fake_node_take(n, ch, &update);
 	}
+	fake_node_ask(n, ch);
 	ring_channel_turn(ch);
 }
 

@@ -627,6 +627,42 @@ static void test_a_name_that_nobody_answers_for_does_not_hold_the_rest(void **st
 	(void)state;
 }
 
+static void ask_for(struct dns_server *names, const char *name, size_t n_answers)
+{
+	node.ask = name;
+	for (uint64_t end = now_ms() + WAIT_MS; node.n_answers < n_answers && now_ms() < end; (void)usleep(1000)) {
+		fake_node_turn(&node);
+		dns_server_turn(names);
+	}
+	assert_int_equal(node.n_answers, n_answers);
+	assert_string_equal(node.answer.name, name);
+}
+
+static void test_hosts_that_requests_name_are_asked_for(void **state)
+{
+	static const uint8_t twenty[16] = {[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 19, [15] = 20};
+	struct dns_zone zone[] = {{"two.test", SAY_ADDRESSES, .ttl = 7, .a = {"127.0.0.1", "198.19.0.20"}},
+				  {"none.test", SAY_NO_NAME}, {"bad.test", SAY_FAILURE}};
+	struct dns_server names;
+	char servers[32];
+	dns_server_open(&names, zone, 3);
+	(void)snprintf(servers, sizeof(servers), "127.0.0.1:%u", names.port);
+	fake_node_open(&node, socket_path);
+	start_agent_with((char[]){"--dns-servers"}, servers);
+	turn_until(&names, 1);
+	ask_for(&names, "two.test", 1);
+	assert_int_equal(node.answer.outcome, FOIL__CONF__NAME_OUTCOME__NAME_FOUND);
+	assert_int_equal(node.answer.n_addresses, 1);
+	assert_memory_equal(node.answer.ip[0], twenty, 16);
+	assert_int_equal(node.answer.ttl_s, 7);
+	ask_for(&names, "none.test", 2);
+	assert_int_equal(node.answer.outcome, FOIL__CONF__NAME_OUTCOME__NAME_NONE);
+	ask_for(&names, "bad.test", 3);
+	assert_int_equal(node.answer.outcome, FOIL__CONF__NAME_OUTCOME__NAME_FAILED);
+	dns_server_close(&names);
+	(void)state;
+}
+
 static void test_second_agent_on_the_same_ports_says_who_has_them(void **state)
 {
 	char *const argv[] = {(char *)(uintptr_t)program, (char[]){"--config"}, config, (char[]){"--socket"}, socket_path,
@@ -667,6 +703,7 @@ int main(int argc, char **argv)
 		AGENT_TEST(test_metrics_of_the_data_plane_come_through_its_segment),
 		AGENT_TEST(test_names_are_resolved_first_and_followed_by_patches),
 		AGENT_TEST(test_a_name_that_nobody_answers_for_does_not_hold_the_rest),
+		AGENT_TEST(test_hosts_that_requests_name_are_asked_for),
 		AGENT_TEST(test_second_agent_on_the_same_ports_says_who_has_them),
 	};
 	if (argc != 2) {

@@ -484,6 +484,10 @@ static void bad_mirror(struct world *w)
 }
 static void bad_connect_timeout(struct world *w) { w->cluster.has_connect_timeout_us = true, w->cluster.connect_timeout_us = 0; }
 static void bad_panic(struct world *w) { w->cluster.has_panic_threshold_percent = true, w->cluster.panic_threshold_percent = 101; }
+static void dynamic(struct world *w) { w->cluster.has_is_dynamic = w->cluster.is_dynamic = true; }
+static void bad_dynamic_twice(struct world *w) { dynamic(w), w->cluster.has_is_original_dst = w->cluster.is_original_dst = true; }
+static void bad_dynamic_told(struct world *w) { dynamic(w), w->cluster.has_proxy_protocol = true, w->cluster.proxy_protocol = 1; }
+static void bad_dynamic_port(struct world *w) { dynamic(w), w->cluster.has_dynamic_port = true, w->cluster.dynamic_port = 65536; }
 static void bad_probes(struct world *w) { w->cluster.has_tcp_keepalive_probes = true, w->cluster.tcp_keepalive_probes = 128; }
 static void bad_outlier_interval(struct world *w) { w->outlier.has_interval_us = true, w->outlier.interval_us = 0; }
 static void bad_outlier_max(struct world *w) { w->outlier.has_max_ejection_us = true, w->outlier.max_ejection_us = 1; }
@@ -580,6 +584,9 @@ static const struct bad {
 	{"c", "connect_timeout_us", "at least 1", bad_connect_timeout},
 	{"c", "panic_threshold_percent", "0 to 100", bad_panic},
 	{"c", "tcp_keepalive_probes", "0 to 127", bad_probes},
+	{"c", "is_dynamic", "no is_original_dst", bad_dynamic_twice},
+	{"c", "is_dynamic", "no proxy_protocol", bad_dynamic_told},
+	{"c", "dynamic_port", "0 to 65535", bad_dynamic_port},
 	{"c", "outlier.interval_us", "at least 1", bad_outlier_interval},
 	{"c", "outlier.max_ejection_us", "less than", bad_outlier_max},
 	{"c", "outlier.max_ejection_percent", "0 to 100", bad_outlier_percent},

@@ -30,6 +30,26 @@ static void changed(void *arg, const struct dns_name *n, enum dns_outcome before
 	n_told++;
 }
 
+static struct {
+	char name[256], addresses[512];
+	enum dns_outcome outcome;
+	uint32_t n, ttl_s;
+} heard; /* of names that are asked for once: the last, and how many */
+
+static void once(void *arg, const char *name, enum dns_outcome outcome, const struct dns_address *addresses, uint32_t n_addresses, uint32_t ttl_s)
+{
+	assert_ptr_equal(arg, &server);
+	heard.n++;
+	heard.outcome = outcome;
+	heard.ttl_s = ttl_s;
+	heard.addresses[0] = 0;
+	(void)snprintf(heard.name, sizeof(heard.name), "%s", name);
+	for (uint32_t i = 0; i < n_addresses; i++) {
+		size_t at = strlen(heard.addresses);
+		(void)snprintf(heard.addresses + at, sizeof(heard.addresses) - at, "%s%s", i ? " " : "", addresses[i].text);
+	}
+}
+
 static void begin(struct dns_zone *zones, uint32_t n_zones)
 {
 	char servers[32];
@@ -37,9 +57,10 @@ static void begin(struct dns_zone *zones, uint32_t n_zones)
 
 	dns_server_open(&server, zones, n_zones);
 	(void)snprintf(servers, sizeof(servers), "127.0.0.1:%u", server.port);
-	const struct dns_params p = {.servers = servers, .timeout_ms = 60, .n_tries = 2, .arg = &server, .changed = changed};
+	const struct dns_params p = {.servers = servers, .timeout_ms = 60, .n_tries = 2, .arg = &server, .changed = changed, .once = once};
 	r = dns_resolver_new(&p, &why);
 	assert_non_null(r);
+	memset(&heard, 0, sizeof(heard));
 	clock_ms = 1000000;
 	n_told = 0;
 }
@@ -417,9 +438,70 @@ static void test_an_address_that_stands_twice_counts_once(void **state)
 	assert_string_equal(dns_outcome_word(DNS_FAILED), "failed");
 }
 
+/* ---- names that are asked for once ---- */
+
+static void hear(uint32_t n)
+{
+	for (int i = 0; i < WAIT_MS * 2 && heard.n < n; i++)
+		turn();
+	assert_int_equal(heard.n, n);
+}
+
+static void test_a_name_is_asked_for_once_and_forgotten(void **state)
+{
+	struct dns_zone z[] = {{"one.test", SAY_ADDRESSES, .ttl = 9, .a = {"198.19.0.11", "127.0.0.1"}, .aaaa = {"fd00::1"}},
+			       {"none.test", SAY_NO_NAME}, {"bad.test", SAY_FAILURE}};
+
+	begin(z, 3);
+	want(NULL, DNS_FAMILY_V4);
+	dns_resolver_ask_once(r, "one.test", clock_ms);
+	dns_resolver_ask_once(r, "one.test", clock_ms); /* one question, one answer */
+	hear(1);
+	assert_string_equal(heard.name, "one.test");
+	assert_string_equal(heard.addresses, "198.19.0.11");
+	assert_int_equal(heard.ttl_s, 9);
+	assert_int_equal(z[0].n_asked, 1);
+	assert_int_equal(dns_resolver_n(r), 0);
+	clock_ms += 100000;
+	turn();
+	assert_int_equal(z[0].n_asked, 1);
+	dns_resolver_ask_once(r, "none.test", clock_ms);
+	hear(2);
+	assert_int_equal(heard.outcome, DNS_NO_NAME);
+	dns_resolver_ask_once(r, "bad.test", clock_ms);
+	hear(3);
+	assert_int_equal(heard.outcome, DNS_FAILED);
+	assert_string_equal(heard.addresses, "");
+	dns_resolver_ask_once(r, "one.test", clock_ms); /* again, and then the end comes first */
+	assert_int_equal(dns_resolver_counters(r).n_once, 4);
+	end();
+	assert_int_equal(heard.n, 3);
+}
+
+static void test_names_asked_for_once_are_bounded_and_hold_nobody_up(void **state)
+{
+	struct dns_zone z[] = {{"kept.test", SAY_ADDRESSES, .ttl = 30, .a = {"198.19.0.10"}}};
+	char name[32];
+
+	begin(z, 1);
+	for (unsigned int i = 0; i < DNS_ONCE_WAITING_MAX + 10; i++) {
+		(void)snprintf(name, sizeof(name), "n%u.silent.test", i);
+		dns_resolver_ask_once(r, name, clock_ms);
+	}
+	dns_resolver_ask_once(r, "*", clock_ms);
+	assert_int_equal(dns_resolver_counters(r).n_once, DNS_ONCE_WAITING_MAX);
+	assert_int_equal(dns_resolver_counters(r).n_once_lost, 11);
+	assert_int_equal(dns_resolver_counters(r).n_questions, DNS_ONCE_IN_FLIGHT_MAX);
+	want("kept.test", DNS_FAMILY_V4);
+	assert_addresses(settle("kept.test"), "198.19.0.10");
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_name_is_asked_for_once_and_forgotten),
+		cmocka_unit_test(test_names_asked_for_once_are_bounded_and_hold_nobody_up),
 		cmocka_unit_test(test_both_families_are_asked_and_ipv4_comes_first),
 		cmocka_unit_test(test_the_ttl_says_when_a_name_is_asked_again),
 		cmocka_unit_test(test_no_answer_keeps_the_addresses_and_no_name_takes_them_away),

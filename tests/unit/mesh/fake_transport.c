@@ -8,6 +8,7 @@
 #include "dataplane/mesh/host.h"
 
 static struct fx *current; /* of the one test that runs */
+uint32_t fx_names_max;
 
 /* ---- streams ---- */
 static void op_write(struct foil_worker *w, struct stream *s, struct foil_chain *own)
@@ -380,7 +381,8 @@ struct fx *fx_new(struct t_worker_params p, struct fx_config *own, uint32_t requ
 	assert_int_equal(http_init(f->w, &http, &err), 0);
 	f->shared = mesh_shared_new(&(struct mesh_shared_params){.n_workers = FOIL_MAX(p.n_workers, 1)});
 	assert_non_null(f->shared);
-	const struct mesh_params mp = {.shared = f->shared, .transport = &transport, .requests_max = requests_max, .connections_max = connections_max};
+	const struct mesh_params mp = {.shared = f->shared, .transport = &transport, .requests_max = requests_max, .connections_max = connections_max,
+		.names_max = fx_names_max ? fx_names_max : FX_NAMES};
 	if (mesh_init(f->w, &mp, &err) != 0)
 		fail_msg("%s", err.text);
 	fx_publish(f, own);

@@ -73,6 +73,8 @@ struct fx {
 struct fx_config *fx_config_new(unsigned int n_clusters, unsigned int n_hosts);
 struct mesh_route *fx_route(struct fx_config *c, const char *prefix, uint32_t slot); /* before the "/" route */
 struct fx *fx_new(struct t_worker_params p, struct fx_config *own_config, uint32_t requests_max, uint32_t connections_max);
+#define FX_NAMES 64u
+extern uint32_t fx_names_max; /* of what fx_new makes: hosts that requests name; 0: FX_NAMES */
 void fx_publish(struct fx *f, struct fx_config *own_config); /* and a turn */
 /* Ends everything; fails the test when something was not given back. */
 void fx_free(struct fx *f);

@@ -3,7 +3,10 @@
 
 #include <openssl/err.h>
 
+#include <stdio.h>
+
 #include "dataplane/core/error.h"
+#include "dataplane/mesh/names.h"
 #include "tests/unit/tls/rig.h"
 
 static struct t_cert *ca, *cert;
@@ -183,6 +186,75 @@ static void pass_through(struct fx_config *c)
 	c->cluster[0].protocol = MESH_UPSTREAM_TCP;
 }
 
+/* DYNAMIC_DNS: to the host that the ClientHello names. The test is the agent. */
+static void by_name(struct fx_config *c)
+{
+	pass_through(c);
+	c->listener.direction = MESH_DIRECTION_OUTBOUND;
+	c->cluster[0].is_dynamic = true;
+	c->cluster[0].dynamic_port = 9443;
+	c->c.has_dynamic = true;
+	memset(c->endpoint[0][0].ip, 0, sizeof(c->endpoint[0][0].ip));
+	c->endpoint[0][0].port = 0;
+}
+
+static void answer_name(struct front *t, const char *name, enum mesh_name_outcome outcome, uint8_t last)
+{
+	struct mesh_name_answer a = {.outcome = outcome, .ttl_s = 30, .n_addresses = outcome == MESH_NAME_FOUND,
+				     .ip = {{[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 19}}};
+
+	a.ip[0][15] = last;
+	(void)snprintf(a.name, sizeof(a.name), "%s", name);
+	mesh_names_answer(t->f->shared, &a);
+	fx_turn(t->f);
+}
+
+static void test_the_host_that_the_hello_names_is_reached(void **state)
+{
+	struct front t;
+	char name[MESH_NAME_BYTES];
+
+	(void)state;
+	begin(&t, by_name);
+	shake(&t, "A.wild.test");
+	t_advance(t.f->w, 10000);
+	assert_int_equal(t.f->n_connects, 0);
+	assert_true(mesh_names_question(t.f->shared, name));
+	assert_string_equal(name, "a.wild.test");
+	answer_name(&t, name, MESH_NAME_FOUND, 77);
+	assert_int_equal(t.f->n_connects, 1);
+	struct fx_stream *u = t.f->up[0];
+	assert_int_equal(u->ip[15], 77);
+	assert_int_equal(u->port, 9443);
+	fx_opened(t.f, u);
+	assert_true(u->n_out > 100); /* the hello, as it came */
+	fx_closed(t.f, t.c, STREAM_END_RESET);
+	assert_int_equal(fx_last(t.f, 1)->r.upstream_host.ip[15], 77);
+	assert_int_equal(fx_last(t.f, 1)->r.upstream_host.port, 9443);
+	end(&t);
+	begin(&t, by_name); /* there is none */
+	shake(&t, "none.wild.test");
+	t_advance(t.f->w, 10000);
+	answer_name(&t, "none.wild.test", MESH_NAME_NONE, 0);
+	assert_true(t.c->is_released);
+	assert_int_equal(fx_last(t.f, 1)->r.flags, TELE_FLAG_DF);
+	assert_int_equal(fx_last(t.f, 1)->r.upstream_host.port, 0);
+	end(&t);
+	begin(&t, by_name); /* nobody knows, and the client leaves meanwhile */
+	shake(&t, "gone.wild.test");
+	t_advance(t.f->w, 10000);
+	fx_closed(t.f, t.c, STREAM_END_RESET);
+	answer_name(&t, "gone.wild.test", MESH_NAME_FOUND, 77);
+	assert_int_equal(t.f->n_connects, 0);
+	end(&t);
+	begin(&t, by_name);
+	shake(&t, "slow.wild.test");
+	t_advance(t.f->w, 5200000);
+	assert_true(t.c->is_released);
+	assert_int_equal(fx_last(t.f, 1)->r.flags, TELE_FLAG_DF);
+	end(&t);
+}
+
 static void test_bytes_are_passed_on_as_they_came(void **state)
 {
 	struct front t;
@@ -339,7 +411,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_request_over_tls),
 		cmocka_unit_test(test_a_host_of_another_chain_gets_421_where_the_chain_says_so),
-		cmocka_unit_test(test_bytes_are_passed_on_as_they_came),
+		cmocka_unit_test(test_bytes_are_passed_on_as_they_came), cmocka_unit_test(test_the_host_that_the_hello_names_is_reached),
 		cmocka_unit_test(test_names_that_no_chain_has), cmocka_unit_test(test_a_chain_whose_secret_is_missing_resets),
 		cmocka_unit_test(test_who_says_nothing_is_cut),
 		cmocka_unit_test(test_silence_counts_as_plaintext_where_that_is_taken), cmocka_unit_test(test_clients_that_leave),

@@ -470,9 +470,35 @@ static void test_event_reaches_the_agent(void **state)
 	rig_free(r);
 }
 
+static void test_answers_about_names_wake_the_workers(void **state)
+{
+	const uint8_t address[16] = {[10] = 0xff, [11] = 0xff, [12] = 198, [13] = 19, [15] = 10};
+	Foil__Conf__NameAnswer m = FOIL__CONF__NAME_ANSWER__INIT;
+	struct rig *r = rig_new();
+	agent_connect(r);
+	unsigned int n_wakes = r->n_wakes;
+	m.name = (char *)(uintptr_t)"one.test";
+	m.has_addresses = true;
+	m.addresses = (ProtobufCBinaryData){.len = sizeof(address), .data = (uint8_t *)(uintptr_t)address};
+	send_begin(r, "v1"); /* between the parts of an update as well */
+	send(r, RING_FRAME_NAME_ANSWER, &m.base);
+	send(r, RING_FRAME_NAME_ANSWER, &m.base);
+	turn(r);
+	assert_int_equal(r->n_wakes, n_wakes + 1);
+	assert_false(r->agent->is_broken);
+	m.name = (char *)(uintptr_t)"*.test"; /* which was never asked for */
+	send(r, RING_FRAME_NAME_ANSWER, &m.base);
+	turn(r);
+	ring_channel_turn(r->agent);
+	assert_true(r->agent->is_broken);
+	rig_free(r);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_answers_about_names_wake_the_workers),
 		cmocka_unit_test(test_node_says_who_it_is_and_what_runs),
 		cmocka_unit_test(test_update_is_answered_when_workers_have_it_not_before),
 		cmocka_unit_test(test_next_update_waits_for_the_answer_of_the_one_before),

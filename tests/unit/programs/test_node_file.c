@@ -78,6 +78,8 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 		{GOOD_PORTS "routes: [{to: 10.0.0.1/8, via: 198.18.0.2}]\n" GOOD_TAIL, "routes[0]", "beyond its prefix length", 2},
 		{GOOD_PORTS "gateways: [{labels: {a: b}, addresses: [1.2.3.4]}]\n" GOOD_TAIL, "", "neither a port's address", 1},
 		{GOOD_PORTS "captured: [203.0.113.0]\n" GOOD_TAIL, "captured[0]", "prefix length", 2},
+		{GOOD_PORTS "names: {max: 15}\n" GOOD_TAIL, "names.max", "15", 2},
+		{GOOD_PORTS "names: {refused: [10.0.0.1]}\n" GOOD_TAIL, "names.refused[0]", "prefix length", 2},
 		{GOOD_PORTS "locality: r1/z1/a/b\n" GOOD_TAIL, "locality", "expected region", 2},
 		{GOOD_PORTS "locality: r1//a\n" GOOD_TAIL, "locality", "expected region", 2},
 		{GOOD_PORTS "locality: r1/*\n" GOOD_TAIL, "locality", "expected region", 2},
@@ -125,6 +127,25 @@ static void test_locality_and_labels_of_the_node(void **state)
 	assert_int_equal(c->idle, NODE_IDLE_AUTO);
 	assert_string_equal(c->locality, "");
 	assert_int_equal(c->n_labels, 0);
+	free(c);
+	(void)state;
+}
+
+static void test_hosts_that_requests_name_are_limited(void **state)
+{
+	struct node_conf *c = calloc(1, sizeof(*c));
+	struct foil_error err;
+	assert_int_equal(parse(GOOD_PORTS GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->names_max, 1024);
+	assert_int_equal(c->n_names_refused, 2); /* links' own */
+	assert_int_equal(c->names_refused[0].len, 112);
+	assert_int_equal(c->names_refused[0].addr.b[12], 169);
+	assert_int_equal(parse(GOOD_PORTS "names: {max: 4096, refused: [10.0.0.0/8, 169.254.0.0/16, 'fd00::/8']}\n" GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->names_max, 4096);
+	assert_int_equal(c->n_names_refused, 3);
+	assert_int_equal(c->names_refused[0].addr.b[12], 10);
+	assert_int_equal(parse(GOOD_PORTS "names: {refused: []}\n" GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->n_names_refused, 0);
 	free(c);
 	(void)state;
 }
@@ -182,6 +203,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_example_of_sriov_reads),
 		cmocka_unit_test(test_each_refusal_names_line_field_and_reason),
 		cmocka_unit_test(test_locality_and_labels_of_the_node),
+		cmocka_unit_test(test_hosts_that_requests_name_are_limited),
 		cmocka_unit_test(test_congestion_control_is_chosen_for_the_node),
 		cmocka_unit_test(test_limits_of_handshakes_and_who_does_them),
 		cmocka_unit_test(test_missing_file_and_folder_are_told_apart),
