@@ -122,6 +122,23 @@ static bool has_nothing_to_resolve(const struct cluster_ref *ref)
 	return istio_registry_is_dns(s);
 }
 
+/* SE-3: requests and ClientHellos name the host. */
+static bool is_dynamic(const struct cluster_ref *ref)
+{
+	return ref->service->resolution == RESOLUTION_DYNAMIC_DNS;
+}
+
+/* Such a cluster has no subsets (istiod), and its connections no client to tell of: the destination of a PROXY header would be the host's address. */
+static bool dynamic_is_refused(struct compile *c, const struct cluster_ref *ref)
+{
+	struct policy p = policy_of_ref(ref);
+
+	if (p.proxy_protocol)
+		istio_compile_report(c, ISTIO_ERROR, "HF0005", ref->rule->source, p.proxy_protocol->head.node->at, "trafficPolicy.proxyProtocol",
+				     "not supported towards hosts that requests name (resolution DYNAMIC_DNS): requests to %s get 503", ref->service->host);
+	return p.proxy_protocol || ref->subset;
+}
+
 /* service stays NULL when the destination does not exist, or must not be spoken to. */
 static void fill_ref(struct compile *c, struct cluster_ref *ref, struct service *s, uint32_t port, const char *client_namespace)
 {
@@ -130,6 +147,8 @@ static void fill_ref(struct compile *c, struct cluster_ref *ref, struct service 
 	ref->rule = istio_registry_rule(c, s, client_namespace);
 	ref->service = ref->port ? s : NULL;
 	if (ref->subset && !istio_registry_subset(ref->rule, ref->subset))
+		ref->service = NULL;
+	if (ref->service && is_dynamic(ref) && dynamic_is_refused(c, ref))
 		ref->service = NULL;
 	if (ref->service && (tls_is_refused(c, ref) || has_nothing_to_resolve(ref)))
 		ref->service = NULL;
@@ -190,6 +209,8 @@ const struct load_balancer *istio_clusters_load_balancer(const struct cluster_re
 
 static bool is_original_dst(const struct cluster_ref *ref, const struct policy *p)
 {
+	if (is_dynamic(ref))
+		return false;
 	return ref->service->resolution == RESOLUTION_NONE || (p->load_balancer && p->load_balancer->simple.value == SIMPLE_PASSTHROUGH);
 }
 
@@ -558,6 +579,22 @@ static void use_client_protocol(struct compile *c, const struct cluster_ref *ref
 				     "towards %s, which is spoken to over TLS, the port's protocol decides", ref->name);
 }
 
+/* There is one host for all, as far as balancing and health go. */
+static void dynamic(struct compile *c, const struct cluster_ref *ref, struct policy *p, Foil__Conf__Cluster *out)
+{
+	out->has_is_dynamic = out->is_dynamic = true;
+	out->has_dynamic_port = true;
+	out->dynamic_port = ref->port->number;
+	if (p->outlier && !is_mesh_outlier(ref, p->outlier))
+		istio_compile_report(c, ISTIO_WARNING, "HF0017", ref->rule->source, p->outlier->head.node->at, "trafficPolicy.outlierDetection",
+				     "has no effect: hosts that requests name are not told apart");
+	if (p->health_check)
+		istio_compile_report(c, ISTIO_WARNING, "HF0017", ref->rule->source, p->health_check->head.node->at, "trafficPolicy.healthCheck",
+				     "has no effect: which hosts requests name is not known before they come");
+	p->outlier = NULL;
+	p->load_balancer = NULL;
+}
+
 static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 {
 	struct policy p = policy_of_ref(ref);
@@ -566,9 +603,11 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 
 	out.name = word(ref->name);
 	out.has_protocol = out.has_is_original_dst = true;
-	istio_balancing_cluster(c, p.load_balancer, &out);
+	istio_balancing_cluster(c, is_dynamic(ref) ? NULL : p.load_balancer, &out);
 	out.protocol = protocol_of(ref, &p);
 	out.is_original_dst = is_original_dst(ref, &p);
+	if (is_dynamic(ref))
+		dynamic(c, ref, &p, &out);
 	if (out.is_original_dst && c->node->n_captured_cidrs == 0)
 		warn_original_dst(c, ref, &p);
 	if (out.is_original_dst && p.outlier && is_mesh_outlier(ref, p.outlier))
@@ -600,7 +639,7 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	out.source = ref->rule ? istio_compile_source(c, ref->rule->source, ref->rule->source->node->at)
 			       : istio_compile_source(c, ref->service->source, ref->service->source->node->at);
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, ref->name, &out.base);
-	if (!out.is_original_dst)
+	if (!out.is_original_dst && !out.is_dynamic)
 		endpoints_emit(c, ref);
 }
 
@@ -613,11 +652,13 @@ static void own_emit(struct compile *c, const char *name)
 	out.name = nobody.cluster = word(name);
 	out.has_is_original_dst = out.has_connect_timeout_us = out.has_idle_timeout_us = true;
 	out.is_original_dst = strcmp(name, CLUSTER_PASSTHROUGH) == 0;
-	out.has_use_client_protocol = out.use_client_protocol = out.is_original_dst;
+	out.has_is_dynamic = true;
+	out.is_dynamic = strcmp(name, CLUSTER_DYNAMIC_DNS) == 0;
+	out.has_use_client_protocol = out.use_client_protocol = out.is_original_dst || out.is_dynamic;
 	pool(c, &(struct policy){0}, &out);
 	out.service_host = out.service_name = word(name);
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, name, &out.base);
-	if (!out.is_original_dst)
+	if (!out.is_original_dst && !out.is_dynamic)
 		istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, name, &nobody.base);
 }
 
@@ -625,7 +666,7 @@ void istio_clusters_emit(struct compile *c)
 {
 	for (uint32_t i = 0; i < c->clusters.n; i++) {
 		const struct cluster_ref *ref = c->clusters.entries[i].value;
-		if (strcmp(ref->name, CLUSTER_PASSTHROUGH) == 0 || strcmp(ref->name, CLUSTER_BLACK_HOLE) == 0)
+		if (strcmp(ref->name, CLUSTER_PASSTHROUGH) == 0 || strcmp(ref->name, CLUSTER_BLACK_HOLE) == 0 || strcmp(ref->name, CLUSTER_DYNAMIC_DNS) == 0)
 			own_emit(c, ref->name);
 		else if (ref->service)
 			cluster_emit(c, ref);
@@ -639,7 +680,7 @@ void istio_clusters_emit_endpoints(struct compile *c, struct service *s)
 		if (ref->service != s)
 			continue;
 		struct policy p = policy_of_ref(ref);
-		if (!is_original_dst(ref, &p))
+		if (!is_original_dst(ref, &p) && !is_dynamic(ref))
 			endpoints_emit(c, ref);
 	}
 }

@@ -7,6 +7,7 @@
 
 #define MESH_GATEWAY "mesh"
 #define CLUSTER_PASSTHROUGH "PassthroughCluster"
+#define CLUSTER_DYNAMIC_DNS "AllowAnyDynamicDNSCluster"
 #define CLUSTER_BLACK_HOLE "BlackHoleCluster"
 #define CAPTURED_ADDRESS "::" /* of a listener: all captured ones, in both families */
 

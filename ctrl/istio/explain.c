@@ -141,7 +141,8 @@ static void say_cluster(struct explain *x, const char *name)
 		fprintf(x->out, "      there is no such cluster: 503, NC (foilctl validate says why)\n");
 		return;
 	}
-	const char *policy = c->is_original_dst ? "to where the client went" : lb[(unsigned int)c->lb % (sizeof(lb) / sizeof(lb[0]))];
+	const char *policy = c->is_original_dst ? "to where the client went" : c->is_dynamic ? "to the host that the request names (its port, or the "
+		"scheme's), whose address is asked for" : lb[(unsigned int)c->lb % (sizeof(lb) / sizeof(lb[0]))];
 	fprintf(x->out, "      %s, connect timeout %s", policy, seconds(c->connect_timeout_us, connect, sizeof(connect)));
 	say_source(x, c->source);
 	fprintf(x->out, "\n");
@@ -151,7 +152,7 @@ static void say_cluster(struct explain *x, const char *name)
 		say_outlier(x, c->outlier);
 	if (c->slow_start)
 		say_slow_start(x, c->slow_start);
-	if (!c->is_original_dst)
+	if (!c->is_original_dst && !c->is_dynamic)
 		say_endpoints(x, name);
 	foil__conf__cluster__free_unpacked(c, NULL);
 }

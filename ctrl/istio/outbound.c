@@ -178,13 +178,18 @@ static void bare_vhosts(struct compile *c, struct table *t)
 }
 
 /* SE-11, SC-5: the Sidecar's word goes before MeshConfig's. */
-static bool is_registry_only(const struct compile *c)
+static enum outbound_mode outbound_mode(const struct compile *c)
 {
 	const struct resource *r = istio_sidecar_of_node(c);
 	const struct sidecar *s = r ? r->spec : NULL;
 	const struct outbound_policy *p = s && s->outbound ? s->outbound : c->model->mesh->outbound;
 
-	return p && p->mode.is_set && p->mode.value == OUTBOUND_REGISTRY_ONLY;
+	return p && p->mode.is_set ? (enum outbound_mode)p->mode.value : OUTBOUND_ALLOW_ANY;
+}
+
+static bool is_registry_only(const struct compile *c)
+{
+	return outbound_mode(c) == OUTBOUND_REGISTRY_ONLY;
 }
 
 /* One of Istio's own: of no service. */
@@ -204,11 +209,12 @@ static struct cluster_ref *own_cluster(struct compile *c, const char *name)
 /* A host that nobody has. */
 static void unknown_vhost(struct compile *c, struct table *t)
 {
-	bool only_known = is_registry_only(c);
-	Foil__Conf__VirtualHost *v = istio_compile_vhost(c, only_known ? "block_all" : "allow_any", t->port, 1);
-	Foil__Conf__Route *r = istio_routes_default(c, own_cluster(c, CLUSTER_PASSTHROUGH), NULL, t->port);
+	bool only_known = is_registry_only(c), by_name = outbound_mode(c) == OUTBOUND_ALLOW_ANY_DYNAMIC_DNS;
+	const char *name = only_known ? "block_all" : by_name ? "allow_any_dynamic_dns" : "allow_any";
+	Foil__Conf__VirtualHost *v = istio_compile_vhost(c, name, t->port, 1);
+	Foil__Conf__Route *r = istio_routes_default(c, own_cluster(c, by_name ? CLUSTER_DYNAMIC_DNS : CLUSTER_PASSTHROUGH), NULL, t->port);
 
-	v->name = r->name = word(only_known ? "block_all" : "allow_any");
+	v->name = r->name = word(name);
 	if (only_known) {
 		r->action_case = FOIL__CONF__ROUTE__ACTION_DIRECT_RESPONSE;
 		r->direct_response = ARENA_NEW(c->arena, Foil__Conf__DirectResponse);

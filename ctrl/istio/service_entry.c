@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* ---- WorkloadEntry, also inline ---- */
 
@@ -108,6 +109,28 @@ static void check_names(struct istio_decode *d, const struct service_entry *s)
 		istio_decode_error(d, "IST0106", &s->head, "endpoints", "resolution DNS_ROUND_ROBIN takes one endpoint at most");
 }
 
+/* What istiod's validation says of hosts that requests name. */
+static void check_dynamic(struct istio_decode *d, const struct service_entry *s)
+{
+	char field[48];
+
+	for (uint32_t i = 0; i < s->hosts.n; i++)
+		if (s->hosts.list[i][0] != '*')
+			istio_decode_error(d, "IST0106", &s->head, "hosts", "\"%.80s\" is a whole name: resolution DYNAMIC_DNS is for wildcards; use DNS",
+					   s->hosts.list[i]);
+	if (s->addresses.n)
+		istio_decode_error(d, "IST0106", &s->head, "addresses", "resolution DYNAMIC_DNS takes no addresses");
+	if (s->endpoints.n)
+		istio_decode_error(d, "IST0106", &s->head, "endpoints", "resolution DYNAMIC_DNS takes no endpoints: the request says which host is meant");
+	for (uint32_t i = 0; i < s->ports.n; i++) {
+		const struct object_port *p = ISTIO_ITEM(s->ports, struct object_port, i);
+		const char *word = p->protocol ? p->protocol : "";
+		(void)snprintf(field, sizeof(field), "ports[%u].protocol", i); /* it fits */
+		if (strcasecmp(word, "HTTP") != 0 && strcasecmp(word, "HTTP2") != 0 && strcasecmp(word, "GRPC") != 0 && strcasecmp(word, "TLS") != 0)
+			istio_decode_error(d, "IST0106", &s->head, field, "resolution DYNAMIC_DNS knows HTTP, HTTP2, GRPC and TLS, not \"%.20s\"", word);
+	}
+}
+
 static void check_endpoints(struct istio_decode *d, const struct service_entry *s)
 {
 	char field[48];
@@ -134,7 +157,7 @@ static void check_service_entry(struct istio_decode *d, void *object)
 	if (how == RESOLUTION_NONE && s->endpoints.n)
 		istio_decode_error(d, "IST0106", &s->head, "endpoints", "resolution NONE takes no endpoints: set resolution: STATIC");
 	if (how == RESOLUTION_DYNAMIC_DNS)
-		istio_decode_error(d, "HF0005", &s->head, "resolution", "not supported: DYNAMIC_DNS; name the hosts and use DNS");
+		check_dynamic(d, s);
 	if (how == RESOLUTION_DNS || how == RESOLUTION_DNS_ROUND_ROBIN)
 		check_names(d, s);
 	check_hosts(d, s);

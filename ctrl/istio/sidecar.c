@@ -47,7 +47,17 @@ static const struct istio_field sidecar_outbound_rows[] = {
 	ROW(outbound_policy, mode, "mode", F_ENUM, .words = istio_outbound_words),
 	ROW_REFUSED("egressProxy", "what goes to hosts that nobody described goes to where it went; route it by a ServiceEntry and a VirtualService"),
 };
-static const struct istio_table table_sidecar_outbound = TABLE(outbound_policy, "OutboundTrafficPolicy", sidecar_outbound_rows);
+
+static void check_sidecar_outbound(struct istio_decode *d, void *object)
+{
+	struct outbound_policy *p = object;
+
+	if (p->mode.is_set && p->mode.value == OUTBOUND_ALLOW_ANY_DYNAMIC_DNS)
+		istio_decode_error(d, "IST0106", &p->head, "mode", "ALLOW_ANY_DYNAMIC_DNS is for MeshConfig, not for a Sidecar");
+}
+
+static const struct istio_table table_sidecar_outbound =
+	TABLE(outbound_policy, "OutboundTrafficPolicy", sidecar_outbound_rows, .check = check_sidecar_outbound);
 static const char inbound_note[] = "a node stands in front of workloads, not beside one: their ports are reached as the Service says, within the "
 				   "connectionPool of its DestinationRule";
 static const struct istio_field sidecar_rows[] = {

@@ -257,7 +257,7 @@ static Foil__Conf__UpstreamTls *automatic(struct compile *c, const struct cluste
 Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct cluster_ref *ref, const struct client_tls *t,
 					     Foil__Conf__UpstreamProtocol protocol, bool *is_refused)
 {
-	bool is_http = protocol != FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_TCP;
+	bool is_http = protocol != FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_TCP, is_dynamic = ref->service->resolution == RESOLUTION_DYNAMIC_DNS;
 
 	*is_refused = false;
 	if (ref->is_passed_on)
@@ -278,10 +278,14 @@ Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct clu
 	m->n_subject_alt_names = t->subject_alt_names.n;
 	if (t->sni && t->sni[0]) {
 		m->sni = word(istio_arena_lower(c->arena, t->sni));
-	} else if (is_http) { /* DR-49 */
+	} else if (is_http || is_dynamic) { /* DR-49 */
 		m->has_auto_sni = m->auto_sni = true;
 		m->has_auto_san = true;
 		m->auto_san = t->subject_alt_names.n == 0 && !t->skip_verify.is_true;
+	}
+	if (is_dynamic) { /* whoever the request names must be who answers, whatever else is said (istiod) */
+		m->has_auto_san = true;
+		m->auto_san = !t->skip_verify.is_true;
 	}
 	m->has_min_version = true;
 	defaults(c, &m->min_version, &m->cipher_suites, &m->n_cipher_suites);

@@ -215,9 +215,108 @@ static void test_new_addresses_change_the_endpoints_that_use_them_alone(void **s
 	(void)state;
 }
 
+/* ---- hosts that requests name ---- */
+#define DYN \
+	SE("dyn", "hosts: ['*.dyn.test'], resolution: DYNAMIC_DNS, ports: [{number: 80, name: http, protocol: HTTP}, " \
+	       "{number: 443, name: tls, protocol: TLS}, {number: 90, name: grpc, protocol: GRPC}]")
+#define DYN_ROUTE(subset, port) \
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: dyn, namespace: app}\nspec:\n  hosts: ['*.dyn.test']\n" \
+	"  gateways: [istio-system/main]\n  http: [{route: [{destination: {host: '*.dyn.test', subset: '" subset "', port: {number: " port "}}}]}]\n"
+#define DYN_RULE(policy) \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: dyn, namespace: app}\nspec: {host: '*.dyn.test', subsets: [{name: v1, " \
+	"labels: {a: b}}], trafficPolicy: {" policy "}}\n"
+#define DYN_80 "outbound|80||*.dyn.test"
+
+static void test_hosts_that_requests_name_have_one_cluster_without_endpoints(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, DYN, DYN_ROUTE("", "80"), NULL);
+	Foil__Conf__Cluster *c = t_cluster(m, DYN_80);
+
+	t_assert_no_diags(m);
+	assert_true(c->is_dynamic);
+	assert_int_equal(c->dynamic_port, 80);
+	assert_false(c->is_original_dst);
+	assert_null(c->tls);
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, DYN_80));
+	assert_names(m, "");
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = t_mesh_new(T_GATEWAY, DYN, DYN_ROUTE("", "90"), NULL);
+	c = t_cluster(m, "outbound|90||*.dyn.test");
+	assert_int_equal(c->protocol, FOIL__CONF__UPSTREAM_PROTOCOL__UPSTREAM_HTTP2);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+/* istiod: the name is told and verified, whatever other names are said; and no subsets. */
+static void test_what_a_rule_says_of_hosts_that_requests_name(void **state)
+{
+	static const struct {
+		const char *policy;
+		bool sni, san;
+	} cases[] = {{DYN_RULE("tls: {mode: SIMPLE}"), true, true}, {DYN_RULE("tls: {mode: SIMPLE, subjectAltNames: [x.test]}"), true, true},
+		     {DYN_RULE("tls: {mode: SIMPLE, sni: x.test}"), false, true}, {DYN_RULE("tls: {mode: SIMPLE, insecureSkipVerify: true}"), true, false}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct t_mesh *m = t_mesh_new(T_GATEWAY, DYN, DYN_ROUTE("", "80"), cases[i].policy, NULL);
+		Foil__Conf__Cluster *c = t_cluster(m, DYN_80);
+		assert_non_null(c->tls);
+		assert_int_equal(c->tls->auto_sni, cases[i].sni);
+		assert_int_equal(c->tls->auto_san, cases[i].san);
+		foil__conf__cluster__free_unpacked(c, NULL);
+		t_mesh_free(m);
+	}
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, DYN, DYN_ROUTE("", "80"), DYN_RULE("proxyProtocol: {version: V1}"), NULL);
+	(void)t_diag(m, "HF0005", "towards hosts that requests name");
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, DYN_80));
+	t_mesh_free(m);
+	m = t_mesh_new(T_GATEWAY, DYN, DYN_ROUTE("v1", "80"), DYN_RULE("connectionPool: {http: {http1MaxPendingRequests: 3}}"), NULL);
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|80|v1|*.dyn.test"));
+	t_mesh_free(m);
+	m = t_mesh_new(T_GATEWAY, DYN, DYN_ROUTE("", "80"), DYN_RULE("outlierDetection: {consecutive5xxErrors: 3}"), NULL);
+	(void)t_diag(m, "HF0017", "hosts that requests name are not told apart");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_captured_hosts_that_requests_name(void **state)
+{
+	static const char *const captured[] = {"203.0.113.0/24"};
+	static const char mesh[] = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n"
+				   "    outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}\n";
+	struct istio_node here = t_node;
+
+	here.captured_cidrs = captured;
+	here.n_captured_cidrs = 1;
+	struct t_mesh *m = t_mesh_at(&here, DYN, mesh, NULL);
+	Foil__Conf__RouteConfig *r = t_routes(m, "80");
+	Foil__Conf__Listener *l = t_listener(m, "::_443");
+	Foil__Conf__Cluster *c = t_cluster(m, "outbound|443||*.dyn.test"), *any = t_cluster(m, "AllowAnyDynamicDNSCluster");
+	t_assert_no_diags(m);
+	assert_int_equal(r->n_virtual_hosts, 2);
+	assert_string_equal(r->virtual_hosts[0]->domains[0], "*.dyn.test");
+	assert_string_equal(r->virtual_hosts[1]->name, "allow_any_dynamic_dns");
+	assert_string_equal(r->virtual_hosts[1]->routes[0]->route->clusters[0]->cluster, "AllowAnyDynamicDNSCluster");
+	assert_string_equal(l->filter_chains[0]->server_names[0], "*.dyn.test");
+	assert_string_equal(l->filter_chains[0]->tcp->clusters[0]->cluster, "outbound|443||*.dyn.test");
+	assert_true(c->is_dynamic && any->is_dynamic);
+	assert_int_equal(c->dynamic_port, 443);
+	assert_true(any->use_client_protocol);
+	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, "AllowAnyDynamicDNSCluster"));
+	foil__conf__route_config__free_unpacked(r, NULL);
+	foil__conf__listener__free_unpacked(l, NULL);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	foil__conf__cluster__free_unpacked(any, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hosts_that_requests_name_have_one_cluster_without_endpoints),
+		cmocka_unit_test(test_what_a_rule_says_of_hosts_that_requests_name), cmocka_unit_test(test_captured_hosts_that_requests_name),
 		cmocka_unit_test(test_the_host_itself_is_resolved),
 		cmocka_unit_test(test_endpoints_that_are_names_keep_what_is_said_of_them),
 		cmocka_unit_test(test_round_robin_has_one_address_and_keeps_the_last),

@@ -13,6 +13,7 @@
 #define WE "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: app}\nspec:\n"
 #define TO "route: [{destination: {host: a.test}}]"
 #define PORTS "  ports: [{number: 80, name: http}]\n"
+#define DPORTS "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
 
 static const struct refusal {
 	const char *text, *code, *field, *part;
@@ -159,7 +160,11 @@ static const struct refusal {
 	 "one endpoint at most"},
 	{SE "  hosts: [a.test]\n  resolution: DNS\n  endpoints: [{address: @b..test}]\n" PORTS, "IST0106", "spec.endpoints[0].address",
 	 "neither an IP address nor"},
-	{SE "  hosts: ['*.a.test']\n  resolution: @DYNAMIC_DNS\n" PORTS, "HF0005", "spec.resolution", "DYNAMIC_DNS"},
+	{SE "  hosts: @[a.test]\n  resolution: DYNAMIC_DNS\n" DPORTS, "IST0106", "spec.hosts", "for wildcards; use DNS"},
+	{SE "  hosts: ['*.a.test']\n  addresses: @[10.0.0.1]\n  resolution: DYNAMIC_DNS\n" DPORTS, "IST0106", "spec.addresses", "takes no addresses"},
+	{SE "  hosts: ['*.a.test']\n  endpoints: @[{address: b.test}]\n  resolution: DYNAMIC_DNS\n" DPORTS, "IST0106", "spec.endpoints", "takes no endpoints"},
+	{SE "  hosts: ['*.a.test']\n  resolution: DYNAMIC_DNS\n  ports: [{number: 443, name: a, protocol: @HTTPS}]\n", "IST0106", "spec.ports[0].protocol",
+	 "knows HTTP, HTTP2, GRPC and TLS"},
 	{WE "  @labels: {a: b}\n", "IST0106", "spec.address", "needs an address"},
 	{WE "  address: @'*.b.test'\n", "IST0106", "spec.address", "neither an IP address nor"},
 	{WE "  address: @unix:///x\n", "HF0005", "spec.address", "Unix socket"},
