@@ -22,7 +22,7 @@ def check():
     tests = words(r"^(?:static void |def )(test_\w+)\(", "tests/unit/*/test_*.c", "tests/lab/test_*.py")
     scenarios = words(r'^\t\{"([\w-]+)", "', "tests/sim/*.c")
     fuzzers = {os.path.basename(p)[:-2] for p in glob.glob(os.path.join(checklib.ROOT, "tests/fuzz/fuzz_*.c"))}
-    reasons = words(r'^X\(\w+, "(\w+)"', "dataplane/net/reasons.def", "dataplane/tcp/reasons.def")
+    reasons = words(r'^X\(\w+, "(\w+)"', "dataplane/net/reasons.def", "dataplane/tcp/reasons.def", "dataplane/mesh/reasons.def")
     reasons |= {p.lower() for p in words(r"^X\((\w+),", "dataplane/net/probes.def", "dataplane/tcp/probes.def")}
     problems = []
     for number, line in enumerate(checklib.read(PAGE).splitlines(), 1):

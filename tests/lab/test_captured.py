@@ -4,7 +4,6 @@ and without ranges, a PASSTHROUGH load balancer, TLS by server name, hosts and p
 import contextlib
 import os
 import shutil
-import socket
 import tempfile
 
 import run
@@ -161,19 +160,7 @@ def test_connections_go_on_to_where_they_went():
 
 
 def tls_reaches(name, address=NOBODY):
-    """Who is spoken to by a client that went to this address with this name; b"" nobody. What comes back after that must be what was sent."""
-    hello = told.hello(name)
-    with support.connect(address, 9443, 5) as s:
-        s.sendall(hello)
-        s.shutdown(socket.SHUT_WR)
-        data = b""
-        try:
-            while more := s.recv(65536):
-                data += more
-        except ConnectionError:
-            pass
-    check(not data or data.endswith(hello), f"{name}: {len(data)} bytes came back")
-    return data[:-len(hello)] if data else b""
+    return told.reaches(name, address)
 
 
 def test_tls_goes_by_its_name():

@@ -41,10 +41,10 @@ CONFIG = "---".join(SERVICE % (name, host, how, name, authority, host) for name,
 class NameServer:
     """A records with a TTL of 1 s, over UDP where the lab's agent asks; None: no such name. Dead: it takes questions and answers none."""
 
-    def __init__(self):
+    def __init__(self, address=support.NAME_SERVER):
         self.zone, self.is_dead = {}, False
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", int(support.NAME_SERVER.rpartition(":")[2])))
+        self.socket.bind(("127.0.0.1", int(address.rpartition(":")[2])))
         threading.Thread(target=self.loop, daemon=True).start()
 
     def loop(self):
@@ -54,6 +54,7 @@ class NameServer:
             except OSError:
                 return
             if not question:
+                self.socket.close()
                 return
             if not self.is_dead:
                 self.socket.sendto(self.answer(question), peer)

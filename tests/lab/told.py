@@ -244,6 +244,22 @@ class Named(support.Echo):
         super().serve(s)
 
 
+def reaches(name, address, port=9443):
+    """Which Named is spoken to by a TLS client that went to this address with this name; b"" nobody. What comes back after that must be what was sent."""
+    first = hello(name)
+    with support.connect(address, port, 5) as s:
+        s.sendall(first)
+        s.shutdown(socket.SHUT_WR)
+        data = b""
+        try:
+            while more := s.recv(65536):
+                data += more
+        except ConnectionError:
+            pass
+    check(not data or data.endswith(first), f"{name}: {len(data)} bytes came back")
+    return data[:-len(first)] if data else b""
+
+
 def to(host, weight=None, headers=None, **more):
     words = [f"destination: {{host: {host}, port: {{number: {more.get('port', 8080)}}}}}"]
     words += [f"weight: {weight}"] if weight is not None else []
