@@ -8,6 +8,7 @@
 #include "dataplane/http/h2_priv.h"
 
 #define SIZE_UPDATE_TO_ZERO 0x20u /* RFC 7541 6.3 */
+#define ROOM_BYTES_MIN 512u       /* most heads take half of it */
 #define FIXED_BYTES_MAX 128u      /* :status or :method, :scheme, te, content-length and the size update, without what is in slices */
 
 /* Fields that are written from what http_head says, or belong to a connection. */
@@ -203,16 +204,30 @@ static uint32_t encode_at(uint8_t *base, uint32_t n_room, const struct h2_encode
 }
 
 /* Behind what is in out already, where there is room: fewer and fuller segments cost less all the way down. */
-static int encode_in_tail(struct foil_worker *w, const struct h2_encode_params *p, uint32_t n_room, struct foil_chain *out)
+static bool encode_in_tail(const struct h2_encode_params *p, uint32_t n_room, struct foil_chain *out)
 {
 	struct rte_mbuf *m = out->tail;
 	uint32_t n = encode_at(rte_pktmbuf_mtod_offset(m, uint8_t *, m->data_len), n_room, p);
 
 	if (!n)
-		return unsendable(w);
+		return false;
 	m->data_len = (uint16_t)(m->data_len + n);
 	out->n_bytes += n;
-	return 0;
+	return true;
+}
+
+/* The same without having looked how long it may get, which costs as much as writing a few fields. False: it did not fit, or it must not go. */
+static bool encode_in_room(const struct h2_encode_params *p, uint32_t n_room, struct foil_chain *out)
+{
+	struct hpack_mark before = {0};
+
+	if (p->table)
+		before = hpack_encoder_mark(p->table);
+	if (encode_in_tail(p, n_room, out))
+		return true;
+	if (p->table)
+		hpack_encoder_rewind(p->table, &before);
+	return false;
 }
 
 static int encode_in_mbuf(struct foil_worker *w, const struct h2_encode_params *p, struct foil_chain *out)
@@ -270,11 +285,14 @@ static int encode_large(struct foil_worker *w, struct foil_arena *scratch, const
 
 static int encode(struct foil_worker *w, const struct h2_encode_params *p, struct foil_chain *out)
 {
-	uint32_t most = block_bytes_max(p);
+	uint32_t n_room = foil_chain_tailroom(out);
 	struct foil_arena scratch = {0};
 
-	if (most + H2_FRAME_HEADER_BYTES <= foil_chain_tailroom(out))
-		return encode_in_tail(w, p, foil_chain_tailroom(out), out);
+	if (FOIL_LIKELY(n_room >= ROOM_BYTES_MIN) && encode_in_room(p, n_room, out))
+		return 0;
+	uint32_t most = block_bytes_max(p);
+	if (most + H2_FRAME_HEADER_BYTES <= n_room)
+		return encode_in_tail(p, n_room, out) ? 0 : unsendable(w);
 	if (FOIL_LIKELY(most + H2_FRAME_HEADER_BYTES <= (uint32_t)rte_pktmbuf_data_room_size(w->mbuf_pool) - RTE_PKTMBUF_HEADROOM))
 		return encode_in_mbuf(w, p, out);
 	int rc = encode_large(w, &scratch, p, most, out);

@@ -102,6 +102,17 @@ struct hpack_encoder {
 void hpack_encoder_begin(struct hpack_out *o, struct hpack_encoder *e);
 /* The block is not sent after all. */
 void hpack_encoder_forget(struct hpack_encoder *e);
+/* The same for one that was not begun to be sent, back to where the encoder stood before hpack_encoder_begin: nothing is emptied at the peer. */
+struct hpack_mark {
+	uint64_t inserted_bytes;
+	uint32_t n_inserted;
+	bool owes_clear;
+};
+static inline struct hpack_mark hpack_encoder_mark(const struct hpack_encoder *e)
+{
+	return (struct hpack_mark){e->inserted_bytes, e->n_inserted, e->owes_clear};
+}
+void hpack_encoder_rewind(struct hpack_encoder *e, const struct hpack_mark *to);
 /* The field as an index, if the same one was the last of its name and is still in the table. False: nothing is written. What was written once was
  * looked at then. */
 static inline bool hpack_put_again(struct hpack_out *o, struct hpack_encoder *e, uint16_t id, struct foil_slice value)

@@ -167,6 +167,19 @@ void hpack_encoder_forget(struct hpack_encoder *e)
 	e->owes_clear = true;
 }
 
+void hpack_encoder_rewind(struct hpack_encoder *e, const struct hpack_mark *to)
+{
+	if (to->owes_clear) { /* it begins with an empty table again */
+		*e = (struct hpack_encoder){.owes_clear = true};
+		return;
+	}
+	e->inserted_bytes = to->inserted_bytes;
+	e->n_inserted = to->n_inserted;
+	for (uint32_t i = 0; i < e->n_slots; i++)
+		if ((int32_t)(e->slot[i].number - to->n_inserted) > 0)
+			e->slot[i].n_bytes = 0; /* what was there before may still be at the peer, where nobody uses it */
+}
+
 /* The slot for that name; NULL: it has none. */
 static struct hpack_slot *slot_of(struct hpack_encoder *e, uint16_t id)
 {

@@ -47,7 +47,8 @@ void *http_pool_get(struct http_pool *p)
 		return NULL;
 	}
 	p->n_used++;
-	memset(block, 0, p->block_bytes);
+	for (uint32_t at = 0, n = p->block_bytes; at < n; at += 64u) /* of a length that the compiler knows: two stores */
+		memset((uint8_t *)block + at, 0, 64u);
 	return block;
 }
 

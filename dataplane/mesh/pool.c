@@ -54,6 +54,7 @@ struct mesh_upstream {
 	uint8_t proxy_protocol; /* what it began with: enum proxy_header_version */
 	uint32_t n_requests;
 	uint64_t born_us, idle_since_us, tls_key;
+	uint64_t fits_generation; /* of the configuration that it was last found to be made as its cluster says */
 	struct foil_timer timer; /* connect timeout while opening; then a lazy look at idle and duration limits */
 	struct stream_addr local, place; /* place: as the pool's was */
 };
@@ -363,20 +364,29 @@ static void conn_list(struct mesh_upstream *u, struct mesh_list *to, enum upstre
 		mesh_list_add_head(to, &u->node);
 }
 
-static bool is_worn_out(struct foil_worker *w, const struct mesh_upstream *u)
+static bool is_as_cluster_says(const struct foil_worker *w, const struct mesh_upstream *u, const struct mesh_cluster *c)
+{
+	if (speaks_h2(u->pool, c) != (http_conn_version(u->conn) == HTTP_VERSION_2))
+		return false; /* the cluster speaks another protocol by now */
+	if (u->proxy_protocol != c->proxy_protocol)
+		return false; /* it begins with another header by now, or with none */
+	if (u->pool->is_dynamic != c->is_dynamic)
+		return false;
+	return u->tls_key == mesh_upstream_tls_key(w, c, u->pool->is_marked); /* or it is protected in another way by now */
+}
+
+static bool is_worn_out(struct foil_worker *w, struct mesh_upstream *u)
 {
 	const struct mesh_cluster *c = pool_cluster(u->pool);
+	uint64_t generation = u->pool->cfg->generation;
 
 	if (u->pool->is_doomed || w->mesh->is_closing)
 		return true;
-	if (speaks_h2(u->pool, c) != (http_conn_version(u->conn) == HTTP_VERSION_2))
-		return true; /* the cluster speaks another protocol by now */
-	if (u->proxy_protocol != c->proxy_protocol)
-		return true; /* it begins with another header by now, or with none */
-	if (u->tls_key != mesh_upstream_tls_key(w, c, u->pool->is_marked))
-		return true; /* it is protected in another way by now */
-	if (FOIL_UNLIKELY(u->pool->is_dynamic != c->is_dynamic || (c->is_dynamic && !addr_eq(&u->place, &u->pool->place))))
+	if (FOIL_UNLIKELY(u->fits_generation != generation) && !is_as_cluster_says(w, u, c))
+		return true;
+	if (FOIL_UNLIKELY(c->is_dynamic) && !addr_eq(&u->place, &u->pool->place))
 		return true; /* its host has moved */
+	u->fits_generation = generation;
 	if (c->max_requests_per_connection && u->n_requests >= c->max_requests_per_connection)
 		return true;
 	return c->max_connection_duration_us && w->now_us - u->born_us >= c->max_connection_duration_us;

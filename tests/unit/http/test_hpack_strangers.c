@@ -221,7 +221,7 @@ static void test_what_we_encode_decodes_there(void **state)
 	end(&p);
 }
 
-/* Blocks that use the table in between blocks that do not, and some that are made and not sent; both decoders follow. */
+/* Blocks that use the table in between blocks that do not, and some that are made and not sent, or taken back; both decoders follow. */
 static void test_what_we_index_decodes_there(void **state)
 {
 	static uint8_t block[BLOCK_BYTES_MAX];
@@ -237,6 +237,13 @@ static void test_what_we_index_decodes_there(void **state)
 		if (foil_prng_below(&p.prng, 3)) /* mostly of the same few */
 			for (uint32_t k = 0; k < fields.n; k++)
 				fields.list[k].n_value = (uint32_t)snprintf((char *)fields.list[k].value, sizeof(fields.list[k].value), "value-%u", i / 100);
+		if (foil_prng_below(&p.prng, 20) == 0) { /* it does not fit where it was tried first, here at some field or none */
+			struct hpack_mark before = hpack_encoder_mark(&e);
+			static struct fields others;
+			make_fields(&p, &others);
+			(void)our_encode(&e, foil_prng_below(&p.prng, 2) ? &others : &fields, block);
+			hpack_encoder_rewind(&e, &before);
+		}
 		struct hpack_out o = our_encode(foil_prng_below(&p.prng, 10) ? &e : NULL, &fields, block);
 		if (foil_prng_below(&p.prng, 50) == 0) {
 			hpack_encoder_forget(&e);
