@@ -584,10 +584,23 @@ static void tcp_wild(struct compile *c, struct istio_map *wilds, struct service 
 	}
 }
 
+/* A sidecar of Istio's looks whether unknown bytes are HTTP; nothing here does. */
+static void warn_by_name(struct compile *c)
+{
+	const struct istio_model *m = c->model;
+
+	if (outbound_mode(c) != OUTBOUND_ALLOW_ANY_DYNAMIC_DNS)
+		return;
+	istio_diags_add(c->diags, ISTIO_WARNING, "HF0006", m->mesh_file_name, istio_doc_at(m->mesh->outbound->head.node, "mode"), "MeshConfig",
+			"outboundTrafficPolicy.mode", "ALLOW_ANY_DYNAMIC_DNS holds at ports that have an HTTP service: at all others HTTP is not told from "
+			"TCP, and goes on to where the client went");
+}
+
 static void captured_compile(struct compile *c, const struct http_ports *http)
 {
 	struct istio_map wilds = {0};
 
+	warn_by_name(c);
 	for (uint32_t i = 0; i < http->tables.n; i++)
 		http_wild(c, &wilds, http->tables.entries[i].value);
 	for (uint32_t i = 0; i < c->services.n; i++) {

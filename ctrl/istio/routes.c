@@ -520,7 +520,11 @@ static void add_mirror(struct rule *x, Foil__Conf__RouteAction *action, const st
 		return;
 	Foil__Conf__MirrorPolicy *m = ARENA_NEW(x->c->arena, Foil__Conf__MirrorPolicy);
 	foil__conf__mirror_policy__init(m);
-	m->cluster = word(destination_cluster(x->c, x->v, x->source, d, x->scope, rule_field(x, field), true, NULL)->name);
+	const struct cluster_ref *ref = destination_cluster(x->c, x->v, x->source, d, x->scope, rule_field(x, field), true, NULL);
+	if (ref->service && ref->service->resolution == RESOLUTION_DYNAMIC_DNS)
+		istio_compile_report(x->c, ISTIO_WARNING, "HF0006", x->source, d->head.node->at, rule_field(x, field), "no shadow is sent to hosts that "
+				     "requests name (resolution DYNAMIC_DNS): its Host would be the request's and -shadow, which no name server knows");
+	m->cluster = word(ref->name);
 	m->has_per_million = true;
 	m->per_million = share;
 	action->mirrors[action->n_mirrors++] = m;

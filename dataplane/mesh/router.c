@@ -379,7 +379,7 @@ static struct foil_slice name_details(enum mesh_name_result result)
 	switch (result) {
 	case MESH_NAME_BAD: return FOIL_SLICE("dns_resolution_failure{cares_failure:Misformatted_domain_name}");
 	case MESH_NAME_REFUSED: return FOIL_SLICE("dns_resolution_failure{refused_address}");
-	case MESH_NAME_TIMED_OUT: return FOIL_SLICE("dns_resolution_failure{timeout}");
+	case MESH_NAME_TIMED_OUT: return FOIL_SLICE("dns_resolution_failure{resolve_timeout}");
 	case MESH_NAME_CACHE_OVERFLOW: return FOIL_SLICE("dns_cache_overflow");
 	case MESH_NAME_QUEUE_OVERFLOW: return FOIL_SLICE("dynamic_forward_proxy_pending_request_overflow");
 	case MESH_NAME_READY:

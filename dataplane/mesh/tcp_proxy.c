@@ -381,7 +381,8 @@ static void name_known(struct foil_worker *w, struct session *s, enum mesh_name_
 	if (result != MESH_NAME_READY) {
 		foil_reason_id(w, MESH, mesh_name_reason(result));
 		s->endpoint = NULL;
-		s->flags |= !s->port->listener || s->port->listener->direction == MESH_DIRECTION_GATEWAY ? TELE_FLAG_UH : TELE_FLAG_DF;
+		if (result != MESH_NAME_CACHE_OVERFLOW && result != MESH_NAME_QUEUE_OVERFLOW)
+			s->flags |= TELE_FLAG_UH; /* as Envoy's sni_dynamic_forward_proxy, which has no flag for the others */
 		session_end(w, s, true);
 		return;
 	}

@@ -274,6 +274,11 @@ static void test_what_a_rule_says_of_hosts_that_requests_name(void **state)
 	m = t_mesh_new(T_GATEWAY, DYN, DYN_ROUTE("v1", "80"), DYN_RULE("connectionPool: {http: {http1MaxPendingRequests: 3}}"), NULL);
 	assert_false(t_has(m, FOIL__CONF__RESOURCE_TYPE__RESOURCE_CLUSTER, "outbound|80|v1|*.dyn.test"));
 	t_mesh_free(m);
+	m = t_mesh_new(T_GATEWAY, DYN, "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: m, namespace: app}\nspec:\n"
+		       "  hosts: [m.test]\n  gateways: [istio-system/main]\n  http: [{mirror: {host: '*.dyn.test', port: {number: 80}}, "
+		       "route: [{destination: {host: '*.dyn.test', port: {number: 80}}}]}]\n", NULL);
+	(void)t_diag(m, "HF0006", "no shadow is sent");
+	t_mesh_free(m);
 	m = t_mesh_new(T_GATEWAY, DYN, DYN_ROUTE("", "80"), DYN_RULE("outlierDetection: {consecutive5xxErrors: 3}"), NULL);
 	(void)t_diag(m, "HF0017", "hosts that requests name are not told apart");
 	t_mesh_free(m);
@@ -289,11 +294,12 @@ static void test_captured_hosts_that_requests_name(void **state)
 
 	here.captured_cidrs = captured;
 	here.n_captured_cidrs = 1;
-	struct t_mesh *m = t_mesh_at(&here, DYN, mesh, NULL);
+	struct t_mesh *m = t_mesh_at(&here, mesh, DYN, NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "80");
 	Foil__Conf__Listener *l = t_listener(m, "::_443");
 	Foil__Conf__Cluster *c = t_cluster(m, "outbound|443||*.dyn.test"), *any = t_cluster(m, "AllowAnyDynamicDNSCluster");
-	t_assert_no_diags(m);
+	const struct istio_diag *d = t_diag(m, "HF0006", "at ports that have an HTTP service");
+	t_assert_at(d, 6, 35, "outboundTrafficPolicy.mode");
 	assert_int_equal(r->n_virtual_hosts, 2);
 	assert_string_equal(r->virtual_hosts[0]->domains[0], "*.dyn.test");
 	assert_string_equal(r->virtual_hosts[1]->name, "allow_any_dynamic_dns");

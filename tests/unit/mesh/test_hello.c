@@ -237,7 +237,7 @@ static void test_the_host_that_the_hello_names_is_reached(void **state)
 	t_advance(t.f->w, 10000);
 	answer_name(&t, "none.wild.test", MESH_NAME_NONE, 0);
 	assert_true(t.c->is_released);
-	assert_int_equal(fx_last(t.f, 1)->r.flags, TELE_FLAG_DF);
+	assert_int_equal(fx_last(t.f, 1)->r.flags, TELE_FLAG_UH);
 	assert_int_equal(fx_last(t.f, 1)->r.upstream_host.port, 0);
 	end(&t);
 	begin(&t, by_name); /* nobody knows, and the client leaves meanwhile */
@@ -251,7 +251,7 @@ static void test_the_host_that_the_hello_names_is_reached(void **state)
 	shake(&t, "slow.wild.test");
 	t_advance(t.f->w, 5200000);
 	assert_true(t.c->is_released);
-	assert_int_equal(fx_last(t.f, 1)->r.flags, TELE_FLAG_DF);
+	assert_int_equal(fx_last(t.f, 1)->r.flags, TELE_FLAG_UH);
 	end(&t);
 }
 

@@ -211,7 +211,7 @@ static void test_without_an_agent_it_is_over_after_five_seconds(void **state)
 		assert_string_equal(fx_peek(c), "");
 		t_advance(f->w, SECOND + SECOND / 50);
 	}
-	assert_503(f, c, 1, "dns_resolution_failure{timeout}");
+	assert_503(f, c, 1, "dns_resolution_failure{resolve_timeout}");
 	assert_int_equal(t_counter(f->w, MESH, NAME_TIMEOUTS), 1);
 	assert_int_equal(t_reason(f->w, MESH, NAME_TIMEOUT), 1);
 	found(f, "one.example.com", 30, "198.19.0.33"); /* too late */
