@@ -7,7 +7,7 @@ struct adm_reply {
 	char *data;
 	size_t n_bytes, n_room;
 	unsigned int status;
-	const char *type;
+	const char *type, *policy; /* policy: what a browser may do with it (CSP) */
 	bool is_broken; /* no memory, or past ADM_REPLY_BYTES_MAX: the answer becomes a 500 */
 };
 
@@ -34,6 +34,7 @@ struct adm_parsed {
  * Effects: none but out. data may be read up to n_bytes and no further. */
 enum adm_parse adm_parse(const char *data, size_t n_bytes, struct adm_parsed *out) FOIL_MUST_USE;
 
-/* perf.html as the build embedded it. */
+/* perf.html as the build embedded it, and its Content-Security-Policy. */
 extern const unsigned char adm_perf_html[];
 extern const size_t adm_perf_html_bytes;
+extern const char adm_perf_html_policy[];

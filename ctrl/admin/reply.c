@@ -7,7 +7,7 @@
 
 void adm_reply_init(struct adm_reply *r)
 {
-	*r = (struct adm_reply){.status = 200, .type = "text/plain; charset=utf-8"};
+	*r = (struct adm_reply){.status = 200, .type = "text/plain; charset=utf-8", .policy = "default-src 'none'; frame-ancestors 'none'"};
 }
 
 void adm_reply_fini(struct adm_reply *r)

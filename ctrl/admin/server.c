@@ -27,7 +27,7 @@ struct conn {
 	uint64_t last_ms, half_ms;
 	char *in;       /* grows to ADM_HEAD_BYTES_MAX + ADM_BODY_BYTES_MAX */
 	size_t n_in, n_in_room;
-	char head[512];
+	char head[768];
 	size_t n_head, n_head_sent;
 	char *out;
 	size_t n_out, n_out_sent;
@@ -269,8 +269,8 @@ static void queue_answer(struct conn *c, struct adm_reply *own_reply, bool keep_
 	}
 	int n = snprintf(c->head, sizeof(c->head),
 			 "HTTP/1.1 %u %s\r\ncontent-type: %s\r\ncontent-length: %zu\r\ncache-control: no-cache\r\n"
-			 "x-content-type-options: nosniff\r\n%s\r\n",
-			 own_reply->status, status_words(own_reply->status), own_reply->type, own_reply->n_bytes,
+			 "x-content-type-options: nosniff\r\nx-frame-options: DENY\r\ncontent-security-policy: %s\r\n%s\r\n",
+			 own_reply->status, status_words(own_reply->status), own_reply->type, own_reply->n_bytes, own_reply->policy,
 			 keep_alive ? "" : "connection: close\r\n");
 	c->n_head = n > 0 && (size_t)n < sizeof(c->head) ? (size_t)n : 0;
 	c->n_head_sent = c->n_out_sent = 0;

@@ -169,6 +169,7 @@ static void perf_page(void *arg, const struct adm_request *q, struct adm_reply *
 	(void)arg;
 	(void)q;
 	adm_reply_type(r, "text/html; charset=utf-8");
+	r->policy = adm_perf_html_policy;
 	adm_reply_bytes(r, adm_perf_html, adm_perf_html_bytes);
 }
 

@@ -1,6 +1,9 @@
 """The page /perf of foil-agent: it is there, its figures are those of /stats/prometheus, and stages make up the busy cycles."""
+import base64
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -30,6 +33,20 @@ def test_page_is_one_file_that_asks_nobody_else():
     check(kind.startswith("text/html"), kind)
     check("What to tune" in page, page[:300])
     check("http://" not in page and "https://" not in page, "the page fetches from elsewhere")
+
+
+def test_page_runs_its_own_script_and_nothing_else():
+    with urllib.request.urlopen("http://127.0.0.1:15000/perf", timeout=10) as answer:
+        headers, page = answer.headers, answer.read()
+    policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+    for kind in (b"script", b"style"):
+        texts = re.findall(b"<" + kind + b">(.*?)</" + kind + b">", page, re.DOTALL)
+        check(len(texts) == page.count(b"<" + kind) == 1, f"{len(texts)} of {kind}")
+        own = "'sha256-" + base64.b64encode(hashlib.sha256(texts[0]).digest()).decode() + "'"
+        check(policy[kind.decode() + "-src"] == own, (policy, own))
+    check(not re.search(rb"<[^>]*\s(on\w+|style)=", page), "an attribute that the policy forbids")
+    check(policy["default-src"] == "'none'" and policy["connect-src"] == "'self'" and policy["frame-ancestors"] == "'none'", policy)
+    check(headers["x-frame-options"] == "DENY" and headers["x-content-type-options"] == "nosniff", headers)
 
 
 def test_figures_agree_with_the_metrics():

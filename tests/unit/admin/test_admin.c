@@ -99,7 +99,7 @@ static void test_parse_head_limits(void **state)
 
 /* ---- the server ---- */
 
-#define ANSWER_BYTES 149 /* head and body of /hello */
+#define ANSWER_BYTES 241 /* head and body of /hello */
 static void hello(void *arg, const struct adm_request *q, struct adm_reply *r)
 {
 	(void)q;
@@ -197,6 +197,7 @@ static void test_server_answers_get_head_post_and_unknown(void **state)
 	ask(s, "GET /hello HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", out, sizeof(out));
 	assert_true(foil_slice_has_prefix(foil_slice_str(out), FOIL_SLICE("HTTP/1.1 200 OK\r\n")));
 	assert_non_null(strstr(out, "content-length: 11\r\n"));
+	assert_non_null(strstr(out, "x-content-type-options: nosniff\r\nx-frame-options: DENY\r\ncontent-security-policy: default-src 'none'; frame-ancestors 'none'\r\n"));
 	assert_true(foil_slice_has_suffix(foil_slice_str(out), FOIL_SLICE("\r\n\r\nhello world")));
 	ask(s, "HEAD /hello HTTP/1.0\r\n\r\n", out, sizeof(out));
 	assert_non_null(strstr(out, "content-length: 11\r\n"));
@@ -209,6 +210,7 @@ static void test_server_answers_get_head_post_and_unknown(void **state)
 	assert_non_null(strstr(out, "405 Method Not Allowed"));
 	ask(s, "nonsense\r\n\r\n", out, sizeof(out));
 	assert_non_null(strstr(out, "400 Bad Request"));
+	assert_non_null(strstr(out, "content-security-policy: default-src 'none'"));
 	assert_int_equal(adm_counters(s).n_bad_requests, 1);
 	adm_close(s);
 	(void)state;
