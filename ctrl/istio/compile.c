@@ -125,6 +125,18 @@ bool istio_compile_labels_have(const struct istio_string_map *all, const struct 
 	return true;
 }
 
+bool istio_compile_node_labels_have(const char *const *keys, const char *const *values, size_t n_labels, const struct istio_string_map *wanted)
+{
+	for (uint32_t i = 0; i < wanted->n; i++) {
+		bool has = false;
+		for (size_t j = 0; j < n_labels && !has; j++)
+			has = strcmp(keys[j], wanted->keys[i]) == 0 && strcmp(values[j], wanted->values[i]) == 0;
+		if (!has)
+			return false;
+	}
+	return true;
+}
+
 /* ---- what concerns all of the mesh ---- */
 
 static void mesh_compile(struct compile *c)

@@ -176,6 +176,8 @@ bool istio_compile_is_exported(const struct istio_strings *export_to, const stru
 const char *istio_compile_fqdn(struct compile *c, const char *host, const char *namespace); /* lower case; a name without a dot gets the cluster's domain */
 bool istio_compile_host_has_subset(const char *wide, const char *narrow); /* every host of narrow is one of wide */
 bool istio_compile_labels_have(const struct istio_string_map *all, const struct istio_string_map *wanted);
+/* The same of labels that the node says, in any order: its own or a gateway address's. */
+bool istio_compile_node_labels_have(const char *const *keys, const char *const *values, size_t n_labels, const struct istio_string_map *wanted);
 const char *istio_compile_label(const struct istio_string_map *labels, const char *key);
 
 bool istio_compile_cidr_has(const char *cidr, const char *address); /* "a.b.c.d/n" or an address; false when either is neither */

@@ -47,18 +47,6 @@ static const char *server_field(const struct edge *e, const struct bound_server 
 
 /* ---- which servers ---- */
 
-static bool selects(const struct istio_string_map *selector, const struct istio_gateway_address *at)
-{
-	for (uint32_t i = 0; at && i < selector->n; i++) {
-		bool found = false;
-		for (size_t j = 0; j < at->n_labels; j++)
-			found |= strcmp(selector->keys[i], at->label_keys[j]) == 0 && strcmp(selector->values[i], at->label_values[j]) == 0;
-		if (!found)
-			return false;
-	}
-	return true;
-}
-
 /* False, with an error: a server that we cannot serve. */
 static bool family_of(struct edge *e, const struct bound_server *b, enum family *out)
 {
@@ -141,7 +129,7 @@ static void collect(struct edge *e)
 	for (uint32_t i = 0; i < list->n; i++) {
 		const struct resource *r = list->list[i];
 		const struct gateway *g = r->spec;
-		if (!selects(&g->selector, e->at))
+		if (e->at && !istio_compile_node_labels_have(e->at->label_keys, e->at->label_values, e->at->n_labels, &g->selector))
 			continue;
 		const char *name = istio_arena_printf(e->c->arena, "%s/%s", r->namespace, r->name);
 		for (uint32_t j = 0; j < g->servers.n; j++)

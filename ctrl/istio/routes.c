@@ -158,25 +158,15 @@ static bool gateway_is_named(struct compile *c, const struct vs *v, const struct
 	return false;
 }
 
-static bool source_labels_fit(const struct istio_string_map *wanted, const struct istio_gateway_address *have)
-{
-	for (uint32_t i = 0; i < wanted->n; i++) {
-		bool found = false;
-		for (size_t j = 0; have && j < have->n_labels; j++)
-			found |= strcmp(have->label_keys[j], wanted->keys[i]) == 0 && strcmp(have->label_values[j], wanted->values[i]) == 0;
-		if (!found)
-			return false;
-	}
-	return true;
-}
-
 static bool source_fits(const struct compile *c, const struct vs *v, const struct istio_strings *gateways, const struct istio_string_map *labels,
 			const char *source_namespace, const struct route_scope *scope)
 {
 	if (gateways->n)
 		return gateway_is_named((struct compile *)(uintptr_t)c, v, gateways, scope->gateway); /* for its scratch memory */
-	return source_labels_fit(labels, scope->labels) && (!source_namespace || !source_namespace[0] || strcmp(source_namespace,
-			scope->client_namespace) == 0);
+	const struct istio_gateway_address none = {0}, *have = scope->labels ? scope->labels : &none;
+	if (!istio_compile_node_labels_have(have->label_keys, have->label_values, have->n_labels, labels))
+		return false;
+	return !source_namespace || !source_namespace[0] || strcmp(source_namespace, scope->client_namespace) == 0;
 }
 
 static bool http_match_exists(const struct rule *x, const struct http_match *m)

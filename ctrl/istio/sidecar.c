@@ -87,18 +87,6 @@ static const char *node_namespace(const struct compile *c)
 	return slash ? istio_arena_copy(c->arena, account, (size_t)(slash - account)) : c->root_namespace;
 }
 
-static bool selects_node(const struct compile *c, const struct istio_string_map *wanted)
-{
-	for (uint32_t i = 0; i < wanted->n; i++) {
-		bool has = false;
-		for (size_t j = 0; j < c->node->n_labels && !has; j++)
-			has = strcmp(c->node->label_keys[j], wanted->keys[i]) == 0 && strcmp(c->node->label_values[j], wanted->values[i]) == 0;
-		if (!has)
-			return false;
-	}
-	return true;
-}
-
 /* The oldest one of a namespace: of those that select the node, or of those that select everything. */
 static const struct resource *oldest(const struct compile *c, const char *namespace, bool by_labels)
 {
@@ -107,7 +95,8 @@ static const struct resource *oldest(const struct compile *c, const char *namesp
 	for (uint32_t i = 0; i < list->n; i++) {
 		const struct sidecar *s = list->list[i]->spec;
 		bool has_labels = s->selector && s->selector->labels.n;
-		if (strcmp(list->list[i]->namespace, namespace) == 0 && has_labels == by_labels && (!has_labels || selects_node(c, &s->selector->labels)))
+		if (strcmp(list->list[i]->namespace, namespace) == 0 && has_labels == by_labels &&
+		    (!has_labels || istio_compile_node_labels_have(c->node->label_keys, c->node->label_values, c->node->n_labels, &s->selector->labels)))
 			return list->list[i];
 	}
 	return NULL;

@@ -252,24 +252,15 @@ static bool has_selector(const struct telemetry *t)
 	return t->selector && t->selector->labels.n > 0;
 }
 
-static bool gateway_has(const struct istio_gateway_address *g, const struct istio_string_map *wanted)
-{
-	for (uint32_t i = 0; i < wanted->n; i++) {
-		bool has = false;
-		for (size_t k = 0; k < g->n_labels && !has; k++)
-			has = strcmp(g->label_keys[k], wanted->keys[i]) == 0 && strcmp(g->label_values[k], wanted->values[i]) == 0;
-		if (!has)
-			return false;
-	}
-	return true;
-}
-
 static bool selects(const struct compile *c, const struct telemetry *t, const char *address)
 {
-	for (size_t i = 0; i < c->node->n_gateways; i++)
-		for (size_t k = 0; k < c->node->gateways[i].n_addresses; k++)
-			if (strcmp(c->node->gateways[i].addresses[k], address) == 0 && gateway_has(&c->node->gateways[i], &t->selector->labels))
+	for (size_t i = 0; i < c->node->n_gateways; i++) {
+		const struct istio_gateway_address *g = &c->node->gateways[i];
+		for (size_t k = 0; k < g->n_addresses; k++)
+			if (strcmp(g->addresses[k], address) == 0 &&
+			    istio_compile_node_labels_have(g->label_keys, g->label_values, g->n_labels, &t->selector->labels))
 				return true;
+	}
 	return false;
 }
 
