@@ -5,6 +5,7 @@ interleave, so that what the machine does meanwhile hits all of them, and one du
 again; a figure is the median of its rounds, but for latencies, which are those of the round
 with the least p99.9 (p99 at 10 %): whoever else wants the cores can only add to them. It runs in a network namespace of its own."""
 import collections
+import contextlib
 import ctypes
 import json
 import os
@@ -118,11 +119,6 @@ class Bench:
             os.makedirs(folder)
             self.proxies[name] = kind(folder, self.proxy_core, self.certificates)
             self.versions[name] = self.proxies[name].version()
-        for _ in range(10):
-            speed = {}
-            self.core_speed("begin", 0.3, speed)
-            self.core_speed("wait", 0.3, speed)
-            self.full_speed = max(self.full_speed, speed["p90"])
 
     def load(self, proxy, arguments, seconds, warm_up=0.5, between=None, speed=None):
         """One run of foil-load; returns its result and what the proxy used while it measured. between() is called when measuring ends; speed takes what
@@ -133,7 +129,7 @@ class Bench:
         command = ["taskset", "-c", str(self.other_core), os.path.join(build.folder(bench_peers.KIND), "perf", "foil-load"), *arguments, "--host", bench_peers.HOST,
                    "--seconds", str(seconds), "--warm-up", str(warm_up), "--settle", "0.3", "--json", path, "--quiet"]
         usage = {}
-        with open(os.path.join(self.folder, "load.err"), "w+") as errors:
+        with open(os.path.join(self.folder, "load.err"), "w+") as errors, contextlib.ExitStack() as measured:
             p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)
             watchdog = subprocess.Popen(["timeout", str(seconds + warm_up + 40), "tail", f"--pid={p.pid}", "-f", "/dev/null"])
             try:
@@ -141,11 +137,14 @@ class Bench:
                     proxy.began()
                 for line in p.stdout:
                     if line.startswith("measure ") and proxy:
-                        usage[line.split()[1]] = proxy.usage()
-                        if speed is not None:
-                            self.core_speed(line.split()[1], seconds + 40, speed)
-                        if between and line.split()[1] == "end":
-                            between()
+                        event = line.split()[1]
+                        usage[event] = proxy.usage()
+                        if speed is not None and event == "begin":
+                            measured.enter_context(self.core_speed(seconds + 40, speed))
+                        elif event == "end":
+                            measured.close()
+                            if between:
+                                between()
                 p.wait(20)
             finally:
                 p.kill()
@@ -160,16 +159,17 @@ class Bench:
         with open(path) as f:
             return json.load(f), usage
 
-
-    def core_speed(self, event, seconds, speed):
-        if event == "begin":
-            command = [os.path.join(build.folder(bench_peers.KIND), "perf", "foil-core-speed"), str(self.proxy_core), str(seconds)]
-            speed["process"] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            return
-        p = speed.pop("process")
-        if event == "wait":
-            p.wait(20)
-        speed.update(json.loads(p.communicate(timeout=20)[0]))
+    @contextlib.contextmanager
+    def core_speed(self, seconds, speed):
+        """speed takes what foil-core-speed says of the proxy's core while this lasts, which is not longer than seconds."""
+        command = [os.path.join(build.folder(bench_peers.KIND), "perf", "foil-core-speed"), str(self.proxy_core), str(seconds)]
+        p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            yield
+            speed.update(json.loads(p.communicate(timeout=20)[0]))  # it ends with its input
+        finally:
+            p.kill()
+            p.wait()
 
 
 def load_arguments(proxy, w):
