@@ -1,6 +1,8 @@
 /* See bridge.h. */
 #include "tests/fuzz/bridge.h"
 
+#include "tests/unit/support.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,4 +279,24 @@ void bridge_feed(struct foil_worker *w, struct fake_stream *f, const struct text
 		done += n;
 		turn(w);
 	}
+}
+
+#define INPUT_BYTES_MAX (32u * 1024)
+
+bool bridge_begin(struct foil_worker **w, const struct http_params *p, size_t n_bytes)
+{
+	if (!*w) {
+		*w = t_worker(.n_mbufs = 16383, .n_indirect = 16383, .n_chunks = 1023, .n_large_chunks = 63);
+		if (http_init(*w, p, NULL) != 0)
+			abort();
+	}
+	t_reason(*w, HTTP, OUT_OF_MEMORY) = 0;
+	return n_bytes >= 2 && n_bytes <= INPUT_BYTES_MAX;
+}
+
+void bridge_end(struct foil_worker *w)
+{
+	t_assert_no_leaks(w);
+	if (t_counter(w, HTTP, EXCHANGES) || t_counter(w, HTTP, SERVER_CONNS) || t_counter(w, HTTP, CLIENT_CONNS) || t_counter(w, HTTP, H2_CONNS))
+		abort();
 }

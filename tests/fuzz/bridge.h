@@ -31,3 +31,8 @@ void bridge_append(struct text *t, const struct foil_chain *chain);
 void bridge_take(struct fake_stream *f, struct text *to);
 /* Bytes in pieces as the seed says; 0: whole. turn: after each. */
 void bridge_feed(struct foil_worker *w, struct fake_stream *f, const struct text *bytes, uint32_t seed, void (*turn)(struct foil_worker *w));
+
+/* The beginning of each input: the worker, made the first time, with nothing counted against it; false: an input of this size is none. */
+bool bridge_begin(struct foil_worker **w, const struct http_params *p, size_t n_bytes);
+/* The end of each input: aborts unless all is given back and nothing goes on. */
+void bridge_end(struct foil_worker *w);

@@ -489,9 +489,7 @@ static void end(void)
 	heard_clear(&at_h2);
 	fake_fini(&client);
 	fake_fini(&shared);
-	t_assert_no_leaks(w);
-	if (t_counter(w, HTTP, EXCHANGES) || t_counter(w, HTTP, SERVER_CONNS) || t_counter(w, HTTP, CLIENT_CONNS) || t_counter(w, HTTP, H2_CONNS))
-		abort();
+	bridge_end(w);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -499,15 +497,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct h2_bytes script;
 	struct text bytes = {0};
 
-	if (!w) {
-		w = t_worker(.n_mbufs = 16383, .n_indirect = 16383, .n_chunks = 1023, .n_large_chunks = 63);
-		if (http_init(w, &(struct http_params){64, 256}, NULL) != 0)
-			abort();
-	}
-	if (size < 2 || size > 32 * 1024)
+	if (!bridge_begin(&w, &(struct http_params){64, 256}, size))
 		return 0;
 	options = data[0];
-	t_reason(w, HTTP, OUT_OF_MEMORY) = 0;
 	begin();
 	script.n = 0;
 	if (options & IS_H2)
