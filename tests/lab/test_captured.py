@@ -3,87 +3,25 @@ and without ranges, a PASSTHROUGH load balancer, TLS by server name, hosts and p
 (features.md DR-9, SE-3, SE-5, SE-11, SC-2, SC-5, VS-57)."""
 import contextlib
 import os
-import shutil
-import tempfile
 
-import run
 import support
 import told
-from foilrun import lab
+from resources import destination_rule, own_lab, service, service_entry, virtual_service
 from support import check
 
 FIRST, SECOND, NOBODY = "198.19.0.65", "198.19.0.66", "198.19.0.67"
-CONFIG = """
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: web, namespace: app}
-spec: {hosts: [web.test], resolution: NONE, ports: [{number: 8080, name: http, protocol: HTTP}]}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: web, namespace: app}
-spec:
-  hosts: [web.test]
-  http:
-  - {match: [{uri: {prefix: /told}}], headers: {request: {set: {x-told: "yes"}}}, route: [{destination: {host: web.test}}]}
-  - {match: [{uri: {prefix: /here}}], directResponse: {status: 418}}
-  - {route: [{destination: {host: web.test}}]}
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: some, namespace: app}
-spec: {hosts: [some.test], addresses: [198.19.0.64/31], resolution: NONE, ports: [{number: 9001, name: tcp, protocol: TCP}]}
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: fixed, namespace: app}
-spec:
-  hosts: [fixed.test]
-  addresses: [198.19.0.70]
-  resolution: STATIC
-  ports: [{number: 8081, name: http, protocol: HTTP}]
-  endpoints: [{address: 198.19.0.65, ports: {http: 8080}}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: pass, namespace: app}
-spec: {clusterIP: 198.19.0.66, ports: [{name: http, port: 8080}]}
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: pass, namespace: app}
-spec: {host: pass.app.svc.cluster.local, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: one, namespace: app}
-spec:
-  hosts: [one.tls.test, "*.wild.tls.test"]
-  resolution: STATIC
-  ports: [{number: 9443, name: tls, protocol: TLS, targetPort: 9000}]
-  endpoints: [{address: 198.19.0.65}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: two, namespace: app}
-spec:
-  hosts: [two.tls.test]
-  resolution: STATIC
-  ports: [{number: 9443, name: https, protocol: HTTPS, targetPort: 9000}]
-  endpoints: [{address: 198.19.0.66}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: moved, namespace: app}
-spec: {hosts: [moved.tls.test], resolution: NONE, ports: [{number: 9443, name: tls, protocol: TLS}]}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: moved, namespace: app}
-spec:
-  hosts: [moved.tls.test]
-  tls: [{match: [{port: 9443, sniHosts: [moved.tls.test]}], route: [{destination: {host: two.tls.test}}]}]
-"""
+CONFIG = "".join((
+    service_entry("web", resolution="NONE"),
+    virtual_service("web", "[web.test]", (
+        'match: [{uri: {prefix: /told}}], headers: {request: {set: {x-told: "yes"}}}, route: [{destination: {host: web.test}}]',
+        "match: [{uri: {prefix: /here}}], directResponse: {status: 418}", "route: [{destination: {host: web.test}}]"), gateways=None),
+    service_entry("some", resolution="NONE", ports="[{number: 9001, name: tcp, protocol: TCP}]", more="addresses: [198.19.0.64/31]"),
+    service_entry("fixed", "{address: 198.19.0.65, ports: {http: 8080}}", ports="[{number: 8081, name: http, protocol: HTTP}]", more="addresses: [198.19.0.70]"),
+    service("pass", "clusterIP: 198.19.0.66"), destination_rule("pass", "pass.app.svc.cluster.local", "loadBalancer: {simple: PASSTHROUGH}"),
+    service_entry("one", FIRST, hosts='[one.tls.test, "*.wild.tls.test"]', ports="[{number: 9443, name: tls, protocol: TLS, targetPort: 9000}]"),
+    service_entry("two", SECOND, hosts="[two.tls.test]", ports="[{number: 9443, name: https, protocol: HTTPS, targetPort: 9000}]"),
+    service_entry("moved", hosts="[moved.tls.test]", resolution="NONE", ports="[{number: 9443, name: tls, protocol: TLS}]"),
+    virtual_service("moved", "[moved.tls.test]", ["match: [{port: 9443, sniHosts: [moved.tls.test]}], route: [{destination: {host: two.tls.test}}]"], gateways=None, kind="tls")))
 SIDECAR = """---
 apiVersion: networking.istio.io/v1
 kind: Sidecar
@@ -95,24 +33,15 @@ spec: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}, egress: [{hosts: ["./*", "~
 @contextlib.contextmanager
 def captured(mode="ALLOW_ANY", more=""):
     """The lab with half of the backends' addresses captured, and two origins there."""
-    folder = tempfile.mkdtemp(prefix="foil-captured-")
-    config, node = os.path.join(folder, "config"), os.path.join(folder, "node.yaml")
-    os.mkdir(config)
-    support.replace(os.path.join(config, "all.yaml"), CONFIG + support.mesh_config(f"outboundTrafficPolicy: {{mode: {mode}}}") + more)
-    with open(lab.DEFAULT_NODE) as f, open(node, "w") as out:
-        out.write(f.read() + "captured: [198.19.0.64/26]\n")
-    origins = []
-    try:
-        status, text = run.quietly_up(config, node)
-        check(status == 0, text)
+    text = CONFIG + support.mesh_config(f"outboundTrafficPolicy: {{mode: {mode}}}") + more
+    with own_lab("captured", text, lambda node: node + "captured: [198.19.0.64/26]\n") as folder:
         origins = [support.Origin(FIRST, "first"), support.Origin(SECOND, "second"), support.Origin(FIRST, "raw", 9001), support.Origin(SECOND, "outside", 9001),
                    support.Origin(SECOND, "nobodys", 9100), told.Named(FIRST, b"1"), told.Named(SECOND, b"2"), told.Named(SECOND, b"at", 9443)]
-        yield config
-    finally:
-        for origin in origins:
-            origin.kill()
-        lab.down(keep_quiet=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            yield os.path.join(folder, "config")
+        finally:
+            for origin in origins:
+                origin.kill()
 
 
 def ask(host, address, path="/", port=8080, method="GET"):

@@ -14,8 +14,9 @@ import run
 import support
 import told
 from foilrun import lab
+from resources import destination_rule, service, service_entry, virtual_service
 from support import check, wait_for
-from told import GATEWAYS, Grew, Named, Table, at, validate, virtual_service
+from told import Grew, Named, Table, at, validate
 
 STATE = {}
 UC = "upstream connect error or disconnect/reset before headers. "
@@ -24,28 +25,7 @@ NAMES = {A: "a", B: "b", C: "c", D: "d"}
 CONFIG = support.mesh_config() + support.gateway(
     support.HTTP_80,
     '{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}',
-    '{port: {number: 9001, name: tcp-1, protocol: TCP}, hosts: ["*"]}') + """---
-apiVersion: v1
-kind: Service
-metadata: {name: svc, namespace: app}
-spec: {clusterIP: 198.18.10.60, selector: {app: svc}, ports: [{name: http, port: 8080}]}
----
-apiVersion: v1
-kind: Endpoints
-metadata: {name: svc, namespace: app}
-subsets: [{addresses: [{ip: 198.19.0.50}], ports: [{name: http, port: 8080}]}]
-"""
-
-
-def entry(name, *endpoints, ports="[{number: 8080, name: http, protocol: HTTP}]"):
-    text = ", ".join(e if e.startswith("{") else f"{{address: {e}}}" for e in endpoints)
-    return (f"---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: app}}\nspec:\n  hosts: [{name}.test]\n"
-            f"  resolution: STATIC\n  ports: {ports}\n  endpoints: [{text}]\n")
-
-
-def rule(name, host, policy, subsets="", namespace="app", more=""):
-    return (f"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  host: '{host}'\n"
-            + (f"  trafficPolicy: {{{policy}}}\n" if policy else "") + (f"  subsets: [{subsets}]\n" if subsets else "") + (f"  {more}\n" if more else ""))
+    '{port: {number: 9001, name: tcp-1, protocol: TCP}, hosts: ["*"]}') + service("svc", "clusterIP: 198.18.10.60, selector: {app: svc}", A)
 
 
 def cookie(name):
@@ -55,7 +35,7 @@ def cookie(name):
 def served(name, policy, *endpoints, subsets="", routes=None, **more):
     """A ServiceEntry, its DestinationRule, and a VirtualService NAME.rows.test that tries once."""
     routes = routes or [f"retries: {{attempts: 0}}, route: [{{destination: {{host: {name}.test, port: {{number: 8080}}}}}}]"]
-    return (entry(name, *(endpoints or (A,)), **more) + (rule(name, name + ".test", policy, subsets) if policy or subsets else "")
+    return (service_entry(name, *(endpoints or (A,)), **more) + (destination_rule(name, name + ".test", policy, subsets) if policy or subsets else "")
             + virtual_service(name, f"[{name}.rows.test]", routes))
 
 
@@ -69,12 +49,12 @@ RR = "loadBalancer: {simple: ROUND_ROBIN}"
 FOUR = tuple(f"{{address: {a}, labels: {{v: {n}}}}}" for a, n in NAMES.items())
 RULES = "".join((
     # whose rule
-    served("one.w", ""), served("two.w", ""), rule("wild", "*.w.test", cookie("wild")), rule("exact", "one.w.test", cookie("exact")),
-    virtual_service("svc", "[svc.rows.test]", ["route: [{destination: {host: svc}}]"]), rule("short", "svc", cookie("short")),
-    served("both", cookie("app")), rule("both-gw", "both.test", cookie("gateway"), namespace="istio-system"),
-    served("root", ""), rule("root", "root.test", cookie("root"), namespace="istio-system"),
-    served("private", ""), rule("private", "private.test", cookie("private"), more="exportTo: ['.']"),
-    served("stranger", ""), rule("stranger", "stranger.test", cookie("stranger"), namespace="elsewhere"),
+    served("one.w", ""), served("two.w", ""), destination_rule("wild", "*.w.test", cookie("wild")), destination_rule("exact", "one.w.test", cookie("exact")),
+    virtual_service("svc", "[svc.rows.test]", ["route: [{destination: {host: svc}}]"]), destination_rule("short", "svc", cookie("short")),
+    served("both", cookie("app")), destination_rule("both-gw", "both.test", cookie("gateway"), namespace="istio-system"),
+    served("root", ""), destination_rule("root", "root.test", cookie("root"), namespace="istio-system"),
+    served("private", ""), destination_rule("private", "private.test", cookie("private"), more="exportTo: ['.']"),
+    served("stranger", ""), destination_rule("stranger", "stranger.test", cookie("stranger"), namespace="elsewhere"),
     # levels
     served("levels", cookie("top") + ", portLevelSettings: [{port: {number: 8081}, connectionPool: {http: {maxRequestsPerConnection: 9}}}]", ports=TWO_PORTS, subsets=(
         "{name: pool, trafficPolicy: {connectionPool: {http: {maxRequestsPerConnection: 1}}}}, {name: own, trafficPolicy: {" + cookie("own") + "}}, "
@@ -106,7 +86,7 @@ RULES = "".join((
     served("kept", ""), served("zeros", "connectionPool: {tcp: {maxConnections: 0}, http: {http1MaxPendingRequests: 0, http2MaxRequests: 0, maxRequestsPerConnection: 0, maxRetries: 0}}",
                                routes=["retries: {attempts: 1, retryOn: 5xx, backoff: 1ms}, route: [{destination: {host: zeros.test}}]"]),
     served("retries", "connectionPool: {http: {maxRetries: 1}}", routes=["retries: {attempts: 2, retryOn: 5xx, backoff: 400ms}, route: [{destination: {host: retries.test}}]"]),
-    entry("raw1", A, ports="[{number: 9000, name: tcp, protocol: TCP}]"), rule("raw1", "raw1.test", "connectionPool: {tcp: {maxConnections: 1}}"),
+    service_entry("raw1", A, ports="[{number: 9000, name: tcp, protocol: TCP}]"), destination_rule("raw1", "raw1.test", "connectionPool: {tcp: {maxConnections: 1}}"),
     virtual_service("raw1", "['*']", ["match: [{port: 9000}], route: [{destination: {host: raw1.test}}]"], kind="tcp"),
     # outliers
     served("few", RR + ", outlierDetection: {interval: 10s}", A, B),
@@ -116,8 +96,8 @@ RULES = "".join((
     served("third", RR + ", outlierDetection: {interval: 60s, baseEjectionTime: 60s, maxEjectionPercent: 50, consecutive5xxErrors: 1}", A, B, C),
     served("panic", RR + ", outlierDetection: {interval: 60s, baseEjectionTime: 60s, maxEjectionPercent: 100, consecutive5xxErrors: 1, minHealthPercent: 50}", A, B),
     served("lasting", RR + ", outlierDetection: {interval: 60s, baseEjectionTime: 60s, maxEjectionPercent: 100, consecutive5xxErrors: 1}", A, B),
-    entry("raw2", A, f"{{address: {DEAD}, ports: {{tcp: 9}}}}", ports="[{number: 9000, name: tcp, protocol: TCP}]"),
-    rule("raw2", "raw2.test", RR + ", outlierDetection: {interval: 60s, baseEjectionTime: 60s, maxEjectionPercent: 100, consecutive5xxErrors: 1}"),
+    service_entry("raw2", A, f"{{address: {DEAD}, ports: {{tcp: 9}}}}", ports="[{number: 9000, name: tcp, protocol: TCP}]"),
+    destination_rule("raw2", "raw2.test", RR + ", outlierDetection: {interval: 60s, baseEjectionTime: 60s, maxEjectionPercent: 100, consecutive5xxErrors: 1}"),
     virtual_service("raw2", "['*']", ["match: [{port: 9001}], route: [{destination: {host: raw2.test}}]"], kind="tcp"),
 ))
 
@@ -459,7 +439,7 @@ def test_ejection_outlives_other_changes():
         pass
     t = table("lasting")
     before = support.snapshot()["version"]
-    support.replace(os.path.join(STATE["folder"], "other.yaml"), entry("other", A))
+    support.replace(os.path.join(STATE["folder"], "other.yaml"), service_entry("other", A))
     support.wait_applied(before)
     for _ in range(6):
         t.case("DR-45", origin="b")
@@ -483,10 +463,10 @@ BAD = (
 def test_refusals():
     set_up()
     for rows, policy, word in BAD:
-        text = rule("bad", "one.w.test", policy) if policy else rule("bad", "one.w.test", "").rstrip() + "\n  trafficPolicy: {}\n"
-        status, said = validate(CONFIG + entry("one.w", A) + text)
+        text = destination_rule("bad", "one.w.test", policy) if policy else destination_rule("bad", "one.w.test", "", more="trafficPolicy: {}")
+        status, said = validate(CONFIG + service_entry("one.w", A) + text)
         check(status != 0 and re.search(r"all\.yaml:\d+:\d+", said) and word.lower() in said.lower(), f"{rows}: {policy}: {status} {said}")
-    status, said = validate(CONFIG + entry("one.w", A) + rule("bad", "one.w.test", "", "{name: x, labels: {v: a}}, {name: x, labels: {v: b}}"))
+    status, said = validate(CONFIG + service_entry("one.w", A) + destination_rule("bad", "one.w.test", "", "{name: x, labels: {v: a}}, {name: x, labels: {v: b}}"))
     check(status != 0 and "subsets" in said, f"DR-55: {status} {said}")
     status, said = validate(CONFIG + RULES)
     check(status == 0, said)

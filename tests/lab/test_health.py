@@ -1,93 +1,34 @@
 """Active health checks over HTTP and TCP: who answers badly is not used until it answers well again."""
 import contextlib
 import os
-import shutil
-import tempfile
 import time
 
-import run
 import support
-from foilrun import lab
+from resources import TCP, destination_rule, own_lab, service_entry, two_workers, virtual_service
 from support import Skip, ask, check, wait_for
 
 A, B, RAW = "198.19.0.40", "198.19.0.41", "198.19.0.42"
 HOST, L4 = "checked.example.com", 9000
-CONFIG = support.gateway(support.HTTP_80, '{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}') + """---
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: checked, namespace: app}
-spec:
-  hosts: [checked.example.com]
-  gateways: [istio-system/main]
-  http: [{retries: {attempts: 0}, route: [{destination: {host: checked.test, port: {number: 8080}}}]}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: raw, namespace: app}
-spec:
-  hosts: ["*"]
-  gateways: [istio-system/main]
-  tcp: [{match: [{port: 9000}], route: [{destination: {host: raw.test, port: {number: 8080}}}]}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: checked, namespace: app}
-spec:
-  hosts: [checked.test]
-  resolution: STATIC
-  ports: [{number: 8080, name: http, protocol: HTTP}]
-  endpoints: [{address: 198.19.0.40}, {address: 198.19.0.41}]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: checked, namespace: app}
-spec:
-  host: checked.test
-  trafficPolicy:
-    loadBalancer: {simple: ROUND_ROBIN}
-    healthCheck:
-      httpGet: {path: /healthz, host: health.test, headers: {x-probe: "1"}, expectedStatuses: ["200-299", "404"]}
-      interval: 0.2s
-      noTrafficInterval: 0.2s
-      timeout: 0.5s
-      unhealthyThreshold: 2
-      healthyThreshold: 2
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: raw, namespace: app}
-spec:
-  hosts: [raw.test]
-  resolution: STATIC
-  ports: [{number: 8080, name: tcp, protocol: TCP}]
-  endpoints: [{address: 198.19.0.40}, {address: 198.19.0.42}]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: raw, namespace: app}
-spec: {host: raw.test, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}, healthCheck: {tcpSocket: {}, interval: 0.2s, noTrafficInterval: 0.2s}}}
-""" + support.mesh_config()
+CHECK = ('loadBalancer: {simple: ROUND_ROBIN}, healthCheck: {httpGet: {path: /healthz, host: health.test, headers: {x-probe: "1"}, expectedStatuses: ["200-299", "404"]}, '
+         "interval: 0.2s, noTrafficInterval: 0.2s, timeout: 0.5s, unhealthyThreshold: 2, healthyThreshold: 2}")
+CHECK_TCP = "loadBalancer: {simple: ROUND_ROBIN}, healthCheck: {tcpSocket: {}, interval: 0.2s, noTrafficInterval: 0.2s}"
+CONFIG = "".join((
+    support.gateway(support.HTTP_80, '{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ["*"]}'),
+    virtual_service("checked", "[checked.example.com]", ["retries: {attempts: 0}, route: [{destination: {host: checked.test, port: {number: 8080}}}]"]),
+    virtual_service("raw", '["*"]', ["match: [{port: 9000}], route: [{destination: {host: raw.test, port: {number: 8080}}}]"], kind="tcp"),
+    service_entry("checked", A, B), destination_rule("checked", "checked.test", CHECK),
+    service_entry("raw", A, RAW, ports=TCP), destination_rule("raw", "raw.test", CHECK_TCP), support.mesh_config()))
 
 
 @contextlib.contextmanager
 def checked(n_workers=1):
-    folder = tempfile.mkdtemp(prefix="foil-health-")
-    config, node = os.path.join(folder, "config"), os.path.join(folder, "node.yaml")
-    os.mkdir(config)
-    support.replace(os.path.join(config, "all.yaml"), CONFIG)
-    with open(lab.DEFAULT_NODE) as f, open(node, "w") as out:
-        out.write(f.read().replace("workers: {count: 1}", f"workers: {{count: {n_workers}}}"))
-    origins = {}
-    try:
-        status, text = run.quietly_up(config, node)
-        check(status == 0, text)
-        origins.update({A: support.Origin(A, "a"), B: support.Origin(B, "b"), RAW: support.Origin(RAW, "raw")})
-        yield origins
-    finally:
-        for origin in origins.values():
-            origin.kill()
-        lab.down(keep_quiet=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with own_lab("health", CONFIG, two_workers if n_workers == 2 else lambda node: node):
+        origins = {A: support.Origin(A, "a"), B: support.Origin(B, "b"), RAW: support.Origin(RAW, "raw")}
+        try:
+            yield origins
+        finally:
+            for origin in origins.values():
+                origin.kill()
 
 
 def who(port=80, n=6):

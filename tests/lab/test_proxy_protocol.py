@@ -1,56 +1,20 @@
 """The PROXY protocol between strangers: curl and HAProxy tell who the client is (MeshConfig gatewayTopology.proxyProtocol), nginx is told (DestinationRule
 trafficPolicy.proxyProtocol)."""
 import contextlib
-import os
 import shutil
-import tempfile
 
 import support
-from foilrun import lab, ui
+from foilrun import ui
+from resources import destination_rule, own_lab, service_entry, virtual_service
 from support import GATEWAY, Log, Skip, check, run_in
 
-CONFIG = """
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: istio, namespace: istio-system}
-data:
-  mesh: |
-    accessLogFile: /dev/stdout
-    defaultConfig: {gatewayTopology: {proxyProtocol: {}}}
-""" + support.gateway(name="all") + """---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: origin, namespace: app}
-spec:
-  hosts: [v1.test, v2.test, plain.test]
-  resolution: STATIC
-  location: MESH_INTERNAL
-  ports: [{number: 8080, name: http, protocol: HTTP}]
-  endpoints: [{address: 198.19.0.10}]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: v1, namespace: app}
-spec: {host: v1.test, trafficPolicy: {proxyProtocol: {version: V1}}}
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: v2, namespace: app}
-spec: {host: v2.test, trafficPolicy: {proxyProtocol: {version: V2}}}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: all, namespace: app}
-spec:
-  hosts: ["*"]
-  gateways: [istio-system/all]
-  http:
-  - match: [{uri: {prefix: /v1}}]
-    route: [{destination: {host: v1.test, port: {number: 8080}}}]
-  - match: [{uri: {prefix: /v2}}]
-    route: [{destination: {host: v2.test, port: {number: 8080}}}]
-  - directResponse: {status: 200, body: {string: "direct"}}
-"""
+CONFIG = "".join((
+    support.mesh_config("defaultConfig: {gatewayTopology: {proxyProtocol: {}}}"), support.gateway(name="all"),
+    service_entry("origin", "198.19.0.10", hosts="[v1.test, v2.test, plain.test]", more="location: MESH_INTERNAL"),
+    destination_rule("v1", "v1.test", "proxyProtocol: {version: V1}"), destination_rule("v2", "v2.test", "proxyProtocol: {version: V2}"),
+    virtual_service("all", '["*"]', ("match: [{uri: {prefix: /v1}}], route: [{destination: {host: v1.test, port: {number: 8080}}}]",
+                                     "match: [{uri: {prefix: /v2}}], route: [{destination: {host: v2.test, port: {number: 8080}}}]",
+                                     'directResponse: {status: 200, body: {string: "direct"}}'), gateways="[istio-system/all]")))
 NGINX = """daemon off; pid {0}/pid; error_log {0}/error.log; worker_processes 1; events {{ worker_connections 256; }}
 http {{ access_log off; server {{ listen 198.19.0.10:8080 proxy_protocol;
     location / {{ return 200 "$proxy_protocol_addr $proxy_protocol_server_addr:$proxy_protocol_server_port $http_x_forwarded_for\\n"; }} }} }}"""
@@ -71,20 +35,14 @@ listen two
 @contextlib.contextmanager
 def up():
     """A lab of our own with nginx behind it; the folder for files."""
-    folder = tempfile.mkdtemp(prefix="foil-proxy-")
-    os.mkdir(folder + "/config")
-    support.replace(folder + "/config/mesh.yaml", CONFIG)
-    support.replace(folder + "/nginx.conf", NGINX.format(folder))
-    processes = []
-    try:
-        check(lab.up(folder + "/config", lab.DEFAULT_NODE) == 0, "the lab does not come up")
-        processes.append(support.start_in("backends", "nginx", "-c", folder + "/nginx.conf", "-e", folder + "/error.log"))
-        yield folder, processes
-    finally:
-        for p in processes:
-            ui.kill_group(p)
-        lab.down(keep_quiet=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with own_lab("proxy", CONFIG) as folder:
+        support.replace(folder + "/nginx.conf", NGINX.format(folder))
+        processes = [support.start_in("backends", "nginx", "-c", folder + "/nginx.conf", "-e", folder + "/error.log")]
+        try:
+            yield folder, processes
+        finally:
+            for p in processes:
+                ui.kill_group(p)
 
 
 def curl(*words, url=f"http://{GATEWAY}"):

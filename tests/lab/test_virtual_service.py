@@ -13,8 +13,9 @@ import run
 import support
 import told
 from foilrun import lab
+from resources import GATEWAYS, destination_rule, service, service_entry, virtual_service
 from support import check, wait_for
-from told import GATEWAYS, Grew, Named, Table, at, hello, on, says, to, validate, virtual_service
+from told import Grew, Named, Table, at, hello, on, says, to, validate
 
 STATE = {}
 UC = "upstream connect error or disconnect/reset before headers. "
@@ -24,103 +25,18 @@ CONFIG = support.mesh_config() + support.gateway(
     '{port: {number: 9001, name: tcp-none, protocol: TCP}, hosts: ["*"]}',
     '{port: {number: 9443, name: tls, protocol: TLS}, hosts: ["*"], tls: {mode: PASSTHROUGH}}') + support.gateway(
     '{port: {number: 8081, name: http-2, protocol: HTTP}, hosts: ["*"]}',
-    name="second") + """---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: a, namespace: app}
-spec:
-  hosts: [a.test]
-  resolution: STATIC
-  ports: [{number: 8080, name: http, protocol: HTTP}]
-  endpoints: [{address: 198.19.0.50}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: b, namespace: app}
-spec:
-  hosts: [b.test]
-  resolution: STATIC
-  ports: [{number: 8080, name: http, protocol: HTTP}, {number: 8081, name: http-two, protocol: HTTP, targetPort: 8080}]
-  endpoints: [{address: 198.19.0.51}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: none, namespace: app}
-spec: {hosts: [none.test], resolution: STATIC, ports: [{number: 8080, name: http, protocol: HTTP}], endpoints: []}
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: down, namespace: app}
-spec:
-  hosts: [down.test]
-  resolution: STATIC
-  ports: [{number: 8080, name: http, protocol: HTTP}]
-  endpoints: [{address: 198.19.0.59, ports: {http: 9}}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: half, namespace: app}
-spec:
-  hosts: [half.test]
-  resolution: STATIC
-  ports: [{number: 8080, name: http, protocol: HTTP}]
-  endpoints: [{address: 198.19.0.59, ports: {http: 9}}, {address: 198.19.0.50}]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: half, namespace: app}
-spec: {host: half.test, trafficPolicy: {loadBalancer: {simple: ROUND_ROBIN}}}
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: shadow, namespace: app}
-spec:
-  hosts: [shadow.test]
-  resolution: STATIC
-  ports: [{number: 8080, name: http, protocol: HTTP}]
-  endpoints: [{address: 198.19.0.52}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: raw, namespace: app}
-spec:
-  hosts: [raw.test]
-  resolution: STATIC
-  ports: [{number: 9000, name: tcp, protocol: TCP}]
-  endpoints: [{address: 198.19.0.50, labels: {v: a}}, {address: 198.19.0.51, labels: {v: b}}]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: raw, namespace: app}
-spec: {host: raw.test, subsets: [{name: a, labels: {v: a}}, {name: b, labels: {v: b}}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: svc, namespace: app}
-spec: {clusterIP: 198.18.10.60, selector: {app: svc}, ports: [{name: http, port: 8080}]}
----
-apiVersion: v1
-kind: Endpoints
-metadata: {name: svc, namespace: app}
-subsets: [{addresses: [{ip: 198.19.0.50}], ports: [{name: http, port: 8080}]}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: headless, namespace: app}
-spec: {clusterIP: None, selector: {app: headless}, ports: [{name: http, port: 8080}]}
----
-apiVersion: v1
-kind: Endpoints
-metadata: {name: headless, namespace: app}
-subsets: [{addresses: [{ip: 198.19.0.51}], ports: [{name: http, port: 8080}]}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: alias, namespace: app}
-spec: {type: ExternalName, externalName: svc.app.svc.cluster.local, ports: [{name: http, port: 8080}]}
-"""
+    name="second") + "".join((
+        service_entry("a", "198.19.0.50"), service_entry("none"), service_entry("shadow", "198.19.0.52"),
+        service_entry("b", "198.19.0.51", ports="[{number: 8080, name: http, protocol: HTTP}, {number: 8081, name: http-two, protocol: HTTP, targetPort: 8080}]"),
+        service_entry("down", "{address: 198.19.0.59, ports: {http: 9}}"),
+        service_entry("half", "{address: 198.19.0.59, ports: {http: 9}}", "198.19.0.50"), destination_rule("half", "half.test", "loadBalancer: {simple: ROUND_ROBIN}"),
+        service_entry("raw", "{address: 198.19.0.50, labels: {v: a}}", "{address: 198.19.0.51, labels: {v: b}}", ports="[{number: 9000, name: tcp, protocol: TCP}]"),
+        destination_rule("raw", "raw.test", "", "{name: a, labels: {v: a}}, {name: b, labels: {v: b}}"),
+        service("svc", "clusterIP: 198.18.10.60, selector: {app: svc}", "198.19.0.50"), service("headless", "clusterIP: None, selector: {app: headless}", "198.19.0.51"),
+        service("alias", "type: ExternalName, externalName: svc.app.svc.cluster.local")))
 A = "route: [{destination: {host: a.test}}]"
 B = "route: [{destination: {host: b.test, port: {number: 8080}}}]"
+
 
 def set_up():
     if STATE:

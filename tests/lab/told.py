@@ -209,12 +209,6 @@ class Grew:
 # ---- configuration
 
 HERE = "directResponse: {status: 200, body: {string: %s}}"
-GATEWAYS = "[istio-system/main]"
-
-
-def virtual_service(name, hosts, rules, gateways=GATEWAYS, created="2026-01-01T00:00:00Z", kind="http"):
-    return (f"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: {name}, namespace: app, creationTimestamp: \"{created}\"}}\nspec:\n"
-            f"  hosts: {hosts}\n  gateways: {gateways}\n  {kind}:\n" + "".join(f"  - {{{rule}}}\n" for rule in rules))
 
 
 def on(match, does):
