@@ -32,7 +32,7 @@ def service_entry(name, *endpoints, hosts=None, ports=HTTP, resolution="STATIC",
     """Hosts [NAME.test] unless said; an endpoint is an address or a whole {address: …}."""
     text = ", ".join(e if e.startswith("{") else f"{{address: {e}}}" for e in endpoints)
     return resource("ServiceEntry", name, f"hosts: {hosts or f'[{name}.test]'}, resolution: {resolution}, ports: {ports}"
-                    + (f", endpoints: [{text}]" if resolution != "NONE" else "") + (f", {more}" if more else ""))
+                    + (f", endpoints: [{text}]" if resolution not in ("NONE", "DYNAMIC_DNS") else "") + (f", {more}" if more else ""))
 
 
 def destination_rule(name, host, policy, subsets="", namespace="app", more=""):

@@ -2,7 +2,6 @@
 What is answered is what Envoy 1.40 under istiod did; what may not be reached is our own."""
 import contextlib
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -10,51 +9,28 @@ import tempfile
 import threading
 import time
 
-import run
 import support
 import test_names
 import told
 from foilrun import lab
+from resources import destination_rule, own_lab, service_entry, virtual_service
 from support import check, wait_for
 
 FIRST, SECOND, ELSEWHERE = "198.19.0.65", "198.19.0.66", "198.19.0.67"
 ADDRESS = "127.0.0.1:15054"
-CONFIG = support.gateway() + """---
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: dyn, namespace: app}
-spec:
-  hosts: ["*.dyn.lab"]
-  resolution: DYNAMIC_DNS
-  location: MESH_EXTERNAL
-  ports: [{number: 8080, name: http, protocol: HTTP}, {number: 9443, name: tls, protocol: TLS}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: dyn, namespace: app}
-spec:
-  hosts: ["*"]
-  gateways: [istio-system/main]
-  http: [{route: [{destination: {host: "*.dyn.lab", port: {number: 8080}}}]}]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: tls, namespace: app}
-spec: {hosts: ["*.tls.lab"], resolution: DYNAMIC_DNS, ports: [{number: 80, name: http, protocol: HTTP}]}
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: tls, namespace: app}
-spec: {host: "*.tls.lab", trafficPolicy: {tls: {mode: SIMPLE, caCertificates: FOLDER/a.crt}}}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: tls, namespace: app}
-spec:
-  hosts: ["*.tls.lab"]
-  gateways: [istio-system/main]
-  http: [{route: [{destination: {host: "*.tls.lab", port: {number: 80}}}]}]
-"""
+
+
+def to(host, port):
+    return f"route: [{{destination: {{host: '{host}', port: {{number: {port}}}}}}}]"
+
+
+CONFIG = support.gateway() + "".join((
+    service_entry("dyn", hosts="['*.dyn.lab']", resolution="DYNAMIC_DNS",
+                  ports="[{number: 8080, name: http, protocol: HTTP}, {number: 9443, name: tls, protocol: TLS}]"),
+    virtual_service("dyn", "['*']", [to("*.dyn.lab", 8080)]),
+    service_entry("tls", hosts="['*.tls.lab']", resolution="DYNAMIC_DNS", ports="[{number: 80, name: http, protocol: HTTP}]"),
+    destination_rule("tls", "*.tls.lab", "tls: {mode: SIMPLE, caCertificates: FOLDER/a.crt}"),
+    virtual_service("tls", "['*.tls.lab']", [to("*.tls.lab", 80)]))) + support.mesh_config()
 
 
 class Lab:
@@ -82,32 +58,29 @@ class TlsOrigin(support.Origin):
 @contextlib.contextmanager
 def dynamic(n_workers):
     """The lab with so many workers and half of the backends' addresses captured, origins there, and a name server."""
-    folder = tempfile.mkdtemp(prefix="foil-dynamic-")
-    config, node = os.path.join(folder, "config"), os.path.join(folder, "node.yaml")
-    os.mkdir(config)
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder + "/a.key", "-out",
-                    folder + "/a.crt", "-days", "1", "-subj", "/CN=a", "-addext", "subjectAltName=DNS:a.tls.lab"], check=True, capture_output=True)
-    support.replace(os.path.join(config, "all.yaml"), CONFIG.replace("FOLDER", folder) + support.mesh_config())
-    with open(lab.DEFAULT_NODE) as f, open(node, "w") as out:
-        out.write(f.read().replace("workers: {count: 1}", f"workers: {{count: {n_workers}}}") + "captured: [198.19.0.64/26]\n")
+    def node(text):
+        return text.replace("workers: {count: 1}", f"workers: {{count: {n_workers}}}") + "captured: [198.19.0.64/26]\n"
+
     Lab.server, origins = test_names.NameServer(ADDRESS), []
     os.environ["FOIL_AGENT_ARGS"] = "--dns-servers " + ADDRESS
     try:
-        status, text = run.quietly_up(config, node)
-        check(status == 0, text)
-        origins = [support.Origin(FIRST, "first"), support.Origin(SECOND, "second"), told.Named(FIRST, b"1", 9443), told.Named(SECOND, b"2", 9443)]
-        Lab.tls = TlsOrigin(FIRST, folder)
-        origins.append(Lab.tls)
-        Lab.server.zone = {"a.tls.lab": [FIRST], "b.tls.lab": [FIRST], "a.dyn.lab": [FIRST], "b.dyn.lab": [SECOND], "lo.dyn.lab": ["127.0.0.1"], "cloud.dyn.lab": ["169.254.169.254"],
-                           "us.dyn.lab": ["198.18.0.1"], "vip.dyn.lab": ["198.18.10.1"]}
-        yield
+        with tempfile.TemporaryDirectory(prefix="foil-dynamic-") as keys:
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", keys + "/a.key", "-out",
+                            keys + "/a.crt", "-days", "1", "-subj", "/CN=a", "-addext", "subjectAltName=DNS:a.tls.lab"], check=True, capture_output=True)
+            with own_lab("dynamic", CONFIG.replace("FOLDER", keys), node):
+                Lab.tls = TlsOrigin(FIRST, keys)
+                origins += [Lab.tls, support.Origin(FIRST, "first"), support.Origin(SECOND, "second"), told.Named(FIRST, b"1", 9443),
+                            told.Named(SECOND, b"2", 9443)]
+                Lab.server.zone = {"a.tls.lab": [FIRST], "b.tls.lab": [FIRST], "a.dyn.lab": [FIRST], "b.dyn.lab": [SECOND], "lo.dyn.lab": ["127.0.0.1"],
+                                   "cloud.dyn.lab": ["169.254.169.254"], "us.dyn.lab": ["198.18.0.1"], "vip.dyn.lab": ["198.18.10.1"]}
+                try:
+                    yield
+                finally:
+                    for origin in origins:
+                        origin.kill()
     finally:
         os.environ.pop("FOIL_AGENT_ARGS", None)
-        for origin in origins:
-            origin.kill()
-        lab.down(keep_quiet=True)
         Lab.server.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def ask(host, path="/", **where):
