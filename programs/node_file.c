@@ -423,10 +423,14 @@ static int key_names(struct reader *r, yaml_node_t *n, void *into)
 	return read_mapping(r, n, keys, FOIL_COUNT_OF(keys), into);
 }
 
-/* Of clouds, the address that gives machines their credentials is among them. */
-static const struct net_prefix links_own[] = {
+/* Links' own, and where clouds give machines their credentials or rule them: 169.254.169.254 is the one of most, the others are AWS's over IPv6, Azure's
+ * and Alibaba's. */
+static const struct net_prefix not_by_name[] = {
 	{.addr = {.b = {[10] = 0xff, [11] = 0xff, [12] = 169, [13] = 254}}, .len = 112},
 	{.addr = {.b = {0xfe, 0x80}}, .len = 10},
+	{.addr = {.b = {0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}}, .len = 128},
+	{.addr = {.b = {[10] = 0xff, [11] = 0xff, [12] = 168, [13] = 63, [14] = 129, [15] = 16}}, .len = 128},
+	{.addr = {.b = {[10] = 0xff, [11] = 0xff, [12] = 100, [13] = 100, [14] = 100, [15] = 200}}, .len = 128},
 };
 
 typedef char label_text[128];
@@ -921,8 +925,8 @@ int node_file_parse(const char *name, const void *text, size_t n_bytes, struct n
 		return foil_error_set(err, -ENOMEM, "%s: no memory", name);
 	*c = (struct node_conf){.memory_megabytes = 512, .connections_max = 16384, .requests_max = 4096, .drain_s = 30, .tcp_congestion = "cubic", .log = "-",
 				 .address_check = NET_CHECK_OPTIMISTIC, .tls_handshakes_max = 8192, .names_max = 1024,
-				 .n_names_refused = FOIL_COUNT_OF(links_own)};
-	memcpy(c->names_refused, links_own, sizeof(links_own));
+				 .n_names_refused = FOIL_COUNT_OF(not_by_name)};
+	memcpy(c->names_refused, not_by_name, sizeof(not_by_name));
 	yaml_parser_t parser;
 	int rc = check_tokens(&r, text, n_bytes);
 	if (rc == 0 && !yaml_parser_initialize(&parser))

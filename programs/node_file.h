@@ -49,7 +49,7 @@ struct node_conf {
 	uint16_t n_services;
 	struct net_prefix captured[NODE_SERVICES_MAX];
 	uint16_t n_captured;
-	struct net_prefix names_refused[NODE_SERVICES_MAX]; /* addresses that hosts which requests name may not have; default: links' own */
+	struct net_prefix names_refused[NODE_SERVICES_MAX]; /* addresses that hosts which requests name may not have; default: links' own, clouds' own */
 	uint16_t n_names_refused;
 	uint32_t names_max;       /* 1024: such hosts, of a worker */
 	struct node_gateway gateways[NODE_GATEWAYS_MAX];

@@ -103,12 +103,26 @@ static bool is_nobody(const uint8_t ip[16])
 	return ip[0] == 0xff || (memcmp(ip, zeros, 15) == 0 && ip[15] <= 1);
 }
 
-static bool is_refused(const struct mesh_cidr *refused, uint16_t n, const uint8_t ip[16])
+static bool is_one_refused(const struct mesh_cidr *refused, uint16_t n, const uint8_t ip[16])
 {
 	for (uint16_t i = 0; i < n; i++)
 		if (is_in(&refused[i], ip))
 			return true;
 	return is_nobody(ip);
+}
+
+/* An IPv6 address that a translator takes for an IPv4 one (RFC 6052) counts as both; so does one of the old form ::a.b.c.d. */
+static bool is_refused(const struct mesh_cidr *refused, uint16_t n, const uint8_t ip[16])
+{
+	static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b}, zeros[12];
+	uint8_t v4[16] = {[10] = 0xff, [11] = 0xff};
+
+	if (is_one_refused(refused, n, ip))
+		return true;
+	if (memcmp(ip, nat64, sizeof(nat64)) != 0 && memcmp(ip, zeros, sizeof(zeros)) != 0)
+		return false;
+	memcpy(v4 + 12, ip + 12, 4);
+	return is_one_refused(refused, n, v4);
 }
 
 enum mesh_reason mesh_name_reason(enum mesh_name_result result)

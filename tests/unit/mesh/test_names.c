@@ -262,7 +262,8 @@ static void test_addresses_that_a_clients_word_may_not_lead_to(void **state)
 {
 	(void)state;
 	struct fx *f = begin(dynamic());
-	static const char *const literal[] = {"127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[ff02::1]"};
+	static const char *const literal[] = {"127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[ff02::1]",
+		"[64:ff9b::127.0.0.1]", "[64:ff9b::7f00:1]", "[::127.0.0.1]"};
 	unsigned int n = 0;
 	for (size_t i = 0; i < FOIL_COUNT_OF(literal); i++) {
 		struct fx_stream *c = asks_for(f, literal[i]);
