@@ -45,7 +45,8 @@ class NameServer:
         self.zone, self.is_dead = {}, False
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", int(address.rpartition(":")[2])))
-        threading.Thread(target=self.loop, daemon=True).start()
+        self.thread = threading.Thread(target=self.loop, daemon=True)
+        self.thread.start()
 
     def loop(self):
         while True:
@@ -54,7 +55,6 @@ class NameServer:
             except OSError:
                 return
             if not question:
-                self.socket.close()
                 return
             if not self.is_dead:
                 self.socket.sendto(self.answer(question), peer)
@@ -72,6 +72,8 @@ class NameServer:
 
     def close(self):
         self.socket.sendto(b"", self.socket.getsockname())
+        self.thread.join(10)
+        self.socket.close()
 
 
 SERVER = None
