@@ -264,8 +264,22 @@ static void limits(const struct policy *p, Foil__Conf__CircuitBreaker *out)
 		double percent = p->retry_budget->percent.is_set ? p->retry_budget->percent.value : RETRY_BUDGET_PERCENT;
 		out->has_retry_budget_permille = out->has_retry_budget_min = true;
 		out->retry_budget_permille = (uint32_t)(percent * 10 + 0.5);
-		out->retry_budget_min = p->retry_budget->min_concurrency.is_set ? (uint32_t)p->retry_budget->min_concurrency.value : RETRY_BUDGET_MIN;
+		out->retry_budget_min = p->retry_budget->min_concurrency.value ? (uint32_t)p->retry_budget->min_concurrency.value : RETRY_BUDGET_MIN;
+		out->has_retry_budget_interval_us = p->retry_budget->interval.value != 0;
+		out->retry_budget_interval_us = (uint64_t)p->retry_budget->interval.value;
 	}
+}
+
+/* What istiod checks and hands to nobody yet is done here: Envoy's per_connection_buffer_limit_bytes of a cluster. */
+static void buffer(const struct compile *c, Foil__Conf__Cluster *out)
+{
+	const struct proxy_config *proxy = c->model->mesh->proxy;
+	const struct connection_settings *s = proxy ? proxy->connection_settings : NULL;
+
+	if (!s || !s->cluster_buffer.value)
+		return;
+	out->has_buffer_bytes = true;
+	out->buffer_bytes = (uint32_t)s->cluster_buffer.value;
 }
 
 static void pool(const struct compile *c, const struct policy *p, Foil__Conf__Cluster *out)
@@ -274,6 +288,7 @@ static void pool(const struct compile *c, const struct policy *p, Foil__Conf__Cl
 	const struct pool_http *http = p->pool ? p->pool->http : NULL;
 	const struct istio_int *mesh_connect = &c->model->mesh->connect_timeout;
 
+	buffer(c, out);
 	out->has_connect_timeout_us = out->has_idle_timeout_us = true;
 	out->connect_timeout_us = mesh_connect->is_set ? (uint64_t)mesh_connect->value : CONNECT_US_DEFAULT;
 	if (tcp && tcp->connect_timeout.is_set)

@@ -154,6 +154,10 @@ static void mesh_compile(struct compile *c)
 		m.server_name = (char *)(uintptr_t)server->value;
 	m.has_drain_duration_us = true;
 	m.drain_duration_us = mesh->proxy && mesh->proxy->drain_duration.is_set ? (uint64_t)mesh->proxy->drain_duration.value : DRAIN_US_DEFAULT;
+	if (mesh->proxy && mesh->proxy->connection_settings && mesh->proxy->connection_settings->node_connections.is_set) { /* OM-11 */
+		m.has_connection_limit = true;
+		m.connection_limit = (uint32_t)mesh->proxy->connection_settings->node_connections.value;
+	}
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_MESH, "mesh", &m.base);
 }
 

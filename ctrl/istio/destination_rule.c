@@ -118,8 +118,7 @@ static const struct istio_table table_proxy_protocol = TABLE(proxy_protocol, "Tr
 static const struct istio_field retry_budget_rows[] = {
 	ROW(retry_budget, percent, "percent", F_DOUBLE, .min = 0, .max = 100),
 	ROW(retry_budget, min_concurrency, "minRetryConcurrency", F_INT, .min = 0, .max = UINT32_MAX),
-	ROW_NOTED(retry_budget, interval, "budgetInterval", F_DURATION, "the budget is of the requests in flight, not of those begun in an interval", .min = 0,
-		  .max = DURATION_US_MAX),
+	ROW(retry_budget, interval, "budgetInterval", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 };
 static const struct istio_table table_retry_budget = TABLE(retry_budget, "TrafficPolicy.RetryBudget", retry_budget_rows);
 static const struct istio_field port_level_rows[] = {

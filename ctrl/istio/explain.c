@@ -60,13 +60,15 @@ static void say_limits(struct explain *x, const Foil__Conf__CircuitBreaker *b)
 		uint32_t n;
 	} limits[] = {{"connections", b->has_max_connections, b->max_connections}, {"waiting requests", b->has_max_pending_requests, b->max_pending_requests},
 		      {"requests", b->has_max_requests, b->max_requests}, {"retries", b->has_max_retries, b->max_retries}};
+	char interval[32];
 
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
 		if (limits[i].has)
 			fprintf(x->out, "      at most %u %s at a time\n", limits[i].n, limits[i].what);
 	if (b->has_retry_budget_permille)
-		fprintf(x->out, "      retries at a time: at most %g %% of the requests in flight, but %u always\n", b->retry_budget_permille / 10.0,
-			b->retry_budget_min);
+		fprintf(x->out, "      retries at a time: at most %g %% of the requests %s%s, but %u always\n", b->retry_budget_permille / 10.0,
+			b->retry_budget_interval_us ? "of the last " : "in flight",
+			b->retry_budget_interval_us ? seconds(b->retry_budget_interval_us, interval, sizeof(interval)) : "", b->retry_budget_min);
 }
 
 static void say_health_check(struct explain *x, const Foil__Conf__HealthCheck *h)
@@ -146,6 +148,8 @@ static void say_cluster(struct explain *x, const char *name)
 	fprintf(x->out, "      %s, connect timeout %s", policy, seconds(c->connect_timeout_us, connect, sizeof(connect)));
 	say_source(x, c->source);
 	fprintf(x->out, "\n");
+	if (c->buffer_bytes)
+		fprintf(x->out, "      at most %u bytes wait for an endpoint on a connection\n", c->buffer_bytes);
 	if (c->circuit_breaker)
 		say_limits(x, c->circuit_breaker);
 	if (c->outlier)
@@ -297,6 +301,23 @@ static int explain_vhost(struct explain *x, const Foil__Conf__VirtualHost *v, co
 	return 1;
 }
 
+static void say_times(struct explain *x, const Foil__Conf__HttpConnectionManager *m)
+{
+	const struct {
+		const char *what;
+		uint64_t us;
+	} times[] = {{"a connection without a request is closed after", m->idle_timeout_us},
+		     {"a request must have its head after", m->request_headers_timeout_us},
+		     {"a request must be complete after", m->request_timeout_us}, {"a request where nothing moves ends after", m->stream_idle_timeout_us},
+		     {"a request and its answer end after", m->max_stream_duration_us}, {"a connection ends after", m->max_connection_duration_us},
+		     {"a connection that ends takes requests for another", m->drain_timeout_us}};
+	char text[32];
+
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
+		if (times[i].us)
+			fprintf(x->out, "  %s %s\n", times[i].what, seconds(times[i].us, text, sizeof(text)));
+}
+
 static int explain_http(struct explain *x, const Foil__Conf__HttpConnectionManager *m)
 {
 	const struct istio_resource *r = find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ROUTES, m->routes ? m->routes : "");
@@ -304,6 +325,7 @@ static int explain_http(struct explain *x, const Foil__Conf__HttpConnectionManag
 	const char *domain = NULL;
 	int rc = 1;
 
+	say_times(x, m);
 	if (!routes) {
 		fprintf(x->out, "  there is no route table %s\n", m->routes ? m->routes : "");
 		return 1;
@@ -331,12 +353,29 @@ static void say_mutual(struct explain *x, const Foil__Conf__Listener *l)
 		l->n_filter_chains > 1 ? ", or plaintext (PeerAuthentication: PERMISSIVE)" : "; plaintext is reset (PeerAuthentication: STRICT)");
 }
 
+/* What holds for all of a listener's connections (MeshConfig's connectionSettings). */
+static void say_connections(struct explain *x, const Foil__Conf__Listener *l)
+{
+	const struct istio_resource *r = find(x->s, FOIL__CONF__RESOURCE_TYPE__RESOURCE_MESH, "mesh");
+	Foil__Conf__MeshSettings *m = r ? foil__conf__mesh_settings__unpack(NULL, r->n_bytes, r->bytes) : NULL;
+
+	if (l->connection_limit)
+		fprintf(x->out, "  at most %u connections at a time; one more is closed at once\n", l->connection_limit);
+	if (m && m->connection_limit)
+		fprintf(x->out, "  at most %u connections at a time over all listeners of the node\n", m->connection_limit);
+	if (l->buffer_bytes)
+		fprintf(x->out, "  at most %u bytes wait for a client; no retry of a request with a larger body\n", l->buffer_bytes);
+	if (m)
+		foil__conf__mesh_settings__free_unpacked(m, NULL);
+}
+
 static int explain_listener(struct explain *x, const Foil__Conf__Listener *l)
 {
 	fprintf(x->out, "listener %s", l->name);
 	say_source(x, l->source);
 	fprintf(x->out, "%s\n", l->captured ? ", for captured addresses" : "");
 	say_mutual(x, l);
+	say_connections(x, l);
 	for (size_t i = 0; i < l->n_filter_chains; i++) {
 		const Foil__Conf__FilterChain *f = l->filter_chains[i];
 		if (f->network_case == FOIL__CONF__FILTER_CHAIN__NETWORK_HTTP)

@@ -523,7 +523,7 @@ enum slashes_action { SLASHES_UNSPECIFIED, SLASHES_KEEP, SLASHES_REJECT, SLASHES
 struct connection_settings { /* times: 0 = off */
 	struct istio_head head;
 	struct istio_int profile, idle, max_connection_duration, request, request_headers, stream_idle, max_streams, stream_window, connection_window,
-		underscores, escaped_slashes, listener_buffer, cluster_buffer, drain;
+		underscores, escaped_slashes, listener_buffer, cluster_buffer, drain, max_stream_duration, listener_connections, node_connections;
 	struct istio_bool merge_slashes;
 };
 struct proxy_config {

@@ -63,57 +63,6 @@ bool istio_compile_is_captured(const struct compile *c, const char *address)
 	return strcmp(address, CAPTURED_ADDRESS) == 0;
 }
 
-static void emit_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
-			  Foil__Conf__Direction direction, Foil__Conf__FilterChain **chains, size_t n_chains, uint64_t hello_timeout_us)
-{
-	const char *name = istio_arena_printf(c->arena, "%s_%u", address, port);
-	Foil__Conf__Listener l = FOIL__CONF__LISTENER__INIT;
-	bool is_new;
-	void **place = istio_map_put(c->arena, &c->listener_keys, name, &is_new);
-
-	if (!is_new) {
-		const struct resource *first = *place;
-		if (first != r)
-			istio_compile_report(c, ISTIO_WARNING, "IST0145", r, at, "", "%s port %u is already that of %s: this one is not served", address,
-					     port, first->id);
-		return;
-	}
-	*place = (void *)(uintptr_t)r; /* only read */
-	if (c->listener_keys.n > LISTENERS_MAX) {
-		istio_compile_report(c, ISTIO_ERROR, "HF0016", r, at, "", "more than %d listeners: %s port %u is not served", LISTENERS_MAX, address, port);
-		return;
-	}
-	l.name = word(name);
-	l.address = word(address);
-	l.has_port = l.has_direction = true;
-	l.port = port;
-	l.direction = direction;
-	const struct proxy_config *proxy = c->model->mesh->proxy;
-	if (direction == FOIL__CONF__DIRECTION__DIRECTION_GATEWAY && proxy && proxy->topology && proxy->topology->proxy_protocol) /* GW-16 */
-		l.has_proxy_protocol = l.proxy_protocol = true;
-	if (direction == FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND && istio_compile_is_captured(c, address))
-		l.has_captured = l.captured = true;
-	l.filter_chains = chains;
-	l.n_filter_chains = n_chains;
-	l.source = istio_compile_source(c, r, at);
-	l.has_hello_timeout_us = hello_timeout_us != 0;
-	l.hello_timeout_us = hello_timeout_us;
-	istio_telemetry_of_listener(c, r, &l);
-	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER, name, &l.base);
-}
-
-void istio_compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
-			    Foil__Conf__Direction direction, Foil__Conf__FilterChain **chains, size_t n_chains)
-{
-	emit_listener(c, r, at, address, port, direction, chains, n_chains, 0);
-}
-
-void istio_compile_listener_with_hello(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
-				       Foil__Conf__FilterChain **chains, size_t n_chains, uint64_t hello_timeout_us)
-{
-	emit_listener(c, r, at, address, port, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, chains, n_chains, hello_timeout_us);
-}
-
 Foil__Conf__FilterChain *istio_compile_chain(struct compile *c, const char *name, const struct resource *r, struct istio_pos at)
 {
 	Foil__Conf__FilterChain *f = ARENA_NEW(c->arena, Foil__Conf__FilterChain);
@@ -182,6 +131,7 @@ static Foil__Conf__ClientCertHeader *client_cert(struct compile *c, const struct
 #define EDGE_STREAM_IDLE_US 300000000u
 #define EDGE_REQUEST_US 300000000u
 #define EDGE_REQUEST_HEADERS_US 60000000u
+#define EDGE_BUFFER_BYTES 32768
 #define EDGE_STREAMS 100
 #define EDGE_STREAM_WINDOW_BYTES 65536
 #define EDGE_CONNECTION_WINDOW_BYTES 1048576
@@ -193,6 +143,7 @@ static struct connection_settings edge(const struct connection_settings *given)
 		struct istio_int *field;
 		int64_t value;
 	} defaults[] = {{&s.stream_idle, EDGE_STREAM_IDLE_US}, {&s.request, EDGE_REQUEST_US}, {&s.request_headers, EDGE_REQUEST_HEADERS_US},
+			{&s.listener_buffer, EDGE_BUFFER_BYTES},
 			{&s.max_streams, EDGE_STREAMS}, {&s.stream_window, EDGE_STREAM_WINDOW_BYTES}, {&s.connection_window, EDGE_CONNECTION_WINDOW_BYTES}};
 
 	for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
@@ -205,6 +156,11 @@ static struct connection_settings edge(const struct connection_settings *given)
 	if (s.escaped_slashes.value == SLASHES_UNSPECIFIED)
 		s.escaped_slashes.value = SLASHES_REDIRECT;
 	return s;
+}
+
+static struct connection_settings in_force(const struct connection_settings *given, bool is_gateway)
+{
+	return is_gateway && given->profile.value == PROFILE_EDGE ? edge(given) : *given;
 }
 
 static void take_time(const struct istio_int *from, protobuf_c_boolean *has, uint64_t *us)
@@ -223,6 +179,70 @@ static void take_count(const struct istio_int *from, protobuf_c_boolean *has, ui
 	*n = (uint32_t)from->value;
 }
 
+/* OM-1, OM-11: each listener's; buffers are gateways' alone (istiod). */
+static void connection_limits(Foil__Conf__Listener *l, const struct connection_settings *given)
+{
+	bool is_gateway = l->direction == FOIL__CONF__DIRECTION__DIRECTION_GATEWAY;
+	const struct connection_settings s = in_force(given, is_gateway);
+
+	take_count(&s.listener_connections, &l->has_connection_limit, &l->connection_limit);
+	if (is_gateway)
+		take_count(&s.listener_buffer, &l->has_buffer_bytes, &l->buffer_bytes);
+}
+
+static void emit_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+			  Foil__Conf__Direction direction, Foil__Conf__FilterChain **chains, size_t n_chains, uint64_t hello_timeout_us)
+{
+	const char *name = istio_arena_printf(c->arena, "%s_%u", address, port);
+	Foil__Conf__Listener l = FOIL__CONF__LISTENER__INIT;
+	bool is_new;
+	void **place = istio_map_put(c->arena, &c->listener_keys, name, &is_new);
+
+	if (!is_new) {
+		const struct resource *first = *place;
+		if (first != r)
+			istio_compile_report(c, ISTIO_WARNING, "IST0145", r, at, "", "%s port %u is already that of %s: this one is not served", address,
+					     port, first->id);
+		return;
+	}
+	*place = (void *)(uintptr_t)r; /* only read */
+	if (c->listener_keys.n > LISTENERS_MAX) {
+		istio_compile_report(c, ISTIO_ERROR, "HF0016", r, at, "", "more than %d listeners: %s port %u is not served", LISTENERS_MAX, address, port);
+		return;
+	}
+	l.name = word(name);
+	l.address = word(address);
+	l.has_port = l.has_direction = true;
+	l.port = port;
+	l.direction = direction;
+	const struct proxy_config *proxy = c->model->mesh->proxy;
+	if (direction == FOIL__CONF__DIRECTION__DIRECTION_GATEWAY && proxy && proxy->topology && proxy->topology->proxy_protocol) /* GW-16 */
+		l.has_proxy_protocol = l.proxy_protocol = true;
+	if (direction == FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND && istio_compile_is_captured(c, address))
+		l.has_captured = l.captured = true;
+	l.filter_chains = chains;
+	l.n_filter_chains = n_chains;
+	l.source = istio_compile_source(c, r, at);
+	l.has_hello_timeout_us = hello_timeout_us != 0;
+	if (proxy && proxy->connection_settings)
+		connection_limits(&l, proxy->connection_settings);
+	l.hello_timeout_us = hello_timeout_us;
+	istio_telemetry_of_listener(c, r, &l);
+	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_LISTENER, name, &l.base);
+}
+
+void istio_compile_listener(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+			    Foil__Conf__Direction direction, Foil__Conf__FilterChain **chains, size_t n_chains)
+{
+	emit_listener(c, r, at, address, port, direction, chains, n_chains, 0);
+}
+
+void istio_compile_listener_with_hello(struct compile *c, const struct resource *r, struct istio_pos at, const char *address, uint32_t port,
+				       Foil__Conf__FilterChain **chains, size_t n_chains, uint64_t hello_timeout_us)
+{
+	emit_listener(c, r, at, address, port, FOIL__CONF__DIRECTION__DIRECTION_OUTBOUND, chains, n_chains, hello_timeout_us);
+}
+
 static void take_slashes(const struct connection_settings *s, Foil__Conf__HttpConnectionManager *m)
 {
 	static const Foil__Conf__EscapedSlashes of[] = {[SLASHES_KEEP] = FOIL__CONF__ESCAPED_SLASHES__SLASHES_KEPT,
@@ -238,10 +258,12 @@ static void take_slashes(const struct connection_settings *s, Foil__Conf__HttpCo
 
 static void connection_settings(Foil__Conf__HttpConnectionManager *m, const struct connection_settings *given, bool is_gateway)
 {
-	const struct connection_settings s = is_gateway && given->profile.value == PROFILE_EDGE ? edge(given) : *given;
+	const struct connection_settings s = in_force(given, is_gateway);
 
 	take_time(&s.idle, &m->has_idle_timeout_us, &m->idle_timeout_us);
 	take_time(&s.max_connection_duration, &m->has_max_connection_duration_us, &m->max_connection_duration_us);
+	take_time(&s.max_stream_duration, &m->has_max_stream_duration_us, &m->max_stream_duration_us);
+	take_time(&s.drain, &m->has_drain_timeout_us, &m->drain_timeout_us);
 	take_time(&s.request, &m->has_request_timeout_us, &m->request_timeout_us);
 	take_time(&s.request_headers, &m->has_request_headers_timeout_us, &m->request_headers_timeout_us);
 	take_time(&s.stream_idle, &m->has_stream_idle_timeout_us, &m->stream_idle_timeout_us);

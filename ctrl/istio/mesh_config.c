@@ -61,28 +61,25 @@ static const char *const underscores_words[] = {"HEADERS_WITH_UNDERSCORES_UNSPEC
 						"HEADERS_WITH_UNDERSCORES_DROP_HEADER", NULL};
 static const char *const slashes_words[] = {"PATH_WITH_ESCAPED_SLASHES_UNSPECIFIED", "KEEP_UNCHANGED", "REJECT_REQUEST", "UNESCAPE_AND_REDIRECT",
 					    "UNESCAPE_AND_FORWARD", NULL};
-static const char buffer_note[] = "what a connection may hold is as without it";
-static const char connections_note[] = "the node file's memory.connections is the limit";
 static const struct istio_field connection_rows[] = {
 	ROW(connection_settings, profile, "profile", F_ENUM, .words = profile_words),
-	ROW_NOTED(connection_settings, listener_buffer, "listenerPerConnectionBufferLimitBytes", F_INT, buffer_note, .min = 0, .max = INT32_MAX_ROW),
-	ROW_NOTED(connection_settings, cluster_buffer, "clusterPerConnectionBufferLimitBytes", F_INT, buffer_note, .min = 0, .max = INT32_MAX_ROW),
+	ROW(connection_settings, listener_buffer, "listenerPerConnectionBufferLimitBytes", F_INT, .min = 0, .max = INT32_MAX_ROW),
+	ROW(connection_settings, cluster_buffer, "clusterPerConnectionBufferLimitBytes", F_INT, .min = 0, .max = INT32_MAX_ROW),
 	ROW(connection_settings, idle, "httpIdleTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(connection_settings, max_connection_duration, "httpMaxConnectionDuration", F_DURATION, .min = 0, .max = DURATION_US_MAX),
-	ROW_NOTED(connection_settings, drain, "httpDrainTimeout", F_DURATION, "between the two GOAWAYs a connection has as long as without it",
-		  .min = 0, .max = DURATION_US_MAX),
+	ROW(connection_settings, drain, "httpDrainTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(connection_settings, request, "httpRequestTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(connection_settings, request_headers, "httpRequestHeadersTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(connection_settings, stream_idle, "httpStreamIdleTimeout", F_DURATION, .min = 0, .max = DURATION_US_MAX),
-	ROW_REFUSED("httpMaxStreamDuration", "give the routes of VirtualServices a timeout"),
+	ROW(connection_settings, max_stream_duration, "httpMaxStreamDuration", F_DURATION, .min = 0, .max = DURATION_US_MAX),
 	ROW(connection_settings, max_streams, "httpMaxConcurrentStreams", F_INT, .min = 1, .max = INT32_MAX_ROW),
 	ROW(connection_settings, stream_window, "http2InitialStreamWindowSize", F_INT, .min = 65535, .max = INT32_MAX_ROW),
 	ROW(connection_settings, connection_window, "http2InitialConnectionWindowSize", F_INT, .min = 65535, .max = INT32_MAX_ROW),
 	ROW(connection_settings, underscores, "httpHeadersWithUnderscoresAction", F_ENUM, .words = underscores_words),
 	ROW(connection_settings, merge_slashes, "httpMergeSlashes", F_BOOL),
 	ROW(connection_settings, escaped_slashes, "httpPathWithEscapedSlashesAction", F_ENUM, .words = slashes_words),
-	ROW_REFUSED("listenerConnectionLimit", connections_note),
-	ROW_REFUSED("globalDownstreamConnectionLimit", connections_note),
+	ROW(connection_settings, listener_connections, "listenerConnectionLimit", F_INT, .min = 1, .max = INT32_MAX_ROW),
+	ROW(connection_settings, node_connections, "globalDownstreamConnectionLimit", F_INT, .min = 1, .max = INT32_MAX_ROW),
 };
 static const struct istio_table table_connection = TABLE(connection_settings, "ConnectionSettings", connection_rows);
 

@@ -32,6 +32,7 @@ static void decode_breaker(const Foil__Conf__CircuitBreaker *m, struct mesh_circ
 	out->max_retries = 0; /* a limit all the same: the budget is asked */
 	out->retry_budget_permille = FOIL_MIN(m->retry_budget_permille, 1000u);
 	out->retry_budget_min = m->retry_budget_min;
+	out->retry_budget_interval_us = FOIL_MIN(m->retry_budget_interval_us, SNAP_DURATION_US_MAX);
 }
 
 static int decode_outlier_times(struct snap_dec *d, const Foil__Conf__OutlierDetection *m, struct mesh_outlier *own)
@@ -105,6 +106,7 @@ static int decode_connection(struct snap_dec *d, const Foil__Conf__Cluster *m, s
 	if (rc == 0 && c->h2_ping_interval_us && !c->h2_ping_timeout_us)
 		rc = snap_fail(d, "h2_ping_timeout_us", "is 0 where h2_ping_interval_us is not");
 	c->tcp_keepalive_probes = m->tcp_keepalive_probes;
+	c->buffer_bytes = m->buffer_bytes;
 	c->max_concurrent_streams = m->max_concurrent_streams;
 	c->uses_client_protocol = m->use_client_protocol;
 	if (rc == 0 && m->use_client_protocol && m->tls)

@@ -19,6 +19,10 @@ static int decode_timeouts(struct snap_dec *d, const Foil__Conf__HttpConnectionM
 		rc = snap_duration(d, "request_headers_timeout_us", true, m->request_headers_timeout_us, 0, &out->request_headers_timeout_us);
 	if (rc == 0)
 		rc = snap_duration(d, "max_connection_duration_us", true, m->max_connection_duration_us, 0, &out->max_connection_duration_us);
+	if (rc == 0)
+		rc = snap_duration(d, "max_stream_duration_us", true, m->max_stream_duration_us, 0, &out->max_stream_duration_us);
+	if (rc == 0)
+		rc = snap_duration(d, "drain_timeout_us", true, m->drain_timeout_us, 0, &out->drain_timeout_us);
 	return rc;
 }
 

@@ -172,6 +172,8 @@ int snap_decode_listener(struct snap_dec *d, const ProtobufCMessage *message, vo
 	l->proxy_protocol = m->proxy_protocol;
 	l->is_captured = m->captured;
 	l->is_log_off = m->access_log_off;
+	l->connection_limit = m->connection_limit;
+	l->buffer_bytes = m->buffer_bytes;
 	if (rc == 0)
 		rc = decode_log_statuses(d, m, l);
 	if (rc == 0 && m->captured && m->proxy_protocol)

@@ -47,6 +47,7 @@ int snap_decode_mesh(struct snap_dec *d, const ProtobufCMessage *message, void *
 		rc = snap_text(d, "server_name", m->server_name ? m->server_name : "istio-envoy", SNAP_TEXT_VALUE, &s->server_name);
 	if (rc == 0)
 		rc = snap_duration(d, "drain_duration_us", m->has_drain_duration_us, m->drain_duration_us, DRAIN_US, &s->drain_duration_us);
+	s->connection_limit = m->connection_limit;
 	if (rc == 0)
 		rc = snap_cidrs(d, "internal_cidrs", m->internal_cidrs, m->n_internal_cidrs, &s->internal_cidrs, &s->n_internal_cidrs);
 	return rc;

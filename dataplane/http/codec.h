@@ -103,6 +103,8 @@ struct http_limits {               /* defaults beside; features.md OM-6 */
 	uint32_t h2_streams_max;       /* 100: server side what the peer is told, client side the most that is begun; features.md OM-7 */
 	uint32_t h2_stream_window_bytes; /* 64 KiB, and no less */
 	uint32_t h2_conn_window_bytes; /* 1 MiB */
+	uint32_t h2_queue_bytes_max;   /* 128 KiB: what one stream may have queued before its user should wait; at least 1 KiB */
+	uint64_t h2_drain_us;          /* server side: between the two GOAWAYs of a drain; 0: until the peer has seen the first */
 	uint64_t h2_ping_interval_us, h2_ping_timeout_us; /* client side: PING so often, and the connection is lost without an answer in time; 0 = off */
 };
 

@@ -1,6 +1,6 @@
 /* A connection of HTTP/2 from its settings to its end: beginning, failing, draining, time.
  * A server drains in two steps (RFC 9113 6.8, GR-11): GOAWAY with the highest id and a PING; when that is answered, and so all that was under way
- * has come, GOAWAY with the last id that was taken; then the connection closes after its last stream. */
+ * has come, or after a set time where one is set, GOAWAY with the last id that was taken; then the connection closes after its last stream. */
 #include "dataplane/http/h2_priv.h"
 
 const uint8_t h2_drain_ping[8] = {'f', 'o', 'i', 'l', 'd', 'r', 'n', '1'}, h2_alive_ping[8] = {'f', 'o', 'i', 'l', 'a', 'l', 'v', '1'};
@@ -188,8 +188,9 @@ static void h2_drain(struct foil_worker *w, struct http_conn *c)
 	if (!c->is_server)
 		return; /* closes after its last stream */
 	h2_put_goaway(w, h, H2_ID_MAX, H2_NO_ERROR);
-	h2_put(w, h, &ping, h2_drain_ping);
-	h->drain_at_us = w->now_us + H2_DRAIN_STEP_US;
+	if (!c->limits->h2_drain_us)
+		h2_put(w, h, &ping, h2_drain_ping);
+	h->drain_at_us = w->now_us + (c->limits->h2_drain_us ? c->limits->h2_drain_us : H2_DRAIN_STEP_US);
 	h2_timer_by(w, h, h->drain_at_us);
 }
 

@@ -100,7 +100,7 @@ static bool ping(struct foil_worker *w, struct h2_conn *h, const uint8_t *p, uin
 		h->pong_by_us = 0;
 		h2_timer_by(w, h, FOIL_MAX(h->ping_at_us, w->now_us + 1));
 	}
-	if (h->is_draining && !h->is_final_goaway_sent && memcmp(p, h2_drain_ping, sizeof(h2_drain_ping)) == 0)
+	if (h->is_draining && !h->is_final_goaway_sent && !h->c->limits->h2_drain_us && memcmp(p, h2_drain_ping, sizeof(h2_drain_ping)) == 0)
 		h2_final_goaway(w, h); /* the first one has arrived there: what was under way is here */
 	return !h2_is_over(h);
 }

@@ -294,7 +294,9 @@ void h2_flush(struct foil_worker *w, struct http_conn *c);
 /* Bytes that x may queue before its user should wait: fewer when the whole connection holds much, never none for a stream without a queue. */
 static inline uint32_t h2_stream_tx_high(const struct h2_conn *h)
 {
-	return h->tx_held_bytes > H2_CONN_TX_HELD_BYTES ? H2_STREAM_TX_LEAN_BYTES : H2_STREAM_TX_HIGH_BYTES;
+	uint32_t most = h->c->limits->h2_queue_bytes_max;
+
+	return h->tx_held_bytes > H2_CONN_TX_HELD_BYTES ? FOIL_MIN(most, H2_STREAM_TX_LEAN_BYTES) : most;
 }
 /* Control frames; without memory for one the connection fails at the end of the turn. */
 void h2_put(struct foil_worker *w, struct h2_conn *h, const struct h2_frame *f, const void *payload);

@@ -21,6 +21,7 @@ static struct http_limits bounded(const struct http_limits *limits)
 						     H2_STREAM_WINDOW_DEFAULT), H2_WINDOW_MAX);
 	l.h2_conn_window_bytes = FOIL_MIN(FOIL_MAX(l.h2_conn_window_bytes ? l.h2_conn_window_bytes : H2_CONN_WINDOW_DEFAULT,
 						   2 * H2_STREAM_WINDOW_DEFAULT), H2_WINDOW_MAX);
+	l.h2_queue_bytes_max = l.h2_queue_bytes_max ? FOIL_MAX(FOIL_MIN(l.h2_queue_bytes_max, H2_STREAM_TX_HIGH_BYTES), 1024u) : H2_STREAM_TX_HIGH_BYTES;
 	return l;
 }
 
@@ -32,7 +33,8 @@ static bool are_equal(const struct http_limits *a, const struct http_limits *b)
 	       a->head_timeout_us == b->head_timeout_us && a->idle_timeout_us == b->idle_timeout_us &&
 	       a->h2_streams_max == b->h2_streams_max && a->h2_stream_window_bytes == b->h2_stream_window_bytes &&
 	       a->h2_conn_window_bytes == b->h2_conn_window_bytes && a->h2_ping_interval_us == b->h2_ping_interval_us &&
-	       a->h2_ping_timeout_us == b->h2_ping_timeout_us;
+	       a->h2_ping_timeout_us == b->h2_ping_timeout_us && a->h2_drain_us == b->h2_drain_us &&
+	       a->h2_queue_bytes_max == b->h2_queue_bytes_max;
 }
 
 const struct http_limits *http_limits_get(struct http_ctx *ctx, const struct http_limits *limits)

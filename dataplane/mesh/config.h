@@ -248,7 +248,8 @@ struct mesh_hcm {
 	enum mesh_path_normalization path_normalization;
 	uint64_t idle_timeout_us;            /* 1 h */
 	uint64_t stream_idle_timeout_us;     /* 0 = off, as the others */
-	uint64_t request_timeout_us, request_headers_timeout_us, max_connection_duration_us;
+	uint64_t request_timeout_us, request_headers_timeout_us, max_connection_duration_us, max_stream_duration_us;
+	uint64_t drain_timeout_us;           /* 0: a connection that is drained ends as soon as it may */
 	uint32_t max_request_headers_kib;    /* 60 */
 	uint32_t max_request_headers_count;  /* 100 */
 	uint32_t max_requests_per_connection;
@@ -343,6 +344,9 @@ struct mesh_listener {
 	const struct mesh_status_range *log_statuses;
 	bool is_captured;     /* takes connections to captured addresses alone, which can go on to where they went; ip zero: to all of them */
 	uint64_t hello_timeout_us; /* without a first byte until then it counts as plaintext; 0: it is closed after 15 s */
+	uint32_t connection_limit; /* of clients, over all workers; 0: none of its own */
+	uint32_t buffer_bytes;     /* of each connection; 0: the defaults */
+	struct mesh_client_count *clients; /* where there is a limit (mesh/admission.h); set by mesh_config_prepare */
 	struct mesh_source source;
 };
 
@@ -366,6 +370,7 @@ struct mesh_circuit_breaker {
 	uint32_t max_connections, max_pending_requests, max_requests, max_retries; /* MESH_UNLIMITED when absent */
 	bool has_retry_budget;                                                     /* in place of max_retries: */
 	uint32_t retry_budget_permille, retry_budget_min;
+	uint64_t retry_budget_interval_us; /* not 0: of the requests begun within it, instead of those in flight */
 };
 struct mesh_outlier {
 	uint32_t consecutive_5xx, consecutive_gateway_errors, consecutive_local_origin_failures; /* 0 = off */
@@ -393,6 +398,7 @@ struct mesh_cluster {
 	uint16_t dynamic_port; /* of the latter */
 	const struct mesh_endpoints *original; /* of these two: the one endpoint that stands for every such place: its address is nobody's. Else NULL */
 	enum proxy_header_version proxy_protocol;
+	uint32_t buffer_bytes; /* of a connection; 0: the default */
 	uint32_t max_concurrent_streams; /* of one HTTP/2 connection; 0: the server's own limit */
 	uint64_t h2_ping_interval_us, h2_ping_timeout_us; /* 0: none */
 	uint32_t ring_size_min, ring_size_max, maglev_table_size, overprovisioning_percent; /* 0: the defaults above */
@@ -451,6 +457,7 @@ struct mesh_settings {
 	const struct mesh_format *log_captures;
 	uint64_t log_key;        /* of that format */
 	uint64_t drain_duration_us;
+	uint32_t connection_limit; /* of clients, over all listeners and workers; 0: none */
 	const struct mesh_cidr *internal_cidrs;
 	uint16_t n_internal_cidrs;
 };
@@ -481,6 +488,7 @@ struct mesh_config {
 	struct tls_context **tls;               /* by slot of rules, NULL = a secret is missing; the configuration holds a reference */
 	uint32_t n_secret_slots, n_tls_slots;
 	bool has_dynamic; /* some cluster is */
+	bool has_clients; /* listeners' counts are held (mesh/admission.h) */
 	struct mesh_outlier_list *outliers; /* clusters that eject; made by mesh_config_prepare */
 	struct mesh_worker_count held[MESH_WORKERS_MAX];
 };

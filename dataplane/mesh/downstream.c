@@ -87,14 +87,32 @@ const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const 
 	return best;
 }
 
+/* max_connection_duration. An HTTP/1.1 connection at rest has the drain's time for one more request, as HTTP/2 has for any number: its codec sees to that.
+ * One that has not had any needs none (Envoy). */
+static void time_over(struct foil_worker *w, struct mesh_downstream *d)
+{
+	const struct mesh_listener *l = d->port->listener;
+	struct stream_addr remote, local;
+	const struct mesh_first first = mesh_downstream_first(d);
+
+	d->ends_us = 0;
+	mesh_downstream_addrs(d, &remote, &local);
+	const struct mesh_chain *chain = l ? mesh_chain_choose(l, local.ip, &first) : NULL;
+	uint64_t drain_us = chain && chain->network == MESH_NETWORK_HTTP ? chain->http.drain_timeout_us : 0;
+	if (!drain_us || d->is_ending || d->n_requests == 0 || http_conn_version(d->conn) == HTTP_VERSION_2) {
+		mesh_downstream_drain(w, d);
+		return;
+	}
+	d->is_ending = true;
+	d->ends_us = w->now_us + drain_us;
+}
+
 static void on_timer(struct foil_worker *w, struct foil_timer *t)
 {
 	struct mesh_downstream *d = FOIL_CONTAINER_OF(t, struct mesh_downstream, timer);
 
-	if (d->ends_us && d->ends_us <= w->now_us) {
-		d->ends_us = 0;
-		mesh_downstream_drain(w, d);
-	}
+	if (d->ends_us && d->ends_us <= w->now_us)
+		time_over(w, d);
 	if (d->conn) /* else it is buried: it was at rest */
 		mesh_timeouts_look(w, d);
 	if (d->conn && d->ends_us)
@@ -167,6 +185,12 @@ static enum http_protocol protocol_of(const struct tls_facts *tls)
 	return foil_slice_eq(tls->alpn, FOIL_SLICE("h2")) ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1;
 }
 
+/* Of two that may be off. */
+static uint64_t least_time(uint64_t a_us, uint64_t b_us)
+{
+	return a_us && b_us ? FOIL_MIN(a_us, b_us) : a_us | b_us;
+}
+
 static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s)
 {
 	const struct mesh_hcm *hcm = &a->chain->http;
@@ -187,7 +211,9 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 		.accept_http10 = hcm->accept_http10, .reject_underscores = hcm->reject_underscores,
 		.drop_underscores = hcm->drop_underscores, .h2_streams_max = hcm->h2_streams_max,
 		.h2_stream_window_bytes = hcm->h2_stream_window_bytes, .h2_conn_window_bytes = hcm->h2_conn_window_bytes,
-		.head_timeout_us = hcm->request_headers_timeout_us, .idle_timeout_us = hcm->idle_timeout_us,
+		.head_timeout_us = least_time(hcm->request_headers_timeout_us, hcm->max_stream_duration_us), .h2_drain_us = hcm->drain_timeout_us,
+		.h2_queue_bytes_max = p->listener ? p->listener->buffer_bytes : 0,
+		.idle_timeout_us = hcm->idle_timeout_us,
 	};
 	if (http_server_open_as(w, s, protocol_of(d->tls), &mesh_server_events, &limits, d, &d->conn) != 0) {
 		mesh_slab_give(slab_of(w->mesh, d->is_told), d);
@@ -225,6 +251,10 @@ void mesh_log_no_chain(struct foil_worker *w, const struct mesh_accept *of)
 
 bool mesh_chain_accept(struct foil_worker *w, const struct mesh_accept *a, struct stream *s)
 {
+	const struct mesh_listener *l = a->port->listener;
+
+	if (FOIL_UNLIKELY(l && l->buffer_bytes))
+		stream_bound_tx(s, l->buffer_bytes);
 	if (a->chain->network == MESH_NETWORK_TCP)
 		return mesh_tcp_accept(w, a, s);
 	return http_accept(w, a, s);
@@ -241,18 +271,33 @@ static bool is_taken(struct foil_worker *w, const struct mesh_listener *l, const
 	return false;
 }
 
-bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
+/* It was admitted. False: nobody has it. */
+static bool begin(struct foil_worker *w, struct mesh_port *p, struct stream *s)
 {
-	struct mesh_accept a = {.port = port, .cfg = w->mesh->cfg, .remote = s->remote, .local = s->local};
+	struct mesh_accept a = {.port = p, .cfg = w->mesh->cfg, .remote = s->remote, .local = s->local};
 
-	if (!a.port->listener || w->mesh->is_draining || !is_taken(w, a.port->listener, &s->local))
-		return false;
-	if (a.port->listener->wants_hello || a.port->listener->proxy_protocol)
-		return mesh_hello_accept(w, a.port, s);
+	if (p->listener->wants_hello || p->listener->proxy_protocol)
+		return mesh_hello_accept(w, p, s);
 	a.chain = mesh_chain_choose(a.port->listener, s->local.ip, &(struct mesh_first){.is_tls = false});
 	if (a.chain)
 		return mesh_chain_accept(w, &a, s);
 	mesh_log_no_chain(w, &a);
+	return false;
+}
+
+bool mesh_port_accept(struct foil_worker *w, void *port, struct stream *s)
+{
+	struct mesh_port *p = port;
+
+	if (!p->listener || w->mesh->is_draining || !is_taken(w, p->listener, &s->local))
+		return false;
+	if (!mesh_client_admit(w, p)) {
+		stream_release(w, s); /* in order, which is what Envoy's clients see */
+		return true;
+	}
+	if (begin(w, p, s))
+		return true;
+	mesh_client_leave(w, p);
 	return false;
 }
 
@@ -274,6 +319,7 @@ void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum str
 	foil_timer_cancel(w, &d->timer);
 	mesh_list_del(&d->node);
 	foil_count(w, MESH, DOWNSTREAM_CONNS, -1);
+	mesh_client_leave(w, d->port);
 	mesh_port_put(w, d->port);
 	d->port = NULL;
 	mesh_bury(w, d, slab_of(w->mesh, d->is_told));

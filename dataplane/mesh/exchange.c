@@ -315,14 +315,15 @@ void mesh_exchange_body(struct foil_worker *w, struct mesh_exchange *x, struct f
 
 void mesh_exchange_pause(struct foil_worker *w, struct mesh_exchange *x)
 {
-	bool want = x->held.n_bytes >= MESH_BODY_WAITING_BYTES && !x->is_request_collected;
-
 	if (x->is_over || x->request_ended)
 		return;
+	const struct mesh_listener *l = x->ds->port->listener;
+	uint32_t most = FOIL_UNLIKELY(l && l->buffer_bytes) ? FOIL_MIN(l->buffer_bytes, MESH_BODY_WAITING_BYTES) : MESH_BODY_WAITING_BYTES;
+	bool want = x->held.n_bytes >= most && !x->is_request_collected;
 	if (x->try.stream && (!x->is_upgrade || x->is_tunnel))
 		want |= http_stream_tx_room(x->try.stream) == 0;
 	else if (x->router != MESH_ROUTER_DONE)
-		want |= x->kept.n_bytes >= MESH_BODY_WAITING_BYTES;
+		want |= x->kept.n_bytes >= most;
 	if (want == x->is_down_paused)
 		return;
 	x->is_down_paused = want;
@@ -355,6 +356,7 @@ static void drain_if_due(struct foil_worker *w, struct mesh_exchange *x)
 	bool is_h1 = x->request->version != HTTP_VERSION_2, is_open = (x->is_upgrade && !x->is_tunnel) || x->request->method == HTTP_METHOD_CONNECT;
 	bool due = (is_h1 && !x->is_tunnel && (!x->request_ended || is_open)) || w->mesh->is_draining;
 
+	due |= d->is_ending;
 	due |= x->hcm->max_requests_per_connection && d->n_requests >= x->hcm->max_requests_per_connection;
 	if (due)
 		mesh_downstream_drain(w, x->ds);

@@ -29,13 +29,16 @@ int mesh_hellos_init(struct mesh_ctx *m, uint32_t n_max)
 	return mesh_slab_init(&m->hellos, sizeof(struct hello), n_max);
 }
 
-static void hello_over(struct foil_worker *w, struct hello *h)
+/* is_handed_over: whoever has the connection now is the client that was admitted. */
+static void hello_over(struct foil_worker *w, struct hello *h, bool is_handed_over)
 {
 	h->s = NULL;
 	tls_place_give(w, &h->place);
 	foil_timer_cancel(w, &h->timer);
 	mesh_list_del(&h->node);
 	foil_count(w, MESH, HELLOS, -1);
+	if (!is_handed_over)
+		mesh_client_leave(w, h->port);
 	mesh_port_put(w, h->port);
 	h->port = NULL;
 	mesh_bury(w, h, &w->mesh->hellos);
@@ -45,7 +48,7 @@ static void hello_abort(struct foil_worker *w, struct hello *h)
 {
 	struct stream *s = h->s;
 
-	hello_over(w, h);
+	hello_over(w, h, false);
 	stream_abort(w, s);
 }
 
@@ -72,7 +75,7 @@ static void took_too_long(struct foil_worker *w, struct foil_timer *t)
 static void hello_closed(struct foil_worker *w, struct stream *s, enum stream_end why)
 {
 	(void)why; /* a client that leaves early, or a handshake that failed: tls counts which */
-	hello_over(w, s->user_data);
+	hello_over(w, s->user_data, false);
 }
 
 /* The codec or the proxy takes it over, with what has arrived. */
@@ -84,7 +87,7 @@ static void hand_over(struct foil_worker *w, struct hello *h)
 				      .remote = h->remote, .local = h->local};
 
 	if (p->listener && mesh_chain_accept(w, &a, s)) {
-		hello_over(w, h);
+		hello_over(w, h, true);
 		if (s->rx.n_bytes && s->user && s->user->readable)
 			s->user->readable(w, s);
 		return;

@@ -14,6 +14,14 @@ enum mesh_breaker { MESH_BREAKER_CONNECTIONS, MESH_BREAKER_PENDING, MESH_BREAKER
 struct FOIL_CACHE_ALIGNED mesh_cluster_cell {
 	uint32_t n[MESH_BREAKER_COUNT]; /* written by its worker alone */
 };
+/* Requests begun lately, in steps of the interval of a retry budget (breaker.h). */
+#define MESH_BEGUN_STEPS 32u
+struct FOIL_CACHE_ALIGNED mesh_begun {
+	struct {
+		uint64_t from_us; /* both are written by one worker alone */
+		uint32_t n;
+	} step[MESH_BEGUN_STEPS];
+};
 /* One cluster name. */
 struct mesh_cluster_state {
 	struct foil_slice name;
@@ -25,6 +33,7 @@ struct mesh_cluster_state {
 	bool has_traffic;            /* atomic: a request or connection was sent somewhere, ever */
 	uint32_t n_starved;          /* atomic: pools of all workers that wait for a place (places.c) */
 	uint64_t next_sweep_us;      /* atomic: outlier.c; 0 = not armed */
+	struct mesh_begun *begun;     /* one a worker; NULL while no configuration has asked for it */
 	uint32_t *n_ejection_changes; /* of all clusters: mesh_shared_ejections */
 	struct mesh_cluster_state *next; /* housekeeping: same bucket */
 	uint64_t hash;
@@ -97,6 +106,9 @@ struct mesh_shared;
 const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh);
 /* Grows when a pool begins to wait for another worker's place. Atomic. */
 uint32_t *mesh_shared_starved(struct mesh_shared *sh);
+struct mesh_client_count;
+/* Of all clients of the node (admission.h). */
+struct mesh_client_count *mesh_shared_clients(struct mesh_shared *sh);
 /* Grows when a host is ejected or comes back. Atomic. */
 const uint32_t *mesh_shared_ejections(const struct mesh_shared *sh);
 /* Once a turn of a worker, before it picks anything. */

@@ -225,6 +225,7 @@ static void adopt(struct foil_worker *w, const struct mesh_config *c)
 	mesh_tcp_adopt(w, c);
 	mesh_checks_adopt(w, c);
 	listeners_adopt(w, c);
+	mesh_clients_adopt(w);
 	mesh_shared_adopted(m->shared, w, c);
 }
 

@@ -518,6 +518,7 @@ static void conn_ready(struct foil_worker *w, struct http_conn *conn)
 			return;
 		}
 		waiter_unlink(w, waiter);
+		mesh_begun_add(w, waiter->cluster, p->host->cluster);
 		waiter->ready(w, waiter, u, hs);
 	}
 }
@@ -598,6 +599,7 @@ static struct http_limits limits_of(const struct mesh_cluster *c)
 		l.h2_streams_max = FOIL_MIN(l.h2_streams_max, c->max_concurrent_streams);
 	l.h2_ping_interval_us = c->h2_ping_interval_us;
 	l.h2_ping_timeout_us = c->h2_ping_timeout_us;
+	l.h2_queue_bytes_max = c->buffer_bytes;
 	return l;
 }
 
@@ -615,6 +617,8 @@ static int conn_open(struct foil_worker *w, struct mesh_pool *p)
 	rc = stream_open(w, p, c, &s);
 	if (rc == 0) {
 		const struct http_limits limits = limits_of(c);
+		if (FOIL_UNLIKELY(c->buffer_bytes != 0))
+			stream_bound_tx(s, c->buffer_bytes);
 		rc = http_client_open_as(w, s, speaks_h2(p, c) ? HTTP_PROTOCOL_H2 : HTTP_PROTOCOL_H1, &client_events,
 					 &limits, u, &u->conn);
 		if (rc != 0)
@@ -772,8 +776,10 @@ enum mesh_pool_result mesh_pool_acquire(struct foil_worker *w, const struct mesh
 	if (!*stream)
 		*stream = idle_start(w, p, waiter, out);
 	p->n_pins--;
-	if (*stream)
+	if (*stream) {
+		mesh_begun_add(w, c, e->host->cluster);
 		return MESH_POOL_READY;
+	}
 	if (is_idle) /* none of them could */
 		mesh_breaker_add(w, e->host->cluster, MESH_BREAKER_REQUESTS, -1);
 	if (!mesh_breaker_take(w, c, e->host->cluster, MESH_BREAKER_PENDING)) {

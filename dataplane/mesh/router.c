@@ -512,6 +512,20 @@ static void keep_no_more(struct mesh_exchange *x)
 		foil_chain_clear(&x->kept);
 }
 
+/* Beyond the listener's buffer there is no retry, as in Envoy; a mirror gets its body all the same. */
+static void look_at_kept(struct mesh_exchange *x, uint32_t n_more)
+{
+	const struct mesh_listener *l = x->ds->port->listener;
+	uint32_t n = x->kept.n_bytes + n_more;
+
+	if (n > MESH_BODY_KEPT_BYTES_MAX || (l && l->buffer_bytes && n > l->buffer_bytes && x->route->route.n_mirrors == 0)) {
+		keep_no_more(x);
+	} else if (l && l->buffer_bytes && n > l->buffer_bytes) {
+		x->kept_overflow = true;
+		x->retry.n_left = 0;
+	}
+}
+
 void mesh_router_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end)
 {
 	struct mesh_try *t = &x->try;
@@ -521,8 +535,8 @@ void mesh_router_data(struct foil_worker *w, struct mesh_exchange *x, struct foi
 		return;
 	}
 	x->body_ended = end;
-	if (x->keep && x->kept.n_bytes + own_data->n_bytes > MESH_BODY_KEPT_BYTES_MAX)
-		keep_no_more(x);
+	if (x->keep)
+		look_at_kept(x, own_data->n_bytes);
 	if (!t->stream || (x->is_upgrade && !x->is_tunnel)) {
 		foil_chain_move(&x->kept, own_data);
 	} else {

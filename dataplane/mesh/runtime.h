@@ -7,6 +7,7 @@
  * when it is given back. */
 #pragma once
 
+#include "dataplane/mesh/admission.h"
 #include "dataplane/mesh/breaker.h"
 #include "dataplane/mesh/filter.h"
 #include "dataplane/mesh/forwarding.h"
@@ -189,8 +190,8 @@ struct mesh_try {
 enum mesh_router_state { MESH_ROUTER_NONE, MESH_ROUTER_TRY, MESH_ROUTER_BACKOFF, MESH_ROUTER_DONE };
 
 #define MESH_AVOID_MAX 8
-#define MESH_BODY_KEPT_BYTES_MAX (1u << 20) /* OM-1: what a retry or a mirror may need again */
-#define MESH_BODY_WAITING_BYTES (256u << 10) /* before a try is connected; then the client is held back */
+#define MESH_BODY_KEPT_BYTES_MAX (1u << 20) /* OM-1: what a retry or a mirror may need again; of a retry, unless the listener says less */
+#define MESH_BODY_WAITING_BYTES (256u << 10) /* before a try is connected; then the client is held back. Likewise */
 
 struct mesh_retry {
 	uint32_t on;             /* enum mesh_retry_on; 0 = none */
@@ -256,6 +257,7 @@ struct mesh_exchange {
 	struct mesh_retry retry;
 	uint32_t n_tries;
 	uint64_t timeout_us, request_ended_us, active_us, idle_us;
+	uint64_t ends_us; /* max_stream_duration: whatever it does then; 0: never, or it did */
 	struct foil_timer timeout, overall;
 	bool is_idle_watched; /* by the downstream's timer */
 	struct foil_slice original_authority;
@@ -404,6 +406,8 @@ struct mesh_port {
 	struct mesh_listen_handle *handle;
 	struct mesh_list downstreams; /* HTTP connections */
 	uint32_t n_conns;             /* and L4 sessions: all that point here */
+	uint32_t n_clients;           /* that were admitted (admission.h) */
+	struct mesh_client_count *clients; /* where they are counted; NULL: no limit */
 	uint64_t seen;                /* generation of the configuration that named it last */
 };
 
@@ -424,13 +428,14 @@ struct mesh_downstream {
 	};
 	struct http_conn *conn; /* NULL: closed */
 	struct mesh_list exchanges;
-	struct foil_timer timer; /* fires when the first exchange may be idle, when ends_us comes, or before; stays armed over many requests */
+	struct foil_timer timer; /* fires when the first exchange may be idle or has to end, when ends_us comes, or before; stays armed over many requests */
 	uint64_t ends_us;        /* max_connection_duration; 0: none, or it was */
 	const struct mesh_chain *chain; /* of the configuration that it was asked for last */
 	uint64_t chain_generation;
 	const struct tls_facts *tls; /* of the connection, as long as conn; NULL: plaintext */
 	uint32_t n_requests;
 	bool is_draining, is_told;
+	bool is_ending; /* HTTP/1.1: its next answer is its last, and without one it ends when ends_us comes again */
 };
 static_assert(sizeof(struct mesh_downstream) <= 128, "a connection at rest keeps two cache lines here; see docs/memory.md");
 static_assert(offsetof(struct mesh_downstream, port) == offsetof(struct mesh_grave, held), "a closed one has no port, so a buried one holds nothing");
@@ -442,7 +447,7 @@ struct mesh_downstream_told {
 void mesh_downstream_addrs(const struct mesh_downstream *d, struct stream_addr *remote, struct stream_addr *local);
 /* Sees to it that the timer fires by then. */
 void mesh_downstream_timer_by(struct foil_worker *w, struct mesh_downstream *d, uint64_t at_us);
-void mesh_timeouts_look(struct foil_worker *w, struct mesh_downstream *d); /* timeouts.c: which exchanges are idle */
+void mesh_timeouts_look(struct foil_worker *w, struct mesh_downstream *d); /* timeouts.c: which exchanges are idle or have to end */
 static inline struct foil_slice mesh_downstream_sni(const struct mesh_downstream *d)
 {
 	return d->tls ? d->tls->sni : (struct foil_slice){NULL, 0};
@@ -547,7 +552,8 @@ struct mesh_ctx {
 	struct mesh_outlier_gauge *outlier_gauge; /* of the first worker; NULL: another's */
 	struct mesh_pool *pool_by_client[MESH_CLIENT_POOL_BUCKETS]; /* those that are one client's or go to one original destination */
 	struct mesh_host_now *by_host;    /* [MESH_HOSTS_MAX] of cfg */
-	bool is_draining, is_closing;
+	bool is_draining, is_closing, counts_clients; /* the last: the node has a limit of clients */
+	uint32_t n_clients;               /* admitted: admission.h */
 	uint64_t date_s;                  /* what date says */
 	char date[32];
 };

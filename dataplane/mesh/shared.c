@@ -10,6 +10,7 @@
 
 #include "dataplane/core/error.h"
 #include "dataplane/core/siphash.h"
+#include "dataplane/mesh/admission.h"
 #include "dataplane/mesh/lb_priv.h"
 #include "dataplane/mesh/mesh.h"
 #include "dataplane/mesh/runtime.h"
@@ -30,6 +31,7 @@ struct mesh_shared {
 	uint32_t n_starved;                  /* atomic, ever: see mesh_shared_starved */
 	uint32_t n_ejection_changes;         /* atomic, ever: see mesh_shared_ejections */
 	uint32_t free_index[MESH_HOSTS_MAX]; /* a stack */
+	struct mesh_clients clients;
 	struct lb_table_stock tables;
 	struct lb_tables *old_tables; /* replaced; a worker may still look at them */
 	uint32_t next_slot;           /* where renew_tables goes on */
@@ -90,8 +92,10 @@ void mesh_shared_free(struct mesh_shared *sh)
 		next = t->next;
 		lb_tables_free(&sh->tables, t);
 	}
-	if (sh)
+	if (sh) {
 		free(sh->posts);
+		mesh_clients_free(&sh->clients);
+	}
 	free(sh);
 }
 
@@ -143,7 +147,16 @@ static void cluster_put(struct mesh_shared *sh, struct mesh_cluster_state *s)
 	while (*at != s)
 		at = &(*at)->next;
 	*at = s->next;
+	free(s->begun);
 	free(s);
+}
+
+/* Room for what a retry budget's interval counts, once asked for. False: no memory. */
+static bool cluster_counts_begun(const struct mesh_shared *sh, struct mesh_cluster_state *s, const struct mesh_cluster *c)
+{
+	if (c->breaker.retry_budget_interval_us && !s->begun)
+		s->begun = zeroed(sh->n_workers * sizeof(*s->begun));
+	return !c->breaker.retry_budget_interval_us || s->begun;
 }
 
 /* ---- hosts ---- */
@@ -312,6 +325,11 @@ int mesh_config_prepare(struct mesh_shared *sh, struct mesh_config *c, struct fo
 		else
 			set = set_new(sh, c->clusters[slot], c->endpoints[slot], err);
 		c->host_sets[slot] = set;
+		if (set && !cluster_counts_begun(sh, set->cluster, c->clusters[slot])) {
+			drop_sets(sh, c);
+			return foil_error_set(err, -ENOMEM, "no memory for the retry budget of cluster %.*s", (int)c->clusters[slot]->res.name.n_bytes,
+					      c->clusters[slot]->res.name.data);
+		}
 		if (!set) {
 			drop_sets(sh, c);
 			return -ENOMEM;
@@ -321,15 +339,20 @@ int mesh_config_prepare(struct mesh_shared *sh, struct mesh_config *c, struct fo
 		drop_sets(sh, c);
 		return foil_error_set(err, -ENOMEM, "no memory for the outlier detection of %u clusters", c->n_cluster_slots);
 	}
+	if (mesh_clients_prepare(&sh->clients, c, err) != 0) {
+		mesh_outlier_list_free(c);
+		drop_sets(sh, c);
+		return -ENOMEM;
+	}
 	return 0;
 }
-
 void mesh_config_unprepare(struct mesh_shared *sh, struct mesh_config *c)
 {
 	if (!c->host_sets)
 		return;
 	drop_sets(sh, c);
 	mesh_outlier_list_free(c);
+	mesh_clients_unprepare(&sh->clients, c);
 }
 
 /* ---- publishing ---- */
@@ -378,6 +401,11 @@ void mesh_config_publish(struct mesh_shared *sh, const struct mesh_config *c)
 uint32_t *mesh_shared_starved(struct mesh_shared *sh)
 {
 	return &sh->n_starved;
+}
+
+struct mesh_client_count *mesh_shared_clients(struct mesh_shared *sh)
+{
+	return &sh->clients.all;
 }
 
 const uint32_t *mesh_shared_ejections(const struct mesh_shared *sh)

@@ -173,6 +173,7 @@ static void session_end(struct foil_worker *w, struct session *s, bool in_order)
 	drop_text(w, &s->principal);
 	mesh_list_del(&s->node);
 	foil_count(w, MESH, TCP_SESSIONS, -1);
+	mesh_client_leave(w, s->port);
 	mesh_port_put(w, s->port);
 	s->port = NULL;
 	mesh_bury(w, s, &w->mesh->sessions);
@@ -351,6 +352,8 @@ static int begin_connect(struct foil_worker *w, struct session *s, const struct 
 		rc = mesh_upstream_tls_open(w, s->grave.held, s->cluster, &tp, &s->up);
 	if (rc != 0)
 		stream_let_go(w, &s->up, false);
+	else if (FOIL_UNLIKELY(s->cluster->buffer_bytes != 0))
+		stream_bound_tx(s->up, s->cluster->buffer_bytes);
 	return rc;
 }
 

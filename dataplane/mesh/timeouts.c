@@ -1,5 +1,6 @@
-/* The clocks of one request: the route's timeout (VS-33), a try's (VS-41), nothing moving (OM-3), the whole request in time (OM-4), and what the
- * upstream is told of them (x-envoy-expected-rq-timeout-ms, grpc-timeout, VS-34). What happens then is router.c's or a local reply.
+/* The clocks of one request: the route's timeout (VS-33), a try's (VS-41), nothing moving (OM-3), the whole request in time (OM-4), the whole exchange
+ * (httpMaxStreamDuration), and what the upstream is told of them (x-envoy-expected-rq-timeout-ms, grpc-timeout, VS-34). What happens then is router.c's or a
+ * local reply.
  * The route's timeout runs from the end of the request to the end of the answer over all tries; a try's from the end of the request or its connection,
  * whichever is later, to the answer's head. */
 #include "dataplane/mesh/runtime.h"
@@ -162,6 +163,36 @@ static void idle_over(struct foil_worker *w, struct mesh_exchange *x)
 	mesh_reply_send(w, x, &r); /* a reset, if the answer has begun */
 }
 
+/* Envoy's answer: of gRPC DEADLINE_EXCEEDED; no response flag, the details tell. */
+static void stream_time_over(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct mesh_reply r = {
+		.status = x->request_ended ? 504 : 408, .body = FOIL_SLICE("downstream duration timeout"), .details = FOIL_SLICE("max_duration_timeout"),
+		.has_grpc_status = true, .grpc_status = 4, .reason = MESH_REASON_MAX_STREAM_DURATION,
+	};
+
+	x->ends_us = 0;
+	mesh_reply_send(w, x, &r); /* a reset, if the answer has begun */
+}
+
+/* Of one exchange: nothing of x is looked at after an answer. */
+static void look_at(struct foil_worker *w, struct mesh_exchange *x)
+{
+	if (FOIL_UNLIKELY(x->ends_us != 0)) {
+		if (x->ends_us <= w->now_us) {
+			stream_time_over(w, x);
+			return;
+		}
+		mesh_downstream_timer_by(w, x->ds, x->ends_us);
+	}
+	if (!x->is_idle_watched || !x->idle_us)
+		return;
+	if (x->active_us + x->idle_us > w->now_us)
+		idle_watch(w, x, x->active_us + x->idle_us);
+	else
+		idle_over(w, x);
+}
+
 /* All of the downstream's: each is looked at once, whatever an answer does to the others and to the connection (its block is only buried). */
 void mesh_timeouts_look(struct foil_worker *w, struct mesh_downstream *d)
 {
@@ -172,12 +203,7 @@ void mesh_timeouts_look(struct foil_worker *w, struct mesh_downstream *d)
 		struct mesh_exchange *x = FOIL_CONTAINER_OF(all.next, struct mesh_exchange, node);
 		mesh_list_del(&x->node);
 		mesh_list_add_tail(&d->exchanges, &x->node);
-		if (!x->is_idle_watched || !x->idle_us)
-			continue;
-		if (x->active_us + x->idle_us > w->now_us)
-			idle_watch(w, x, x->active_us + x->idle_us);
-		else
-			idle_over(w, x);
+		look_at(w, x);
 	}
 }
 
@@ -198,6 +224,10 @@ void mesh_timeouts_arrived(struct foil_worker *w, struct mesh_exchange *x)
 	x->idle_us = x->hcm->stream_idle_timeout_us;
 	if (x->idle_us)
 		idle_watch(w, x, w->now_us + x->idle_us);
+	if (FOIL_UNLIKELY(x->hcm->max_stream_duration_us != 0)) {
+		x->ends_us = x->down->started_us + x->hcm->max_stream_duration_us;
+		mesh_downstream_timer_by(w, x->ds, x->ends_us);
+	}
 	if (x->hcm->request_timeout_us && !x->request_ended)
 		foil_timer_arm(w, &x->overall, w->now_us + x->hcm->request_timeout_us, overall_over);
 }
@@ -227,6 +257,7 @@ void mesh_timeouts_fini(struct foil_worker *w, struct mesh_exchange *x)
 {
 	foil_timer_cancel(w, &x->timeout);
 	x->is_idle_watched = false;
+	x->ends_us = 0;
 	foil_timer_cancel(w, &x->overall);
 	foil_timer_cancel(w, &x->try.timer);
 }

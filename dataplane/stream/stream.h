@@ -11,7 +11,8 @@
  * EOF: s->rx_eof turns true and readable is called; bytes may still be in rx.
  *
  * Writing: stream_write takes a chain whole, always; the transport sends as it may. stream_tx_room says how much may be written
- * before the user should stop; `writable` comes when the queue has fallen to half of tx_high_bytes after it had reached it.
+ * before the user should stop; `writable` comes when the queue has fallen to half of tx_high_bytes after it had reached it. The transport raises
+ * tx_high_bytes with the path: what is in flight is queued, too.
  * Output is not sent at once but at the end of the worker's burst. */
 #pragma once
 
@@ -70,6 +71,7 @@ struct stream {
 	bool is_open;             /* established; false during an active open */
 	bool was_full;            /* the transport's own: writable is owed */
 	struct stream_addr local, remote;
+	uint16_t tx_spare_kib;    /* stream_bound_tx; 0: the transport's own */
 	uint32_t rtt_us;          /* smoothed, 0 if unknown */
 	uint64_t opened_us;       /* when it became open */
 };
@@ -79,6 +81,16 @@ struct stream {
 static inline uint32_t stream_tx_room(const struct stream *s)
 {
 	return s->tx_queued_bytes >= s->tx_high_bytes ? 0 : s->tx_high_bytes - s->tx_queued_bytes;
+}
+
+/* No more than n_bytes, in whole KiB, may wait beside what is in flight. Before anything was written. */
+#define STREAM_TX_FLIGHT_BYTES 16384u /* to begin with */
+static inline void stream_bound_tx(struct stream *s, uint32_t n_bytes)
+{
+	uint32_t kib = n_bytes / 1024u + (n_bytes % 1024u != 0);
+
+	s->tx_spare_kib = (uint16_t)(kib < UINT16_MAX ? kib : UINT16_MAX);
+	s->tx_high_bytes = s->tx_spare_kib * 1024u + STREAM_TX_FLIGHT_BYTES;
 }
 
 static inline void stream_write(struct foil_worker *w, struct stream *s, struct foil_chain *own_chain)

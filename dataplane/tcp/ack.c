@@ -93,12 +93,14 @@ static void record_trim(struct foil_worker *w, struct tcp_conn *c, struct tcp_se
 
 /* A queue of twice the window keeps the path filled while the user catches up. What is kept for a hole counts, too, for as many round trips as the
  * hole stays: on a path that loses retransmissions two more windows' worth, or the queue, not the path, would be what BBR measures. A user who
- * has made it smaller keeps it so. */
+ * has made it smaller keeps it so; one who bounded what may wait has the window, and that. */
 static void grow_queue(const struct foil_worker *w, struct tcp_conn *c)
 {
-	uint32_t want = (uint32_t)FOIL_MIN((c->cc->on_rate ? 4ull : 3ull) * c->cwnd, (uint64_t)TCP_TX_QUEUE_BYTES_MAX);
+	uint32_t spare = c->s.tx_spare_kib * 1024u;
+	uint64_t windows = spare ? 1 : c->cc->on_rate ? 4 : 3;
+	uint32_t want = (uint32_t)FOIL_MIN(windows * c->cwnd, (uint64_t)TCP_TX_QUEUE_BYTES_MAX) + spare;
 
-	if (c->s.was_full && c->s.tx_high_bytes >= STREAM_TX_HIGH_BYTES && want > c->s.tx_high_bytes && !w->tcp->is_short_of_mbufs)
+	if (c->s.was_full && (spare || c->s.tx_high_bytes >= STREAM_TX_HIGH_BYTES) && want > c->s.tx_high_bytes && !w->tcp->is_short_of_mbufs)
 		c->s.tx_high_bytes = want;
 }
 

@@ -479,6 +479,7 @@ static void seal(struct foil_worker *w, struct tls_conn *c)
 	}
 	foil_chain_clear(&c->plain);
 	c->below->tx_high_bytes = c->s.tx_high_bytes;
+	c->below->tx_spare_kib = c->s.tx_spare_kib;
 	flush_down(w, c);
 	c->s.tx_queued_bytes = c->below->tx_queued_bytes;
 	/* What was acknowledged between write and seal may have kept the stream below short of its mark: it will say nothing then. */

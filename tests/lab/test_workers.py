@@ -1,5 +1,6 @@
-"""Two workers: limits over both of them, counted at the origin; endpoints that come and go under load, all at once too."""
+"""Two workers: limits over both of them, counted at the origin, and of clients; endpoints that come and go under load, all at once too."""
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -59,14 +60,14 @@ class Counting(support.Origin):
 class Two:
     """with Two(pool, endpoints) as lab_of_two: the lab with two workers."""
 
-    def __init__(self, pool, endpoints):
-        self.pool, self.folder = pool, tempfile.mkdtemp(prefix="foil-two-")
+    def __init__(self, pool, endpoints, mesh=""):
+        self.pool, self.mesh, self.folder = pool, mesh, tempfile.mkdtemp(prefix="foil-two-")
         self.config = os.path.join(self.folder, "config")
         os.mkdir(self.config)
         self.write(endpoints)
 
     def write(self, addresses):
-        text = CONFIG.replace("POOL", self.pool).replace("ENDPOINTS", ", ".join(f"{{address: {a}}}" for a in addresses))
+        text = self.mesh + CONFIG.replace("POOL", self.pool).replace("ENDPOINTS", ", ".join(f"{{address: {a}}}" for a in addresses))
         support.replace(os.path.join(self.config, "limits.yaml"), text)
 
     def __enter__(self):
@@ -124,6 +125,56 @@ def test_a_limit_of_one_connection_serves_both_workers():
         found = many(8, 10)
         check(found == {200: 80}, str(found))
         check(origin.most == 1, f"{origin.most} connections at once")
+        origin.kill()
+
+
+def refused(s):
+    """Whether the connection was closed, in order, before anything was said."""
+    s.settimeout(0.3)
+    try:
+        return s.recv(1) == b""
+    except socket.timeout:
+        return False
+
+
+def test_a_limit_of_clients_holds_over_two_workers():
+    limits = support.mesh_config("defaultConfig: {connectionSettings: {listenerConnectionLimit: 6, globalDownstreamConnectionLimit: 8}}")
+    with Two("{}", ADDRESSES[:1], limits) as two:
+        origin = Counting(ADDRESSES[0])
+        with support.Counted("foil_mesh_downstream_cx_overflow_total") as overflow:
+            clients = [support.connect() for _ in range(10)]
+            closed = [c for c in clients if refused(c)]
+            check(len(closed) == 4, f"{len(closed)} of 10 closed, 6 are allowed")
+            overflow.grew(4)
+        served = [c for c in clients if c not in closed]
+        for c in served[:2]:
+            c.sendall(b"GET / HTTP/1.1\r\nhost: limits.example.com\r\n\r\n")
+            check(c.recv(100).startswith(b"HTTP/1.1 200 "), "who is there is not served")
+        served.pop().close()
+        wait_for(lambda: not refused(support.connect()), 5, "a place that was given back is not taken")
+        before = support.snapshot()["version"]
+        two.mesh = support.mesh_config("defaultConfig: {connectionSettings: {listenerConnectionLimit: 100, globalDownstreamConnectionLimit: 8}}")
+        two.write(ADDRESSES[:1])
+        support.wait_applied(before)
+        more = [support.connect() for _ in range(6)]
+        n = sum(not refused(c) for c in more) + len(served)
+        check(6 <= n <= 8, f"{n} at a time, 8 are allowed")
+        wait_for(lambda: support.Metrics().sum("foil_mesh_downstream_global_cx_overflow_total") >= 3, 5, "the node's counter does not tell")
+        origin.kill()
+
+
+def test_a_long_answer_waits_for_a_slow_reader():
+    with Two("{}", ADDRESSES[:1], support.mesh_config("defaultConfig: {connectionSettings: {listenerPerConnectionBufferLimitBytes: 32768}}")):
+        origin = Counting(ADDRESSES[0])
+        s = support.connect()
+        s.sendall(b"GET /bytes/8388608 HTTP/1.1\r\nhost: limits.example.com\r\n\r\n")
+        time.sleep(1)  # the client's window and what may wait are full now
+        n, most = 0, 8388608
+        while n < most:
+            got = s.recv(1 << 18)
+            check(got, f"ended after {n} bytes")
+            n += len(got)
+        s.close()
         origin.kill()
 
 

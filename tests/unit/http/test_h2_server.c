@@ -648,6 +648,27 @@ static void test_draining_takes_two_steps(void **state)
 	end();
 }
 
+/* Where a time between the two steps is set, requests come until it is over, whatever the peer says meanwhile. */
+static void test_draining_takes_the_time_that_is_set(void **state)
+{
+	const struct http_limits limits = {.h2_drain_us = 2000000};
+
+	begin_with(&limits);
+	http_conn_drain(w, side.c);
+	assert_sent("GOAWAY last=2147483647 code=0\n");
+	hb_frame(&b, H2_PING, H2_ACK, 0, h2_drain_ping, 8);
+	feed();
+	t_advance(w, 1500000);
+	hb_get(&b, H2_END_STREAM, 1, "/in-time");
+	feed();
+	assert_told("GET /in-time host=a.example|0: complete\n");
+	assert_false(side.f.is_released);
+	t_advance(w, 600000);
+	assert_true(side.f.is_released);
+	end();
+	(void)state;
+}
+
 static void test_time_limits(void **state)
 {
 	const struct http_limits limits = {.idle_timeout_us = 1000000, .head_timeout_us = 500000};
@@ -890,6 +911,7 @@ int main(void)
 		cmocka_unit_test(test_resets_of_either_side),
 		cmocka_unit_test(test_users_may_close_or_reset_in_any_callback),
 		cmocka_unit_test(test_draining_takes_two_steps),
+		cmocka_unit_test(test_draining_takes_the_time_that_is_set),
 		cmocka_unit_test(test_time_limits),
 		cmocka_unit_test(test_a_client_that_leaves_is_gone),
 		cmocka_unit_test(test_closing_says_goodbye_and_tells_everybody),

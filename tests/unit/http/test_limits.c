@@ -37,7 +37,8 @@ static void test_equal_limits_share_one_copy(void **state)
 	b.head_timeout_us = 0;
 	b.idle_timeout_us = 5000000;
 	b.h2_streams_max = b.h2_stream_window_bytes = b.h2_conn_window_bytes = 0;
-	b.h2_ping_interval_us = b.h2_ping_timeout_us = 0;
+	b.h2_ping_interval_us = b.h2_ping_timeout_us = b.h2_drain_us = 0;
+	b.h2_queue_bytes_max = 0;
 	const struct http_limits *first = http_limits_get(w->http, &a), *second = http_limits_get(w->http, &b);
 	assert_ptr_equal(first, second);
 	assert_int_equal(w->http->limits_kept.n_used, 1);
@@ -54,7 +55,7 @@ static void test_limits_that_differ_in_anything_do_not_share(void **state)
 		{0}, {.head_bytes_max = 4096}, {.headers_max = 7}, {.accept_http10 = true}, {.reject_underscores = true}, {.drop_underscores = true},
 		{.head_timeout_us = 1},
 		{.idle_timeout_us = 1}, {.h2_streams_max = 7}, {.h2_stream_window_bytes = 1 << 20}, {.h2_conn_window_bytes = 1 << 22},
-		{.h2_ping_interval_us = 1}, {.h2_ping_timeout_us = 1},
+		{.h2_ping_interval_us = 1}, {.h2_ping_timeout_us = 1}, {.h2_drain_us = 1}, {.h2_queue_bytes_max = 4096},
 	};
 	const struct http_limits *kept[FOIL_COUNT_OF(others)];
 

@@ -191,6 +191,7 @@ static void test_what_upstream_connections_tell_and_bear(void **state)
 	assert_int_equal(c->proxy_protocol, FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V1);
 	assert_int_equal(c->circuit_breaker->retry_budget_permille, 200);
 	assert_int_equal(c->circuit_breaker->retry_budget_min, 3);
+	assert_false(c->circuit_breaker->has_retry_budget_interval_us);
 	foil__conf__cluster__free_unpacked(c, NULL);
 	t_mesh_free(m);
 	(void)state;

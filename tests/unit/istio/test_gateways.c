@@ -2,6 +2,7 @@
 #include "tests/unit/istio/fixture.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define GATEWAY(name, selector, servers) \
@@ -103,6 +104,8 @@ static void test_profile_edge_is_what_istiod_makes_of_it(void **state)
 	assert_int_equal(h->h2_streams_max, 7);
 	assert_int_equal(h->h2_stream_window_bytes, 65536);
 	assert_int_equal(h->h2_conn_window_bytes, 1048576);
+	assert_int_equal(l->buffer_bytes, 32768);
+	assert_false(l->has_connection_limit || h->has_max_stream_duration_us || h->has_drain_timeout_us);
 	assert_true(h->reject_underscores && !h->drop_underscores && h->merge_slashes);
 	assert_int_equal(h->escaped_slashes, FOIL__CONF__ESCAPED_SLASHES__SLASHES_REDIRECTED);
 	foil__conf__listener__free_unpacked(l, NULL);
@@ -128,10 +131,44 @@ static void test_connection_settings_are_taken_one_by_one(void **state)
 	foil__conf__listener__free_unpacked(l, NULL);
 	t_mesh_free(m);
 
-	m = t_mesh_new(T_SETTINGS("{listenerConnectionLimit: 5, httpMaxStreamDuration: 5s, listenerPerConnectionBufferLimitBytes: 32768}"), T_GATEWAY, NULL);
-	(void)t_diag(m, "HF0005", "memory.connections");
-	(void)t_diag(m, "HF0005", "timeout");
-	(void)t_diag(m, "HF0006", "what a connection may hold");
+	m = t_mesh_new(T_SETTINGS("{listenerConnectionLimit: 0, globalDownstreamConnectionLimit: -1, httpMaxStreamDuration: 5}"), T_GATEWAY, NULL);
+	(void)t_diag(m, "IST0106", "must be from 1 to 2147483647, not 0");
+	(void)t_diag(m, "IST0106", "must be from 1 to 2147483647, not -1");
+	(void)t_diag(m, "IST0106", "duration");
+	t_mesh_free(m);
+	(void)state;
+}
+
+/* Buffers are gateways' listeners' alone (istiod), and clusters'; the rest is every listener's. */
+static void test_limits_of_connections_and_streams(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_SETTINGS("{listenerConnectionLimit: 5, globalDownstreamConnectionLimit: 9, httpMaxStreamDuration: 7s, "
+						 "httpDrainTimeout: 3s, listenerPerConnectionBufferLimitBytes: 65536, "
+						 "clusterPerConnectionBufferLimitBytes: 16384}"),
+				      T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
+	Foil__Conf__Listener *l = t_listener(m, "198.18.0.1_80");
+	Foil__Conf__Cluster *c = t_cluster(m, "outbound|8080||one.test");
+	const struct istio_resource *r = m->snapshot->resources; /* the settings come first */
+	Foil__Conf__MeshSettings *settings = foil__conf__mesh_settings__unpack(NULL, r->n_bytes, r->bytes);
+	char *text;
+
+	t_assert_no_diags(m);
+	assert_int_equal(l->connection_limit, 5);
+	assert_int_equal(l->buffer_bytes, 65536);
+	assert_int_equal(l->filter_chains[0]->http->max_stream_duration_us, 7000000);
+	assert_int_equal(l->filter_chains[0]->http->drain_timeout_us, 3000000);
+	assert_int_equal(c->buffer_bytes, 16384);
+	assert_int_equal(settings->connection_limit, 9);
+	assert_int_equal(istio_explain(m->snapshot, &(struct istio_request){.authority = "web.example.com", .path = "/"}, &text), 0);
+	assert_non_null(strstr(text, "at most 5 connections at a time; one more is closed at once"));
+	assert_non_null(strstr(text, "at most 9 connections at a time over all listeners of the node"));
+	assert_non_null(strstr(text, "at most 65536 bytes wait for a client"));
+	assert_non_null(strstr(text, "at most 16384 bytes wait for an endpoint"));
+	assert_non_null(strstr(text, "a request and its answer end after 7 s"));
+	free(text);
+	foil__conf__mesh_settings__free_unpacked(settings, NULL);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	foil__conf__listener__free_unpacked(l, NULL);
 	t_mesh_free(m);
 	(void)state;
 }
@@ -368,6 +405,7 @@ int main(void)
 		cmocka_unit_test(test_what_mesh_config_says_of_gateways),
 		cmocka_unit_test(test_profile_edge_is_what_istiod_makes_of_it),
 		cmocka_unit_test(test_connection_settings_are_taken_one_by_one),
+		cmocka_unit_test(test_limits_of_connections_and_streams),
 		cmocka_unit_test(test_domains_are_the_narrower_of_server_and_virtual_service),
 		cmocka_unit_test(test_https_redirect_is_for_every_host_of_the_server),
 		cmocka_unit_test(test_servers_of_several_gateways_share_a_port),

@@ -146,12 +146,52 @@ static void test_a_budget_is_a_share_of_what_is_under_way(void **state)
 	fx_free(f);
 }
 
+/* Recorded: tests/recorded/retries-budget-interval.yaml. */
+static void test_a_budget_with_an_interval_is_a_share_of_what_was_begun(void **state)
+{
+	struct fx_config *cfg = fx_config_new(1, 1);
+	struct mesh_circuit_breaker *b = &cfg->cluster[0].breaker;
+
+	b->has_retry_budget = true;
+	b->max_retries = 0;
+	b->retry_budget_permille = 200;
+	b->retry_budget_min = 1;
+	b->retry_budget_interval_us = 3000000;
+	struct fx *f = begin(cfg);
+	const struct mesh_cluster *c = &f->config->cluster[0];
+	struct mesh_cluster_state *s = f->config->endpoint[0][0].host->cluster;
+	t_advance(f->w, 10000000);
+	struct fx_stream *down = fx_connect(f), *up = NULL;
+	for (unsigned int i = 0; i < 14; i++) { /* over now: that does not matter */
+		fx_say(f, down, GET);
+		up = up ? up : fx_up_open(f);
+		fx_say(f, up, OK);
+		t_advance(f->w, 100000);
+	}
+	assert_int_equal(mesh_begun_sum(f->w, c, s), 14);
+	mesh_breaker_add(f->w, s, MESH_BREAKER_REQUESTS, 100); /* nor who is under way for long */
+	assert_int_equal(mesh_breaker_retry_budget(f->w, c, s), 2);
+	assert_true(mesh_breaker_take(f->w, c, s, MESH_BREAKER_RETRIES));
+	assert_true(mesh_breaker_take(f->w, c, s, MESH_BREAKER_RETRIES));
+	assert_false(mesh_breaker_take(f->w, c, s, MESH_BREAKER_RETRIES));
+	mesh_breaker_add(f->w, s, MESH_BREAKER_RETRIES, -2);
+	t_advance(f->w, 2300000); /* the first half of them was begun more than 3 s ago */
+	assert_in_range(mesh_begun_sum(f->w, c, s), 7, 8);
+	t_advance(f->w, 1000000);
+	assert_int_equal(mesh_begun_sum(f->w, c, s), 0);
+	assert_int_equal(mesh_breaker_retry_budget(f->w, c, s), 1);
+	mesh_breaker_add(f->w, s, MESH_BREAKER_REQUESTS, -100);
+	fx_free(f);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_header_tells_who_the_client_is), cmocka_unit_test(test_unknown_leaves_the_connections_own),
 		cmocka_unit_test(test_without_a_good_header_nobody_is_served), cmocka_unit_test(test_upstream_connections_are_one_clients),
 		cmocka_unit_test(test_a_new_header_version_retires_old_connections), cmocka_unit_test(test_a_budget_is_a_share_of_what_is_under_way),
+		cmocka_unit_test(test_a_budget_with_an_interval_is_a_share_of_what_was_begun),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
