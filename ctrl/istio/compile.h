@@ -64,8 +64,11 @@ struct service_list {
 	uint32_t n, n_room;
 };
 
-/* DestinationRules of one namespace and host, merged (DR-2). */
+/* DestinationRules of one namespace and host, merged (DR-2): those for every client, and those whose workloadSelector fits this node (DR-6). */
 struct merged_rule {
+	struct merged_rule *selected; /* goes before this one for clients of the namespace; NULL: none does */
+	bool has_selective; /* some have a selector, whomever it fits */
+	bool is_selective; /* a selector is all that there is: for other clients there is no rule, and for those of the namespace none of another */
 	const struct resource *source; /* the oldest */
 	const struct destination_rule *rule;
 	const struct traffic_policy *policy; /* of the oldest that has one; or NULL */
@@ -257,6 +260,8 @@ void istio_clusters_emit_endpoints(struct compile *c, struct service *s); /* of 
 
 void istio_gateways_compile(struct compile *c);
 void istio_outbound_compile(struct compile *c);
+/* Labels that the node has, or one of its gateways in the root namespace (sidecar.c). */
+bool istio_sidecar_selects(const struct compile *c, const struct istio_string_map *wanted, const char *namespace);
 /* The Sidecar in force at this node, or NULL (sidecar.c). */
 const struct resource *istio_sidecar_of_node(const struct compile *c);
 /* Marks what it does not let the node reach: before the mesh's listeners, after the gateways'. */

@@ -202,12 +202,21 @@ static void check_subset(struct istio_decode *d, void *object)
 
 static const struct istio_table table_subset = TABLE(subset, "Subset", subset_rows, .check = check_subset);
 
+/* A rule for some clients is for those of its own namespace, as istiod's validation has it. */
+static void check_selected(struct istio_decode *d, const struct destination_rule *r)
+{
+	for (uint32_t i = 0; r->selector && i < r->export_to.n; i++)
+		if (strcmp(r->export_to.list[i], ".") != 0 && strcmp(r->export_to.list[i], d->fallback_namespace) != 0)
+			istio_decode_error(d, "IST0106", &r->head, "exportTo", "a rule with a workloadSelector is for clients of its own namespace: write .");
+}
+
 static void check_destination_rule(struct istio_decode *d, void *object)
 {
 	struct destination_rule *r = object;
 
 	if (!r->host || !istio_is_host(r->host, true))
 		istio_decode_error(d, "IST0106", &r->head, "host", r->host ? "\"%.80s\" is not a host" : "a DestinationRule needs a host", r->host);
+	check_selected(d, r);
 	struct istio_map names = {0};
 	char field[48];
 	bool is_new;
@@ -225,7 +234,7 @@ static const struct istio_field destination_rule_rows[] = {
 	ROW(destination_rule, policy, "trafficPolicy", F_OBJECT, .table = &table_policy),
 	ROW(destination_rule, subsets, "subsets", F_OBJECTS, .table = &table_subset, .min = 0, .max = 4096),
 	ROW(destination_rule, export_to, "exportTo", F_STRINGS),
-	ROW_REFUSED("workloadSelector", "every client of this node would get it: leave it to the clients' own sidecars"),
+	ROW(destination_rule, selector, "workloadSelector", F_OBJECT, .table = &istio_table_match_labels),
 };
 const struct istio_table istio_table_destination_rule =
 	TABLE(destination_rule, "DestinationRule", destination_rule_rows, .check = check_destination_rule);

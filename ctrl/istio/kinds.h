@@ -335,9 +335,14 @@ struct subset {
 	struct istio_string_map labels;
 	struct traffic_policy *policy;
 };
+struct match_labels { /* a selector of workloads, by all of these */
+	struct istio_head head;
+	struct istio_string_map labels;
+};
 struct destination_rule {
 	struct istio_head head;
 	const char *host;
+	struct match_labels *selector; /* of clients; NULL: every one */
 	struct traffic_policy *policy;
 	struct istio_list subsets; /* struct subset */
 	struct istio_strings export_to;
@@ -596,7 +601,7 @@ extern const struct istio_table istio_table_gateway, istio_table_virtual_service
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
 		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config,
 	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb,
-	istio_table_health_check, istio_table_default_policy;
+	istio_table_health_check, istio_table_default_policy, istio_table_match_labels;
 
 /* The checks of a MeshConfig, which is used even when it has errors: what is wrong is taken out. */
 void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m);

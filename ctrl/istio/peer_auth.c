@@ -11,10 +11,6 @@ struct mtls {
 	struct istio_head head;
 	struct istio_int mode;
 };
-struct match_labels {
-	struct istio_head head;
-	struct istio_string_map labels;
-};
 struct peer_authentication {
 	struct istio_head head;
 	struct match_labels *selector;
@@ -26,9 +22,9 @@ static const char *const mode_words[] = {"UNSET", "DISABLE", "PERMISSIVE", "STRI
 static const struct istio_field mtls_rows[] = {ROW(mtls, mode, "mode", F_ENUM, .words = mode_words)};
 static const struct istio_table table_mtls = TABLE(mtls, "MutualTLS", mtls_rows);
 static const struct istio_field match_labels_rows[] = {ROW(match_labels, labels, "matchLabels", F_STRING_MAP)};
-static const struct istio_table table_match_labels = TABLE(match_labels, "WorkloadSelector", match_labels_rows);
+const struct istio_table istio_table_match_labels = TABLE(match_labels, "WorkloadSelector", match_labels_rows);
 static const struct istio_field peer_auth_rows[] = {
-	ROW(peer_authentication, selector, "selector", F_OBJECT, .table = &table_match_labels),
+	ROW(peer_authentication, selector, "selector", F_OBJECT, .table = &istio_table_match_labels),
 	ROW(peer_authentication, mtls, "mtls", F_OBJECT, .table = &table_mtls),
 	ROW(peer_authentication, ports, "portLevelMtls", F_OBJECT_MAP, .table = &table_mtls),
 };

@@ -562,21 +562,10 @@ static void unite_instances(struct compile *c)
 
 /* ---- DestinationRules ---- */
 
-static void add_rule(struct compile *c, const struct resource *r)
+static void merge_rule(struct compile *c, struct merged_rule *m, const struct resource *r)
 {
 	const struct destination_rule *rule = r->spec;
-	const char *host = istio_compile_fqdn(c, rule->host, r->namespace);
-	bool is_new;
-	void **place = istio_map_put(c->arena, &c->rules, istio_arena_printf(c->arena, "%s/%s", r->namespace, host), &is_new);
 
-	if (is_new) {
-		struct merged_rule *fresh = ARENA_NEW(c->arena, struct merged_rule);
-		fresh->source = r;
-		fresh->rule = rule;
-		fresh->host = host;
-		*place = fresh;
-	}
-	struct merged_rule *m = *place;
 	if (rule->policy && m->policy)
 		istio_compile_report(c, ISTIO_WARNING, "HF0013", r, istio_doc_at(rule->head.node, "trafficPolicy"), "spec.trafficPolicy",
 				     "%s, which is older, is for the same host: its trafficPolicy is used, and only the subsets of this one",
@@ -598,6 +587,80 @@ static void add_rule(struct compile *c, const struct resource *r)
 	}
 }
 
+static struct merged_rule *rule_new(struct compile *c, const struct resource *r, const char *host)
+{
+	struct merged_rule *fresh = ARENA_NEW(c->arena, struct merged_rule);
+
+	fresh->source = r;
+	fresh->rule = r->spec;
+	fresh->host = host;
+	return fresh;
+}
+
+static bool labels_are_same(const struct istio_string_map *a, const struct istio_string_map *b)
+{
+	return a->n == b->n && istio_compile_labels_have(a, b);
+}
+
+/* Of rules whose selectors differ the oldest that fits is used alone (istiod). */
+static void add_selective(struct compile *c, struct merged_rule *m, const struct resource *r)
+{
+	const struct destination_rule *rule = r->spec;
+
+	if (!istio_sidecar_selects(c, &rule->selector->labels, r->namespace))
+		return;
+	if (!m->selected)
+		m->selected = rule_new(c, r, m->host);
+	else if (!labels_are_same(&rule->selector->labels, &m->selected->rule->selector->labels))
+		return;
+	merge_rule(c, m->selected, r);
+}
+
+/* A rule for every client of its own namespace alone goes into the one of that namespace that has a selector, and is none of its own any more (istiod:
+ * recorded in tests/recorded/rules-for-clients.yaml). */
+static bool is_swallowed(struct compile *c, struct merged_rule *m, const struct resource *r)
+{
+	const struct destination_rule *rule = r->spec;
+
+	if (!m->has_selective || rule->export_to.n != 1 || strcmp(rule->export_to.list[0], ".") != 0)
+		return false;
+	if (m->selected)
+		merge_rule(c, m->selected, r);
+	else
+		istio_compile_report(c, ISTIO_WARNING, "HF0013", r, r->node->at, "spec.exportTo",
+				     "has no effect here: rules with a workloadSelector take in one that is exported to \".\" alone, and none of them is "
+				     "for this node; leave exportTo out");
+	return true;
+}
+
+static void add_rule(struct compile *c, const struct resource *r)
+{
+	const struct destination_rule *rule = r->spec;
+	const char *host = istio_compile_fqdn(c, rule->host, r->namespace);
+	bool is_new;
+	void **place = istio_map_put(c->arena, &c->rules, istio_arena_printf(c->arena, "%s/%s", r->namespace, host), &is_new);
+
+	if (is_new) {
+		struct merged_rule *fresh = rule_new(c, r, host);
+		fresh->is_selective = rule->selector != NULL;
+		*place = fresh;
+	}
+	struct merged_rule *m = *place;
+	if (rule->selector) {
+		m->has_selective = true;
+		add_selective(c, m, r);
+		return;
+	}
+	if (is_swallowed(c, m, r))
+		return;
+	if (m->is_selective) { /* the first one for every client */
+		m->is_selective = false;
+		m->source = r;
+		m->rule = rule;
+	}
+	merge_rule(c, m, r);
+}
+
 const struct subset *istio_registry_subset(const struct merged_rule *r, const char *name)
 {
 	for (uint32_t i = 0; r && i < r->subsets.n; i++)
@@ -614,7 +677,12 @@ static const struct merged_rule *rule_in(const struct compile *c, const char *na
 
 	for (;;) {
 		const struct merged_rule *m = istio_map_get(&c->rules, key);
-		if (m && istio_compile_is_exported(&m->rule->export_to, &c->model->mesh->destination_rule_export_to, namespace, client_namespace)) {
+		if (m && m->selected && strcmp(namespace, client_namespace) == 0)
+			return m->selected;
+		if (m && m->is_selective && strcmp(namespace, client_namespace) == 0)
+			return m; /* says nothing, and hides what is less specific or of other namespaces (istiod) */
+		if (m && !m->is_selective &&
+		    istio_compile_is_exported(&m->rule->export_to, &c->model->mesh->destination_rule_export_to, namespace, client_namespace)) {
 			bool is_private = m->rule->export_to.n == 1 && strcmp(m->rule->export_to.list[0], ".") == 0;
 			if (!only_private || is_private)
 				return m;
@@ -672,6 +740,10 @@ void istio_registry_build(struct compile *c)
 	add_service_entries(c, &pods, &entries);
 	unite_instances(c);
 	resolve_aliases(c);
-	for (uint32_t i = 0; i < c->model->kinds[KIND_DESTINATION_RULE].n; i++)
-		add_rule(c, c->model->kinds[KIND_DESTINATION_RULE].list[i]);
+	for (int plain = 0; plain < 2; plain++) /* those with selectors first */
+		for (uint32_t i = 0; i < c->model->kinds[KIND_DESTINATION_RULE].n; i++) {
+			const struct resource *r = c->model->kinds[KIND_DESTINATION_RULE].list[i];
+			if ((((const struct destination_rule *)r->spec)->selector == NULL) == plain)
+				add_rule(c, r);
+		}
 }

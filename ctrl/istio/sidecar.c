@@ -87,6 +87,18 @@ static const char *node_namespace(const struct compile *c)
 	return slash ? istio_arena_copy(c->arena, account, (size_t)(slash - account)) : c->root_namespace;
 }
 
+bool istio_sidecar_selects(const struct compile *c, const struct istio_string_map *wanted, const char *namespace)
+{
+	const struct istio_node *n = c->node;
+
+	if (strcmp(namespace, node_namespace(c)) == 0 && istio_compile_node_labels_have(n->label_keys, n->label_values, n->n_labels, wanted))
+		return true;
+	for (size_t i = 0; strcmp(namespace, c->root_namespace) == 0 && i < n->n_gateways; i++)
+		if (istio_compile_node_labels_have(n->gateways[i].label_keys, n->gateways[i].label_values, n->gateways[i].n_labels, wanted))
+			return true;
+	return false;
+}
+
 /* The oldest one of a namespace: of those that select the node, or of those that select everything. */
 static const struct resource *oldest(const struct compile *c, const char *namespace, bool by_labels)
 {

@@ -197,6 +197,43 @@ static void test_what_upstream_connections_tell_and_bear(void **state)
 	(void)state;
 }
 
+/* A DestinationRule of one.test in a namespace, that is told by its connect timeout. */
+#define SELECTED(name, namespace, selector, seconds) \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name ", namespace: " namespace "}\nspec: {host: one.test" selector \
+		", trafficPolicy: {connectionPool: {tcp: {connectTimeout: " seconds "s}}}}\n"
+#define BY(labels) ", workloadSelector: {matchLabels: {" labels "}}"
+
+/* Recorded with the oracle: a gateway of the root namespace. */
+static void test_a_rule_for_some_clients(void **state)
+{
+	static const struct {
+		const char *rules[3];
+		unsigned int seconds;
+	} cases[] = {{{SELECTED("a", "istio-system", BY("istio: ingressgateway"), "3")}, 3},
+		     {{SELECTED("a", "istio-system", BY(""), "3")}, 3},
+		     {{SELECTED("a", "app", BY("istio: ingressgateway"), "3")}, 10}, /* not the client's namespace */
+		     {{SELECTED("a", "istio-system", BY("istio: other"), "3")}, 10},
+		     /* that one hides those of the service's namespace, but not its own namespace's for everyone */
+		     {{SELECTED("a", "istio-system", BY("istio: other"), "3"), SELECTED("b", "app", "", "4")}, 10},
+		     {{SELECTED("a", "app", BY("istio: other"), "3"), SELECTED("b", "app", "", "4")}, 4},
+		     {{SELECTED("a", "istio-system", BY("istio: other"), "3"), SELECTED("b", "istio-system", "", "4")}, 4},
+		     {{SELECTED("a", "istio-system", "", "4"), SELECTED("b", "istio-system", BY("istio: ingressgateway"), "3")}, 3},
+		     {{SELECTED("a", "istio-system", BY("istio: other"), "2"), SELECTED("b", "istio-system", BY("istio: ingressgateway"), "3"),
+		       SELECTED("c", "istio-system", BY(""), "5")}, 3}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), cases[i].rules[0], cases[i].rules[1], cases[i].rules[2],
+					      NULL);
+		Foil__Conf__Cluster *c = t_cluster(m, ONE);
+		t_assert_no_diags(m);
+		if (c->connect_timeout_us != cases[i].seconds * 1000000u)
+			fail_msg("case %zu: connect timeout %llu us", i, (unsigned long long)c->connect_timeout_us);
+		foil__conf__cluster__free_unpacked(c, NULL);
+		t_mesh_free(m);
+	}
+	(void)state;
+}
+
 static void test_outlier_detection_defaults_and_values(void **state)
 {
 	struct t_mesh *m = with_policy("trafficPolicy: {outlierDetection: {}}");
@@ -426,6 +463,7 @@ int main(void)
 		cmocka_unit_test(test_health_checks_are_those_of_the_endpoints),
 		cmocka_unit_test(test_pool_limits_and_that_zero_means_none),
 		cmocka_unit_test(test_what_upstream_connections_tell_and_bear),
+		cmocka_unit_test(test_a_rule_for_some_clients),
 		cmocka_unit_test(test_outlier_detection_defaults_and_values),
 		cmocka_unit_test(test_which_policy_is_in_force),
 		cmocka_unit_test(test_subsets_take_endpoints_by_label),

@@ -135,7 +135,8 @@ static const struct refusal {
 	{DR "  subsets: [@{labels: {a: b}}]\n", "IST0106", "spec.subsets[0].name", "needs a name"},
 	{DR "  subsets: [{name: @a.b}]\n", "IST0106", "spec.subsets[0].name", "is not a name"},
 	{DR "  subsets: [{name: a}, {name: @a}]\n", "IST0106", "spec.subsets[1].name", "a second subset"},
-	{DR "  workloadSelector: @{matchLabels: {a: b}}\n", "HF0005", "spec.workloadSelector", "not supported"},
+	{DR "  workloadSelector: {matchLabels: {a: b}}\n  exportTo: @[\"*\"]\n", "IST0106", "spec.exportTo", "clients of its own namespace"},
+	{DR "  workloadSelector: {@labels: {a: b}}\n", "IST0106", "spec.workloadSelector", "unknown field"},
 
 	/* ServiceEntry, WorkloadEntry */
 	{SE "  @resolution: STATIC\n" PORTS, "IST0106", "spec.hosts", "needs hosts"},
