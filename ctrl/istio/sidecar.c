@@ -58,11 +58,13 @@ static void check_sidecar_outbound(struct istio_decode *d, void *object)
 
 static const struct istio_table table_sidecar_outbound =
 	TABLE(outbound_policy, "OutboundTrafficPolicy", sidecar_outbound_rows, .check = check_sidecar_outbound);
-static const char inbound_note[] = "a node stands in front of workloads, not beside one: their ports are reached as the Service says, within the "
-				   "connectionPool of its DestinationRule";
+static const char ingress_note[] = "a node stands in front of workloads, not beside one: their ports are reached as the Service says; where an application "
+				   "listens at another port of the pod's address write that as the Service's targetPort";
+static const char inbound_note[] = "a node stands in front of workloads, not beside one: the connectionPool of the destination's DestinationRule limits all of "
+				   "its workloads together, and so each; a smaller limit of single workloads is not kept";
 static const struct istio_field sidecar_rows[] = {
 	ROW(sidecar, selector, "workloadSelector", F_OBJECT, .table = &istio_table_workload_selector),
-	ROW_NOTED(sidecar, ingress, "ingress", F_ANY, inbound_note),
+	ROW_NOTED(sidecar, ingress, "ingress", F_ANY, ingress_note),
 	ROW(sidecar, egress, "egress", F_OBJECTS, .table = &table_egress, .min = 0, .max = 64),
 	ROW(sidecar, outbound, "outboundTrafficPolicy", F_OBJECT, .table = &table_sidecar_outbound),
 	ROW_NOTED(sidecar, inbound_pool, "inboundConnectionPool", F_ANY, inbound_note),
