@@ -421,14 +421,15 @@ static uint64_t serve(struct rig *r, struct restless *l, burst_fn rx, burst_fn t
 	return n_got;
 }
 
-static void test_a_peer_that_comes_and_goes_under_traffic_harms_nothing(void **state)
+static void come_and_go(bool fenced)
 {
 	struct rig r;
-	struct restless l = {.n_lives = 150};
+	struct restless l = {.n_lives = 100};
 	pthread_t thread;
 
 	rig_open(&r, ",role=server");
 	l.socket = r.socket;
+	r.port->gate->fenced |= fenced;
 	assert_int_equal(pthread_create(&thread, NULL, live, &l), 0);
 	uint64_t n_got = serve(&r, &l, r.net.rx_burst, r.net.tx_burst);
 	assert_int_equal(pthread_join(thread, NULL), 0);
@@ -436,6 +437,16 @@ static void test_a_peer_that_comes_and_goes_under_traffic_harms_nothing(void **s
 	assert_int_equal(l.n_connected, l.n_lives);
 	assert_true(n_got > l.n_lives);
 	rig_close(&r);
+}
+
+static void test_a_peer_that_comes_and_goes_under_traffic_harms_nothing(void **state)
+{
+	come_and_go(false);
+}
+
+static void test_nor_where_the_kernel_has_no_membarrier(void **state)
+{
+	come_and_go(true);
 }
 
 /* Connects and is gone before it is greeted, while others come and go. */
@@ -543,6 +554,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_peer_whose_memory_may_shrink_is_sent_away),
 		cmocka_unit_test(test_a_ring_outside_its_memory_is_refused_before_the_driver_has_it),
 		cmocka_unit_test(test_a_peer_that_comes_and_goes_under_traffic_harms_nothing),
+		cmocka_unit_test(test_nor_where_the_kernel_has_no_membarrier),
 		cmocka_unit_test(test_a_peer_that_is_gone_before_it_is_greeted_harms_nothing),
 		cmocka_unit_test(test_a_client_reaches_for_a_server_that_went),
 	};
