@@ -6,7 +6,7 @@
  * Shutting is Dekker's: a worker says "inside" and then looks at the gate, who shuts says "shut" and then looks who is inside. The fence
  * between a worker's two steps costs it nothing: membarrier(2) makes it from this side.
  * A handler that finds a worker inside for too long is put off, not forced: epoll reports the socket again at once.
- * Locks: the_lock may be held when EAL's own is taken, doors_lock never: EAL calls control_gone with its own held.
+ * Locks, the outer ones first: the_lock, EAL's own (held when it calls control_gone), doors_lock.
  * Invariant: the driver's handler runs only while every worker is outside the bursts of all memif ports. */
 #define ALLOW_EXPERIMENTAL_API 1 /* rte_intr_fd_get, which the header of 22.11 has not made stable */
 #include "nic/gate.h"
@@ -450,14 +450,14 @@ int rte_intr_callback_unregister_pending(const struct rte_intr_handle *handle, r
 	return rc;
 }
 
-/* The next handler of a socket that goes: who listens there, and connections that have not said for which port they come. */
-static struct door *door_of_socket(const char *args)
+/* A handler of a socket that goes: who listens there, or a connection that has not said for which port it comes. */
+static struct door *door_of_socket(const char *args, bool listens)
 {
 	struct door *d;
 
 	(void)pthread_mutex_lock(&doors_lock);
 	for (d = doors; d; d = d->next)
-		if (!d->over && (d->listens || (d->talk.server && d->talk.state == NIC_MEMIF_FRESH)) && is_at(d->fd, args))
+		if (!d->over && d->listens == listens && d->talk.server && d->talk.state == NIC_MEMIF_FRESH && is_at(d->fd, args))
 			break;
 	(void)pthread_mutex_unlock(&doors_lock);
 	return d;
@@ -477,21 +477,36 @@ static bool is_last_of_socket(const struct nic_gate *gate)
 	return last;
 }
 
-void nic_gate_retire(struct nic_gate *gate)
+/* One of them ends; false: there is none. With the_lock no connection's handler runs, and a door that is not over stays; and once nobody listens no
+ * connection is being made. */
+static bool end_one(const char *args, bool listens)
 {
 	unregister_fn next = (unregister_fn)(uintptr_t)eals("rte_intr_callback_unregister");
-	struct door *d;
+	bool is_busy = false;
 
+	(void)pthread_mutex_lock(&the_lock);
+	struct door *d = door_of_socket(args, listens);
+	if (d) {
+		is_busy = next(d->handle, control_run, d) == -EAGAIN; /* called just now: it waits for the lock, or accepts */
+		if (!is_busy) {
+			close(d->fd);
+			door_free(d);
+		}
+	}
+	(void)pthread_mutex_unlock(&the_lock);
+	if (is_busy)
+		(void)usleep(100); /* shorter is as good */
+	return d != NULL;
+}
+
+void nic_gate_retire(struct nic_gate *gate)
+{
 	if (!is_last_of_socket(gate))
 		return;
-	while ((d = door_of_socket(gate->port->uri.args)) != NULL) {
-		if (next(d->handle, control_run, d) == -EAGAIN) {
-			(void)sched_yield(); /* it runs just now */
-			continue;
-		}
-		close(d->fd);
-		door_free(d);
-	}
+	while (end_one(gate->port->uri.args, true))
+		continue;
+	while (end_one(gate->port->uri.args, false))
+		continue;
 }
 
 bool nic_gate_is_passed(void)
@@ -528,11 +543,11 @@ void nic_gate_free(struct nic_gate *own_gate)
 			*at = own_gate->next;
 			break;
 		}
-	(void)pthread_mutex_unlock(&the_lock);
 	(void)pthread_mutex_lock(&doors_lock);
 	for (struct door *d = doors; d; d = d->next)
 		if (d->gate == own_gate)
 			d->gate = NULL;
 	(void)pthread_mutex_unlock(&doors_lock);
+	(void)pthread_mutex_unlock(&the_lock);
 	free(own_gate);
 }
