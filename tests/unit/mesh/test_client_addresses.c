@@ -121,7 +121,8 @@ static void test_a_new_header_version_retires_old_connections(void **state)
 	fx_free(f);
 }
 
-static void test_a_budget_is_a_share_of_what_is_under_way(void **state)
+/* A fifth, and one at least. */
+static struct fx *begin_with_budget(uint64_t interval_us)
 {
 	struct fx_config *cfg = fx_config_new(1, 1);
 	struct mesh_circuit_breaker *b = &cfg->cluster[0].breaker;
@@ -130,7 +131,13 @@ static void test_a_budget_is_a_share_of_what_is_under_way(void **state)
 	b->max_retries = 0;
 	b->retry_budget_permille = 200;
 	b->retry_budget_min = 1;
-	struct fx *f = begin(cfg);
+	b->retry_budget_interval_us = interval_us;
+	return begin(cfg);
+}
+
+static void test_a_budget_is_a_share_of_what_is_under_way(void **state)
+{
+	struct fx *f = begin_with_budget(0);
 	const struct mesh_cluster *c = &f->config->cluster[0];
 	struct mesh_cluster_state *s = f->config->endpoint[0][0].host->cluster;
 	assert_true(mesh_breaker_take(f->w, c, s, MESH_BREAKER_RETRIES)); /* the least */
@@ -149,15 +156,7 @@ static void test_a_budget_is_a_share_of_what_is_under_way(void **state)
 /* Recorded: tests/recorded/retries-budget-interval.yaml. */
 static void test_a_budget_with_an_interval_is_a_share_of_what_was_begun(void **state)
 {
-	struct fx_config *cfg = fx_config_new(1, 1);
-	struct mesh_circuit_breaker *b = &cfg->cluster[0].breaker;
-
-	b->has_retry_budget = true;
-	b->max_retries = 0;
-	b->retry_budget_permille = 200;
-	b->retry_budget_min = 1;
-	b->retry_budget_interval_us = 3000000;
-	struct fx *f = begin(cfg);
+	struct fx *f = begin_with_budget(3000000);
 	const struct mesh_cluster *c = &f->config->cluster[0];
 	struct mesh_cluster_state *s = f->config->endpoint[0][0].host->cluster;
 	t_advance(f->w, 10000000);
