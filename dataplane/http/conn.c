@@ -44,6 +44,13 @@ static void flush_late(struct foil_worker *w)
 	w->http->is_flushing = false;
 }
 
+/* Another one is at work, and may have more for this one. */
+static void flushes_late(struct http_ctx *ctx, struct http_conn *c)
+{
+	if (!h2_link_is_on(&c->late))
+		h2_link_add(&ctx->late, &c->late);
+}
+
 void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 {
 	FOIL_ASSERT(c->busy > 0);
@@ -52,14 +59,19 @@ void http_conn_leave(struct foil_worker *w, struct http_conn *c)
 		return;
 	}
 	struct http_ctx *ctx = w->http;
+	if (FOIL_LIKELY(ctx->n_leaving && !c->wants_run && !c->is_gone && !c->owes_reap && !c->dead)) {
+		if (c->wants_flush)
+			flushes_late(ctx, c);
+		c->busy = 0;
+		return;
+	}
 	uint8_t was = foil_stage_enter(w, FOIL_STAGE_HTTP);
 	ctx->n_leaving++;
 	while ((c->wants_run || c->wants_flush) && !c->is_gone) {
 		bool runs = c->wants_run;
 
-		if (!runs && ctx->n_leaving > 1) { /* another one is at work, and may have more for this one */
-			if (!h2_link_is_on(&c->late))
-				h2_link_add(&ctx->late, &c->late);
+		if (!runs && ctx->n_leaving > 1) {
+			flushes_late(ctx, c);
 			break;
 		}
 

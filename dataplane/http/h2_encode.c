@@ -84,12 +84,18 @@ static bool put_again(struct hpack_out *o, const struct h2_encode_params *p, uin
 /* The fields from list[0] on that are what they were last time, which is most of most heads. Returns how many. */
 static uint32_t put_same(struct hpack_out *o, struct hpack_encoder *table, const struct http_header *list, uint32_t n)
 {
-	struct hpack_out at = *o; /* a copy, which is not in memory */
+	uint8_t *at = o->at;
 	uint32_t i = 0;
 
-	while (table && i < n && !list[i].is_removed && !ours[list[i].id] && hpack_put_again(&at, table, list[i].id, list[i].value))
-		i++;
-	*o = at;
+	if (!table || (size_t)(o->end - at) < (size_t)n * HPACK_INDEX_BYTES_MAX)
+		return 0;
+	for (; i < n && !list[i].is_removed && !ours[list[i].id]; i++) {
+		struct hpack_slot *s = hpack_again(table, list[i].id, list[i].value);
+		if (!s)
+			break;
+		at = hpack_put_slot(at, table, s);
+	}
+	o->at = at;
 	return i;
 }
 

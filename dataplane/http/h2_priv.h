@@ -18,6 +18,8 @@
  * everything else waits on its stream and goes out in turns (h2_flush), which the outermost leave of the connection runs once for all that happened. */
 #pragma once
 
+#include <endian.h>
+
 #include "dataplane/core/cursor.h"
 #include "dataplane/http/hpack.h"
 #include "dataplane/http/http_priv.h"
@@ -63,9 +65,21 @@ struct h2_frame {
 	uint32_t length_bytes, stream_id;
 	uint8_t type, flags;
 };
-/* Nine bytes at p. */
-struct h2_frame h2_frame_read(const uint8_t p[H2_FRAME_HEADER_BYTES]);
-void h2_frame_write(uint8_t p[H2_FRAME_HEADER_BYTES], const struct h2_frame *f);
+/* Nine bytes at p: eight as one number, and the last. */
+static inline struct h2_frame h2_frame_read(const uint8_t p[H2_FRAME_HEADER_BYTES])
+{
+	uint64_t v = be64toh(foil_load_8(p));
+
+	return (struct h2_frame){.length_bytes = (uint32_t)(v >> 40), .type = (uint8_t)(v >> 32), .flags = (uint8_t)(v >> 24),
+				 .stream_id = ((uint32_t)v << 8 | p[8]) & H2_ID_MAX};
+}
+static inline void h2_frame_write(uint8_t p[H2_FRAME_HEADER_BYTES], const struct h2_frame *f)
+{
+	uint64_t v = htobe64((uint64_t)f->length_bytes << 40 | (uint64_t)f->type << 32 | (uint64_t)f->flags << 24 | f->stream_id >> 8);
+
+	memcpy(p, &v, sizeof(v));
+	p[8] = (uint8_t)f->stream_id;
+}
 /* Appends a whole frame with a short payload. 0 or -ENOBUFS. */
 int h2_frame_append(struct foil_worker *w, struct foil_chain *out, const struct h2_frame *f, const void *payload) FOIL_MUST_USE;
 extern const char h2_preface[24];
@@ -212,7 +226,13 @@ void h2_stream_end(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x
 FOIL_COLD void h2_stream_fail(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, enum h2_code code, enum http_reset kind, enum http_reason reason);
 /* Ended by the other side or with the connection: its user is told. */
 void h2_stream_lost(struct foil_worker *w, struct h2_conn *h, struct h2_stream *x, const struct http_reset_info *info, enum h2_closed how);
-void h2_stream_maybe_finish(struct foil_worker *w, struct h2_stream *x);
+/* x has sent all of its own: it ends if the other side has, too. */
+void h2_stream_sent(struct foil_worker *w, struct h2_stream *x);
+static inline void h2_stream_maybe_finish(struct foil_worker *w, struct h2_stream *x)
+{
+	if (x->tx == H2_TX_DONE)
+		h2_stream_sent(w, x);
+}
 /* x has something to be told (data, its end, room) at the end of this turn. */
 static inline void h2_stream_tell(struct h2_conn *h, struct h2_stream *x)
 {

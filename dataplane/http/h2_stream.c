@@ -151,12 +151,12 @@ void h2_stream_fail(struct foil_worker *w, struct h2_conn *h, struct h2_stream *
 		(void)h2_guard_closed(w, h, x, true); /* whoever goes on looks at h2_is_over */
 }
 
-void h2_stream_maybe_finish(struct foil_worker *w, struct h2_stream *x)
+void h2_stream_sent(struct foil_worker *w, struct h2_stream *x)
 {
 	struct h2_conn *h = x->hs.conn->h2;
 	enum h2_closed how = H2_CLOSED_ENDED;
 
-	if (x->is_dead || !x->ev || x->tx != H2_TX_DONE || (x->is_tunnel && x->rx != H2_RX_DONE))
+	if (x->is_dead || !x->ev || (x->is_tunnel && x->rx != H2_RX_DONE))
 		return;
 	if (x->rx < H2_RX_ENDED || x->rx == H2_RX_IGNORED) {
 		if (!h->c->is_server)

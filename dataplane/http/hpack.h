@@ -79,18 +79,23 @@ bool hpack_put_whole(struct hpack_out *o, uint16_t id, struct foil_slice value);
 void hpack_put(struct hpack_out *o, uint16_t id, struct foil_slice name, struct foil_slice value);
 
 /* Of the peer's table (4096 bytes, which is the default and nobody's to announce): entries are evicted there oldest first, so one is there as long as
- * what was inserted from it on fits. Zeroed memory is an encoder that has inserted nothing. */
+ * what was inserted from it on fits. Zeroed memory is an encoder that has inserted nothing.
+ * Invariant: a slot that is not HPACK_SLOT_NONE is in the peer's table, at an index that two bytes hold. */
 #define HPACK_DYNAMIC_FIRST 62u
+#define HPACK_INDEX_BYTES_MAX 2u
 #define HPACK_SLOTS 20u
-#define HPACK_SLOT_BYTES 96u /* longer values are not remembered */
+#define HPACK_SLOT_BYTES 104u      /* longer values are not remembered */
+#define HPACK_SLOT_NONE UINT32_MAX /* nothing was inserted, or it has left the table: the length of no value */
 struct hpack_slot {
 	uint64_t from_bytes;  /* inserted_bytes before it */
 	uint32_t number;      /* n_inserted with it */
+	uint32_t n_bytes;     /* of value, 1 and more, or HPACK_SLOT_NONE */
 	uint16_t id;
-	uint8_t n_bytes;      /* 0: nothing was inserted */
 	uint8_t n_misses;     /* other values in a row */
 	uint8_t value[HPACK_SLOT_BYTES];
 };
+static_assert(sizeof(struct hpack_slot) == 128, "found by a shift");
+static_assert(HPACK_DYNAMIC_FIRST + HPACK_ENTRIES_MAX <= 127 + 127, "an index of two bytes at most");
 struct hpack_encoder {
 	uint64_t inserted_bytes; /* ever, as section 4.1 counts */
 	uint32_t n_inserted;
@@ -113,27 +118,38 @@ static inline struct hpack_mark hpack_encoder_mark(const struct hpack_encoder *e
 	return (struct hpack_mark){e->inserted_bytes, e->n_inserted, e->owes_clear};
 }
 void hpack_encoder_rewind(struct hpack_encoder *e, const struct hpack_mark *to);
-/* The field as an index, if the same one was the last of its name and is still in the table. False: nothing is written. What was written once was
- * looked at then. */
-static inline bool hpack_put_again(struct hpack_out *o, struct hpack_encoder *e, uint16_t id, struct foil_slice value)
+/* Where the field's value is remembered, if the same one was the last of its name and is still in the table; NULL. What was written once was looked at then. */
+static inline struct hpack_slot *hpack_again(struct hpack_encoder *e, uint16_t id, struct foil_slice value)
 {
 	uint32_t slot = e->slot_of_id[id];
 
 	if (!slot)
-		return false; /* nothing of that name was */
+		return NULL; /* nothing of that name was */
 	struct hpack_slot *s = &e->slot[slot - 1];
-	if (s->n_bytes != value.n_bytes || !value.n_bytes || !foil_equal(s->value, value.data, value.n_bytes))
-		return false;
+	return s->n_bytes == value.n_bytes && foil_equal(s->value, value.data, value.n_bytes) ? s : NULL;
+}
+/* Its index to at, where HPACK_INDEX_BYTES_MAX have room. Returns what follows it. */
+static inline uint8_t *hpack_put_slot(uint8_t *at, const struct hpack_encoder *e, struct hpack_slot *s)
+{
 	uint32_t index = HPACK_DYNAMIC_FIRST + (e->n_inserted - s->number);
-	if (FOIL_UNLIKELY(e->inserted_bytes - s->from_bytes > HPACK_TABLE_BYTES || o->end - o->at < 2 || index > 127 + 127))
-		return false;
+
 	s->n_misses = 0;
 	if (FOIL_LIKELY(index < 127)) {
-		*o->at++ = (uint8_t)(0x80 | index);
+		*at++ = (uint8_t)(0x80 | index);
 	} else {
-		*o->at++ = 0xff;
-		*o->at++ = (uint8_t)(index - 127);
+		*at++ = 0xff;
+		*at++ = (uint8_t)(index - 127);
 	}
+	return at;
+}
+/* The field as an index. False: it is none, or there is no room; nothing is written. */
+static inline bool hpack_put_again(struct hpack_out *o, struct hpack_encoder *e, uint16_t id, struct foil_slice value)
+{
+	struct hpack_slot *s = hpack_again(e, id, value);
+
+	if (!s || (size_t)(o->end - o->at) < HPACK_INDEX_BYTES_MAX)
+		return false;
+	o->at = hpack_put_slot(o->at, e, s);
 	return true;
 }
 /* As hpack_put, but the field may be indexed: only for blocks that leave in the order in which they are made. */

@@ -177,7 +177,7 @@ void hpack_encoder_rewind(struct hpack_encoder *e, const struct hpack_mark *to)
 	e->n_inserted = to->n_inserted;
 	for (uint32_t i = 0; i < e->n_slots; i++)
 		if ((int32_t)(e->slot[i].number - to->n_inserted) > 0)
-			e->slot[i].n_bytes = 0; /* what was there before may still be at the peer, where nobody uses it */
+			e->slot[i].n_bytes = HPACK_SLOT_NONE; /* what was there before may still be at the peer, where nobody uses it */
 }
 
 /* The slot for that name; NULL: it has none. */
@@ -188,8 +188,17 @@ static struct hpack_slot *slot_of(struct hpack_encoder *e, uint16_t id)
 	if (is_never_indexed[id] || e->n_slots == HPACK_SLOTS)
 		return NULL;
 	e->slot[e->n_slots].id = id;
+	e->slot[e->n_slots].n_bytes = HPACK_SLOT_NONE;
 	e->slot_of_id[id] = ++e->n_slots;
 	return &e->slot[e->n_slots - 1];
+}
+
+/* What the last insertion has pushed out of the peer's table. */
+static void forget_evicted(struct hpack_encoder *e)
+{
+	for (uint32_t i = 0; e->inserted_bytes > HPACK_TABLE_BYTES && i < e->n_slots; i++)
+		if (e->inserted_bytes - e->slot[i].from_bytes > HPACK_TABLE_BYTES)
+			e->slot[i].n_bytes = HPACK_SLOT_NONE;
 }
 
 static void put_inserted(struct hpack_out *o, struct hpack_encoder *e, struct hpack_slot *s, struct foil_slice name, struct foil_slice value)
@@ -203,8 +212,9 @@ static void put_inserted(struct hpack_out *o, struct hpack_encoder *e, struct hp
 	s->from_bytes = e->inserted_bytes;
 	e->inserted_bytes += name.n_bytes + value.n_bytes + HPACK_ENTRY_OVERHEAD;
 	s->number = ++e->n_inserted;
-	s->n_bytes = (uint8_t)value.n_bytes;
+	s->n_bytes = value.n_bytes;
 	memcpy(s->value, value.data, value.n_bytes);
+	forget_evicted(e);
 }
 
 void hpack_put_indexed(struct hpack_out *o, struct hpack_encoder *e, uint16_t id, struct foil_slice name, struct foil_slice value)

@@ -309,6 +309,12 @@ struct mesh_cidr {
 	uint8_t ip[16];
 	uint8_t len; /* 0..128 in the 16-byte form */
 };
+static inline bool mesh_cidr_has(const struct mesh_cidr *c, const uint8_t ip[16])
+{
+	unsigned int whole = c->len / 8u, rest = c->len % 8u;
+
+	return memcmp(c->ip, ip, whole) == 0 && (rest == 0 || (c->ip[whole] ^ ip[whole]) >> (8 - rest) == 0);
+}
 struct mesh_chain {
 	struct foil_slice name;
 	const struct foil_slice *server_names;

@@ -3,15 +3,6 @@
  * snapshot reaches keep-alive connections at their next request. */
 #include "dataplane/mesh/runtime.h"
 
-static bool cidr_has(const struct mesh_cidr *c, const uint8_t ip[16])
-{
-	unsigned int whole = c->len / 8u, rest = c->len % 8u;
-
-	if (memcmp(c->ip, ip, whole) != 0)
-		return false;
-	return rest == 0 || ((c->ip[whole] ^ ip[whole]) & (0xff00u >> rest) & 0xffu) == 0;
-}
-
 /* 0: does not fit; more is more specific. */
 static unsigned int name_rank(const struct mesh_chain *c, struct foil_slice sni)
 {
@@ -36,7 +27,7 @@ static unsigned int cidr_rank(const struct mesh_chain *c, const uint8_t ip[16])
 	unsigned int best = c->n_destination_cidrs == 0 ? 1 : 0;
 
 	for (uint16_t i = 0; i < c->n_destination_cidrs; i++)
-		if (cidr_has(&c->destination_cidrs[i], ip) && c->destination_cidrs[i].len + 2u > best)
+		if (mesh_cidr_has(&c->destination_cidrs[i], ip) && c->destination_cidrs[i].len + 2u > best)
 			best = c->destination_cidrs[i].len + 2u;
 	return best;
 }

@@ -40,19 +40,10 @@ static int set_kept(const struct forwarding *f, enum http_header_id id, struct f
 	return http_header_add_id(f->w, f->a, &f->head->headers, id, text);
 }
 
-static bool is_in(const struct mesh_cidr *c, const uint8_t ip[16])
-{
-	uint32_t whole = c->len / 8, rest = c->len % 8;
-
-	if (memcmp(c->ip, ip, whole) != 0)
-		return false;
-	return rest == 0 || (c->ip[whole] ^ ip[whole]) >> (8 - rest) == 0;
-}
-
 static bool is_internal_address(const struct mesh_settings *s, const uint8_t ip[16])
 {
 	for (uint16_t i = 0; i < s->n_internal_cidrs; i++)
-		if (is_in(&s->internal_cidrs[i], ip))
+		if (mesh_cidr_has(&s->internal_cidrs[i], ip))
 			return true;
 	return false;
 }
@@ -174,28 +165,29 @@ static int put_port(const struct forwarding *f)
 }
 
 /* ---- x-envoy-* ---- */
-enum { STRANGER_EDGE = 1, STRANGER_ALWAYS = 2 };
-
-/* By a table: this runs for every header of every request. */
-static const uint8_t strangers[HTTP_HDR_COUNT] = {
-	[HTTP_HDR_X_ENVOY_DECORATOR_OPERATION] = STRANGER_EDGE, [HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER] = STRANGER_EDGE,
-	[HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE] = STRANGER_EDGE, [HTTP_HDR_X_ENVOY_ORIGINAL_PATH] = STRANGER_EDGE,
-	[HTTP_HDR_X_ENVOY_RETRIABLE_STATUS_CODES] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_RETRIABLE_HEADER_NAMES] = STRANGER_ALWAYS,
-	[HTTP_HDR_X_ENVOY_RETRY_ON] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_RETRY_GRPC_ON] = STRANGER_ALWAYS,
-	[HTTP_HDR_X_ENVOY_MAX_RETRIES] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME] = STRANGER_ALWAYS,
-	[HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS] = STRANGER_ALWAYS,
-	[HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS] = STRANGER_ALWAYS,
-	[HTTP_HDR_X_ENVOY_FORCE_TRACE] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_IP_TAGS] = STRANGER_ALWAYS,
-	[HTTP_HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT] = STRANGER_ALWAYS, [HTTP_HDR_X_ENVOY_ORIGINAL_URL] = STRANGER_ALWAYS,
-	[HTTP_HDR_X_ENVOY_UPSTREAM_STREAM_DURATION_MS] = STRANGER_ALWAYS,
-};
+/* By bits: this is asked of every request. */
+#define OF(W, ID) ((ID) / 64 == (W) ? (uint64_t)1 << ((ID) % 64) : 0)
+#define ALWAYS(W) \
+	(OF(W, HTTP_HDR_X_ENVOY_RETRIABLE_STATUS_CODES) | OF(W, HTTP_HDR_X_ENVOY_RETRIABLE_HEADER_NAMES) | OF(W, HTTP_HDR_X_ENVOY_RETRY_ON) | \
+	 OF(W, HTTP_HDR_X_ENVOY_RETRY_GRPC_ON) | OF(W, HTTP_HDR_X_ENVOY_MAX_RETRIES) | OF(W, HTTP_HDR_X_ENVOY_UPSTREAM_ALT_STAT_NAME) | \
+	 OF(W, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS) | OF(W, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS) | \
+	 OF(W, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE) | OF(W, HTTP_HDR_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS) | OF(W, HTTP_HDR_X_ENVOY_FORCE_TRACE) | \
+	 OF(W, HTTP_HDR_X_ENVOY_IP_TAGS) | OF(W, HTTP_HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT) | OF(W, HTTP_HDR_X_ENVOY_ORIGINAL_URL) | \
+	 OF(W, HTTP_HDR_X_ENVOY_UPSTREAM_STREAM_DURATION_MS))
+#define AT_EDGE(W) \
+	(OF(W, HTTP_HDR_X_ENVOY_DECORATOR_OPERATION) | OF(W, HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER) | OF(W, HTTP_HDR_X_ENVOY_DOWNSTREAM_SERVICE_NODE) | \
+	 OF(W, HTTP_HDR_X_ENVOY_ORIGINAL_PATH))
+static_assert(HTTP_HDR_WORDS == 2, "words below");
 
 static void remove_strangers_headers(struct http_headers *h, bool at_edge)
 {
-	uint8_t what = at_edge ? STRANGER_EDGE | STRANGER_ALWAYS : STRANGER_ALWAYS;
+	static const uint64_t always[HTTP_HDR_WORDS] = {ALWAYS(0), ALWAYS(1)}, edge[HTTP_HDR_WORDS] = {AT_EDGE(0), AT_EDGE(1)};
 
-	for (uint16_t i = 0; i < h->n; i++)
-		h->list[i].is_removed |= (strangers[h->list[i].id] & what) != 0;
+	for (unsigned int i = 0; i < HTTP_HDR_WORDS; i++) {
+		uint64_t may_be_there = ~h->lacks[i] & (always[i] | (at_edge ? edge[i] : 0));
+		for (; FOIL_UNLIKELY(may_be_there); may_be_there &= may_be_there - 1)
+			http_header_remove_id(h, (enum http_header_id)(64 * i + (unsigned int)__builtin_ctzll(may_be_there)));
+	}
 }
 
 static int put_origin(const struct forwarding *f, const struct mesh_forwarding_result *r)

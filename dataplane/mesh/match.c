@@ -128,16 +128,25 @@ bool mesh_query_match(struct foil_worker *w, const struct mesh_query_match *m, s
 	return mesh_query_value(query, m->name, &value) && mesh_string_match(w, &m->value, value);
 }
 
-struct foil_slice mesh_path_only(struct foil_slice path)
+struct foil_slice mesh_path_split(struct foil_slice path, struct foil_slice *query)
 {
 	const char *q = path.n_bytes ? memchr(path.data, '?', path.n_bytes) : NULL;
 
+	*query = q ? foil_slice_of(q + 1, path.n_bytes - (size_t)(q - path.data) - 1) : (struct foil_slice){NULL, 0};
 	return q ? foil_slice_of(path.data, (size_t)(q - path.data)) : path;
+}
+
+struct foil_slice mesh_path_only(struct foil_slice path)
+{
+	struct foil_slice query;
+
+	return mesh_path_split(path, &query);
 }
 
 struct foil_slice mesh_path_query(struct foil_slice path)
 {
-	uint32_t n = mesh_path_only(path).n_bytes;
+	struct foil_slice query;
 
-	return n < path.n_bytes ? foil_slice_of(path.data + n + 1, path.n_bytes - n - 1) : (struct foil_slice){NULL, 0};
+	(void)mesh_path_split(path, &query); /* the path before it */
+	return query;
 }

@@ -84,15 +84,6 @@ static uint32_t name_of(struct foil_slice host, char out[MESH_NAME_BYTES])
 	return n_label && n_label != n_digits ? n : 0;
 }
 
-static bool is_in(const struct mesh_cidr *c, const uint8_t ip[16])
-{
-	uint32_t whole = c->len / 8u, rest = c->len % 8u;
-
-	if (memcmp(c->ip, ip, whole) != 0)
-		return false;
-	return rest == 0 || (c->ip[whole] ^ ip[whole]) >> (8 - rest) == 0;
-}
-
 /* No station has it: ourselves, nobody, everybody. */
 static bool is_nobody(const uint8_t ip[16])
 {
@@ -106,7 +97,7 @@ static bool is_nobody(const uint8_t ip[16])
 static bool is_one_refused(const struct mesh_cidr *refused, uint16_t n, const uint8_t ip[16])
 {
 	for (uint16_t i = 0; i < n; i++)
-		if (is_in(&refused[i], ip))
+		if (mesh_cidr_has(&refused[i], ip))
 			return true;
 	return is_nobody(ip);
 }

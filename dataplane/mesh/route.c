@@ -256,10 +256,8 @@ void mesh_route_find(struct foil_worker *w, const struct mesh_routes *routes, co
 	if (vhost == ROUTE_NO_VHOST)
 		return;
 	const struct vhost_index *vx = &routes->index->vhosts[vhost];
-	struct look l = {
-		.w = w, .vhost = &routes->vhosts[vhost], .head = head, .path = mesh_path_only(head->path), .query = mesh_path_query(head->path),
-		.best = routes->vhosts[vhost].n_routes,
-	};
+	struct look l = {.w = w, .vhost = &routes->vhosts[vhost], .head = head, .best = routes->vhosts[vhost].n_routes};
+	l.path = mesh_path_split(head->path, &l.query);
 	if (vx->slots)
 		try_indexed(&l, vx);
 	if (vx->literals)
