@@ -1,6 +1,6 @@
 /* Services, whatever resource they come from, with their ports, addresses and endpoints; and the DestinationRules that apply to them.
  * features.md SE-1..SE-10, WE-1..WE-3, K8-1..K8-3, DR-1, DR-2. A host that several resources claim: Kubernetes before ServiceEntry, then the oldest. */
-#include "ctrl/istio/compile.h"
+#include "ctrl/istio/workloads.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -197,8 +197,10 @@ static void index_workloads(struct compile *c, struct label_index *pods, struct 
 	}
 	list = &c->model->kinds[KIND_WORKLOAD_ENTRY];
 	for (uint32_t i = 0; i < list->n; i++) {
-		const struct workload_entry *w = list->list[i]->spec;
-		index_labels(c, entries, instance_of_entry(c, w, list->list[i]));
+		struct workload w = istio_workload_of(c, list->list[i]);
+		struct instance *in = instance_of_entry(c, w.entry, list->list[i]);
+		in->is_ready = w.is_well;
+		index_labels(c, entries, in);
 	}
 }
 

@@ -124,6 +124,33 @@ static void test_service_entries_with_ports_weights_and_workload_entries(void **
 	(void)state;
 }
 
+/* WE-2, WE-4: as istiod has it, labels of the metadata go before those of the spec, and who is told not to be well, or not told yet, gets nothing. */
+static void test_a_workload_entrys_metadata_and_status_count(void **state)
+{
+	static const char se[] = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec:\n  hosts: [s.test]\n"
+				 "  addresses: [198.18.10.5]\n  resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP}]\n"
+				 "  workloadSelector: {labels: {app: s}}\n";
+#define WORKLOAD(name, metadata, spec, status) \
+	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: " name ", namespace: shop, " metadata "}\n" \
+	"spec: {" spec "}\n" status
+#define TOLD "annotations: {proxy.istio.io/health-checks-enabled: 'true'}"
+	struct t_mesh *m = t_mesh_new(se, WORKLOAD("a", "labels: {app: s, version: v2}", "address: 10.0.0.1, labels: {version: v1}", ""),
+				      WORKLOAD("b", "labels: {app: other}", "address: 10.0.0.2, labels: {app: s}", ""),
+				      WORKLOAD("c", TOLD, "address: 10.0.0.3, labels: {app: s}", "status: {conditions: [{type: Healthy, status: 'True'}]}\n"),
+				      WORKLOAD("d", TOLD, "address: 10.0.0.4, labels: {app: s}", "status: {conditions: [{type: Healthy, status: 'False'}]}\n"),
+				      WORKLOAD("e", TOLD, "address: 10.0.0.5, labels: {app: s}", ""),
+				      WORKLOAD("f", "", "address: 10.0.0.6, labels: {app: s}", "status: {conditions: [{type: Healthy, status: 'False'}]}\n"),
+				      NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|80||s.test");
+
+	t_assert_no_diags(m);
+	assert_endpoints(m, "outbound|80||s.test", "10.0.0.1:80 10.0.0.3:80 10.0.0.6:80");
+	assert_string_equal(e->endpoints[0]->version, "v2");
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_resolution_none_goes_where_the_client_went(void **state)
 {
 	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec: {hosts: [s.test], "
@@ -506,6 +533,7 @@ int main(void)
 		cmocka_unit_test(test_pods_by_selector_where_no_controller_made_endpoints),
 		cmocka_unit_test(test_a_deployments_name_is_the_workload),
 		cmocka_unit_test(test_service_entries_with_ports_weights_and_workload_entries),
+		cmocka_unit_test(test_a_workload_entrys_metadata_and_status_count),
 		cmocka_unit_test(test_resolution_none_goes_where_the_client_went),
 		cmocka_unit_test(test_captured_addresses_have_the_listeners_of_a_sidecar),
 		cmocka_unit_test(test_a_sidecar_limits_what_the_node_reaches),
