@@ -539,8 +539,7 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 				out.endpoints[i]->weight = out.endpoints[i]->weight / 16 + 1;
 	struct policy p = policy_of_ref(ref);
 	istio_balancing_localities(c, p.load_balancer, p.outlier != NULL || p.health_check != NULL, made.made_of.list, &out);
-	if (p.health_check)
-		istio_health_check_emit(c, p.health_check, s->host, &out);
+	istio_health_check_emit(c, p.health_check, s->host, made.made_of.list, &out);
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_ENDPOINTS, ref->name, &out.base);
 }
 

@@ -31,6 +31,7 @@ struct instance {
 	const struct istio_string_map *labels;
 	const char *locality, *workload, *namespace;
 	const char *account; /* its SPIFFE id, or NULL */
+	const struct health_check *check; /* its WorkloadGroup's, or NULL */
 	uint32_t weight;
 	bool is_ready, is_name; /* is_name: address is one, lower case */
 };
@@ -142,6 +143,7 @@ struct compile {
 	struct istio_map listener_keys;      /* "address_port" -> struct resource: who opened it */
 	struct istio_map server_hosts;       /* "Gateway/ns/name#server" -> struct server_hosts */
 	struct istio_map names;              /* that endpoints need -> struct service_list: whose */
+	struct istio_map groups;             /* WorkloadGroups that entries name: their ids */
 	struct istio_map reported;
 	struct istio_map secrets;            /* names of those that were emitted or refused */
 	struct istio_map identities;         /* SPIFFE ids that are wanted */

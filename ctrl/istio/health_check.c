@@ -10,6 +10,7 @@
 
 #define STATUSES_MAX 64
 #define HEADERS_MAX 64
+#define CHECKS_MAX 4096u /* of one cluster: what the data plane takes */
 #define SERVICE_BYTES_MAX 120 /* what the data plane takes */
 #define TIME_US_MIN 1000
 #define TIME_US_MAX 3600000000
@@ -166,7 +167,7 @@ static uint64_t or_default(const struct istio_int *v, uint64_t otherwise)
 	return v->is_set ? (uint64_t)v->value : otherwise;
 }
 
-void istio_health_check_emit(struct compile *c, const struct health_check *h, const char *host, Foil__Conf__Endpoints *out)
+static Foil__Conf__HealthCheck *message(struct compile *c, const struct health_check *h, const char *host)
 {
 	Foil__Conf__HealthCheck *m = ARENA_NEW(c->arena, Foil__Conf__HealthCheck);
 
@@ -180,10 +181,39 @@ void istio_health_check_emit(struct compile *c, const struct health_check *h, co
 	m->no_traffic_interval_us = or_default(&h->no_traffic, NO_TRAFFIC_US);
 	m->healthy_threshold = (uint32_t)or_default(&h->healthy, HEALTHY);
 	m->unhealthy_threshold = (uint32_t)or_default(&h->unhealthy, UNHEALTHY);
-	out->health_checks = ARENA_ARRAY(c->arena, Foil__Conf__HealthCheck *, 1);
-	out->health_checks[out->n_health_checks++] = m;
+	return m;
+}
+
+/* The checks of one set: each once. */
+struct check_list {
+	const struct health_check **list;
+	uint32_t n, n_room;
+};
+
+static uint32_t number_of(struct compile *c, struct check_list *all, const struct health_check *h)
+{
+	for (uint32_t i = 0; i < all->n; i++)
+		if (all->list[i] == h)
+			return i + 1;
+	if (all->n == CHECKS_MAX)
+		return 0;
+	ARENA_PUSH(c->arena, all, h);
+	return all->n;
+}
+
+void istio_health_check_emit(struct compile *c, const struct health_check *h, const char *host, const struct instance *const *made_of,
+			     Foil__Conf__Endpoints *out)
+{
+	struct check_list all = {0};
+
 	for (size_t i = 0; i < out->n_endpoints; i++) {
+		const struct health_check *own = h ? h : made_of[i]->check;
+		if (!own)
+			continue;
 		out->endpoints[i]->has_health_check = true;
-		out->endpoints[i]->health_check = 1;
+		out->endpoints[i]->health_check = number_of(c, &all, own);
 	}
+	out->health_checks = ARENA_ARRAY(c->arena, Foil__Conf__HealthCheck *, all.n + 1);
+	for (uint32_t i = 0; i < all.n; i++)
+		out->health_checks[out->n_health_checks++] = message(c, all.list[i], host);
 }

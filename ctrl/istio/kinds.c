@@ -19,6 +19,7 @@ const struct istio_kind_row istio_kinds[] = {
 	READ(NETWORKING, "DestinationRule", "v1 v1beta1 v1alpha3", KIND_DESTINATION_RULE, istio_table_destination_rule),
 	READ(NETWORKING, "ServiceEntry", "v1 v1beta1 v1alpha3", KIND_SERVICE_ENTRY, istio_table_service_entry),
 	READ(NETWORKING, "WorkloadEntry", "v1 v1beta1 v1alpha3", KIND_WORKLOAD_ENTRY, istio_table_workload_entry),
+	READ(NETWORKING, "WorkloadGroup", "v1 v1beta1 v1alpha3", KIND_WORKLOAD_GROUP, istio_table_workload_group),
 	READ(NETWORKING, "Sidecar", "v1 v1beta1 v1alpha3", KIND_SIDECAR, istio_table_sidecar),
 	READ(SECURITY, "PeerAuthentication", "v1 v1beta1", KIND_PEER_AUTHENTICATION, istio_table_peer_authentication),
 	READ("telemetry.istio.io", "Telemetry", "v1 v1alpha1", KIND_TELEMETRY, istio_table_telemetry),
@@ -32,7 +33,6 @@ const struct istio_kind_row istio_kinds[] = {
 	READ("", "Secret", "v1", KIND_SECRET, istio_table_k8s_secret, .is_whole = true),
 
 	REFUSE(NETWORKING, "EnvoyFilter", "there is no Envoy here to patch"),
-	REFUSE(NETWORKING, "WorkloadGroup", "workloads do not register themselves; write WorkloadEntry"),
 	REFUSE(NETWORKING, "ProxyConfig", "set what is meant in MeshConfig defaultConfig"),
 	REFUSE(SECURITY, "AuthorizationPolicy", unchecked),
 	REFUSE(SECURITY, "RequestAuthentication", unchecked),

@@ -358,6 +358,39 @@ struct workload_entry {
 	struct istio_string_map ports, labels; /* ports: name -> number as text */
 	struct istio_int weight;
 };
+struct probe_header {
+	struct istio_head head;
+	const char *name, *value;
+};
+struct probe_http {
+	struct istio_head head;
+	const char *path, *host, *scheme;
+	struct istio_int port;
+	struct istio_list headers; /* struct probe_header */
+};
+struct probe_tcp {
+	struct istio_head head;
+	const char *host;
+	struct istio_int port;
+};
+struct readiness_probe {
+	struct istio_head head;
+	struct probe_http *http;
+	struct probe_tcp *tcp;
+	struct health_grpc *grpc;
+	struct istio_int initial_delay, timeout, period, successes, failures; /* seconds; counts */
+};
+struct group_metadata {
+	struct istio_head head;
+	struct istio_string_map labels, annotations;
+};
+struct workload_group {
+	struct istio_head head;
+	struct group_metadata *metadata;
+	struct workload_entry *template;
+	struct readiness_probe *probe;
+	const struct health_check *check; /* what the probe comes to; NULL: none */
+};
 struct service_entry {
 	struct istio_head head;
 	struct istio_strings hosts, addresses, export_to, subject_alt_names;
@@ -582,7 +615,7 @@ enum normalization { NORMALIZE_DEFAULT, NORMALIZE_NONE, NORMALIZE_BASE, NORMALIZ
 
 enum istio_kind { KIND_GATEWAY, KIND_VIRTUAL_SERVICE, KIND_DESTINATION_RULE, KIND_SERVICE_ENTRY, KIND_WORKLOAD_ENTRY, KIND_SIDECAR, KIND_SERVICE,
 	KIND_ENDPOINTS, KIND_ENDPOINT_SLICE, KIND_POD, KIND_NODE, KIND_NAMESPACE, KIND_CONFIG_MAP, KIND_SECRET,
-	KIND_PEER_AUTHENTICATION, KIND_TELEMETRY, KIND_N };
+	KIND_PEER_AUTHENTICATION, KIND_TELEMETRY, KIND_WORKLOAD_GROUP, KIND_N };
 
 struct istio_kind_row {
 	const char *group, *kind;
@@ -597,7 +630,8 @@ struct istio_kind_row {
 extern const struct istio_kind_row istio_kinds[];
 extern const uint32_t istio_n_kinds;
 extern const struct istio_table istio_table_gateway, istio_table_virtual_service, istio_table_destination_rule, istio_table_service_entry,
-	istio_table_workload_entry, istio_table_sidecar, istio_table_peer_authentication, istio_table_telemetry,
+	istio_table_workload_entry, istio_table_workload_template, istio_table_workload_group, istio_table_sidecar,
+	istio_table_peer_authentication, istio_table_telemetry,
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
 		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config,
 	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb,

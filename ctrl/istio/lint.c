@@ -1,5 +1,5 @@
 /* What is legal and yet hardly meant: the findings of Istio's analyzers that a compilation does not make by itself (features.md CFG-3, VS-6). */
-#include "ctrl/istio/compile.h"
+#include "ctrl/istio/workloads.h"
 
 #include <string.h>
 
@@ -149,4 +149,5 @@ void istio_lint_model(struct compile *c)
 	}
 	lint_rule_hosts(c);
 	lint_sidecars(c);
+	istio_workloads_lint(c);
 }

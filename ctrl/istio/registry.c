@@ -200,6 +200,7 @@ static void index_workloads(struct compile *c, struct label_index *pods, struct 
 		struct workload w = istio_workload_of(c, list->list[i]);
 		struct instance *in = instance_of_entry(c, w.entry, list->list[i]);
 		in->is_ready = w.is_well;
+		in->check = w.check;
 		index_labels(c, entries, in);
 	}
 }

@@ -32,6 +32,17 @@ static const struct istio_field workload_entry_rows[] = {
 };
 const struct istio_table istio_table_workload_entry = TABLE(workload_entry, "WorkloadEntry", workload_entry_rows, .check = check_workload_entry);
 
+/* A WorkloadGroup's, which has no address of its own. */
+static void check_template(struct istio_decode *d, void *object)
+{
+	const struct workload_entry *w = object;
+
+	if (w->address)
+		istio_decode_error(d, "IST0106", &w->head, "address", "a template has none: write it in each WorkloadEntry");
+}
+
+const struct istio_table istio_table_workload_template = TABLE(workload_entry, "WorkloadEntry", workload_entry_rows, .check = check_template);
+
 /* ---- ServiceEntry ---- */
 
 static const struct istio_field port_rows[] = {

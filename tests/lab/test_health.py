@@ -1,10 +1,10 @@
-"""Active health checks over HTTP and TCP: who answers badly is not used until it answers well again."""
+"""Active health checks over HTTP and TCP: who answers badly is not used until it answers well again. Also those of a WorkloadGroup's probe."""
 import contextlib
 import os
 import time
 
 import support
-from resources import TCP, destination_rule, own_lab, service_entry, two_workers, virtual_service
+from resources import TCP, destination_rule, own_lab, resource, service_entry, two_workers, virtual_service
 from support import Skip, ask, check, wait_for
 
 A, B, RAW = "198.19.0.40", "198.19.0.41", "198.19.0.42"
@@ -105,3 +105,41 @@ def test_two_workers_check_each_host_once_and_believe_each_other():
             wait_for(lambda: counted("health_check_returns") > returns, 5, "B did not return")
             only("a", "b")
             check(counted("health_check_falls") == falls + 1 and counted("health_check_returns") == returns + 1, "a host fell or returned twice")
+
+
+def workload(name, address, spec="", metadata="", status=""):
+    return (f"---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: {name}, namespace: app, {metadata}}}\n"
+            f"spec: {{address: {address}{spec}}}\n{status}")
+
+
+OF_VMS = "annotations: {istio.io/autoRegistrationGroup: vms}"
+TOLD = "labels: {app: vm}, annotations: {proxy.istio.io/health-checks-enabled: 'true'}"
+GROUP = ("metadata: {labels: {app: vm}}, template: {ports: {http: 8080}}, "
+         "probe: {periodSeconds: 1, timeoutSeconds: 1, failureThreshold: 1, httpGet: {path: /healthz, port: 8080, httpHeaders: [{name: Host, value: probe.test}]}}")
+
+
+def test_workload_entries_have_their_groups_template_and_probe():
+    config = "".join((
+        support.gateway(support.HTTP_80), virtual_service("vm", f"[{HOST}]", ["retries: {attempts: 0}, route: [{destination: {host: vm.test, port: {number: 80}}}]"]),
+        resource("ServiceEntry", "vm", "hosts: [vm.test], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], workloadSelector: {labels: {app: vm}}"),
+        resource("WorkloadGroup", "vms", GROUP), workload("a", A, metadata=OF_VMS), workload("b", B, metadata=OF_VMS),
+        workload("raw", RAW, ", ports: {http: 8080}", TOLD, "status: {conditions: [{type: Healthy, status: 'False'}]}\n"), support.mesh_config()))
+    with own_lab("group", config) as lab:
+        origins = {A: support.Origin(A, "a"), B: support.Origin(B, "b"), RAW: support.Origin(RAW, "raw")}
+        try:
+            only("a", "b")
+            wait_for(lambda: probes(origins[A]), 5, "the workload was never asked for /healthz")
+            origins[B].status = 399  # still well (WG-2)
+            wait_for(lambda: probes(origins[B]), 5, "B was not asked")
+            check(who(n=10) == {"a", 399}, f"{who(n=10)}")
+            origins[B].status = 400
+            only("a")
+            origins[B].calm()
+            only("a", "b")
+            check(not probes(origins[RAW]), "a workload of no group was asked")
+            file = os.path.join(lab, "config", "all.yaml")
+            support.replace(file, config.replace("status: 'False'", "status: 'True'"))
+            only("a", "b", "raw")
+        finally:
+            for origin in origins.values():
+                origin.kill()

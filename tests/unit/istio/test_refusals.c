@@ -11,6 +11,7 @@
 #define SE "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: app}\nspec:\n"
 #define GW "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: app}\nspec:\n"
 #define WE "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: app}\nspec:\n"
+#define WG "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: g, namespace: app}\nspec:\n"
 #define TO "route: [{destination: {host: a.test}}]"
 #define PORTS "  ports: [{number: 80, name: http}]\n"
 #define DPORTS "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
@@ -166,6 +167,20 @@ static const struct refusal {
 	{SE "  hosts: ['*.a.test']\n  endpoints: @[{address: b.test}]\n  resolution: DYNAMIC_DNS\n" DPORTS, "IST0106", "spec.endpoints", "takes no endpoints"},
 	{SE "  hosts: ['*.a.test']\n  resolution: DYNAMIC_DNS\n  ports: [{number: 443, name: a, protocol: @HTTPS}]\n", "IST0106", "spec.ports[0].protocol",
 	 "knows HTTP, HTTP2, GRPC and TLS"},
+	{WG "  @metadata: {labels: {a: b}}\n", "IST0106", "spec.template", "needs a template"},
+	{WG "  template: {address: @10.0.0.1}\n", "IST0106", "spec.template.address", "write it in each WorkloadEntry"},
+	{WG "  template: {}\n  probe: @{periodSeconds: 5}\n", "IST0106", "spec.probe", "exactly one of httpGet"},
+	{WG "  template: {}\n  probe: {exec: @{command: [true]}}\n", "HF0005", "spec.probe.exec", "cannot be run from here"},
+	{WG "  template: {}\n  probe: {httpGet: @{path: /}}\n", "IST0106", "spec.probe.httpGet.port", "needs a port"},
+	{WG "  template: {}\n  probe: {httpGet: {port: 80, path: @ready}}\n", "IST0106", "spec.probe.httpGet.path", "does not begin with"},
+	{WG "  template: {}\n  probe: {httpGet: {port: 80, scheme: @HTTPS}}\n", "HF0005", "spec.probe.httpGet.scheme", "use tcpSocket"},
+	{WG "  template: {}\n  probe: {httpGet: {port: 80, scheme: @ftp}}\n", "IST0106", "spec.probe.httpGet.scheme", "neither HTTP nor HTTPS"},
+	{WG "  template: {}\n  probe: {httpGet: {port: 80, httpHeaders: [{name: @'a b'}]}}\n", "IST0106", "spec.probe.httpGet.httpHeaders[0].name",
+	 "not a header name"},
+	{WG "  template: {}\n  probe: {httpGet: {port: 80, httpHeaders: [{name: Host, value: @'a b'}]}}\n", "IST0106",
+	 "spec.probe.httpGet.httpHeaders[0].value", "not a host"},
+	{WG "  template: {}\n  probe: {tcpSocket: @{host: a}}\n", "IST0106", "spec.probe.tcpSocket.port", "needs a port"},
+	{WG "  template: {}\n  probe: {grpc: @{service: a}}\n", "IST0106", "spec.probe.grpc.port", "needs a port"},
 	{WE "  @labels: {a: b}\n", "IST0106", "spec.address", "needs an address"},
 	{WE "  address: @'*.b.test'\n", "IST0106", "spec.address", "neither an IP address nor"},
 	{WE "  address: @unix:///x\n", "HF0005", "spec.address", "Unix socket"},

@@ -124,17 +124,19 @@ static void test_service_entries_with_ports_weights_and_workload_entries(void **
 	(void)state;
 }
 
-/* WE-2, WE-4: as istiod has it, labels of the metadata go before those of the spec, and who is told not to be well, or not told yet, gets nothing. */
-static void test_a_workload_entrys_metadata_and_status_count(void **state)
-{
-	static const char se[] = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec:\n  hosts: [s.test]\n"
-				 "  addresses: [198.18.10.5]\n  resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP}]\n"
-				 "  workloadSelector: {labels: {app: s}}\n";
+#define SELECTING \
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec:\n  hosts: [s.test]\n" \
+	"  addresses: [198.18.10.5]\n  resolution: STATIC\n  ports: [{number: 80, name: http, protocol: HTTP}]\n" \
+	"  workloadSelector: {labels: {app: s}}\n"
 #define WORKLOAD(name, metadata, spec, status) \
 	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: " name ", namespace: shop, " metadata "}\n" \
 	"spec: {" spec "}\n" status
+
+/* WE-2, WE-4: as istiod has it, labels of the metadata go before those of the spec, and who is told not to be well, or not told yet, gets nothing. */
+static void test_a_workload_entrys_metadata_and_status_count(void **state)
+{
 #define TOLD "annotations: {proxy.istio.io/health-checks-enabled: 'true'}"
-	struct t_mesh *m = t_mesh_new(se, WORKLOAD("a", "labels: {app: s, version: v2}", "address: 10.0.0.1, labels: {version: v1}", ""),
+	struct t_mesh *m = t_mesh_new(SELECTING, WORKLOAD("a", "labels: {app: s, version: v2}", "address: 10.0.0.1, labels: {version: v1}", ""),
 				      WORKLOAD("b", "labels: {app: other}", "address: 10.0.0.2, labels: {app: s}", ""),
 				      WORKLOAD("c", TOLD, "address: 10.0.0.3, labels: {app: s}", "status: {conditions: [{type: Healthy, status: 'True'}]}\n"),
 				      WORKLOAD("d", TOLD, "address: 10.0.0.4, labels: {app: s}", "status: {conditions: [{type: Healthy, status: 'False'}]}\n"),
@@ -146,6 +148,55 @@ static void test_a_workload_entrys_metadata_and_status_count(void **state)
 	t_assert_no_diags(m);
 	assert_endpoints(m, "outbound|80||s.test", "10.0.0.1:80 10.0.0.3:80 10.0.0.6:80");
 	assert_string_equal(e->endpoints[0]->version, "v2");
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+/* WG-1, WG-2: what an entry does not say is its group's template's, and the group's probe asks whether it is well. */
+static void test_workload_entries_of_a_group(void **state)
+{
+#define OF_VMS "annotations: {istio.io/autoRegistrationGroup: vms}"
+#define GROUP(name, spec) "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: " name ", namespace: shop}\nspec:\n" spec
+	struct t_mesh *m = t_mesh_new(SELECTING,
+				      GROUP("vms", "  metadata: {labels: {app: s, version: v2}}\n"
+						   "  template: {ports: {http: 8000}, labels: {app: t, tier: x}, weight: 7, locality: r/z, "
+						   "serviceAccount: vm}\n"
+						   "  probe: {periodSeconds: 3, failureThreshold: 2, httpGet: {path: /ready, port: 9001, "
+						   "httpHeaders: [{name: Host, value: Probe.test}, {name: X-Probe, value: yes-it-is}]}}\n"),
+				      GROUP("idle", "  template: {}\n"), WORKLOAD("a", OF_VMS, "address: 10.0.0.1", ""),
+				      WORKLOAD("b", OF_VMS, "address: 10.0.0.2, ports: {http: 8002}, weight: 1, locality: r/y, labels: {version: v3}",
+					       ""),
+				      WORKLOAD("c", "labels: {app: s}", "address: 10.0.0.3", ""),
+				      WORKLOAD("d", "annotations: {istio.io/autoRegistrationGroup: none}", "address: 10.0.0.4, labels: {app: s}", ""), NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|80||s.test");
+
+	(void)t_diag(m, "HF0006", "workloads do not register themselves");
+	(void)t_diag(m, "IST0101", "there is no WorkloadGroup none");
+	assert_int_equal(m->diags.n_warnings, 2);
+	assert_endpoints(m, "outbound|80||s.test", "10.0.0.1:8000 10.0.0.2:8002 10.0.0.3:80 10.0.0.4:80");
+	assert_int_equal(e->endpoints[0]->weight, 7);
+	assert_string_equal(e->endpoints[0]->version, "v2");
+	assert_string_equal(e->endpoints[0]->locality, "r/z");
+	assert_false(e->endpoints[1]->has_weight);
+	assert_string_equal(e->endpoints[1]->version, "v3");
+	assert_string_equal(e->endpoints[1]->locality, "r/y");
+	assert_int_equal(e->n_health_checks, 1);
+	assert_int_equal(e->endpoints[0]->health_check, 1);
+	assert_int_equal(e->endpoints[1]->health_check, 1);
+	assert_int_equal(e->endpoints[2]->health_check, 0);
+	const Foil__Conf__HealthCheck *h = e->health_checks[0];
+	assert_int_equal(h->port, 9001);
+	assert_string_equal(h->http->path, "/ready");
+	assert_string_equal(h->http->host, "probe.test");
+	assert_int_equal(h->http->n_headers, 1);
+	assert_string_equal(h->http->headers[0]->name, "x-probe");
+	assert_int_equal(h->http->expected[0]->from, 200);
+	assert_int_equal(h->http->expected[0]->to, 399);
+	assert_int_equal(h->interval_us, 3000000);
+	assert_int_equal(h->timeout_us, 1000000);
+	assert_int_equal(h->healthy_threshold, 1);
+	assert_int_equal(h->unhealthy_threshold, 2);
 	foil__conf__endpoints__free_unpacked(e, NULL);
 	t_mesh_free(m);
 	(void)state;
@@ -534,6 +585,7 @@ int main(void)
 		cmocka_unit_test(test_a_deployments_name_is_the_workload),
 		cmocka_unit_test(test_service_entries_with_ports_weights_and_workload_entries),
 		cmocka_unit_test(test_a_workload_entrys_metadata_and_status_count),
+		cmocka_unit_test(test_workload_entries_of_a_group),
 		cmocka_unit_test(test_resolution_none_goes_where_the_client_went),
 		cmocka_unit_test(test_captured_addresses_have_the_listeners_of_a_sidecar),
 		cmocka_unit_test(test_a_sidecar_limits_what_the_node_reaches),
