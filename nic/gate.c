@@ -142,10 +142,14 @@ void nic_gate_hold(struct nic_gate *g, bool held)
 
 /* ---- a worker's side */
 
-static void count_peers(struct foil_worker *w, const struct nic_gate *g, struct nic_gate_worker *me)
+static void hear_of_peers(struct foil_worker *w, const struct nic_gate *g, struct nic_gate_worker *me)
 {
 	uint32_t n_left = __atomic_load_n(&g->n_left, __ATOMIC_RELAXED), n_refused = __atomic_load_n(&g->n_refused, __ATOMIC_RELAXED);
+	uint32_t n_came = __atomic_load_n(&g->n_came, __ATOMIC_RELAXED);
 
+	if (n_came != me->n_came && w->net)
+		net_port_renewed(w, g->port->index);
+	me->n_came = n_came;
 	if (w->id != 0)
 		return; /* one tells for all */
 	foil_count(w, NIC, PEERS_LEFT, n_left - me->n_left);
@@ -164,7 +168,7 @@ bool nic_gate_look(struct foil_worker *w, struct nic_gate *g)
 		return false;
 	}
 	me->seen = state;
-	count_peers(w, g, me);
+	hear_of_peers(w, g, me);
 	return true;
 }
 

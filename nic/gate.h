@@ -9,7 +9,7 @@
 struct nic_gate_worker {
 	uint32_t inside; /* atomic: in a burst */
 	uint32_t seen;   /* the state that it knows as open */
-	uint32_t n_left, n_refused; /* that it has counted */
+	uint32_t n_left, n_came, n_refused; /* that it has heard of */
 } FOIL_CACHE_ALIGNED;
 
 struct nic_gate {

@@ -360,6 +360,23 @@ void neigh_confirm(struct foil_worker *w, struct net_neigh *e, uint64_t max_age_
 		neigh_begin(w, e, NEIGH_PROBE);
 }
 
+void net_port_renewed(struct foil_worker *w, uint16_t port)
+{
+	struct net_ctx *n = w->net;
+
+	for (uint32_t i = 0; i < n->n_neigh; i++) {
+		struct net_neigh *e = &n->neigh[i];
+		if (e->port != port || e->state == NEIGH_FREE)
+			continue;
+		if (e->state == NEIGH_INCOMPLETE) {
+			neigh_begin(w, e, NEIGH_INCOMPLETE);
+		} else {
+			foil_timer_cancel(w, &e->timer);
+			e->state = NEIGH_NEW;
+		}
+	}
+}
+
 void neigh_fini(struct foil_worker *w, struct net_ctx *n)
 {
 	for (uint32_t i = 0; n->neigh && i < n->n_neigh; i++)

@@ -230,6 +230,9 @@ void net_udp_unbind(struct foil_worker *w, const struct net_udp_params *p);
 void net_udp_send(struct foil_worker *w, struct rte_mbuf *own_payload, const struct net_udp_datagram *d, struct net_dst *dst_cache);
 /* Hand every queued packet to the ports; how many they took. Called at the end of a loop turn, and by net itself when a port's queue is full. */
 unsigned int net_flush(struct foil_worker *w);
+/* Another station may be at the other end of ports[port] now, since there was none for a while: link-layer addresses there are forgotten and asked for when
+ * they are wanted, those that packets wait for at once. */
+void net_port_renewed(struct foil_worker *w, uint16_t port);
 /* Symmetric flow hash (same for both directions), the software twin of the RSS key that nic programs. Ports in host order. */
 uint32_t net_flow_hash(const struct net_addr *a, const struct net_addr *b, uint16_t a_port, uint16_t b_port);
 /* Which worker a flow belongs to, in hardware (nic fills the indirection table so) and in software. An active open takes a source

@@ -190,6 +190,33 @@ static void test_a_move_is_followed(void **state)
 	n_net_free(n);
 }
 
+static void test_who_comes_to_a_link_that_was_down_may_be_another(void **state)
+{
+	struct n_net *n = n_net();
+	uint8_t f[60];
+
+	n_meet(n);
+	send_to(n, "198.18.0.3"); /* nobody is there yet */
+	struct n_frame g = n_out(n);
+	assert_true(is_arp(&g, 1));
+	net_port_renewed(n->w, 1); /* another port */
+	n_silent(n);
+	net_port_renewed(n->w, 0);
+	n_wait(n, 1000);
+	g = n_out(n);
+	assert_true(is_arp(&g, 1));
+	n_silent(n); /* only what waits is asked for */
+	n_in(n, f, n_arp(f, 2, "198.18.0.3", "198.18.0.1", 3));
+	assert_int_equal(n_out(n).bytes[5], 3);
+	send_to(n, "198.18.0.2");
+	g = n_out(n);
+	assert_true(is_arp(&g, 1));
+	assert_int_equal(g.bytes[0], 0xff); /* everybody, since who had the address may be gone */
+	n_in(n, f, n_arp(f, 2, "198.18.0.2", "198.18.0.1", 7));
+	assert_int_equal(n_out(n).bytes[5], 7); /* at once, no doubt about it */
+	n_net_free(n);
+}
+
 /* The attack: replies, questions and announcements in the name of somebody who is there. */
 static void test_a_neighbour_who_answers_cannot_be_replaced(void **state)
 {
@@ -421,6 +448,7 @@ int main(void)
 		cmocka_unit_test(test_nobody_can_claim_our_address),
 		cmocka_unit_test(test_a_station_of_another_subnet_is_not_learnt),
 		cmocka_unit_test(test_a_move_is_followed),
+		cmocka_unit_test(test_who_comes_to_a_link_that_was_down_may_be_another),
 		cmocka_unit_test(test_a_neighbour_who_answers_cannot_be_replaced),
 		cmocka_unit_test(test_an_overriding_advertisement_is_doubted_too),
 		cmocka_unit_test(test_a_flood_of_addresses_that_nobody_has_displaces_nobody_who_is_there),
