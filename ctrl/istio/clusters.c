@@ -5,6 +5,7 @@
 #include "ctrl/istio/balancing.h"
 #include "ctrl/istio/health_check.h"
 #include "ctrl/istio/identity.h"
+#include "ctrl/istio/networks.h"
 #include "ctrl/istio/tls.h"
 
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #define KEEPALIVE_INTERVAL_US 75000000ull
 #define KEEPALIVE_PROBES 9
 #define MAX_EJECTION_US 300000000ull
+#define SCALE_MAX 1000u /* of weights, which are a million at most */
 #define ENDPOINTS_MAX 65536 /* what the data plane takes for one cluster */
 
 static char *word(const char *text)
@@ -516,12 +518,98 @@ static bool add_named(struct compile *c, const struct cluster_ref *ref, const st
 	return has_room;
 }
 
+/* ---- endpoints of other networks: their gateways stand for them (WE-3) ---- */
+
+struct behind {
+	const struct network_ways *ways;
+	const char *locality;
+	uint64_t weight; /* of all endpoints behind */
+};
+struct behind_list {
+	struct behind *list;
+	uint32_t n, n_room;
+	uint32_t scale; /* so that gateways' shares are whole */
+};
+
+/* The gateway reads the server name of the mesh's own TLS: nothing else gets through. */
+static bool gets_through(struct compile *c, const struct cluster_ref *ref, const struct instance *in, const struct network_ways *ways)
+{
+	const struct resource *source = ref->service->source;
+	enum protection how = protection_of(c, ref);
+	uint32_t port = istio_clusters_port_of(ref->port, in);
+
+	if (ref->is_passed_on || how == PROTECTED_BY_MESH || (how == PROTECTED_WHERE_MARKED && port && istio_identity_is_marked(c, in, port)))
+		return true;
+	istio_compile_report(c, ISTIO_WARNING, "HF0006", source, source->node->at, "",
+			     "endpoints of the network %s that are not spoken to by the mesh's mTLS are left out, as its gateway takes nothing else: the "
+			     "workloads need the label security.istio.io/tlsMode: istio, the service must be of the mesh", ways->network);
+	return false;
+}
+
+static void put_behind(struct compile *c, const struct instance *in, const struct network_ways *ways, struct behind_list *to)
+{
+	const struct behind fresh = {.ways = ways, .locality = in->locality ? in->locality : "", .weight = in->weight};
+
+	for (uint32_t i = 0; i < to->n; i++)
+		if (to->list[i].ways == ways && strcmp(to->list[i].locality, fresh.locality) == 0) {
+			to->list[i].weight += in->weight;
+			return;
+		}
+	ARENA_PUSH(c->arena, to, fresh);
+	to->scale = to->scale ? to->scale : 1;
+	to->scale *= to->scale * ways->n <= SCALE_MAX ? ways->n : 1;
+}
+
+static void add_gateway(struct compile *c, const struct cluster_ref *ref, const struct behind *b, const struct network_way *way, uint64_t weight,
+			struct endpoint_list *to)
+{
+	static const struct istio_string_map no_labels;
+	struct instance *in = ARENA_NEW(c->arena, struct instance);
+
+	*in = (struct instance){.address = way->address, .labels = &no_labels, .locality = b->locality, .namespace = ref->service->namespace,
+				.weight = weight > UINT32_MAX ? UINT32_MAX : weight ? (uint32_t)weight : 1, .is_ready = true};
+	Foil__Conf__Endpoint *e = endpoint(c, in, way->address, way->port);
+	if (protection_of(c, ref) == PROTECTED_WHERE_MARKED)
+		e->has_tls = e->tls = true;
+	ARENA_PUSH(c->arena, &to->all, e);
+	ARENA_PUSH(c->arena, &to->made_of, in);
+	to->weights += in->weight;
+}
+
+static void add_gateways(struct compile *c, const struct cluster_ref *ref, const struct behind_list *behind, struct endpoint_list *to)
+{
+	for (uint32_t i = 0; behind->scale > 1 && i < to->all.n; i++) {
+		Foil__Conf__Endpoint *e = to->all.list[i];
+		e->weight = (e->has_weight ? e->weight : 1) * behind->scale;
+		e->has_weight = true;
+	}
+	to->weights *= behind->scale ? behind->scale : 1;
+	for (uint32_t i = 0; i < behind->n; i++) {
+		const struct behind *b = &behind->list[i];
+		for (uint32_t j = 0; j < b->ways->n && to->all.n < ENDPOINTS_MAX; j++)
+			add_gateway(c, ref, b, &b->ways->list[j], b->weight * behind->scale / b->ways->n, to);
+	}
+}
+
+/* Neither an address nor a way: istiod leaves it out. */
+static bool is_nowhere(struct compile *c, const struct cluster_ref *ref, const struct instance *in)
+{
+	const struct resource *source = ref->service->source;
+
+	if (in->address[0])
+		return false;
+	istio_compile_report(c, ISTIO_WARNING, "IST0101", source, source->node->at, "",
+			     "an endpoint without an address is left out: its network (%.60s) is this node's, or has no gateway", in->network);
+	return true;
+}
+
 static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 {
 	const struct service *s = ref->service;
 	const struct subset *subset = ref->subset ? istio_registry_subset(ref->rule, ref->subset) : NULL;
 	Foil__Conf__Endpoints out = FOIL__CONF__ENDPOINTS__INIT;
 	struct endpoint_list made = {0};
+	struct behind_list behind = {0};
 	bool has_room = true;
 
 	out.cluster = word(ref->name);
@@ -529,8 +617,14 @@ static void endpoints_emit(struct compile *c, const struct cluster_ref *ref)
 		const struct instance *in = s->instances.list[i];
 		if ((!in->is_ready && !s->publish_not_ready) || (subset && !istio_compile_labels_have(in->labels, &subset->labels)))
 			continue;
+		const struct network_ways *ways = istio_networks_ways(c, in);
+		if (ways && gets_through(c, ref, in, ways))
+			put_behind(c, in, ways, &behind);
+		if (ways || is_nowhere(c, ref, in))
+			continue;
 		has_room = in->is_name ? add_named(c, ref, in, &made) : add_endpoint(c, ref, in, in->address, &made);
 	}
+	add_gateways(c, ref, &behind, &made);
 	out.endpoints = made.all.list;
 	out.n_endpoints = made.all.n;
 	for (; made.weights > UINT32_MAX; made.weights /= 16) /* the data plane adds them up in 32 bits: only their proportion means anything */

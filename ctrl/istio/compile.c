@@ -1,5 +1,6 @@
 /* From a model to the packed resources of a snapshot, for one node: the entry point and what all parts of the compiler use. */
 #include "ctrl/istio/identity.h"
+#include "ctrl/istio/networks.h"
 #include "ctrl/istio/telemetry.h"
 
 #include <ctype.h>
@@ -158,6 +159,7 @@ static void mesh_compile(struct compile *c)
 		m.has_connection_limit = true;
 		m.connection_limit = (uint32_t)mesh->proxy->connection_settings->node_connections.value;
 	}
+	m.internal_cidrs = istio_networks_cidrs(c, &m.n_internal_cidrs);
 	istio_compile_emit(c, FOIL__CONF__RESOURCE_TYPE__RESOURCE_MESH, "mesh", &m.base);
 }
 
@@ -195,6 +197,7 @@ static void fill(struct compile *c, struct owned_snapshot *o, const char *versio
 	struct istio_snapshot *s = &o->snapshot;
 
 	istio_registry_build(c);
+	istio_networks_build(c);
 	istio_virtual_services_index(c);
 	mesh_compile(c);
 	istio_gateways_compile(c);

@@ -30,6 +30,7 @@ struct instance {
 	const struct k8s_pod *pod;                /* for named target ports, or NULL */
 	const struct istio_string_map *labels;
 	const char *locality, *workload, *namespace;
+	const char *network; /* that it says itself, or NULL */
 	const char *account; /* its SPIFFE id, or NULL */
 	const struct health_check *check; /* its WorkloadGroup's, or NULL */
 	uint32_t weight;
@@ -143,6 +144,8 @@ struct compile {
 	struct istio_map listener_keys;      /* "address_port" -> struct resource: who opened it */
 	struct istio_map server_hosts;       /* "Gateway/ns/name#server" -> struct server_hosts */
 	struct istio_map names;              /* that endpoints need -> struct service_list: whose */
+	struct istio_map networks;           /* that have gateways: name -> struct network_ways */
+	const char *network_of_root;         /* the root namespace's label, or NULL */
 	struct istio_map groups;             /* WorkloadGroups that entries name: their ids */
 	struct istio_map reported;
 	struct istio_map secrets;            /* names of those that were emitted or refused */

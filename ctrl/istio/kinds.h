@@ -611,6 +611,26 @@ enum forward_client_cert { XFCC_UNDEFINED, XFCC_SANITIZE, XFCC_FORWARD_ONLY, XFC
 enum access_log_encoding { ACCESS_LOG_TEXT, ACCESS_LOG_JSON };
 enum normalization { NORMALIZE_DEFAULT, NORMALIZE_NONE, NORMALIZE_BASE, NORMALIZE_MERGE_SLASHES, NORMALIZE_DECODE_AND_MERGE };
 
+/* ---- MeshNetworks ---- */
+
+struct network_endpoints {
+	struct istio_head head;
+	const char *cidr, *registry;
+};
+struct network_gateway {
+	struct istio_head head;
+	const char *service, *address;
+	struct istio_int port;
+};
+struct network { /* its name in the head */
+	struct istio_head head;
+	struct istio_list endpoints, gateways; /* struct network_endpoints, network_gateway */
+};
+struct mesh_networks {
+	struct istio_head head;
+	struct istio_list networks; /* struct network */
+};
+
 /* ---- the kinds ---- */
 
 enum istio_kind { KIND_GATEWAY, KIND_VIRTUAL_SERVICE, KIND_DESTINATION_RULE, KIND_SERVICE_ENTRY, KIND_WORKLOAD_ENTRY, KIND_SIDECAR, KIND_SERVICE,
@@ -633,7 +653,7 @@ extern const struct istio_table istio_table_gateway, istio_table_virtual_service
 	istio_table_workload_entry, istio_table_workload_template, istio_table_workload_group, istio_table_sidecar,
 	istio_table_peer_authentication, istio_table_telemetry,
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
-		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config,
+		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config, istio_table_mesh_networks,
 	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb,
 	istio_table_health_check, istio_table_default_policy, istio_table_match_labels;
 

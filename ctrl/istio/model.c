@@ -328,6 +328,7 @@ void istio_model_free(struct istio_model *own_m)
 	for (uint32_t i = 0; i < own_m->files.n; i++)
 		istio_doc_put_ref(own_m->files.list[i]);
 	istio_doc_put_ref(own_m->mesh_file);
+	istio_doc_put_ref(own_m->networks_file);
 	istio_arena_fini(&own_m->arena);
 	free(own_m);
 }
@@ -353,11 +354,12 @@ int istio_resource_by_age(const void *x, const void *y)
 	return by ? by : strcmp(a->namespace, b->namespace);
 }
 
-/* The text of MeshConfig inside its ConfigMap, as a document with its own places in the file. */
-static struct doc_file *mesh_text(const struct istio_model *m, struct istio_diags *diags)
+/* A text inside MeshConfig's ConfigMap, as a document with its own places in the file. before: as it was read last, or NULL. */
+static struct doc_file *mesh_text(const struct istio_model *m, const char *key, struct doc_file *before, struct istio_diags *diags)
 {
+	char field[32];
 	const struct resource *r = istio_map_get(&m->by_id, "ConfigMap/" CONFIG_MAP_NAMESPACE "/" CONFIG_MAP_NAME);
-	const struct doc_node *mesh = r ? istio_doc_find(istio_doc_find(r->node, "data"), "mesh") : NULL;
+	const struct doc_node *mesh = r ? istio_doc_find(istio_doc_find(r->node, "data"), key) : NULL;
 
 	if (!mesh || mesh->type != DOC_STRING)
 		return NULL;
@@ -365,23 +367,32 @@ static struct doc_file *mesh_text(const struct istio_model *m, struct istio_diag
 	if (mesh->literal_column)
 		at = (struct istio_pos){mesh->at.line + 1, mesh->literal_column};
 	struct doc_file *f = istio_doc_read(r->file_name, mesh->text, mesh->n_text, at, diags);
-	if (!f && m->previous && m->previous->mesh_file) {
-		istio_diags_add(diags, ISTIO_WARNING, "HF0009", r->file_name, mesh->at, r->id, "data.mesh",
-				"refused: the MeshConfig that was read before stays in use");
-		f = istio_doc_get_ref(m->previous->mesh_file);
+	if (!f && before) {
+		(void)snprintf(field, sizeof(field), "data.%s", key); /* it fits */
+		istio_diags_add(diags, ISTIO_WARNING, "HF0009", r->file_name, mesh->at, r->id, field,
+				"refused: the %s that was read before stays in use", strcmp(key, "mesh") == 0 ? "MeshConfig" : "MeshNetworks");
+		f = istio_doc_get_ref(before);
 	}
 	return f;
 }
 
 static void take_mesh(struct istio_model *m, struct istio_diags *diags)
 {
-	m->mesh_file = mesh_text(m, diags);
+	m->mesh_file = mesh_text(m, "mesh", m->previous ? m->previous->mesh_file : NULL, diags);
 	m->mesh_file_name = m->mesh_file ? m->mesh_file->name : "";
 	struct istio_decode d = {.arena = &m->arena, .diags = diags, .file = m->mesh_file_name, .resource = "MeshConfig"};
 	m->mesh = istio_decode_object(&d, &istio_table_mesh_config, m->mesh_file && m->mesh_file->n_documents ? m->mesh_file->documents[0] : NULL);
 	istio_mesh_config_check(&d, m->mesh);
 	m->root_namespace = m->mesh->root_namespace ? m->mesh->root_namespace : CONFIG_MAP_NAMESPACE;
 	m->trust_domain = m->mesh->trust_domain && m->mesh->trust_domain[0] ? m->mesh->trust_domain : "cluster.local";
+}
+
+static void take_networks(struct istio_model *m, struct istio_diags *diags)
+{
+	m->networks_file = mesh_text(m, "meshNetworks", m->previous ? m->previous->networks_file : NULL, diags);
+	const struct doc_file *f = m->networks_file;
+	struct istio_decode d = {.arena = &m->arena, .diags = diags, .file = f ? f->name : "", .resource = "MeshNetworks"};
+	m->networks = istio_decode_object(&d, &istio_table_mesh_networks, f && f->n_documents ? f->documents[0] : NULL);
 }
 
 int istio_model_finish(struct istio_model *m, struct istio_diags *diags)
@@ -392,6 +403,7 @@ int istio_model_finish(struct istio_model *m, struct istio_diags *diags)
 		if (m->kinds[k].n)
 			qsort(m->kinds[k].list, m->kinds[k].n, sizeof(m->kinds[k].list[0]), istio_resource_by_age);
 	take_mesh(m, diags);
+	take_networks(m, diags);
 	m->previous = NULL;
 	return 0;
 }

@@ -33,6 +33,8 @@ struct istio_model {
 	struct mesh_config *mesh;           /* never NULL when finished */
 	const char *mesh_file_name;
 	struct doc_file *mesh_file;         /* the text inside the ConfigMap, or NULL */
+	struct mesh_networks *networks;     /* likewise */
+	struct doc_file *networks_file;
 	const char *root_namespace, *trust_domain;
 	struct istio_model_stats stats;
 };

@@ -119,10 +119,11 @@ static const char *account_of(struct compile *c, const char *namespace, const ch
 static struct instance *instance_of_entry(struct compile *c, const struct workload_entry *w, const struct resource *r)
 {
 	struct instance *in = ARENA_NEW(c->arena, struct instance);
-	bool is_name = !istio_is_ip(w->address);
+	const char *address = w->address ? w->address : ""; /* none: in another network, behind its gateway */
+	bool is_name = !istio_is_ip(address);
 
-	*in = (struct instance){.address = is_name ? istio_arena_lower(c->arena, w->address) : w->address, .is_name = is_name, .port_map = &w->ports,
-				.labels = &w->labels, .locality = w->locality, .namespace = r->namespace,
+	*in = (struct instance){.address = is_name ? istio_arena_lower(c->arena, address) : address, .is_name = is_name, .port_map = &w->ports,
+				.labels = &w->labels, .locality = w->locality, .network = w->network, .namespace = r->namespace,
 				.workload = r->row->id == KIND_WORKLOAD_ENTRY ? r->name : NULL, .weight = w->weight.value ? (uint32_t)w->weight.value : 1,
 				.account = account_of(c, r->namespace, w->service_account, NULL), .is_ready = true};
 	return in;

@@ -13,8 +13,11 @@ static void check_workload_entry(struct istio_decode *d, void *object)
 {
 	struct workload_entry *w = object;
 
+	if ((!w->address || !w->address[0]) && w->network && w->network[0])
+		return; /* behind the gateway of its network */
 	if (!w->address || !w->address[0])
-		istio_decode_error(d, "IST0106", &w->head, "address", "needs an address: an IP address, or a name where the ServiceEntry has resolution DNS");
+		istio_decode_error(d, "IST0106", &w->head, "address", "needs an address: an IP address, or a name where the ServiceEntry has resolution DNS; "
+				   "or else a network");
 	else if (strncmp(w->address, "unix:", 5) == 0)
 		istio_decode_error(d, "HF0005", &w->head, "address", "not supported: a Unix socket is not reachable from the data plane; give an IP address");
 	else if (!istio_is_ip(w->address) && !istio_is_host(w->address, false))
@@ -149,7 +152,7 @@ static void check_endpoints(struct istio_decode *d, const struct service_entry *
 	for (uint32_t i = 0; i < s->endpoints.n; i++) {
 		const struct workload_entry *w = ISTIO_ITEM(s->endpoints, struct workload_entry, i);
 		(void)snprintf(field, sizeof(field), "endpoints[%u].address", i); /* it fits */
-		if (s->resolution.value == RESOLUTION_STATIC && !istio_is_ip(w->address))
+		if (s->resolution.value == RESOLUTION_STATIC && w->address && w->address[0] && !istio_is_ip(w->address))
 			istio_decode_error(d, "IST0106", &s->head, field, "\"%.60s\" is not an IP address, which resolution STATIC needs", w->address);
 	}
 }

@@ -109,15 +109,17 @@ def uris(s):
 
 
 class TlsOrigin(Origin):
-    """A workload with mTLS of its own; who came is in clients."""
+    """A workload with mTLS of its own; who came is in clients, whom they asked for in names."""
 
     def start(self):
-        self.clients, self.protocols = [], []
+        self.clients, self.protocols, self.names = [], [], []
         super().start()
 
     def serve(self, s, peer):
+        tls = context("shop", True, ("h2", "http/1.1"))
+        tls.sni_callback = lambda _, name, __: self.names.append(name)
         try:
-            t = context("shop", True, ("h2", "http/1.1")).wrap_socket(s, server_side=True)
+            t = tls.wrap_socket(s, server_side=True)
         except (OSError, ssl.SSLError):
             s.close()
             return
@@ -203,6 +205,51 @@ def test_what_a_rule_says_of_tls_goes_before_automatic_mtls():
         check(len(STATE["plain"].seen) > n_plain, "the plain workload gets nothing")
     finally:
         applied(write, "10-mesh.yaml", MESH)
+
+
+NETWORKS = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system, labels: {topology.istio.io/network: here}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data:
+  meshNetworks: |
+    networks: {there: {gateways: [{address: 198.19.0.20, port: 8080}]}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: far, namespace: app}
+spec:
+  hosts: [far.test]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{network: there, serviceAccount: shop, labels: {security.istio.io/tlsMode: istio}}, {address: 203.0.113.9, network: there}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: far, namespace: app}
+spec:
+  hosts: [far.example.com]
+  gateways: [istio-system/main]
+  http: [{route: [{destination: {host: far.test, port: {number: 80}}}]}]
+"""
+
+
+def test_workloads_of_another_network_are_reached_by_its_gateway():
+    setup()
+    applied(write, "60-networks.yaml", NETWORKS)
+    try:
+        STATE["tls"].names.clear()
+        check([support.ask("far.example.com", "/far")[0] for _ in range(4)] == [200] * 4, "the gateway of the other network is not asked")
+        check(set(STATE["tls"].names) == {"outbound_.80_._.far.test"}, f"asked for {STATE['tls'].names}")
+        applied(write, "60-networks.yaml", NETWORKS.replace("labels: {topology.istio.io/network: here}", "labels: {topology.istio.io/network: there}"))
+        check(support.ask("far.example.com", "/far")[0] == 503, "in one network the gateway has no part in it")
+    finally:
+        applied(os.remove, f"{STATE['config']}/60-networks.yaml")
 
 
 def test_permissive_takes_plaintext_and_mtls():

@@ -202,6 +202,83 @@ static void test_workload_entries_of_a_group(void **state)
 	(void)state;
 }
 
+#define NETWORKS(text) "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  meshNetworks: |\n    " text "\n"
+#define IN_MESH(endpoints) \
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec:\n  hosts: [s.test]\n" \
+	"  addresses: [198.18.10.5]\n  resolution: STATIC\n  location: MESH_INTERNAL\n  ports: [{number: 80, name: http, protocol: HTTP}]\n" \
+	"  endpoints: [" endpoints "]\n"
+#define MTLS "labels: {security.istio.io/tlsMode: istio}"
+
+static struct istio_node node_in_network(void)
+{
+	static const char *const keys[] = {"topology.istio.io/network"}, *const values[] = {"here"};
+	struct istio_node node = t_node;
+
+	node.label_keys = keys;
+	node.label_values = values;
+	node.n_labels = 1;
+	return node;
+}
+
+/* WE-3: gateways in place of what is behind them, with its weight; who says nothing of a network is reached itself, as is one without a gateway. */
+static void test_endpoints_of_other_networks_are_behind_their_gateways(void **state)
+{
+	struct istio_node node = node_in_network();
+	struct t_mesh *m = t_mesh_at(&node, NETWORKS("networks: {there: {endpoints: [{fromCidr: 10.2.0.0/16}], gateways: [{address: 192.0.2.1}, "
+						     "{address: 192.0.2.2, port: 443}]}, here: {gateways: [{address: 192.0.2.9}]}}"),
+				     "apiVersion: v1\nkind: Service\nmetadata: {name: ew, namespace: shop, labels: {topology.istio.io/network: far, "
+				     "networking.istio.io/gatewayPort: '16443'}}\nspec: {ports: [{name: tls, port: 15443}]}\n"
+				     "status: {loadBalancer: {ingress: [{ip: 192.0.2.7}]}}\n",
+				     IN_MESH("{address: 10.0.0.1, " MTLS ", network: here}, {address: 10.0.0.2, " MTLS "}, "
+					     "{address: 10.2.0.1, " MTLS ", weight: 3}, {network: there, " MTLS "}, "
+					     "{address: 10.3.0.1, " MTLS ", network: far, locality: r/z}, {address: 10.3.0.2, network: far}, "
+					     "{address: 10.4.0.1, network: unknown}, {network: here, " MTLS "}"), NULL);
+	Foil__Conf__Endpoints *e = t_endpoints(m, "outbound|80||s.test");
+	Foil__Conf__Cluster *c = t_cluster(m, "outbound|80||s.test");
+
+	(void)t_diag(m, "HF0006", "endpoints of the network far that are not spoken to by the mesh's mTLS");
+	(void)t_diag(m, "IST0101", "an endpoint without an address");
+	assert_endpoints(m, "outbound|80||s.test", "10.0.0.1:80 10.0.0.2:80 10.4.0.1:80 192.0.2.1:15443 192.0.2.2:443 192.0.2.7:16443");
+	assert_int_equal(e->endpoints[0]->weight, 2); /* of 2: all weights are twice what is written */
+	assert_int_equal(e->endpoints[3]->weight, 4); /* (3 + 1) / 2 */
+	assert_int_equal(e->endpoints[4]->weight, 4);
+	assert_int_equal(e->endpoints[5]->weight, 2);
+	assert_string_equal(e->endpoints[5]->locality, "r/z");
+	assert_true(e->endpoints[3]->tls);
+	assert_false(e->endpoints[2]->tls);
+	assert_string_equal(c->tls->sni, "outbound_.80_._.s.test");
+	foil__conf__cluster__free_unpacked(c, NULL);
+	foil__conf__endpoints__free_unpacked(e, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+/* The node that says no network reaches all; ranges are those of internal clients (HD-5, HD-6). */
+static void test_mesh_networks_name_internal_clients(void **state)
+{
+	struct t_mesh *m = t_mesh_new(NETWORKS("networks: {there: {endpoints: [{fromCidr: 10.2.0.0/16}, {fromCidr: 10.1.0.0/16}], gateways: [{address: "
+					       "192.0.2.1}]}}"),
+				      IN_MESH("{address: 10.2.0.1, " MTLS "}"), NULL);
+	const struct istio_resource *r = &m->snapshot->resources[0];
+	Foil__Conf__MeshSettings *s = foil__conf__mesh_settings__unpack(NULL, r->n_bytes, r->bytes);
+
+	t_assert_no_diags(m);
+	assert_endpoints(m, "outbound|80||s.test", "10.2.0.1:80");
+	assert_int_equal(s->n_internal_cidrs, 2);
+	assert_string_equal(s->internal_cidrs[0], "10.1.0.0/16");
+	foil__conf__mesh_settings__free_unpacked(s, NULL);
+	t_mesh_free(m);
+	m = t_mesh_new(NETWORKS("networks: {there: {endpoints: [{fromCidr: 10.2.0.0/99}], gateways: [{address: gw.test}, {address: 192.0.2.1, "
+				"registryServiceName: x.test}]}, far: {endpoints: [{fromRegistry: k}], gateways: [{registryServiceName: no.test}]}}"), NULL);
+	(void)t_diag(m, "IST0106", "is not an address");
+	(void)t_diag(m, "HF0005", "\"gw.test\" is not looked up");
+	(void)t_diag(m, "IST0106", "exactly one of registryServiceName and address");
+	(void)t_diag(m, "HF0006", "label workloads");
+	(void)t_diag(m, "IST0101", "there is no Service no.test");
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_resolution_none_goes_where_the_client_went(void **state)
 {
 	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: s, namespace: shop}\nspec: {hosts: [s.test], "
@@ -586,6 +663,8 @@ int main(void)
 		cmocka_unit_test(test_service_entries_with_ports_weights_and_workload_entries),
 		cmocka_unit_test(test_a_workload_entrys_metadata_and_status_count),
 		cmocka_unit_test(test_workload_entries_of_a_group),
+		cmocka_unit_test(test_endpoints_of_other_networks_are_behind_their_gateways),
+		cmocka_unit_test(test_mesh_networks_name_internal_clients),
 		cmocka_unit_test(test_resolution_none_goes_where_the_client_went),
 		cmocka_unit_test(test_captured_addresses_have_the_listeners_of_a_sidecar),
 		cmocka_unit_test(test_a_sidecar_limits_what_the_node_reaches),
