@@ -1,6 +1,7 @@
 /* The field table of Gateway (features.md GW-1..GW-9). What certificates and modes mean is tls.c's. */
 #include "ctrl/istio/rows.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const struct istio_field port_rows[] = {
@@ -38,7 +39,9 @@ static const struct istio_field tls_rows[] = {
 	ROW(gateway_tls, min_version, "minProtocolVersion", F_ENUM, .words = tls_versions),
 	ROW(gateway_tls, max_version, "maxProtocolVersion", F_ENUM, .words = tls_versions),
 	ROW(gateway_tls, cipher_suites, "cipherSuites", F_STRINGS, .min = 0, .max = 64),
-	ROW_IGNORED("insecureSkipVerify", "a gateway verifies its clients"),
+	ROW_NOTED(gateway_tls, skip_verify, "insecureSkipVerify", F_BOOL,
+		  "a gateway verifies its clients all the same: handshakes fail whose client certificate is not of caCertificates; for clients without a "
+		  "good one use mode SIMPLE"),
 };
 
 static void check_tls(struct istio_decode *d, void *object)
@@ -60,6 +63,8 @@ static void check_server(struct istio_decode *d, void *object)
 		istio_decode_error(d, "IST0106", &s->head, "port", "a server needs a port with a number");
 	else if (!s->port->protocol)
 		istio_decode_error(d, "IST0106", &s->head, "port.protocol", "a port needs a protocol: HTTP, HTTPS, HTTP2, GRPC, TCP or TLS");
+	if (s->port && s->port->target_port.value)
+		istio_decode_warning(d, "HF0007", &s->head, "port.targetPort", "has no effect on a Gateway: remove it");
 	if (s->hosts.n == 0)
 		istio_decode_error(d, "IST0106", &s->head, "hosts", "a server needs hosts; \"*\" is all of them");
 	if (s->bind && !istio_is_ip(s->bind))
@@ -88,12 +93,31 @@ static const struct istio_field gateway_rows[] = {
 	ROW(gateway, selector, "selector", F_STRING_MAP),
 };
 
+/* Istio's admission refuses them, istiod itself serves both (tests/recorded/gateways-2.yaml). */
+static void check_name(struct istio_decode *d, const struct gateway *g, uint32_t i)
+{
+	const struct object_port *p = ISTIO_ITEM(g->servers, struct gateway_server, i)->port;
+	char field[48];
+
+	for (uint32_t j = 0; p && p->name && j < i; j++) {
+		const struct object_port *q = ISTIO_ITEM(g->servers, struct gateway_server, j)->port;
+		if (!q || !q->name || strcmp(p->name, q->name) != 0)
+			continue;
+		(void)snprintf(field, sizeof(field), "servers[%u].port.name", i); /* it fits */
+		istio_decode_warning(d, "IST0106", &g->head, field, "a second port named \"%.80s\", which Istio's admission refuses: give it a name of "
+				     "its own", p->name);
+		return;
+	}
+}
+
 static void check_gateway(struct istio_decode *d, void *object)
 {
 	struct gateway *g = object;
 
 	if (g->servers.n == 0)
 		istio_decode_error(d, "IST0106", &g->head, "servers", "a Gateway needs at least one server");
+	for (uint32_t i = 0; i < g->servers.n; i++)
+		check_name(d, g, i);
 }
 
 const struct istio_table istio_table_gateway = TABLE(gateway, "Gateway", gateway_rows, .check = check_gateway);

@@ -42,7 +42,7 @@ enum gateway_tls_mode { GATEWAY_TLS_PASSTHROUGH, GATEWAY_TLS_SIMPLE, GATEWAY_TLS
 	GATEWAY_TLS_OPTIONAL_MUTUAL };
 struct gateway_tls {
 	struct istio_head head;
-	struct istio_bool https_redirect;
+	struct istio_bool https_redirect, skip_verify;
 	struct istio_int mode, min_version, max_version; /* the versions' words: AUTO, 1.0 .. 1.3 */
 	const char *credential_name, *ca_credential_name, *server_certificate, *private_key, *ca_certificates, *ca_crl;
 	struct istio_strings credential_names, subject_alt_names, verify_spki, verify_hash, cipher_suites;
