@@ -67,6 +67,15 @@ struct agent_counters {
 	uint64_t n_readings, n_failed_readings, n_compiles, n_patches, n_applied, n_rejected, n_connects, n_events, n_stats_failures;
 };
 
+#define AGENT_WORKERS_MAX 64u /* what a node file takes */
+
+/* What the workers' counts of turns were when somebody looked (foil_agent_alive.c). */
+struct agent_turns {
+	uint64_t generation; /* of the segment */
+	uint64_t counts[AGENT_WORKERS_MAX], moved_ms[AGENT_WORKERS_MAX]; /* the latter: when it was last seen to be another one */
+	uint32_t n;
+};
+
 struct agent {
 	struct agent_options options;
 	uint64_t start_ms, start_wall_ms; /* the latter, Unix time, is in every version's name: no agent uses another's */
@@ -93,6 +102,7 @@ struct agent {
 	/* metrics */
 	struct tele_reader *reader; /* of the data plane that is connected; NULL: ask again */
 	struct tele_reader_stats reader_stats;
+	struct agent_turns turns;
 
 	struct agent_ca ca;
 	struct agent_dns dns;

@@ -14,10 +14,11 @@ static void copy(char *to, size_t n_room, const char *from)
 
 static void status(void *arg, struct adm_status *out)
 {
-	const struct agent *a = arg;
+	struct agent *a = arg;
 	copy(out->agent_version, sizeof(out->agent_version), FOIL_VERSION);
 	out->uptime_s = (agent_now_ms() - a->start_ms) / 1000;
 	out->is_connected = ring_sender_is_connected(a->sender);
+	out->is_stalled = agent_worker_is_stalled(a, &out->stalled_worker);
 	copy(out->node_name, sizeof(out->node_name), a->hello ? a->hello->node_name : "");
 	copy(out->node_version, sizeof(out->node_version), a->hello ? a->hello->version : "");
 	copy(out->config_version, sizeof(out->config_version), a->config_version);

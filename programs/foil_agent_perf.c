@@ -26,7 +26,7 @@ struct latency {
 	uint64_t counts[BUCKETS_MAX + 1];
 };
 
-static struct tele_reader *reader_of(struct agent *a)
+struct tele_reader *agent_reader(struct agent *a)
 {
 	struct foil_error err = {0};
 	if (a->reader)
@@ -92,7 +92,7 @@ static void latency_put(struct adm_reply *r, const struct latency *l)
 void agent_perf(void *arg, struct adm_reply *r)
 {
 	struct agent *a = arg;
-	struct tele_reader *reader = reader_of(a);
+	struct tele_reader *reader = agent_reader(a);
 	struct tele_reader_stats stats = {0};
 	struct latency latency = {0};
 	struct out o = {.r = r};

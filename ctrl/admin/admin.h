@@ -78,7 +78,9 @@ enum adm_snapshot_state { ADM_SNAPSHOT_NONE, ADM_SNAPSHOT_PENDING, ADM_SNAPSHOT_
 struct adm_status {
 	char agent_version[32];
 	uint64_t uptime_s;
-	bool is_connected;             /* to the data plane, heartbeat fresh */
+	bool is_connected;             /* to the data plane */
+	bool is_stalled;               /* a worker of it stands still: */
+	uint32_t stalled_worker;
 	char node_name[64], node_version[32];
 	char config_version[64];       /* changes with every reading of the sources */
 	uint32_t n_files, n_resources, n_errors, n_warnings; /* of that reading */
@@ -107,7 +109,8 @@ struct adm_sources {
 /* Fills out[] with the standard pages, each with src (borrowed until adm_close) behind it; returns how many, at most ADM_STANDARD_MAX:
  *   15000  /status /config_dump /diagnostics /perf /perf.json /stats/prometheus /ready /help (and / for it)
  *   15090  /stats/prometheus /metrics
- *   15021  /healthz/ready: 200 when a snapshot is applied and the data plane is connected, else 503 with the reason
+ *   15021  /healthz/ready: 200 when a snapshot is applied, the data plane is connected and its workers turn, else 503 with the reason
+ *          /healthz/live: 503 only when a worker stands still: there is no way on but a restart
  * /status: {"agent": {"version", "pid", "uptime_s"}, "data_plane": {"connected", "node", "version"}, "config": {"version", "files",
  * "resources", "errors", "warnings"}, "snapshot": {"version", "running_version", "state": "none|pending|applied|rejected", "reasons": [..]}} */
 #define ADM_STANDARD_MAX 16

@@ -139,12 +139,30 @@ static void ready_page(void *arg, const struct adm_request *q, struct adm_reply 
 
 	(void)q;
 	src->status(src->arg, &st);
-	if (st.is_connected && st.running_version[0]) {
+	if (st.is_connected && st.running_version[0] && !st.is_stalled) {
 		adm_reply_printf(r, "ready: snapshot %s\n", st.running_version);
 		return;
 	}
 	adm_reply_status(r, 503);
-	adm_reply_printf(r, "not ready: %s\n", !st.is_connected ? "no data plane is connected" : "the data plane has no snapshot yet");
+	if (st.is_stalled)
+		adm_reply_printf(r, "not ready: worker %u stands still\n", st.stalled_worker);
+	else
+		adm_reply_printf(r, "not ready: %s\n", !st.is_connected ? "no data plane is connected" : "the data plane has no snapshot yet");
+}
+
+static void live_page(void *arg, const struct adm_request *q, struct adm_reply *r)
+{
+	const struct adm_sources *src = arg;
+	struct adm_status st = {0};
+
+	(void)q;
+	src->status(src->arg, &st);
+	if (!st.is_stalled) {
+		adm_reply_printf(r, "alive\n");
+		return;
+	}
+	adm_reply_status(r, 503);
+	adm_reply_printf(r, "worker %u stands still\n", st.stalled_worker);
 }
 
 static void prometheus_page(void *arg, const struct adm_request *q, struct adm_reply *r)
@@ -200,6 +218,7 @@ static const struct adm_route standard[] = {
 	{15090, "GET", "/stats/prometheus", "all metrics, where Istio's scrapers look", prometheus_page, NULL},
 	{15090, "GET", "/metrics", "all metrics", prometheus_page, NULL},
 	{15021, "GET", "/healthz/ready", "200 when the data plane serves a snapshot", ready_page, NULL},
+	{15021, "GET", "/healthz/live", "200 unless a worker of the data plane stands still", live_page, NULL},
 };
 static_assert(FOIL_COUNT_OF(standard) <= ADM_STANDARD_MAX, "a caller has room for them all");
 

@@ -64,6 +64,20 @@ def test_data_plane_says_that_its_agent_is_gone_and_serves():
     wait_for(lambda: snapshot().get("state") == "applied", 10, lambda: str(snapshot()))
 
 
+def test_a_data_plane_that_stands_still_is_neither_ready_nor_alive():
+    pid = lab.read_state()["processes"]["hydrofoil"]["pid"]
+
+    def health(page):
+        return lab.get(f"/healthz/{page}", 15021)[0]
+    check(health("ready") == 200 and health("live") == 200, "not well before")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: health("live") == 503 and health("ready") == 503, 10, "nobody notices that the workers stand still", every_s=0.5)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: health("live") == 200 and health("ready") == 200, 10, "not well again", every_s=0.5)
+
+
 def test_restart_without_agent_serves_from_disk_in_less_than_a_second():
     state = lab.read_state()
     lab.end_process(state["processes"]["foil-agent"], ((signal.SIGKILL, 3),))

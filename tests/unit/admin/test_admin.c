@@ -401,7 +401,19 @@ static void test_standard_pages_say_state_and_reasons(void **state)
 	call_page(&src, 15021, "/healthz/ready", "", &r);
 	assert_int_equal(r.status, 200);
 	adm_reply_fini(&r);
-	st.is_connected = false;
+	st.is_stalled = true;
+	st.stalled_worker = 3;
+	call_page(&src, 15021, "/healthz/ready", "", &r);
+	assert_int_equal(r.status, 503);
+	assert_string_equal(r.data, "not ready: worker 3 stands still\n");
+	adm_reply_fini(&r);
+	call_page(&src, 15021, "/healthz/live", "", &r);
+	assert_int_equal(r.status, 503);
+	adm_reply_fini(&r);
+	st.is_connected = st.is_stalled = false;
+	call_page(&src, 15021, "/healthz/live", "", &r);
+	assert_int_equal(r.status, 200); /* a restart would mend nothing */
+	adm_reply_fini(&r);
 	call_page(&src, 15021, "/healthz/ready", "", &r);
 	assert_int_equal(r.status, 503);
 	adm_reply_fini(&r);
