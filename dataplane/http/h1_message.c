@@ -25,29 +25,12 @@ uint16_t http_reason_status(enum http_reason reason)
 	}
 }
 
-/* 1*DIGIT that fits; leading zeros are digits too. */
-static bool parse_length(struct foil_slice s, uint64_t *out)
-{
-	uint64_t v = 0;
-
-	if (s.n_bytes == 0)
-		return false;
-	for (uint32_t i = 0; i < s.n_bytes; i++) {
-		uint8_t digit = (uint8_t)(s.data[i] - '0');
-		if (digit > 9 || v > ((uint64_t)INT64_MAX - digit) / 10)
-			return false;
-		v = v * 10 + digit;
-	}
-	*out = v;
-	return true;
-}
-
 /* *DIGIT: nobody connects to what a client writes here, so a number that is no port is only a host that has no route (Envoy, too). */
 static bool port_is_valid(struct foil_slice port)
 {
 	uint64_t v;
 
-	return port.n_bytes == 0 || parse_length(port, &v);
+	return port.n_bytes == 0 || http_length_parse(port, &v);
 }
 
 /* host [ ":" port ] of RFC 3986 3.2: reg-name or IPv4, or an IP literal in brackets. No user, no path. */
@@ -147,7 +130,7 @@ static enum http_reason read_framing(const struct h1_facts *f, struct http_head 
 	if (f->n_content_length > 1)
 		return HTTP_REASON_MULTIPLE_CONTENT_LENGTHS;
 	if (f->n_content_length) {
-		if (!parse_length(f->content_length, &out->content_length))
+		if (!http_length_parse(f->content_length, &out->content_length))
 			return HTTP_REASON_INVALID_CONTENT_LENGTH;
 		out->body = HTTP_BODY_LENGTH;
 	}
@@ -250,7 +233,7 @@ static enum http_reason read_bodyless_response(const struct h1_facts *f, struct 
 
 	if (f->n_transfer_encoding)
 		return HTTP_REASON_TRANSFER_ENCODING_NOT_ALLOWED;
-	if (f->n_content_length > 1 || (f->n_content_length && (!parse_length(f->content_length, &length) || length)))
+	if (f->n_content_length > 1 || (f->n_content_length && (!http_length_parse(f->content_length, &length) || length)))
 		return HTTP_REASON_CONTENT_LENGTH_NOT_ALLOWED;
 	out->body = HTTP_BODY_NONE;
 	return HTTP_REASON_OK;

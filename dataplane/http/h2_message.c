@@ -120,23 +120,6 @@ static enum http_reason read_pseudo(struct reading *r, const struct http_header 
 	return HTTP_REASON_OK;
 }
 
-/* 1*DIGIT that fits. */
-static bool read_length(struct foil_slice s, uint64_t *out)
-{
-	uint64_t v = 0;
-
-	if (s.n_bytes == 0)
-		return false;
-	for (uint32_t i = 0; i < s.n_bytes; i++) {
-		uint8_t digit = (uint8_t)(s.data[i] - '0');
-		if (digit > 9 || v > ((uint64_t)INT64_MAX - digit) / 10)
-			return false;
-		v = v * 10 + digit;
-	}
-	*out = v;
-	return true;
-}
-
 static bool is_grpc_type(struct foil_slice v)
 {
 	const struct foil_slice grpc = FOIL_SLICE("application/grpc");
@@ -166,7 +149,7 @@ static enum http_reason read_field(struct reading *r, const struct http_header *
 		return HTTP_REASON_OK;
 	case HTTP_HDR_CONTENT_LENGTH:
 		*keep = false;
-		if (out->body == HTTP_BODY_LENGTH || !read_length(f->value, &out->content_length))
+		if (out->body == HTTP_BODY_LENGTH || !http_length_parse(f->value, &out->content_length))
 			return HTTP_REASON_H2_BAD_LENGTH;
 		out->body = HTTP_BODY_LENGTH;
 		return HTTP_REASON_OK;

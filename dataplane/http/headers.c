@@ -116,6 +116,20 @@ struct foil_slice http_header_joined(struct foil_worker *w, struct foil_arena *a
 	return foil_slice_of(p, at);
 }
 
+bool http_length_parse(struct foil_slice s, uint64_t *out)
+{
+	uint64_t v = 0;
+
+	for (uint32_t i = 0; i < s.n_bytes; i++) {
+		uint8_t digit = (uint8_t)(s.data[i] - '0');
+		if (digit > 9 || v > ((uint64_t)INT64_MAX - digit) / 10)
+			return false;
+		v = v * 10 + digit;
+	}
+	*out = v;
+	return s.n_bytes != 0;
+}
+
 int http_headers_reserve(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, uint32_t cap)
 {
 	if (cap <= h->cap)

@@ -177,6 +177,8 @@ const struct http_limits *http_limits_get(struct http_ctx *ctx, const struct htt
 void http_limits_put(struct http_ctx *ctx, const struct http_limits *own_limits);
 
 /* headers.c */
+/* 1*DIGIT that fits 63 bits; leading zeros are digits too. */
+bool http_length_parse(struct foil_slice s, uint64_t *out) FOIL_MUST_USE;
 int http_headers_reserve(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, uint32_t cap) FOIL_MUST_USE;
 
 /* sniff.c: a server connection whose first bytes tell its protocol. */

@@ -19,7 +19,7 @@
 #define ERRORS_PER_S 100u
 #define ERRORS_BURST 50u
 
-bool net_icmp_may_send(struct foil_worker *w)
+static bool may_send_error(struct foil_worker *w)
 {
 	struct net_ctx *n = w->net;
 	uint64_t elapsed_us = w->now_us - n->icmp_refill_us, n_new = elapsed_us / (1000000 / ERRORS_PER_S);
@@ -152,19 +152,16 @@ static bool is_error(const struct rte_mbuf *m, const struct net_rx *rx)
 	return rx->proto == IPPROTO_ICMP && (c.short_read || (type != ECHO_REPLY && type != ECHO && (type < 13 || type > 18)));
 }
 
-void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what)
+void net_icmp_send_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what, uint32_t quote_bytes_max,
+			 const struct net_addr *from)
 {
-	const uint8_t *ip = rte_pktmbuf_mtod_offset(about, const uint8_t *, rx->l2_len);
-	uint32_t n_bytes = FOIL_MIN((uint32_t)about->data_len - rx->l2_len, rx->l3_len + rx->l4_len);
+	uint32_t n_bytes = FOIL_MIN(FOIL_MIN((uint32_t)about->data_len - rx->l2_len, rx->l3_len + rx->l4_len), quote_bytes_max);
 	rte_be32_t word = rte_cpu_to_be_32(what.word);
-	struct rte_mbuf *m;
-	uint8_t *at;
 
-	if (rx->group || is_error(about, rx) || !net_icmp_may_send(w))
+	if (!may_send_error(w))
 		return;
-	n_bytes = FOIL_MIN(n_bytes, ERROR_BYTES_MAX);
-	m = rte_pktmbuf_alloc(w->mbuf_pool);
-	at = m ? (uint8_t *)rte_pktmbuf_append(m, (uint16_t)(8 + n_bytes)) : NULL;
+	struct rte_mbuf *m = rte_pktmbuf_alloc(w->mbuf_pool);
+	uint8_t *at = m ? (uint8_t *)rte_pktmbuf_append(m, (uint16_t)(8 + n_bytes)) : NULL;
 	if (!at) {
 		foil_reason(w, NET, NO_MBUF);
 		rte_pktmbuf_free(m);
@@ -174,7 +171,13 @@ void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const stru
 	at[0] = what.type;
 	at[1] = what.code;
 	memcpy(at + 4, &word, 4);
-	memcpy(at + 8, ip, n_bytes);
+	memcpy(at + 8, rte_pktmbuf_mtod_offset(about, const uint8_t *, rx->l2_len), n_bytes);
 	foil_count(w, NET, ICMP_ERRORS_TX, 1);
-	net_ip_output(w, m, &rx->dst, &rx->src, IPPROTO_ICMP, 0, NULL);
+	net_ip_output(w, m, from, &rx->src, net_addr_is_v4(from) ? IPPROTO_ICMP : IPPROTO_ICMPV6, 0, NULL);
+}
+
+void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what)
+{
+	if (!rx->group && !is_error(about, rx))
+		net_icmp_send_error(w, about, rx, what, ERROR_BYTES_MAX, &rx->dst);
 }

@@ -119,30 +119,10 @@ static bool is_error(const struct rte_mbuf *m, const struct net_rx *rx)
 void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what)
 {
 	bool to_group = rx->group || rx->dst.b[0] == 0xff, is_option = what.type == PARAMETER && what.code == PARAMETER_OPTION;
-	const uint8_t *ip = rte_pktmbuf_mtod_offset(about, const uint8_t *, rx->l2_len);
-	uint32_t n_bytes = FOIL_MIN((uint32_t)about->data_len - rx->l2_len, rx->l3_len + rx->l4_len);
-	rte_be32_t word = rte_cpu_to_be_32(what.word);
 	struct net_addr from = rx->dst;
-	struct rte_mbuf *m;
-	uint8_t *at;
 
 	if ((to_group && !is_option) || net_addr_is_zero(&rx->src) || is_error(about, rx)) /* RFC 4443 2.4 e */
 		return;
-	if ((to_group && !net_source_for(w, &rx->src, &from)) || !net_icmp_may_send(w))
-		return;
-	n_bytes = FOIL_MIN(n_bytes, ERROR_QUOTE_MAX);
-	m = rte_pktmbuf_alloc(w->mbuf_pool);
-	at = m ? (uint8_t *)rte_pktmbuf_append(m, (uint16_t)(8 + n_bytes)) : NULL;
-	if (!at) {
-		foil_reason(w, NET, NO_MBUF);
-		rte_pktmbuf_free(m);
-		return;
-	}
-	memset(at, 0, 8);
-	at[0] = what.type;
-	at[1] = what.code;
-	memcpy(at + 4, &word, 4);
-	memcpy(at + 8, ip, n_bytes);
-	foil_count(w, NET, ICMP_ERRORS_TX, 1);
-	net_ip_output(w, m, &from, &rx->src, IPPROTO_ICMPV6, 0, NULL);
+	if (!to_group || net_source_for(w, &rx->src, &from))
+		net_icmp_send_error(w, about, rx, what, ERROR_QUOTE_MAX, &from);
 }

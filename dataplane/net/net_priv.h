@@ -304,7 +304,9 @@ struct net_icmp_what {
 #define NET_ICMP6_OPTION(at) ((struct net_icmp_what){4, 2, (at)})
 FOIL_COLD void icmp4_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what);
 FOIL_COLD void icmp6_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what);
-bool net_icmp_may_send(struct foil_worker *w);
+/* An error from an address of ours about a packet, with so much of it at most, if not too many were sent of late. */
+FOIL_COLD void net_icmp_send_error(struct foil_worker *w, const struct rte_mbuf *about, const struct net_rx *rx, struct net_icmp_what what,
+				   uint32_t quote_bytes_max, const struct net_addr *from);
 /* Give a parsed error to its protocol, or to the worker whose flow it is. Takes the mbuf. */
 FOIL_COLD void net_icmp_error_deliver(struct foil_worker *w, struct net_port *p, struct rte_mbuf *own_m, const struct net_icmp_error *e, uint8_t proto);
 

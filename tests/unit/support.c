@@ -183,3 +183,15 @@ void t_pool_refill(struct rte_mempool *pool)
 		drained[i].pool = NULL;
 	}
 }
+
+void t_assert_has(const char *text, const char *part)
+{
+	if (!strstr(text, part))
+		fail_msg("no \"%s\" in:\n%s", part, text);
+}
+
+void t_assert_has_not(const char *text, const char *part)
+{
+	if (strstr(text, part))
+		fail_msg("\"%s\" in:\n%s", part, text);
+}

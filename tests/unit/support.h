@@ -27,6 +27,10 @@ struct t_worker_params {
 	uint32_t mbuf_data_bytes;               /* 0: 2048 */
 };
 
+/* The test fails, and shows the whole text. */
+void t_assert_has(const char *text, const char *part);
+void t_assert_has_not(const char *text, const char *part);
+
 /* EAL alone, for tests that make their own pools. Safe to call again. */
 void t_eal(void);
 struct foil_worker *t_worker_new(struct t_worker_params p);

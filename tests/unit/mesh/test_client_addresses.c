@@ -8,12 +8,6 @@
 #define GET "GET /a HTTP/1.1\r\nhost: web.example.com\r\n\r\n"
 #define OK "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
 static struct fx *begin(struct fx_config *c)
 {
 	return fx_new((struct t_worker_params){.seed = 7}, c, 64, 64);
@@ -35,14 +29,14 @@ static void test_the_header_tells_who_the_client_is(void **state)
 	fx_say(f, c, "PROXY TCP4 1.2.3.4 5.6.");
 	fx_say(f, c, "7.8 1111 2222\r\n" GET);
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_heard(u), "x-forwarded-for: 1.2.3.4\r\n");
+	t_assert_has(fx_heard(u), "x-forwarded-for: 1.2.3.4\r\n");
 	fx_say(f, u, OK);
-	assert_has(fx_heard(c), "200 OK");
+	t_assert_has(fx_heard(c), "200 OK");
 	assert_int_equal(f->record[0].r.downstream_remote.port, 1111);
 	assert_int_equal(f->record[0].r.downstream_local.port, 2222);
 	assert_int_equal(t_counter(f->w, MESH, PROXY_HEADERS), 1);
 	fx_say(f, c, GET); /* the header was the connection's */
-	assert_has(fx_heard(u), "x-forwarded-for: 1.2.3.4\r\n");
+	t_assert_has(fx_heard(u), "x-forwarded-for: 1.2.3.4\r\n");
 	fx_free(f);
 }
 
@@ -52,7 +46,7 @@ static void test_unknown_leaves_the_connections_own(void **state)
 	struct fx_stream *c = fx_connect(f);
 
 	fx_say(f, c, "PROXY UNKNOWN\r\n" GET);
-	assert_has(fx_heard(fx_up_open(f)), "x-forwarded-for: 198.18.0.2\r\n");
+	t_assert_has(fx_heard(fx_up_open(f)), "x-forwarded-for: 198.18.0.2\r\n");
 	fx_free(f);
 }
 
@@ -88,12 +82,12 @@ static void test_upstream_connections_are_one_clients(void **state)
 	struct fx_stream *a = fx_connect(f), *b = fx_connect(f);
 	fx_say(f, a, "PROXY TCP4 1.1.1.1 2.2.2.2 11 22\r\n" GET);
 	struct fx_stream *ua = fx_up_open(f);
-	assert_has(fx_heard(ua), "PROXY TCP4 1.1.1.1 2.2.2.2 11 22\r\nGET /a HTTP/1.1\r\n");
+	t_assert_has(fx_heard(ua), "PROXY TCP4 1.1.1.1 2.2.2.2 11 22\r\nGET /a HTTP/1.1\r\n");
 	fx_say(f, ua, OK);
 	fx_say(f, b, "PROXY TCP4 1.1.1.1 2.2.2.2 12 22\r\n" GET);
 	assert_int_equal(f->n_connects, 2); /* though one is idle */
 	struct fx_stream *ub = fx_up_open(f);
-	assert_has(fx_heard(ub), "PROXY TCP4 1.1.1.1 2.2.2.2 12 22\r\nGET /a HTTP/1.1\r\n");
+	t_assert_has(fx_heard(ub), "PROXY TCP4 1.1.1.1 2.2.2.2 12 22\r\nGET /a HTTP/1.1\r\n");
 	fx_say(f, ub, OK);
 	fx_say(f, a, GET);
 	assert_int_equal(f->n_connects, 2);

@@ -4,18 +4,6 @@
 #define GET(path) "GET " path " HTTP/1.1\r\nhost: web.example.com\r\n\r\n"
 #define OK_15 "HTTP/1.1 200 OK\r\nserver: origin\r\ncontent-length: 15\r\n\r\nhello from v1a\n"
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
-static void assert_has_not(const char *text, const char *part)
-{
-	if (strstr(text, part))
-		fail_msg("\"%s\" in:\n%s", part, text);
-}
-
 static struct fx *begin(struct fx_config *c)
 {
 	return fx_new((struct t_worker_params){.seed = 7}, c, 64, 64);
@@ -31,10 +19,10 @@ static void test_max_requests(void **state)
 	fx_say(f, c, GET("/1"));
 	u = fx_up_open(f);
 	fx_say(f, u, OK_15);
-	assert_has_not(fx_heard(c), "connection: close");
+	t_assert_has_not(fx_heard(c), "connection: close");
 	fx_say(f, c, GET("/2"));
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "connection: close\r\n");
+	t_assert_has(fx_heard(c), "connection: close\r\n");
 	assert_true(c->is_released);
 	fx_free(f);
 }
@@ -52,7 +40,7 @@ static void test_max_duration(void **state)
 	assert_true(idle->is_released);
 	assert_false(busy->is_dead);
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(busy), "connection: close\r\n");
+	t_assert_has(fx_heard(busy), "connection: close\r\n");
 	assert_true(busy->is_released);
 	fx_free(f);
 }
@@ -76,15 +64,15 @@ static void test_server_header(void **state)
 		fx_say(f, c, GET("/1"));
 		struct fx_stream *u = fx_up_open(f);
 		fx_say(f, u, OK_15);
-		assert_has(fx_heard(c), cases[i].with);
+		t_assert_has(fx_heard(c), cases[i].with);
 		fx_say(f, c, GET("/2"));
 		fx_say(f, u, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\ndate: never\r\n\r\n");
 		const char *a = fx_heard(c);
-		assert_has(a, "date: never\r\n");
+		t_assert_has(a, "date: never\r\n");
 		if (cases[i].without)
-			assert_has(a, cases[i].without);
+			t_assert_has(a, cases[i].without);
 		else
-			assert_has_not(a, "server:");
+			t_assert_has_not(a, "server:");
 		fx_free(f);
 	}
 }
@@ -98,10 +86,10 @@ static void test_require_tls(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, "GET /a?b HTTP/1.1\r\nhost: web.example.com\r\n\r\n");
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 301 Moved Permanently\r\n");
-	assert_has(a, "location: https://web.example.com/a?b\r\n");
+	t_assert_has(a, "HTTP/1.1 301 Moved Permanently\r\n");
+	t_assert_has(a, "location: https://web.example.com/a?b\r\n");
 	fx_say(f, c, "GET / HTTP/1.1\r\nhost: [fd00::1]:80\r\n\r\n"); /* Envoy keeps the port */
-	assert_has(fx_heard(c), "location: https://[fd00::1]:80/\r\n");
+	t_assert_has(fx_heard(c), "location: https://[fd00::1]:80/\r\n");
 	fx_free(f);
 }
 
@@ -115,10 +103,10 @@ static void test_debug_headers_off(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, GET("/1"));
 	struct fx_stream *u = fx_up_open(f);
-	assert_has_not(fx_peek(u), "x-envoy-attempt-count");
-	assert_has_not(fx_heard(u), "x-envoy-expected");
+	t_assert_has_not(fx_peek(u), "x-envoy-attempt-count");
+	t_assert_has_not(fx_heard(u), "x-envoy-expected");
 	fx_say(f, u, OK_15);
-	assert_has_not(fx_heard(c), "x-envoy-upstream-service-time");
+	t_assert_has_not(fx_heard(c), "x-envoy-upstream-service-time");
 	fx_free(f);
 }
 
@@ -137,12 +125,12 @@ static void test_listener_changes(void **state)
 	assert_true(f->listens);
 	assert_true(idle->is_released);
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(busy), "connection: close\r\n");
+	t_assert_has(fx_heard(busy), "connection: close\r\n");
 	struct fx_stream *c = fx_connect(f);
 	t_advance(f->w, 1000);
 	u = fx_up_open(f);
 	fx_say(f, c, "bytes");
-	assert_has(fx_heard(u), "bytes");
+	t_assert_has(fx_heard(u), "bytes");
 	fx_free(f);
 }
 

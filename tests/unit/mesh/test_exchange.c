@@ -7,18 +7,6 @@
 #define GET(path) "GET " path " HTTP/1.1\r\nhost: web.example.com\r\n\r\n"
 #define OK_15 "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\nhello from v1a\n"
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
-static void assert_has_not(const char *text, const char *part)
-{
-	if (strstr(text, part))
-		fail_msg("\"%s\" in:\n%s", part, text);
-}
-
 static struct fx *begin(struct fx_config *c)
 {
 	return fx_new((struct t_worker_params){.seed = 7}, c, 64, 64);
@@ -31,9 +19,9 @@ static void served(struct fx *f, struct fx_stream *c, struct fx_stream *u, const
 
 	snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nhost: web.example.com\r\n\r\n", path);
 	fx_say(f, c, request);
-	assert_has(fx_heard(u), path);
+	t_assert_has(fx_heard(u), path);
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "hello from v1a\n");
+	t_assert_has(fx_heard(c), "hello from v1a\n");
 }
 
 static void test_plain(void **state)
@@ -45,19 +33,19 @@ static void test_plain(void **state)
 	assert_int_equal(f->n_connects, 1);
 	struct fx_stream *u = fx_up_open(f);
 	const char *sent = fx_heard(u);
-	assert_has(sent, "GET /a?b=c HTTP/1.1\r\nhost: web.example.com\r\n");
-	assert_has(sent, "x-forwarded-for: 198.18.0.2\r\n");
-	assert_has(sent, "x-envoy-attempt-count: 1\r\n");
-	assert_has_not(sent, "x-envoy-expected-rq-timeout-ms");
+	t_assert_has(sent, "GET /a?b=c HTTP/1.1\r\nhost: web.example.com\r\n");
+	t_assert_has(sent, "x-forwarded-for: 198.18.0.2\r\n");
+	t_assert_has(sent, "x-envoy-attempt-count: 1\r\n");
+	t_assert_has_not(sent, "x-envoy-expected-rq-timeout-ms");
 	t_advance(f->w, 7000);
 	fx_say(f, u, OK_15);
 	const char *answer = fx_heard(c);
-	assert_has(answer, "HTTP/1.1 200 OK\r\n");
-	assert_has(answer, "server: istio-envoy\r\n");
-	assert_has(answer, "x-envoy-upstream-service-time: 7\r\n");
-	assert_has(answer, "date: Tue, 14 Nov 2023 22:13:20 GMT\r\n");
-	assert_has(answer, "content-length: 15\r\n\r\nhello from v1a\n");
-	assert_has_not(answer, "connection:");
+	t_assert_has(answer, "HTTP/1.1 200 OK\r\n");
+	t_assert_has(answer, "server: istio-envoy\r\n");
+	t_assert_has(answer, "x-envoy-upstream-service-time: 7\r\n");
+	t_assert_has(answer, "date: Tue, 14 Nov 2023 22:13:20 GMT\r\n");
+	t_assert_has(answer, "content-length: 15\r\n\r\nhello from v1a\n");
+	t_assert_has_not(answer, "connection:");
 	const struct fx_record *r = fx_last(f, 1);
 	assert_int_equal(r->r.status, 200);
 	assert_int_equal(r->r.flags, 0);
@@ -82,10 +70,10 @@ static void test_pipelined(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, GET("/1") GET("/2"));
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_peek(u), "GET /1 ");
-	assert_has_not(fx_heard(u), "GET /2 ");
+	t_assert_has(fx_peek(u), "GET /1 ");
+	t_assert_has_not(fx_heard(u), "GET /2 ");
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(u), "GET /2 ");
+	t_assert_has(fx_heard(u), "GET /2 ");
 	fx_say(f, u, OK_15);
 	fx_last(f, 2);
 	fx_free(f);
@@ -108,9 +96,9 @@ static void test_the_routes_header_operations_follow_the_destinations(void **sta
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, GET("/"));
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_peek(u), "x-own: destination\r\nx-both: route\r\n");
+	t_assert_has(fx_peek(u), "x-own: destination\r\nx-both: route\r\n");
 	fx_say(f, u, OK_15);
-	assert_has(fx_peek(c), "x-own: destination\r\nx-both: route\r\n");
+	t_assert_has(fx_peek(c), "x-own: destination\r\nx-both: route\r\n");
 	fx_free(f);
 }
 
@@ -121,24 +109,24 @@ static void test_body(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: 7\r\n\r\npay");
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_peek(u), "content-length: 7\r\n");
-	assert_has(fx_heard(u), "\r\n\r\npay");
+	t_assert_has(fx_peek(u), "content-length: 7\r\n");
+	t_assert_has(fx_heard(u), "\r\n\r\npay");
 	fx_say(f, c, "load");
 	assert_string_equal(fx_heard(u), "load");
 	fx_say(f, u, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-trailer: t\r\n\r\n");
 	const char *answer = fx_heard(c);
-	assert_has(answer, "transfer-encoding: chunked\r\n");
-	assert_has(answer, "5\r\nhello\r\n0\r\n\r\n");
-	assert_has_not(answer, "x-trailer");
+	t_assert_has(answer, "transfer-encoding: chunked\r\n");
+	t_assert_has(answer, "5\r\nhello\r\n0\r\n\r\n");
+	t_assert_has_not(answer, "x-trailer");
 	assert_int_equal(fx_last(f, 1)->r.bytes_received, 7);
 	assert_int_equal(fx_last(f, 1)->r.bytes_sent, 5);
 	/* chunked up */
 	fx_say(f, c, "PUT /q HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
-	assert_has(fx_heard(u), "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+	t_assert_has(fx_heard(u), "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
 	fx_say(f, c, "0\r\n\r\n");
 	assert_string_equal(fx_heard(u), "0\r\n\r\n");
 	fx_say(f, u, "HTTP/1.1 204 No Content\r\n\r\n");
-	assert_has(fx_heard(c), "HTTP/1.1 204 No Content\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 204 No Content\r\n");
 	fx_free(f);
 }
 
@@ -155,26 +143,26 @@ static void test_no_route_no_cluster_no_host(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, "GET / HTTP/1.1\r\nhost: unknown\r\n\r\n");
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 404 Not Found\r\n");
-	assert_has(a, "content-length: 0\r\n");
-	assert_has_not(a, "content-type");
+	t_assert_has(a, "HTTP/1.1 404 Not Found\r\n");
+	t_assert_has(a, "content-length: 0\r\n");
+	t_assert_has_not(a, "content-type");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_NR);
 	assert_string_equal(fx_last(f, 1)->details, "route_not_found");
 	fx_say(f, c, GET("/nc"));
-	assert_has(fx_heard(c), "HTTP/1.1 503 Service Unavailable\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 503 Service Unavailable\r\n");
 	assert_int_equal(fx_last(f, 2)->r.flags, TELE_FLAG_NC);
 	assert_string_equal(fx_last(f, 2)->cluster, "");
 	fx_say(f, c, GET("/uh"));
 	a = fx_heard(c);
-	assert_has(a, "content-length: 19\r\n");
-	assert_has(a, "content-type: text/plain\r\n");
-	assert_has(a, "\r\n\r\nno healthy upstream");
+	t_assert_has(a, "content-length: 19\r\n");
+	t_assert_has(a, "content-type: text/plain\r\n");
+	t_assert_has(a, "\r\n\r\nno healthy upstream");
 	assert_int_equal(fx_last(f, 3)->r.flags, TELE_FLAG_UH);
 	assert_int_equal(fx_last(f, 3)->r.upstream_host.port, 0);
 	fx_say(f, c, "HEAD /uh HTTP/1.1\r\nhost: web.example.com\r\n\r\n");
 	a = fx_heard(c);
-	assert_has(a, "content-length: 19\r\n");
-	assert_has_not(a, "no healthy");
+	t_assert_has(a, "content-length: 19\r\n");
+	t_assert_has_not(a, "no healthy");
 	assert_int_equal(t_reason(f->w, MESH, NO_HEALTHY_UPSTREAM), 2);
 	fx_free(f);
 	cfg = fx_config_new(1, 1); /* where the client went, which is here */
@@ -184,7 +172,7 @@ static void test_no_route_no_cluster_no_host(void **state)
 	f = begin(cfg);
 	c = fx_connect(f);
 	fx_say(f, c, GET("/"));
-	assert_has(fx_heard(c), "\r\n\r\nno healthy upstream");
+	t_assert_has(fx_heard(c), "\r\n\r\nno healthy upstream");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UH);
 	assert_int_equal(t_reason(f->w, MESH, ORIGINAL_DST), 1);
 	fx_free(f);
@@ -211,13 +199,13 @@ static void test_original_destinations(void **state)
 		struct fx_stream *u = fx_up_open(f);
 		assert_int_equal(u->port, 9000);
 		assert_int_equal(u->ip[15], f->went_to);
-		assert_has(fx_heard(u), "GET / HTTP/1.1\r\n");
+		t_assert_has(fx_heard(u), "GET / HTTP/1.1\r\n");
 		fx_say(f, u, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-		assert_has(fx_heard(c[i]), "HTTP/1.1 200 OK\r\n");
+		t_assert_has(fx_heard(c[i]), "HTTP/1.1 200 OK\r\n");
 		assert_int_equal(fx_last(f, i + 1u)->r.upstream_host.ip[15], f->went_to);
 		assert_int_equal(fx_last(f, i + 1u)->r.upstream_host.port, 9000);
 	}
-	assert_has(fx_heard(c[2]), "HTTP/1.1 202 Accepted\r\n");
+	t_assert_has(fx_heard(c[2]), "HTTP/1.1 202 Accepted\r\n");
 	assert_int_equal(f->n_connects, 2);
 	fx_free(f);
 }
@@ -239,11 +227,11 @@ static void test_bad_requests(void **state)
 		struct fx_stream *c = fx_connect(f);
 		fx_say(f, c, cases[i].request);
 		const char *a = fx_heard(c);
-		assert_has(a, cases[i].status);
+		t_assert_has(a, cases[i].status);
 		assert_int_equal(fx_last(f, 1)->r.flags, cases[i].flags);
-		assert_has(a, "connection: close\r\n");
+		t_assert_has(a, "connection: close\r\n");
 		if (cases[i].flags == TELE_FLAG_DPE) {
-			assert_has(a, "content-type: text/plain\r\n"); /* the reason phrase as a body */
+			t_assert_has(a, "content-type: text/plain\r\n"); /* the reason phrase as a body */
 			assert_string_equal(fx_last(f, 1)->method, "");
 		}
 		assert_string_equal(fx_last(f, 1)->details, cases[i].details);
@@ -252,7 +240,7 @@ static void test_bad_requests(void **state)
 	struct fx *f = begin(fx_config_new(1, 1));
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n");
-	assert_has(fx_heard(c), "HTTP/1.1 404 Not Found\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 404 Not Found\r\n");
 	assert_string_equal(fx_last(f, 1)->details, "absolute_path_rejected");
 	assert_false(c->is_released || c->is_aborted);
 	fx_free(f);
@@ -271,12 +259,12 @@ static void test_direct_and_redirect(void **state)
 	struct fx *f = begin(cfg);
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, GET("/old?q=1"));
-	assert_has(fx_heard(c), "location: http://other.example.com/new?q=1\r\n");
+	t_assert_has(fx_heard(c), "location: http://other.example.com/new?q=1\r\n");
 	assert_string_equal(fx_last(f, 1)->details, "direct_response");
 	fx_say(f, c, "POST /direct HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxx");
 	const char *a = fx_heard(c);
-	assert_has(a, "connection: close\r\n"); /* the body was not waited for */
-	assert_has(a, "\r\n\r\nshort and stout");
+	t_assert_has(a, "connection: close\r\n"); /* the body was not waited for */
+	t_assert_has(a, "\r\n\r\nshort and stout");
 	assert_int_equal(fx_last(f, 2)->r.status, 418);
 	assert_true(c->is_dead);
 	fx_free(f);
@@ -314,9 +302,9 @@ static void test_upstream_ends(void **state)
 		else if (cases[i].why != STREAM_END_NONE)
 			fx_closed(f, u, cases[i].why);
 		const char *a = fx_heard(c);
-		assert_has(a, cases[i].status);
-		assert_has(a, cases[i].body);
-		assert_has_not(a, "connection: close");
+		t_assert_has(a, cases[i].status);
+		t_assert_has(a, cases[i].body);
+		t_assert_has_not(a, "connection: close");
 		assert_string_equal(fx_last(f, 1)->details, cases[i].details);
 		assert_int_equal(fx_last(f, 1)->r.flags, cases[i].flags);
 		assert_true(u->is_dead);
@@ -335,7 +323,7 @@ static void test_upstream_ends_late(void **state)
 		fx_say(f, c, GET("/x"));
 		struct fx_stream *u = fx_up_open(f);
 		fx_say(f, u, said[i]);
-		assert_has(fx_heard(c), "HTTP/1.1 200 OK");
+		t_assert_has(fx_heard(c), "HTTP/1.1 200 OK");
 		fx_closed(f, u, STREAM_END_RESET);
 		assert_true(c->is_dead);
 		assert_int_equal(fx_last(f, 1)->r.status, 200);
@@ -350,7 +338,7 @@ static void test_upstream_ends_late(void **state)
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, "HTTP/1.1 200 OK\r\n\r\nuntil close");
 	fx_eof(f, u);
-	assert_has(fx_heard(c), "b\r\nuntil close\r\n0\r\n\r\n");
+	t_assert_has(fx_heard(c), "b\r\nuntil close\r\n0\r\n\r\n");
 	assert_int_equal(fx_last(f, 1)->r.flags, 0);
 	fx_free(f);
 }
@@ -362,7 +350,7 @@ static void test_connect_fails(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, GET("/x"));
 	fx_closed(f, f->up[0], STREAM_END_REFUSED);
-	assert_has(fx_heard(c), "reset reason: remote connection failure");
+	t_assert_has(fx_heard(c), "reset reason: remote connection failure");
 	assert_string_equal(fx_last(f, 1)->details,
 			    "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_Connection_refused}");
 	assert_string_equal(fx_last(f, 1)->failure, "delayed_connect_error:_Connection_refused");
@@ -371,12 +359,12 @@ static void test_connect_fails(void **state)
 	assert_int_equal(fx_last(f, 1)->r.upstream_local.port, 0);
 	fx_say(f, c, GET("/y"));
 	t_advance(f->w, 10100000); /* connect timeout */
-	assert_has(fx_heard(c), "reset reason: connection timeout");
+	t_assert_has(fx_heard(c), "reset reason: connection timeout");
 	assert_int_equal(fx_last(f, 2)->r.flags, TELE_FLAG_UF);
 	assert_true(f->up[1]->is_dead);
 	f->refuse_connect = true;
 	fx_say(f, c, GET("/z"));
-	assert_has(fx_heard(c), "reset reason: remote connection failure");
+	t_assert_has(fx_heard(c), "reset reason: remote connection failure");
 	fx_free(f);
 }
 
@@ -416,14 +404,14 @@ static void test_route_timeout(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, GET("/t"));
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_heard(u), "x-envoy-expected-rq-timeout-ms: 300\r\n");
+	t_assert_has(fx_heard(u), "x-envoy-expected-rq-timeout-ms: 300\r\n");
 	t_advance(f->w, 299000);
 	assert_int_equal(f->n_records, 0);
 	t_advance(f->w, 2000);
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 504 Gateway Timeout\r\n");
-	assert_has(a, "content-length: 24\r\n");
-	assert_has(a, "\r\n\r\nupstream request timeout");
+	t_assert_has(a, "HTTP/1.1 504 Gateway Timeout\r\n");
+	t_assert_has(a, "content-length: 24\r\n");
+	t_assert_has(a, "\r\n\r\nupstream request timeout");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UT);
 	assert_string_equal(fx_last(f, 1)->details, "response_timeout");
 	assert_true(u->is_aborted);
@@ -439,7 +427,7 @@ static void test_route_timeout(void **state)
 	c = fx_connect(f);
 	fx_say(f, c, GET("/t"));
 	t_advance(f->w, 301000);
-	assert_has(fx_heard(c), "upstream request timeout");
+	t_assert_has(fx_heard(c), "upstream request timeout");
 	fx_free(f);
 }
 
@@ -458,14 +446,14 @@ static void test_idle_and_overall(void **state)
 		fx_say(f, c, "more");
 	}
 	t_advance(f->w, 300000);
-	assert_has(fx_heard(c), "HTTP/1.1 408 Request Timeout\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 408 Request Timeout\r\n");
 	assert_string_equal(fx_last(f, 1)->details, "request_overall_timeout");
 	assert_true(u->is_dead);
 	c = fx_connect(f);
 	fx_say(f, c, GET("/x"));
 	(void)fx_up_open(f);
 	t_advance(f->w, 1100000);
-	assert_has(fx_heard(c), "HTTP/1.1 504 Gateway Timeout\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 504 Gateway Timeout\r\n");
 	assert_string_equal(fx_last(f, 2)->details, "stream_idle_timeout");
 	assert_int_equal(fx_last(f, 2)->r.flags, TELE_FLAG_SI);
 	fx_free(f);
@@ -482,13 +470,13 @@ static void test_a_routes_idle_time_on_a_connection_that_was_used_before(void **
 	fx_say(f, c, GET("/x"));
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "hello");
+	t_assert_has(fx_heard(c), "hello");
 	t_advance(f->w, 7000000); /* it fires with nobody to look at */
 	fx_say(f, c, GET("/x"));
 	t_advance(f->w, 4900000);
 	assert_string_equal(fx_heard(c), "");
 	t_advance(f->w, 200000);
-	assert_has(fx_heard(c), "HTTP/1.1 504 Gateway Timeout\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 504 Gateway Timeout\r\n");
 	cfg = fx_config_new(1, 1);
 	cfg->chain.http.stream_idle_timeout_us = 5000000;
 	cfg->route[0].route.idle_timeout_us = 1000000;
@@ -496,7 +484,7 @@ static void test_a_routes_idle_time_on_a_connection_that_was_used_before(void **
 	c = fx_connect(f);
 	fx_say(f, c, GET("/x"));
 	t_advance(f->w, 1100000);
-	assert_has(fx_heard(c), "HTTP/1.1 504 Gateway Timeout\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 504 Gateway Timeout\r\n");
 	fx_free(f);
 }
 
@@ -509,9 +497,9 @@ static void test_early_answer(void **state)
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, OK_15);
 	const char *a = fx_heard(c);
-	assert_has(a, "connection: close\r\n");
-	assert_has(a, "hello from v1a\n");
-	assert_has_not(a, "x-envoy-upstream-service-time");
+	t_assert_has(a, "connection: close\r\n");
+	t_assert_has(a, "hello from v1a\n");
+	t_assert_has_not(a, "x-envoy-upstream-service-time");
 	assert_int_equal(fx_last(f, 1)->r.flags, 0);
 	assert_true(u->is_dead); /* its request will never be whole */
 	fx_free(f);
@@ -526,9 +514,9 @@ static void test_informational(void **state)
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 103 ");
-	assert_has(a, "link: a\r\n");
-	assert_has(a, "HTTP/1.1 200 OK\r\n");
+	t_assert_has(a, "HTTP/1.1 103 ");
+	t_assert_has(a, "link: a\r\n");
+	t_assert_has(a, "HTTP/1.1 200 OK\r\n");
 	fx_free(f);
 }
 
@@ -539,21 +527,21 @@ static void test_upgrade(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n");
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_peek(u), "upgrade: websocket\r\n");
-	assert_has(fx_heard(u), "connection: upgrade\r\n");
+	t_assert_has(fx_peek(u), "upgrade: websocket\r\n");
+	t_assert_has(fx_heard(u), "connection: upgrade\r\n");
 	fx_say(f, u, "HTTP/1.1 200 OK\r\nx-backend: v1a\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\nhello from v1a\n");
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 200 OK\r\n");
-	assert_has(a, "x-backend: v1a\r\n");
-	assert_has(a, "connection: close\r\n");
-	assert_has(a, "content-length: 0\r\n");
-	assert_has_not(a, "text/plain");
+	t_assert_has(a, "HTTP/1.1 200 OK\r\n");
+	t_assert_has(a, "x-backend: v1a\r\n");
+	t_assert_has(a, "connection: close\r\n");
+	t_assert_has(a, "content-length: 0\r\n");
+	t_assert_has_not(a, "text/plain");
 	assert_string_equal(fx_last(f, 1)->details, "websocket_handshake_unsuccessful");
 	c = fx_connect(f);
 	fx_say(f, c, "GET / HTTP/1.1\r\nhost: a\r\nupgrade: other\r\nconnection: upgrade\r\n\r\n");
 	a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 403 Forbidden\r\n");
-	assert_has(a, "connection: close\r\n");
+	t_assert_has(a, "HTTP/1.1 403 Forbidden\r\n");
+	t_assert_has(a, "connection: close\r\n");
 	fx_free(f);
 }
 
@@ -616,7 +604,7 @@ static void test_snapshot_change(void **state)
 	/* another snapshot with the same host while the request is on its way: connections on both sides live on */
 	fx_publish(f, fx_config_new(2, 1));
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "hello from v1a");
+	t_assert_has(fx_heard(c), "hello from v1a");
 	fx_turn(f);
 	assert_int_equal(f->old[0]->c.held[0].n, 0);
 	fx_heard(u);
@@ -630,7 +618,7 @@ static void test_snapshot_change(void **state)
 	fx_publish(f, other);
 	assert_false(u->is_dead);
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "hello from v1a");
+	t_assert_has(fx_heard(c), "hello from v1a");
 	assert_true(u->is_dead);
 	fx_turn(f);
 	assert_int_equal(f->old[1]->c.held[0].n, 0);
@@ -664,7 +652,7 @@ static void test_drain(void **state)
 	assert_int_equal(stats.n_requests, 1);
 	assert_null(fx_connect(f));
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(busy), "connection: close\r\n");
+	t_assert_has(fx_heard(busy), "connection: close\r\n");
 	assert_true(busy->is_released);
 	mesh_stats_get(f->w, &stats);
 	assert_int_equal(stats.n_downstream, 0);
@@ -722,12 +710,12 @@ static void test_blocks_run_out(void **state)
 	b = fx_connect(f);
 	assert_non_null(b);
 	fx_say(f, b, GET("/2"));
-	assert_has(fx_heard(b), "HTTP/1.1 503 Service Unavailable\r\n");
+	t_assert_has(fx_heard(b), "HTTP/1.1 503 Service Unavailable\r\n");
 	assert_true(b->is_dead);
 	assert_int_equal(t_reason(f->w, MESH, REQUESTS_EXHAUSTED), 1);
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(a), "hello");
+	t_assert_has(fx_heard(a), "hello");
 	fx_turn(f);
 	fx_heard(u);
 	served(f, a, u, "/3");

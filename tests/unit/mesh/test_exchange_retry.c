@@ -7,12 +7,6 @@
 #define OK_15 "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\nhello from v1a\n"
 #define ERR(code) "HTTP/1.1 " code " Error\r\ncontent-length: 4\r\n\r\noops"
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
 static struct fx *begin(struct fx_config *c, struct mesh_retry_policy p)
 {
 	c->retry = p;
@@ -45,7 +39,7 @@ static void test_answers(void **state)
 		struct fx_stream *c = fx_connect(f);
 		fx_say(f, c, GET("/x"));
 		struct fx_stream *u = fx_up_open(f);
-		assert_has(fx_heard(u), "x-envoy-attempt-count: 1\r\n");
+		t_assert_has(fx_heard(u), "x-envoy-attempt-count: 1\r\n");
 		fx_say(f, u, cases[i].answer);
 		t_advance(f->w, 30000); /* the first back-off is below 25 ms */
 		if (!cases[i].retried) {
@@ -57,9 +51,9 @@ static void test_answers(void **state)
 		assert_int_equal(f->n_records, 0);
 		if (f->n_connects == 2) /* the first connection went with the body that nobody read */
 			u = fx_up_open(f);
-		assert_has(fx_heard(u), "x-envoy-attempt-count: 2\r\n");
+		t_assert_has(fx_heard(u), "x-envoy-attempt-count: 2\r\n");
 		fx_say(f, u, OK_15);
-		assert_has(fx_heard(c), "HTTP/1.1 200 OK\r\n");
+		t_assert_has(fx_heard(c), "HTTP/1.1 200 OK\r\n");
 		assert_int_equal(fx_last(f, 1)->r.attempts, 2);
 		assert_int_equal(fx_last(f, 1)->r.flags, 0);
 		assert_int_equal(t_counter(f->w, MESH, RETRY_SUCCESS), 1);
@@ -79,8 +73,8 @@ static void test_exhausted(void **state)
 	}
 	assert_int_equal(f->n_connects, 3);
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 503 ");
-	assert_has(a, "\r\n\r\noops");
+	t_assert_has(a, "HTTP/1.1 503 ");
+	t_assert_has(a, "\r\n\r\noops");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_URX);
 	assert_string_equal(fx_last(f, 1)->details, "via_upstream");
 	/* resets */
@@ -92,8 +86,8 @@ static void test_exhausted(void **state)
 		t_advance(f->w, 100000);
 	}
 	a = fx_heard(c);
-	assert_has(a, "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: connection termination");
-	assert_has(a, "content-length: 118\r\n");
+	t_assert_has(a, "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: connection termination");
+	t_assert_has(a, "content-length: 118\r\n");
 	assert_int_equal(fx_last(f, 2)->r.flags, TELE_FLAG_URX | TELE_FLAG_UC);
 	fx_free(f);
 }
@@ -109,8 +103,8 @@ static void test_connect_failures(void **state)
 		t_advance(f->w, 100000);
 	}
 	const char *a = fx_heard(c);
-	assert_has(a, "content-length: 121\r\n");
-	assert_has(a, "retried and the latest reset reason: remote connection failure");
+	t_assert_has(a, "content-length: 121\r\n");
+	t_assert_has(a, "retried and the latest reset reason: remote connection failure");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_URX | TELE_FLAG_UF);
 	assert_int_equal(fx_last(f, 1)->r.bytes_received, 1);
 	/* a reset after the connection is none */
@@ -128,14 +122,14 @@ static void test_body_again(void **state)
 	fx_say(f, c, "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc");
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, c, "def");
-	assert_has(fx_heard(u), "abcdef");
+	t_assert_has(fx_heard(u), "abcdef");
 	fx_closed(f, u, STREAM_END_RESET);
 	fx_say(f, c, "ghi"); /* while nobody listens */
 	t_advance(f->w, 30000);
 	u = fx_up_open(f);
-	assert_has(fx_heard(u), "\r\n\r\nabcdefghi");
+	t_assert_has(fx_heard(u), "\r\n\r\nabcdefghi");
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "200 OK");
+	t_assert_has(fx_heard(c), "200 OK");
 	fx_free(f);
 }
 
@@ -173,15 +167,15 @@ static void test_per_try_timeout(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, GET("/retry"));
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_heard(u), "x-envoy-expected-rq-timeout-ms: 200\r\n");
+	t_assert_has(fx_heard(u), "x-envoy-expected-rq-timeout-ms: 200\r\n");
 	t_advance(f->w, 230000);
 	assert_true(u->is_dead);
 	u = fx_up_open(f);
-	assert_has(fx_heard(u), "x-envoy-expected-rq-timeout-ms: 200\r\n");
+	t_assert_has(fx_heard(u), "x-envoy-expected-rq-timeout-ms: 200\r\n");
 	t_advance(f->w, 260000); /* a back-off of up to 75 ms may come before the third */
 	t_advance(f->w, 20000);
 	const char *a = fx_heard(c);
-	assert_has(a, "504 Gateway Timeout");
+	t_assert_has(a, "504 Gateway Timeout");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UT);
 	assert_string_equal(fx_last(f, 1)->details, "response_timeout");
 	fx_free(f);
@@ -193,7 +187,7 @@ static void test_per_try_timeout(void **state)
 		(void)fx_up_open(f);
 		t_advance(f->w, 330000);
 	}
-	assert_has(fx_heard(c), "\r\n\r\nupstream request timeout");
+	t_assert_has(fx_heard(c), "\r\n\r\nupstream request timeout");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_URX | TELE_FLAG_UT);
 	assert_string_equal(fx_last(f, 1)->details, "upstream_per_try_timeout");
 	fx_free(f);
@@ -231,12 +225,12 @@ static void test_retry_breaker(void **state)
 	struct fx_stream *ub = fx_up_open(f);
 	fx_say(f, ua, ERR("503"));
 	fx_say(f, ub, ERR("503"));
-	assert_has(fx_heard(b), "HTTP/1.1 503 ");
+	t_assert_has(fx_heard(b), "HTTP/1.1 503 ");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UO);
 	assert_int_equal(t_counter(f->w, MESH, RETRY_OVERFLOW), 1);
 	t_advance(f->w, 30000);
 	fx_say(f, fx_up_open(f), OK_15);
-	assert_has(fx_heard(a), "200 OK");
+	t_assert_has(fx_heard(a), "200 OK");
 	fx_free(f);
 }
 
@@ -267,12 +261,12 @@ static void test_internal_headers(void **state)
 		     "x-envoy-max-retries: 1\r\nx-envoy-upstream-rq-timeout-ms: 5000\r\n\r\n");
 	struct fx_stream *u = fx_up_open(f);
 	const char *sent = fx_heard(u);
-	assert_has(sent, "x-envoy-expected-rq-timeout-ms: 5000\r\n");
+	t_assert_has(sent, "x-envoy-expected-rq-timeout-ms: 5000\r\n");
 	assert_null(strstr(sent, "x-envoy-retry-on"));
 	fx_say(f, u, ERR("419"));
 	t_advance(f->w, 30000);
 	fx_say(f, fx_up_open(f), ERR("418"));
-	assert_has(fx_heard(c), "HTTP/1.1 418 ");
+	t_assert_has(fx_heard(c), "HTTP/1.1 418 ");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_URX);
 	fx_free(f);
 }

@@ -7,18 +7,6 @@
 #define GET(path) "GET " path " HTTP/1.1\r\nhost: web.example.com\r\n\r\n"
 #define OK_15 "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\nhello from v1a\n"
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
-static void assert_has_not(const char *text, const char *part)
-{
-	if (strstr(text, part))
-		fail_msg("\"%s\" in:\n%s", part, text);
-}
-
 static struct fx *begin(struct fx_config *c)
 {
 	return fx_new((struct t_worker_params){.seed = 7, .n_chunks = 1023}, c, 64, 64);
@@ -39,21 +27,21 @@ static void test_abort(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, GET("/abort"));
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 555 ");
-	assert_has(a, "content-length: 18\r\n");
-	assert_has(a, "\r\n\r\nfault filter abort");
-	assert_has_not(a, "connection: close");
+	t_assert_has(a, "HTTP/1.1 555 ");
+	t_assert_has(a, "content-length: 18\r\n");
+	t_assert_has(a, "\r\n\r\nfault filter abort");
+	t_assert_has_not(a, "connection: close");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_FI);
 	assert_string_equal(fx_last(f, 1)->details, "fault_filter_abort");
 	assert_string_equal(fx_last(f, 1)->cluster, "outbound|8080||zero.test");
-	assert_has(a, "x-of-route: 0\r\n"); /* the status is not known yet when headers are made (Envoy) */
+	t_assert_has(a, "x-of-route: 0\r\n"); /* the status is not known yet when headers are made (Envoy) */
 	/* a gRPC request gets its status in headers */
 	fx_say(f, c, "POST /s/m HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\ncontent-length: 0\r\n\r\n");
 	a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 200 OK\r\n");
-	assert_has(a, "content-type: application/grpc\r\n");
-	assert_has(a, "grpc-status: 2\r\n");
-	assert_has(a, "grpc-message: fault filter abort\r\n");
+	t_assert_has(a, "HTTP/1.1 200 OK\r\n");
+	t_assert_has(a, "content-type: application/grpc\r\n");
+	t_assert_has(a, "grpc-status: 2\r\n");
+	t_assert_has(a, "grpc-message: fault filter abort\r\n");
 	assert_int_equal(f->n_connects, 0);
 	fx_free(f);
 	foil_blob_free(&blob);
@@ -75,16 +63,16 @@ static void test_delay(void **state)
 	assert_int_equal(f->n_connects, 0);
 	t_advance(f->w, 20000);
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_heard(u), "\r\n\r\nabcdef");
+	t_assert_has(fx_heard(u), "\r\n\r\nabcdef");
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "hello");
+	t_assert_has(fx_heard(c), "hello");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_DI);
 	assert_string_equal(fx_last(f, 1)->details, "via_upstream");
 	fx_say(f, c, GET("/both"));
 	t_advance(f->w, 210000);
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 400 Bad Request\r\n");
-	assert_has(a, "connection: close\r\n");
+	t_assert_has(a, "HTTP/1.1 400 Bad Request\r\n");
+	t_assert_has(a, "connection: close\r\n");
 	assert_int_equal(fx_last(f, 2)->r.flags, TELE_FLAG_DI | TELE_FLAG_FI);
 	/* the client leaves during the delay */
 	c = fx_connect(f);
@@ -113,7 +101,7 @@ static void test_percentage(void **state)
 			u = u ? u : fx_up_open(f);
 			fx_heard(u);
 			fx_say(f, u, OK_15);
-			assert_has(fx_heard(c), "hello");
+			t_assert_has(fx_heard(c), "hello");
 		}
 		fx_turn(f);
 	}
@@ -138,37 +126,37 @@ static void test_cors(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, "OPTIONS /x HTTP/1.1\r\nhost: a\r\norigin: https://b.example\r\naccess-control-request-method: PUT\r\n\r\n");
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 200 OK\r\n");
-	assert_has(a, "access-control-allow-origin: https://b.example\r\n");
-	assert_has(a, "access-control-allow-credentials: true\r\n");
-	assert_has(a, "access-control-allow-methods: GET,PUT\r\n");
-	assert_has(a, "access-control-allow-headers: x-a\r\n");
-	assert_has(a, "access-control-max-age: 600\r\n");
-	assert_has(a, "content-length: 0\r\n");
+	t_assert_has(a, "HTTP/1.1 200 OK\r\n");
+	t_assert_has(a, "access-control-allow-origin: https://b.example\r\n");
+	t_assert_has(a, "access-control-allow-credentials: true\r\n");
+	t_assert_has(a, "access-control-allow-methods: GET,PUT\r\n");
+	t_assert_has(a, "access-control-allow-headers: x-a\r\n");
+	t_assert_has(a, "access-control-max-age: 600\r\n");
+	t_assert_has(a, "content-length: 0\r\n");
 	assert_string_equal(fx_last(f, 1)->details, "cors_response");
 	fx_say(f, c, "GET /x HTTP/1.1\r\nhost: a\r\norigin: https://a.example\r\n\r\n");
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, "HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\ncontent-length: 0\r\n\r\n");
 	a = fx_heard(c);
-	assert_has(a, "access-control-allow-origin: https://a.example\r\n");
-	assert_has_not(a, "access-control-allow-origin: *");
-	assert_has(a, "access-control-expose-headers: x-b\r\n");
+	t_assert_has(a, "access-control-allow-origin: https://a.example\r\n");
+	t_assert_has_not(a, "access-control-allow-origin: *");
+	t_assert_has(a, "access-control-expose-headers: x-b\r\n");
 	fx_say(f, c, "GET /x HTTP/1.1\r\nhost: a\r\norigin: https://evil.example\r\n\r\n");
 	fx_say(f, u, OK_15);
-	assert_has_not(fx_heard(c), "access-control");
+	t_assert_has_not(fx_heard(c), "access-control");
 	/* a preflight of a stranger: forwarded, or answered without the origin */
 	fx_heard(u);
 	fx_say(f, c, "OPTIONS /x HTTP/1.1\r\nhost: a\r\norigin: https://evil.example\r\naccess-control-request-method: PUT\r\n\r\n");
-	assert_has(fx_heard(u), "OPTIONS /x ");
+	t_assert_has(fx_heard(u), "OPTIONS /x ");
 	fx_say(f, u, OK_15);
 	fx_heard(c);
 	fx_say(f, c, "OPTIONS /ignore HTTP/1.1\r\nhost: a\r\norigin: https://evil.example\r\naccess-control-request-method: PUT\r\n\r\n");
 	a = fx_heard(c);
-	assert_has(a, "access-control-allow-methods: PUT\r\n");
-	assert_has_not(a, "allow-origin");
+	t_assert_has(a, "access-control-allow-methods: PUT\r\n");
+	t_assert_has_not(a, "allow-origin");
 	fx_say(f, c, "OPTIONS /x HTTP/1.1\r\nhost: a\r\norigin: https://a.example\r\norigin: https://evil.example\r\n"
 		     "access-control-request-method: PUT\r\n\r\n");
-	assert_has(fx_heard(u), "OPTIONS /x "); /* two origins are no origin that is allowed */
+	t_assert_has(fx_heard(u), "OPTIONS /x "); /* two origins are no origin that is allowed */
 	fx_free(f);
 }
 
@@ -186,24 +174,24 @@ static void test_mirror(void **state)
 	assert_int_equal(f->n_connects, 1);
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, c, "load");
-	assert_has(fx_heard(u), "\r\n\r\npayload");
+	t_assert_has(fx_heard(u), "\r\n\r\npayload");
 	assert_int_equal(f->n_connects, 3);
 	assert_int_equal(t_counter(f->w, MESH, MIRRORS_DROPPED), 1); /* the cluster that is not there */
 	fx_opened(f, f->up[1]);
 	const char *s = fx_heard(f->up[1]);
-	assert_has(s, "host: web.example.com:80\r\n");
-	assert_has(s, "x-forwarded-for: 198.18.0.2,198.18.0.1\r\n");
-	assert_has(s, "x-envoy-internal: true\r\n");
-	assert_has(s, "x-envoy-attempt-count: 1\r\n");
-	assert_has(s, "\r\n\r\npayload");
+	t_assert_has(s, "host: web.example.com:80\r\n");
+	t_assert_has(s, "x-forwarded-for: 198.18.0.2,198.18.0.1\r\n");
+	t_assert_has(s, "x-envoy-internal: true\r\n");
+	t_assert_has(s, "x-envoy-attempt-count: 1\r\n");
+	t_assert_has(s, "\r\n\r\npayload");
 	fx_say(f, u, OK_15); /* the original is answered and gone while a shadow still waits */
-	assert_has(fx_heard(c), "hello");
+	t_assert_has(fx_heard(c), "hello");
 	fx_closed(f, c, STREAM_END_RESET);
 	fx_turn(f);
 	fx_opened(f, f->up[2]);
 	s = fx_heard(f->up[2]);
-	assert_has(s, "host: web.example.com-shadow:80\r\n");
-	assert_has(s, "\r\n\r\npayload");
+	t_assert_has(s, "host: web.example.com-shadow:80\r\n");
+	t_assert_has(s, "\r\n\r\npayload");
 	fx_say(f, f->up[1], "HTTP/1.1 500 E\r\ncontent-length: 5\r\n\r\nwhole");
 	fx_say(f, f->up[2], "HTTP/1.1 200 OK\r\ncontent-le");
 	fx_closed(f, f->up[2], STREAM_END_RESET);
@@ -213,7 +201,7 @@ static void test_mirror(void **state)
 	c = fx_connect(f);
 	fx_say(f, c, GET("/down"));
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "hello");
+	t_assert_has(fx_heard(c), "hello");
 	fx_free(f);
 }
 

@@ -7,18 +7,6 @@
 	"POST /test.Svc/Call HTTP/1.1\r\nhost: a\r\ncontent-type: application/" type "\r\n" extra "content-length: " length "\r\n\r\n"
 #define MESSAGE "\0\0\0\0\2hi"
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
-static void assert_has_not(const char *text, const char *part)
-{
-	if (strstr(text, part))
-		fail_msg("\"%s\" in:\n%s", part, text);
-}
-
 static struct fx *begin(void)
 {
 	struct fx_config *c = fx_config_new(1, 1);
@@ -79,11 +67,11 @@ static void test_requests_become_grpc(void **state)
 			say_cut(f, c, cases[i].body, cases[i].n_body, cut);
 			struct fx_stream *u = fx_up_open(f);
 			const char *sent = fx_peek(u);
-			assert_has(sent, "\r\ncontent-type: application/grpc\r\n");
-			assert_has(sent, "\r\ngrpc-accept-encoding: identity\r\n");
-			assert_has(sent, "\r\nte: trailers\r\n");
-			assert_has(sent, "\r\ntransfer-encoding: chunked\r\n");
-			assert_has_not(sent, "content-length");
+			t_assert_has(sent, "\r\ncontent-type: application/grpc\r\n");
+			t_assert_has(sent, "\r\ngrpc-accept-encoding: identity\r\n");
+			t_assert_has(sent, "\r\nte: trailers\r\n");
+			t_assert_has(sent, "\r\ntransfer-encoding: chunked\r\n");
+			t_assert_has_not(sent, "content-length");
 			assert_int_equal(body_of(u, body), cases[i].n_up);
 			assert_memory_equal(body, cases[i].up, cases[i].n_up);
 			fx_free(f);
@@ -106,11 +94,11 @@ static void test_text_that_is_no_base64_is_400(void **state)
 			fx_say(f, c, head);
 			say_cut(f, c, bodies[i], (uint32_t)strlen(bodies[i]), cut);
 			const char *a = fx_peek(c);
-			assert_has(a, "HTTP/1.1 400 Bad Request\r\n");
-			assert_has(a, "content-type: application/grpc-web+proto\r\n");
-			assert_has(a, "grpc-message: Bad gRPC-web request, invalid base64 data.\r\n");
-			assert_has(a, "grpc-status: 13\r\n");
-			assert_has(a, "content-length: 0\r\n");
+			t_assert_has(a, "HTTP/1.1 400 Bad Request\r\n");
+			t_assert_has(a, "content-type: application/grpc-web+proto\r\n");
+			t_assert_has(a, "grpc-message: Bad gRPC-web request, invalid base64 data.\r\n");
+			t_assert_has(a, "grpc-status: 13\r\n");
+			t_assert_has(a, "content-length: 0\r\n");
 			assert_string_equal(fx_last(f, 1)->details, "grpc_base_64_decode_failed");
 			fx_free(f);
 		}
@@ -128,9 +116,9 @@ static void test_what_is_no_grpc_web_goes_on_as_it_is(void **state)
 		(void)snprintf(head, sizeof(head), "POST /p HTTP/1.1\r\nhost: a\r\ncontent-type: application/%s\r\ncontent-length: 4\r\n\r\n!!!!", types[i]);
 		fx_say(f, c, head);
 		struct fx_stream *u = fx_up_open(f);
-		assert_has(fx_peek(u), types[i]);
-		assert_has(fx_peek(u), "content-length: 4\r\n");
-		assert_has(fx_peek(u), "\r\n\r\n!!!!");
+		t_assert_has(fx_peek(u), types[i]);
+		t_assert_has(fx_peek(u), "content-length: 4\r\n");
+		t_assert_has(fx_peek(u), "\r\n\r\n!!!!");
 		fx_free(f);
 	}
 }
@@ -150,7 +138,7 @@ static void test_text_answers_are_base64_by_frames(void **state)
 		fx_say(f, c, HEAD("grpc-web-text", "accept: application/grpc-web-text\r\n", "0"));
 		struct fx_stream *u = fx_up_open(f);
 		say_cut(f, u, answer, sizeof(answer) - 1, cut);
-		assert_has(fx_peek(c), "content-type: application/grpc-web-text+proto\r\n");
+		t_assert_has(fx_peek(c), "content-type: application/grpc-web-text+proto\r\n");
 		assert_int_equal(body_of(c, body), sizeof(text) - 1);
 		assert_memory_equal(body, text, sizeof(text) - 1);
 		fx_free(f);
@@ -175,14 +163,14 @@ static void test_answers_that_are_no_grpc_become_a_status(void **state)
 		fx_say(f, c, HEAD("grpc-web", "", "0"));
 		fx_say(f, fx_up_open(f), cases[i].answer);
 		const char *a = fx_peek(c);
-		assert_has(a, cases[i].status);
-		assert_has(a, "content-type: application/grpc-web+proto\r\n");
-		assert_has(a, "x-a: b\r\n");
-		assert_has(a, "content-length: 0\r\n");
+		t_assert_has(a, cases[i].status);
+		t_assert_has(a, "content-type: application/grpc-web+proto\r\n");
+		t_assert_has(a, "x-a: b\r\n");
+		t_assert_has(a, "content-length: 0\r\n");
 		(void)snprintf(want, sizeof(want), "grpc-status: %s\r\n", cases[i].code);
-		assert_has(a, want);
+		t_assert_has(a, want);
 		(void)snprintf(want, sizeof(want), "grpc-message: %s\r\n", cases[i].message);
-		assert_has(a, want);
+		t_assert_has(a, want);
 		(void)snprintf(want, sizeof(want), "%d", fx_last(f, 1)->r.grpc_status);
 		assert_string_equal(want, cases[i].code);
 		/* the connection goes on */
@@ -205,8 +193,8 @@ static void test_an_answer_too_long_to_be_a_message_is_cut(void **state)
 	fx_say(f, u, "HTTP/1.1 500 X\r\ncontent-length: 409600\r\n\r\n");
 	for (int i = 0; i < 100; i++)
 		fx_say_bytes(f, u, body, sizeof(body));
-	assert_has(fx_peek(c), "grpc-message: xxxxxxxxxx");
-	assert_has(fx_peek(c), "content-length: 0\r\n");
+	t_assert_has(fx_peek(c), "grpc-message: xxxxxxxxxx");
+	t_assert_has(fx_peek(c), "content-length: 0\r\n");
 	assert_int_equal(fx_last(f, 1)->r.status, 500);
 	fx_free(f);
 }
@@ -223,7 +211,7 @@ static void test_an_origin_that_dies_while_its_answer_is_collected(void **state)
 	fx_closed(f, u, STREAM_END_RESET);
 	const struct fx_record *r = fx_last(f, 1);
 	assert_int_equal(r->r.status, 503);
-	assert_has(fx_peek(c), "grpc-status: 14\r\n");
+	t_assert_has(fx_peek(c), "grpc-status: 14\r\n");
 	fx_free(f);
 }
 
@@ -239,11 +227,11 @@ static void test_local_replies_have_their_status_in_headers(void **state)
 	struct fx_stream *c = fx_connect(f);
 	fx_say(f, c, HEAD("grpc-web", "", "0"));
 	const char *a = fx_peek(c);
-	assert_has(a, "HTTP/1.1 503 Service Unavailable\r\n");
-	assert_has(a, "content-type: application/grpc-web+proto\r\n");
-	assert_has(a, "grpc-status: 14\r\n");
-	assert_has(a, "grpc-message: no healthy upstream\r\n");
-	assert_has(a, "content-length: 0\r\n");
+	t_assert_has(a, "HTTP/1.1 503 Service Unavailable\r\n");
+	t_assert_has(a, "content-type: application/grpc-web+proto\r\n");
+	t_assert_has(a, "grpc-status: 14\r\n");
+	t_assert_has(a, "grpc-message: no healthy upstream\r\n");
+	t_assert_has(a, "content-length: 0\r\n");
 	fx_free(f);
 }
 

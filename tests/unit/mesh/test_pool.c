@@ -7,12 +7,6 @@
 #define GET(path) "GET " path " HTTP/1.1\r\nhost: web.example.com\r\n\r\n"
 #define OK_15 "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\nhello from v1a\n"
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
 static struct fx *begin(struct fx_config *c)
 {
 	return fx_new((struct t_worker_params){.seed = 7, .n_chunks = 1023}, c, 64, 64);
@@ -36,18 +30,18 @@ static void test_overflow(void **state)
 	assert_int_equal(f->n_records, 4);
 	for (int i = 2; i < 6; i++) {
 		const char *a = fx_heard(c[i]);
-		assert_has(a, "HTTP/1.1 503 Service Unavailable\r\n");
-		assert_has(a, "x-envoy-overloaded: true\r\n");
-		assert_has(a, "content-length: 81\r\n");
-		assert_has(a, "upstream connect error or disconnect/reset before headers. reset reason: overflow");
+		t_assert_has(a, "HTTP/1.1 503 Service Unavailable\r\n");
+		t_assert_has(a, "x-envoy-overloaded: true\r\n");
+		t_assert_has(a, "content-length: 81\r\n");
+		t_assert_has(a, "upstream connect error or disconnect/reset before headers. reset reason: overflow");
 	}
 	assert_int_equal(fx_last(f, 4)->r.flags, TELE_FLAG_UO);
 	assert_string_equal(fx_last(f, 4)->details, "upstream_reset_before_response_started{overflow}");
 	assert_int_equal(fx_last(f, 4)->r.upstream_host.port, 0);
 	fx_say(f, u, OK_15); /* whoever waits is next on it */
-	assert_has(fx_heard(u), "GET /n ");
+	t_assert_has(fx_heard(u), "GET /n ");
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c[1]), "hello");
+	t_assert_has(fx_heard(c[1]), "hello");
 	assert_int_equal(f->n_connects, 1);
 	fx_free(f);
 }
@@ -65,11 +59,11 @@ static void test_max_requests(void **state)
 	fx_opened(f, f->up[0]);
 	assert_int_equal(f->n_records, 0);
 	fx_opened(f, f->up[1]);
-	assert_has(fx_heard(b), "reset reason: overflow");
+	t_assert_has(fx_heard(b), "reset reason: overflow");
 	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_UO);
 	assert_int_equal(fx_last(f, 1)->r.upstream_host.port, 8080); /* this one got as far as the host */
 	fx_say(f, b, GET("/b"));
-	assert_has(fx_heard(b), "x-envoy-overloaded: true");
+	t_assert_has(fx_heard(b), "x-envoy-overloaded: true");
 	fx_free(f);
 }
 
@@ -83,13 +77,13 @@ static void test_taken_by_another(void **state)
 	fx_say(f, b, GET("/b"));
 	assert_int_equal(f->n_connects, 2);
 	fx_say(f, u, OK_15); /* a's connection is free before b's is open */
-	assert_has(fx_heard(u), "GET /b ");
+	t_assert_has(fx_heard(u), "GET /b ");
 	fx_opened(f, f->up[1]); /* nobody needs it: it is kept */
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(b), "hello");
+	t_assert_has(fx_heard(b), "hello");
 	fx_say(f, a, GET("/c"));
 	assert_int_equal(f->n_connects, 2);
-	assert_has(fx_heard(u), "GET /c "); /* the one that was used last */
+	t_assert_has(fx_heard(u), "GET /c "); /* the one that was used last */
 	fx_free(f);
 }
 
@@ -112,7 +106,7 @@ static void test_origin_closes_at_rest(void **state)
 		assert_int_equal(f->n_connects, 2);
 		assert_true(u->is_dead);
 		fx_say(f, fx_up_open(f), OK_15);
-		assert_has(fx_heard(c), "hello");
+		t_assert_has(fx_heard(c), "hello");
 		fx_free(f);
 	}
 	/* says something that nobody asked for */
@@ -125,7 +119,7 @@ static void test_origin_closes_at_rest(void **state)
 	fx_heard(c);
 	fx_say(f, c, GET("/b"));
 	fx_say(f, fx_up_open(f), OK_15);
-	assert_has(fx_heard(c), "hello");
+	t_assert_has(fx_heard(c), "hello");
 	fx_free(f);
 }
 
@@ -181,10 +175,10 @@ static void test_waiters_fail_together(void **state)
 	fx_closed(f, f->up[0], STREAM_END_REFUSED);
 	assert_int_equal(f->n_records, 3);
 	for (int i = 0; i < 3; i++)
-		assert_has(fx_heard(c[i]), "remote connection failure");
+		t_assert_has(fx_heard(c[i]), "remote connection failure");
 	fx_opened(f, f->up[1]); /* comes late, is kept */
 	fx_say(f, c[0], GET("/y"));
-	assert_has(fx_heard(f->up[1]), "GET /y ");
+	t_assert_has(fx_heard(f->up[1]), "GET /y ");
 	fx_free(f);
 }
 
@@ -199,7 +193,7 @@ static void test_makes_room(void **state)
 	for (int i = 0; i < 4; i++) {
 		fx_say(f, c, GET("/x"));
 		fx_say(f, fx_up_open(f), OK_15);
-		assert_has(fx_heard(c), "hello");
+		t_assert_has(fx_heard(c), "hello");
 		assert_int_equal(t_counter(f->w, MESH, UPSTREAM_CONNS), 1);
 	}
 	assert_int_equal(f->n_connects, 4);
@@ -220,9 +214,9 @@ static void test_client_leaves_the_queue(void **state)
 	fx_closed(f, b, STREAM_END_RESET);
 	fx_heard(u);
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(u), "GET /c ");
+	t_assert_has(fx_heard(u), "GET /c ");
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(c), "hello");
+	t_assert_has(fx_heard(c), "hello");
 	assert_int_equal(f->n_records, 3);
 	fx_free(f);
 }
@@ -253,9 +247,9 @@ static void test_waits_for_another_workers_place(void **state)
 	assert_int_equal(h->cluster->n_starved, 0);
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, OK_15);
-	assert_has(fx_heard(a), "hello");
+	t_assert_has(fx_heard(a), "hello");
 	fx_say(f, u, OK_15); /* b waits for the one connection there is */
-	assert_has(fx_heard(b), "hello");
+	t_assert_has(fx_heard(b), "hello");
 	assert_int_equal(f->n_connects, 1);
 	fx_closed(f, a, STREAM_END_RESET);
 	fx_closed(f, b, STREAM_END_RESET);
@@ -310,7 +304,7 @@ static void test_gives_up_places_beyond_its_share(void **state)
 	fx_eof(f, u[0]);
 	assert_int_equal((int64_t)t_counter(f->w, MESH, UPSTREAM_CONNS), 3);
 	fx_say(f, u[3], OK_15); /* ready, and beyond the share of two */
-	assert_has(fx_heard(c[3]), "hello");
+	t_assert_has(fx_heard(c[3]), "hello");
 	assert_true(u[3]->is_shut);
 	t_advance(f->w, 1100000); /* the origin does not care: it has had its time */
 	assert_int_equal((int64_t)t_counter(f->w, MESH, UPSTREAM_CONNS), 2);

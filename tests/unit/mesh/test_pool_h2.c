@@ -7,12 +7,6 @@
 
 static struct h2_bytes b;
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
 static struct fx_config *h2_config(unsigned int n_hosts)
 {
 	struct fx_config *cfg = fx_config_new(1, n_hosts);
@@ -71,9 +65,9 @@ static void test_requests_share_a_connection(void **state)
 	say(f, u);
 	for (int i = 0; i < 5; i++) {
 		const char *a = fx_heard(c[i]);
-		assert_has(a, "HTTP/1.1 200 OK\r\n");
-		assert_has(a, "transfer-encoding: chunked\r\n");
-		assert_has(a, "hello");
+		t_assert_has(a, "HTTP/1.1 200 OK\r\n");
+		t_assert_has(a, "transfer-encoding: chunked\r\n");
+		t_assert_has(a, "hello");
 	}
 	fx_say(f, c[0], GET("/again"));
 	assert_int_equal(f->n_connects, 1);
@@ -126,7 +120,7 @@ static void test_a_server_that_lets_fewer_streams_gets_more_connections(void **s
 	assert_int_equal(f->n_connects, 2);
 	answer(1);
 	say(f, u); /* or for room on the first, which is sooner here */
-	assert_has(fx_heard(c[0]), "hello");
+	t_assert_has(fx_heard(c[0]), "hello");
 	assert_int_equal(frames(u, H2_HEADERS), 3);
 	fx_opened(f, f->up[1]);
 	fx_say(f, c[3], GET("/3"));
@@ -153,13 +147,13 @@ static void test_goaway_costs_no_request_that_may_be_tried_again(void **state)
 	assert_int_equal(f->n_connects, 2);
 	answer(1);
 	say(f, u);
-	assert_has(fx_heard(c[0]), "hello");
+	t_assert_has(fx_heard(c[0]), "hello");
 	assert_true(u->is_released); /* after its last stream */
 	struct fx_stream *again = fx_up_open(f);
 	hb_hello(&b, false);
 	answer(1);
 	say(f, again);
-	assert_has(fx_heard(c[1]), "hello");
+	t_assert_has(fx_heard(c[1]), "hello");
 	assert_int_equal(fx_last(f, 2)->r.attempts, 2);
 	fx_free(f);
 }
@@ -181,7 +175,7 @@ static void test_max_requests_per_connection_retires_it(void **state)
 	answer(1);
 	answer(3);
 	say(f, u);
-	assert_has(fx_heard(c[1]), "hello");
+	t_assert_has(fx_heard(c[1]), "hello");
 	assert_true(u->is_released);
 	fx_free(f);
 }
@@ -196,11 +190,11 @@ static void test_a_cluster_that_changes_its_protocol_gets_other_connections(void
 	fx_publish(f, fx_config_new(1, 1));
 	fx_say(f, c, GET("/c"));
 	assert_int_equal(f->n_connects, 2);
-	assert_has(fx_heard(fx_up_open(f)), "GET /c HTTP/1.1\r\n");
+	t_assert_has(fx_heard(fx_up_open(f)), "GET /c HTTP/1.1\r\n");
 	hb_hello(&b, false);
 	answer(1);
 	say(f, u);
-	assert_has(fx_heard(a), "hello");
+	t_assert_has(fx_heard(a), "hello");
 	assert_true(u->is_released);
 	fx_free(f);
 }
@@ -219,7 +213,7 @@ static void test_a_connection_that_dies_takes_all_its_requests(void **state)
 	say(f, u);
 	fx_closed(f, u, STREAM_END_RESET);
 	for (int i = 0; i < 3; i++)
-		assert_has(fx_heard(c[i]), "reset reason: connection termination");
+		t_assert_has(fx_heard(c[i]), "reset reason: connection termination");
 	fx_free(f);
 }
 

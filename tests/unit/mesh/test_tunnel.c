@@ -7,12 +7,6 @@
 #define ASK "GET /chat HTTP/1.1\r\nhost: web.example.com\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-key: k\r\n\r\n"
 #define TAKEN "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nx-o: 1\r\n\r\n"
 
-static void assert_has(const char *text, const char *part)
-{
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
-}
-
 static struct fx *begin_with(struct fx_config *c)
 {
 	return fx_new((struct t_worker_params){.seed = 7, .n_chunks = 1023}, c, 64, 64);
@@ -27,9 +21,9 @@ static struct fx_stream *open_tunnel(struct fx *f, struct fx_stream *c)
 {
 	fx_say(f, c, ASK);
 	struct fx_stream *u = fx_up_open(f);
-	assert_has(fx_heard(u), "upgrade: websocket\r\n");
+	t_assert_has(fx_heard(u), "upgrade: websocket\r\n");
 	fx_say(f, u, TAKEN);
-	assert_has(fx_heard(c), "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n");
 	return u;
 }
 
@@ -108,7 +102,7 @@ static void test_bytes_wait_for_the_upstream_to_agree(void **state)
 	struct fx_stream *u = fx_up_open(f);
 	assert_null(strstr(fx_heard(u), "smuggled"));
 	fx_say(f, u, "HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nnope!");
-	assert_has(fx_heard(c), "HTTP/1.1 403 Forbidden\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 403 Forbidden\r\n");
 	assert_string_equal(fx_heard(u), "");
 	assert_int_equal(f->n_records, 1);
 	assert_string_equal(f->record[0].details, "via_upstream");
@@ -131,8 +125,8 @@ static void test_refusals_below_400_come_without_a_body(void **state)
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, "HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 2\r\n\r\nhi");
 	const char *a = fx_heard(c);
-	assert_has(a, "HTTP/1.1 302 Found\r\nlocation: /x\r\n");
-	assert_has(a, "content-length: 0\r\n");
+	t_assert_has(a, "HTTP/1.1 302 Found\r\nlocation: /x\r\n");
+	t_assert_has(a, "content-length: 0\r\n");
 	assert_string_equal(f->record[0].details, "websocket_handshake_unsuccessful");
 	fx_free(f);
 }
@@ -145,11 +139,11 @@ static void test_another_protocol_than_was_asked_for(void **state)
 	fx_say(f, c, ASK);
 	struct fx_stream *u = fx_up_open(f);
 	fx_say(f, u, "HTTP/1.1 101 Switching Protocols\r\nupgrade: foo\r\nconnection: Upgrade\r\n\r\n");
-	assert_has(fx_heard(c), "HTTP/1.1 502 Bad Gateway\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 502 Bad Gateway\r\n");
 	assert_int_equal(f->record[0].r.flags, TELE_FLAG_UPE);
 	c = fx_connect(f);
 	fx_say(f, c, "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nupgrade: foo\r\nconnection: upgrade\r\n\r\n");
-	assert_has(fx_heard(c), "HTTP/1.1 403 Forbidden\r\n");
+	t_assert_has(fx_heard(c), "HTTP/1.1 403 Forbidden\r\n");
 	assert_string_equal(f->record[1].details, "upgrade_failed");
 	fx_free(f);
 }
