@@ -215,6 +215,11 @@ struct service *istio_registry_find(const struct compile *c, const char *host);
 const struct service *istio_registry_alias(const struct compile *c, const char *host);
 const struct service_port *istio_registry_port(const struct service *s, uint32_t number);
 bool istio_registry_is_http(enum port_protocol p);
+/* Of these a VirtualService's tls rules speak, and its tcp rules do not (istiod). */
+static inline bool istio_registry_is_tls(enum port_protocol p)
+{
+	return p == PROTO_TLS || p == PROTO_HTTPS;
+}
 const struct merged_rule *istio_registry_rule(const struct compile *c, const struct service *s, const char *client_namespace);
 const struct subset *istio_registry_subset(const struct merged_rule *r, const char *name);
 enum port_protocol istio_registry_protocol(const char *name, uint32_t number);
@@ -246,7 +251,8 @@ bool istio_route_is_catch_all(const Foil__Conf__Route *r);
 /* The first tcp rule that fits, or NULL. vip: the address that a destinationSubnets condition is held against; NULL: they are not looked at. */
 Foil__Conf__TcpProxy *istio_routes_of_tcp(struct compile *c, const struct vs *v, const struct route_scope *scope, const char *vip);
 Foil__Conf__TcpProxy *istio_routes_of_tls(struct compile *c, const struct vs *v, const struct l4_route *r, const struct route_scope *scope, uint32_t index);
-bool istio_routes_l4_matches(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip);
+enum l4_fit { L4_FITS, L4_OTHER_PORT, L4_OTHER_SOURCE, L4_OTHER_SUBNET }; /* the first condition that fails */
+enum l4_fit istio_routes_l4_compare(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip);
 Foil__Conf__TcpProxy *istio_routes_tcp_to(struct compile *c, struct cluster_ref *ref, const struct service *s); /* s NULL: a cluster of no service */
 Foil__Conf__RetryPolicy *istio_routes_default_retry(struct compile *c);
 /* The route that a host without a VirtualService has. */
@@ -265,10 +271,16 @@ void istio_clusters_emit_endpoints(struct compile *c, struct service *s); /* of 
 
 void istio_gateways_compile(struct compile *c);
 void istio_outbound_compile(struct compile *c);
+/* The VirtualService of the mesh that has the host: exact, else the longest wildcard; NULL: none. */
+const struct vs *istio_outbound_vs(const struct compile *c, const char *host);
+/* Whether clients of a namespace have it: by its exportTo and the node's Sidecar. */
+bool istio_outbound_sees(const struct compile *c, const struct vs *v, const char *namespace);
 /* Labels that the node has, or one of its gateways in the root namespace (sidecar.c). */
 bool istio_sidecar_selects(const struct compile *c, const struct istio_string_map *wanted, const char *namespace);
 /* The Sidecar in force at this node, or NULL (sidecar.c). */
 const struct resource *istio_sidecar_of_node(const struct compile *c);
 /* Marks what it does not let the node reach: before the mesh's listeners, after the gateways'. */
 void istio_sidecar_apply(struct compile *c);
+/* Where the node's Sidecar says that a host of a namespace is hidden: the entry that takes it away (*excluded), or the list in which it is not. */
+struct istio_pos istio_sidecar_hides_at(struct compile *c, const char *namespace, const char *host, const char **excluded);
 void istio_lint_model(struct compile *c);

@@ -342,7 +342,7 @@ static void tls_rule(struct edge *e, const struct gateway_port *p, const struct 
 
 	for (uint32_t i = 0; i < r->match.n; i++) {
 		const struct l4_match *m = ISTIO_ITEM(r->match, struct l4_match, i);
-		for (uint32_t j = 0; istio_routes_l4_matches(e->c, v, m, &scope, NULL) && j < m->sni_hosts.n; j++) {
+		for (uint32_t j = 0; istio_routes_l4_compare(e->c, v, m, &scope, NULL) == L4_FITS && j < m->sni_hosts.n; j++) {
 			const char *name = istio_arena_lower(e->c->arena, m->sni_hosts.list[j]);
 			bool is_new;
 			(void)istio_map_put(e->c->arena, taken, name, &is_new);

@@ -163,17 +163,38 @@ size_t istio_snapshot_memory_bytes(const struct istio_snapshot *s);
 
 /* ---- explain ---- */
 
+/* A request, or with is_connection a connection that is not looked into: TCP, or TLS by its server name. */
 struct istio_request {
 	const char *method;    /* NULL: GET */
 	const char *scheme;    /* NULL: http */
-	const char *authority; /* NULL: none */
+	const char *authority; /* NULL: none; of a connection: the host whose address is meant when address is NULL */
 	const char *path;      /* with the query */
-	const char *address;   /* of the listener; NULL: any */
-	uint32_t port;         /* of the listener; 0: any */
+	const char *address;   /* of the listener, or where a captured connection goes; NULL: any */
+	uint32_t port;         /* likewise; 0: any */
 	const char *const *header_names, *const *header_values;
 	size_t n_headers;
+	bool is_connection, is_tls;
+	const char *server_name; /* of TLS; NULL: none */
+	const char *alpn;        /* one protocol that TLS offers; NULL: none */
 };
 
-/* What would become of a request: listener, virtual host, every route that was passed over and why, cluster, endpoints. *text: the caller frees it by free()
- * (NULL: no memory). 0: something would be tried upstream or answered by a route; 1: no listener, host or route. */
-int istio_explain(const struct istio_snapshot *s, const struct istio_request *r, char **text);
+/* One line of the answer: text[at..at + n), without its indentation. resource and file are NULL where none is named. */
+struct istio_step {
+	const char *kind; /* "request", "listener", "chain", "virtual_host", "route", "cluster", "subset", "policy", "endpoint", "hidden", "end" */
+	const char *verdict; /* "taken", "passed over", or "" */
+	size_t at, n;
+	size_t reason_at, n_reason; /* of these, why it was passed over; n_reason 0: not said */
+	unsigned int depth;
+	char *resource, *file;
+	uint32_t line, column;
+};
+struct istio_steps {
+	struct istio_step *list;
+	size_t n;
+};
+void istio_steps_fini(struct istio_steps *s);
+
+/* What would become of a request: listener, chain, virtual host, every route that was passed over and why, cluster, endpoints. *text: the caller frees it by
+ * free() (NULL: no memory). steps: the same for programs, or NULL; set when there is a text. 0: something would be tried upstream or answered by a route;
+ * 1: no listener, chain, host or route. Memory of the snapshot's compiler is used: as istio_patch it is for the snapshot's own thread. */
+int istio_explain(const struct istio_snapshot *s, const struct istio_request *r, char **text, struct istio_steps *steps);

@@ -49,8 +49,7 @@ static struct route_scope scope_of(const struct service *s, uint32_t port)
 
 /* ---- VirtualServices of the mesh ---- */
 
-/* The one that has the host: exact, else the longest wildcard. */
-static const struct vs *mesh_vs(const struct compile *c, const char *host)
+const struct vs *istio_outbound_vs(const struct compile *c, const char *host)
 {
 	const struct vs *v = istio_map_get(&c->mesh_vs, host);
 
@@ -59,7 +58,7 @@ static const struct vs *mesh_vs(const struct compile *c, const char *host)
 	return v ? v : istio_map_get(&c->mesh_vs, "*");
 }
 
-static bool is_visible(const struct compile *c, const struct vs *v, const char *namespace)
+bool istio_outbound_sees(const struct compile *c, const struct vs *v, const char *namespace)
 {
 	return !v->is_hidden && istio_compile_is_exported(&v->spec->export_to, &c->model->mesh->virtual_service_export_to, v->source->namespace, namespace);
 }
@@ -127,12 +126,12 @@ static uint32_t n_aliases(const struct service *s)
 
 static void service_vhost(struct compile *c, struct table *t, struct service *s)
 {
-	const struct vs *v = mesh_vs(c, s->host);
+	const struct vs *v = istio_outbound_vs(c, s->host);
 	struct route_scope scope = scope_of(s, t->port);
 	struct route_list routes = {0};
 	Foil__Conf__VirtualHost *out = istio_compile_vhost(c, s->host, t->port, (2 + n_aliases(s)) * NAMES_MAX + s->n_vips);
 
-	if (v && is_visible(c, v, s->namespace)) {
+	if (v && istio_outbound_sees(c, v, s->namespace)) {
 		bool is_new;
 		istio_routes_of_http(c, v, &scope, &routes);
 		*istio_map_put(c->arena, &t->in_use, v->source->id, &is_new) = (void *)(uintptr_t)v; /* compared only */
@@ -347,18 +346,13 @@ static void http_listener(struct compile *c, const struct service *s, const stru
 	open_listener(c, s, p, vip, chain);
 }
 
-/* Of these a VirtualService's tls rules speak, and its tcp rules do not (istiod). */
-static bool is_tls_port(const struct service_port *p)
-{
-	return p->protocol == PROTO_TLS || p->protocol == PROTO_HTTPS;
-}
-
 /* vip: NULL where it is any. */
 static Foil__Conf__FilterChain *tcp_chain(struct compile *c, struct service *s, const struct service_port *p, const char *vip)
 {
-	const struct vs *v = mesh_vs(c, s->host);
+	const struct vs *v = istio_outbound_vs(c, s->host);
 	struct route_scope scope = scope_of(s, p->number);
-	Foil__Conf__TcpProxy *t = v && is_visible(c, v, s->namespace) && !is_tls_port(p) ? istio_routes_of_tcp(c, v, &scope, vip) : NULL;
+	bool is_asked = v && istio_outbound_sees(c, v, s->namespace) && !istio_registry_is_tls(p->protocol);
+	Foil__Conf__TcpProxy *t = is_asked ? istio_routes_of_tcp(c, v, &scope, vip) : NULL;
 	Foil__Conf__FilterChain *chain = istio_compile_chain(c, s->host, s->source, p->at);
 
 	if (p->protocol == PROTO_AUTO)
@@ -403,18 +397,18 @@ static void push_named(struct compile *c, Foil__Conf__FilterChain *chain, const 
 static bool tls_rules(struct compile *c, const struct service *s, const struct service_port *p, const char *vip, struct istio_map *taken,
 		      struct chain_list *out)
 {
-	const struct vs *v = mesh_vs(c, s->host);
+	const struct vs *v = istio_outbound_vs(c, s->host);
 	struct route_scope scope = scope_of(s, p->number);
 	bool has_any = false;
 
-	if (!v || !is_tls_port(p) || !is_visible(c, v, s->namespace))
+	if (!v || !istio_registry_is_tls(p->protocol) || !istio_outbound_sees(c, v, s->namespace))
 		return false;
 	for (uint32_t i = 0; i < v->spec->tls.n; i++) {
 		const struct l4_route *r = ISTIO_ITEM(v->spec->tls, struct l4_route, i);
 		struct host_list names = {0};
 		for (uint32_t j = 0; j < r->match.n; j++) {
 			const struct l4_match *m = ISTIO_ITEM(r->match, struct l4_match, j);
-			if (!istio_routes_l4_matches(c, v, m, &scope, vip))
+			if (istio_routes_l4_compare(c, v, m, &scope, vip) != L4_FITS)
 				continue;
 			has_any = true;
 			add_names(c, &m->sni_hosts, taken, &names);
@@ -550,7 +544,7 @@ static void tcp_wild(struct compile *c, struct istio_map *wilds, struct service 
 	const char **ranges = ARENA_ARRAY(c->arena, const char *, (size_t)e->addresses.n * c->node->n_captured_cidrs + 1);
 	uint32_t n = 0;
 
-	if (e->addresses.n == 0 && is_tls_port(p)) {
+	if (e->addresses.n == 0 && istio_registry_is_tls(p->protocol)) {
 		struct wild *named = wild_of(c, wilds, p->number, s->source, p->at);
 		named->wants_hello = true;
 		tls_wild(c, s, p, NULL, &named->names, &named->chains);
@@ -571,7 +565,7 @@ static void tcp_wild(struct compile *c, struct istio_map *wilds, struct service 
 	struct wild *w = wild_of(c, wilds, p->number, s->source, p->at);
 	struct chain_list fresh = {0};
 	struct istio_map names = {0};
-	if (is_tls_port(p)) {
+	if (istio_registry_is_tls(p->protocol)) {
 		w->wants_hello = true;
 		tls_wild(c, s, p, vip, &names, &fresh);
 	} else {

@@ -756,18 +756,18 @@ Foil__Conf__Route *istio_routes_default(struct compile *c, struct cluster_ref *r
 
 /* ---- layer 4 ---- */
 
-bool istio_routes_l4_matches(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip)
+enum l4_fit istio_routes_l4_compare(const struct compile *c, const struct vs *v, const struct l4_match *m, const struct route_scope *scope, const char *vip)
 {
 	if (m->port.value && (uint32_t)m->port.value != scope->port)
-		return false;
+		return L4_OTHER_PORT;
 	if (!source_fits(c, v, &m->gateways, &m->source_labels, m->source_namespace, scope))
-		return false;
+		return L4_OTHER_SOURCE;
 	if (m->destination_subnets.n == 0 || !vip)
-		return true;
+		return L4_FITS;
 	for (uint32_t i = 0; i < m->destination_subnets.n; i++)
 		if (istio_compile_cidr_has(m->destination_subnets.list[i], vip))
-			return true;
-	return false;
+			return L4_FITS;
+	return L4_OTHER_SUBNET;
 }
 
 static Foil__Conf__TcpProxy *tcp_proxy(struct compile *c, uint32_t n, const char *stat_prefix)
@@ -813,7 +813,7 @@ Foil__Conf__TcpProxy *istio_routes_of_tcp(struct compile *c, const struct vs *v,
 		const struct l4_route *r = ISTIO_ITEM(v->spec->tcp, struct l4_route, i);
 		bool matches = r->match.n == 0;
 		for (uint32_t j = 0; j < r->match.n && !matches; j++)
-			matches = istio_routes_l4_matches(c, v, ISTIO_ITEM(r->match, struct l4_match, j), scope, vip);
+			matches = istio_routes_l4_compare(c, v, ISTIO_ITEM(r->match, struct l4_match, j), scope, vip) == L4_FITS;
 		if (matches)
 			return l4_destinations(c, v, r, scope, "tcp", i);
 	}

@@ -148,17 +148,20 @@ static bool entry_has(const struct scope *s, const char *entry, const char *name
 	return same && istio_compile_host_has_subset(slash + 1, host);
 }
 
-/* "~ns/host" takes away whatever the others say. */
-static bool has_host(struct compile *c, const struct scope *s, const char *namespace, const char *host)
+/* "~ns/host" takes away whatever the others say: *excluded is the first such entry, or NULL. */
+static bool has_host(struct compile *c, const struct scope *s, const char *namespace, const char *host, const char **excluded)
 {
 	bool has = false;
 
+	*excluded = NULL;
 	for (uint32_t i = 0; i < s->hosts->n; i++) {
 		const char *entry = istio_arena_lower(c->arena, s->hosts->list[i]);
-		if (entry[0] != '~')
+		if (entry[0] != '~') {
 			has = has || entry_has(s, entry, namespace, host);
-		else if (entry_has(s, entry + 1, namespace, host))
+		} else if (entry_has(s, entry + 1, namespace, host)) {
+			*excluded = s->hosts->list[i];
 			return false;
+		}
 	}
 	return has;
 }
@@ -166,8 +169,10 @@ static bool has_host(struct compile *c, const struct scope *s, const char *names
 /* A VirtualService of the mesh is there when one of its hosts is imported, a narrower one too; where it sends requests need not be (istiod). */
 static bool has_any_host(struct compile *c, const struct scope *s, const struct vs *v)
 {
+	const char *excluded;
+
 	for (uint32_t i = 0; i < v->spec->hosts.n; i++)
-		if (has_host(c, s, v->source->namespace, v->hosts[i]))
+		if (has_host(c, s, v->source->namespace, v->hosts[i], &excluded))
 			return true;
 	for (uint32_t i = 0; i < v->spec->hosts.n; i++)
 		for (uint32_t j = 0; v->hosts[i][0] == '*' && j < s->hosts->n; j++) {
@@ -178,18 +183,46 @@ static bool has_any_host(struct compile *c, const struct scope *s, const struct 
 	return false;
 }
 
-void istio_sidecar_apply(struct compile *c)
+/* False: no Sidecar limits what the node reaches. */
+static bool scope_of_node(struct compile *c, struct scope *out, const struct egress_listener **egress)
 {
 	const struct resource *r = istio_sidecar_of_node(c);
 	const struct sidecar *sidecar = r ? r->spec : NULL;
 	const char *own = node_namespace(c);
 
 	if (!sidecar || sidecar->egress.n == 0)
+		return false;
+	*egress = ISTIO_ITEM(sidecar->egress, struct egress_listener, 0);
+	*out = (struct scope){.hosts = &(*egress)->hosts, .namespace = strcmp(own, c->root_namespace) == 0 ? NULL : own};
+	return true;
+}
+
+void istio_sidecar_apply(struct compile *c)
+{
+	const struct egress_listener *egress;
+	const char *excluded;
+	struct scope s;
+
+	if (!scope_of_node(c, &s, &egress))
 		return;
-	const struct scope s = {.hosts = &ISTIO_ITEM(sidecar->egress, struct egress_listener, 0)->hosts,
-				.namespace = strcmp(own, c->root_namespace) == 0 ? NULL : own};
 	for (uint32_t i = 0; i < c->services.n; i++)
-		c->services.list[i]->is_hidden = !has_host(c, &s, c->services.list[i]->namespace, c->services.list[i]->host);
+		c->services.list[i]->is_hidden = !has_host(c, &s, c->services.list[i]->namespace, c->services.list[i]->host, &excluded);
 	for (uint32_t i = 0; i < c->virtual_services.n; i++)
 		c->virtual_services.list[i]->is_hidden = !has_any_host(c, &s, c->virtual_services.list[i]);
+}
+
+struct istio_pos istio_sidecar_hides_at(struct compile *c, const char *namespace, const char *host, const char **excluded)
+{
+	const struct egress_listener *egress;
+	struct scope s;
+
+	*excluded = NULL;
+	if (!scope_of_node(c, &s, &egress))
+		return (struct istio_pos){0};
+	(void)has_host(c, &s, namespace, host, excluded); /* the entry is what is asked for */
+	const struct doc_node *list = istio_doc_find(egress->head.node, "hosts");
+	for (uint32_t i = 0; *excluded && i < s.hosts->n; i++)
+		if (s.hosts->list[i] == *excluded)
+			return list->children[i]->at;
+	return list ? list->at : egress->head.node->at;
 }

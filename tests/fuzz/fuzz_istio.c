@@ -45,8 +45,17 @@ static void ask(const struct istio_snapshot *s)
 	struct istio_request r = {.authority = "web.example.com", .path = "/api/v1?x=1", .header_names = names, .header_values = values, .n_headers = 2};
 	char *text = NULL;
 
-	(void)istio_explain(s, &r, &text); /* whatever it says */
+	(void)istio_explain(s, &r, &text, NULL); /* whatever it says */
 	free(text);
+	for (uint32_t port = 0; port < 3; port++) {
+		static const uint32_t ports[] = {80, 443, 9000};
+		const struct istio_request connection = {.is_connection = true, .is_tls = port == 1, .server_name = port == 1 ? "web.example.com" : NULL,
+							 .authority = "web.test", .port = ports[port]};
+		struct istio_steps steps = {0};
+		(void)istio_explain(s, &connection, &text, &steps);
+		istio_steps_fini(&steps);
+		free(text);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

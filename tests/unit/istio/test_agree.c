@@ -1,5 +1,6 @@
 /* foilctl explain and the data plane decide alike: thousands of requests made from a seed, through the routes that one VirtualService after the other
- * compiles to, once by explain and once by dataplane/mesh on the configuration that dataplane/config decodes from the same bytes. */
+ * compiles to, once by explain and once by dataplane/mesh on the configuration that dataplane/config decodes from the same bytes; connections likewise,
+ * through the filter chains of captured ports. */
 #include "tests/unit/istio/fixture.h"
 
 #include <stdio.h>
@@ -10,9 +11,11 @@
 #include "dataplane/http/message.h"
 #include "dataplane/mesh/host.h"
 #include "dataplane/mesh/route.h"
+#include "dataplane/mesh/runtime.h"
 #include "tests/unit/support.h"
 
 #define REQUESTS 4000
+#define RESOURCES_MAX 64
 
 static const char rules[] =
 	T_VS("  http:\n"
@@ -46,16 +49,16 @@ struct world {
 	const struct mesh_routes *routes;
 };
 
-static struct world world_new(void)
+static struct world world_new(struct t_mesh *own_mesh)
 {
-	struct world x = {.mesh = t_mesh_new(T_GATEWAY, rules, wide, NULL), .w = t_worker(.seed = 7)};
+	struct world x = {.mesh = own_mesh, .w = t_worker(.seed = 7)};
 	struct mesh_shared_params mp = {.n_workers = 1};
-	struct snap_resource list[16];
+	struct snap_resource list[RESOURCES_MAX];
 
 	t_assert_no_diags(x.mesh);
 	x.shared = mesh_shared_new(&mp);
 	assert_int_equal(snap_new(&(struct snap_params){.shared = x.shared, .n_workers = 1, .abi = 1, .seed = 7}, &x.snap, NULL), 0);
-	assert_true(x.mesh->snapshot->n_resources <= 16);
+	assert_true(x.mesh->snapshot->n_resources <= RESOURCES_MAX);
 	for (size_t i = 0; i < x.mesh->snapshot->n_resources; i++) {
 		const struct istio_resource *r = &x.mesh->snapshot->resources[i];
 		list[i] = (struct snap_resource){.type = r->type, .name = foil_slice_str(r->name), .body = foil_slice_of(r->bytes, r->n_bytes)};
@@ -66,7 +69,6 @@ static struct world world_new(void)
 	for (uint32_t i = 0; i < c->n_route_slots; i++)
 		if (c->routes[i])
 			x.routes = c->routes[i];
-	assert_non_null(x.routes);
 	return x;
 }
 
@@ -96,7 +98,7 @@ static void by_explain(struct world *x, const struct istio_request *r, char name
 {
 	char *text;
 
-	(void)istio_explain(x->mesh->snapshot, r, &text);
+	(void)istio_explain(x->mesh->snapshot, r, &text, NULL);
 	const char *taken = strstr(text, "taken: route ");
 	(void)snprintf(name, 8, "%.*s", taken ? 2 : 3, taken ? taken + 13 : "404");
 	free(text);
@@ -104,10 +106,11 @@ static void by_explain(struct world *x, const struct istio_request *r, char name
 
 static void test_explain_and_the_data_plane_choose_the_same_route(void **state)
 {
-	struct world x = world_new();
+	struct world x = world_new(t_mesh_new(T_GATEWAY, rules, wide, NULL));
 	unsigned int n_found = 0;
 	uint64_t seed = 42;
 
+	assert_non_null(x.routes);
 	for (int i = 0; i < REQUESTS; i++) {
 		const char *header_names[4], *header_values[4];
 		struct istio_request r = {.method = methods[pick(&seed, 2)], .scheme = "http", .authority = hosts[pick(&seed, 8)], .path = paths[pick(&seed,
@@ -130,9 +133,74 @@ static void test_explain_and_the_data_plane_choose_the_same_route(void **state)
 	(void)state;
 }
 
+/* ---- connections ---- */
+
+#define ENTRY(name, host, port, protocol, more) \
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: " name ", namespace: app}\n" \
+	"spec: {hosts: [" host "], resolution: NONE, ports: [{number: " port ", name: p, protocol: " protocol "}]" more "}\n"
+
+static const char *const everything[] = {"10.0.0.0/8"};
+static const struct istio_node client = {.captured_cidrs = everything, .n_captured_cidrs = 1};
+static const char *const server_names[] = {"one.test", "a.wild.test", "a.b.wild.test", "WILD.test", "in.range.test", "nobody.test", NULL};
+static const char *const destinations[] = {"10.1.0.1", "10.1.2.3", "10.1.2.9", "10.9.9.9"};
+static const uint16_t ports[] = {443, 9001};
+
+static const char *chain_by_mesh(const struct world *x, const struct istio_request *r)
+{
+	const struct mesh_config *c = snap_config(x->snap);
+	const struct mesh_first first = {.sni = r->server_name ? foil_slice_str(r->server_name) : (struct foil_slice){0}, .is_tls = r->is_tls};
+	uint8_t ip[16] = {[10] = 0xff, [11] = 0xff};
+
+	assert_int_equal(sscanf(r->address, "%hhu.%hhu.%hhu.%hhu", &ip[12], &ip[13], &ip[14], &ip[15]), 4);
+	for (uint32_t i = 0; i < c->n_listeners; i++) {
+		if (c->listeners[i]->port != r->port)
+			continue;
+		const struct mesh_chain *f = mesh_chain_choose(c->listeners[i], ip, &first);
+		return f ? f->name.data : "none";
+	}
+	return "no listener";
+}
+
+static void chain_by_explain(const struct world *x, const struct istio_request *r, char *name, size_t n_name)
+{
+	static const char word[] = "taken: chain ";
+	char *text;
+
+	(void)istio_explain(x->mesh->snapshot, r, &text, NULL);
+	const char *taken = strstr(text, word);
+	(void)snprintf(name, n_name, "%.*s", taken ? (int)strcspn(taken + strlen(word), " \n") : 4, taken ? taken + strlen(word) : "none");
+	free(text);
+}
+
+static void test_explain_and_the_data_plane_choose_the_same_chain(void **state)
+{
+	struct world x = world_new(t_mesh_at(&client, ENTRY("one", "one.test", "443", "TLS", ""), ENTRY("wild", "'*.wild.test'", "443", "TLS", ""),
+					     ENTRY("deep", "'*.b.wild.test'", "443", "TLS", ""),
+					     ENTRY("range", "in.range.test", "443", "TLS", ", addresses: [10.1.2.0/24]"),
+					     ENTRY("far", "far.test", "9001", "TCP", ", addresses: [10.1.0.0/16]"),
+					     ENTRY("near", "near.test", "9001", "TCP", ", addresses: [10.1.2.0/29]"), NULL));
+	unsigned int n_named = 0;
+
+	for (size_t i = 0; i < 7 * 4 * 2 * 2; i++) {
+		const struct istio_request r = {.is_connection = true, .is_tls = i % 2, .server_name = i % 2 ? server_names[i / 2 % 7] : NULL,
+						.address = destinations[i / 14 % 4], .port = ports[i / 56]};
+		char name[128];
+		chain_by_explain(&x, &r, name, sizeof(name));
+		const char *other = chain_by_mesh(&x, &r);
+		if (strcmp(name, other) != 0)
+			fail_msg("%s port %u, server name %s: explain says %s, the mesh %s", r.address, r.port, r.server_name ? r.server_name : "absent", name,
+				 other);
+		n_named += strstr(name, ".test") != NULL;
+	}
+	assert_in_range(n_named, 20, 92);
+	world_free(&x);
+	(void)state;
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_explain_and_the_data_plane_choose_the_same_route)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_explain_and_the_data_plane_choose_the_same_route),
+					   cmocka_unit_test(test_explain_and_the_data_plane_choose_the_same_chain)};
 
 	return cmocka_run_group_tests_name("istio.agree", tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ static char *say(const struct t_mesh *m, const struct istio_request *r, int rc)
 {
 	char *text;
 
-	assert_int_equal(istio_explain(m->snapshot, r, &text), rc);
+	assert_int_equal(istio_explain(m->snapshot, r, &text, NULL), rc);
 	assert_non_null(text);
 	return text;
 }
@@ -80,7 +80,7 @@ static void test_what_goes_nowhere_says_so(void **state)
 		assert_says(text, cases[i].part);
 		free(text);
 	}
-	assert_int_equal(istio_explain(NULL, &cases[0].r, &text), 1);
+	assert_int_equal(istio_explain(NULL, &cases[0].r, &text, NULL), 1);
 	free(text);
 	t_mesh_free(m);
 	(void)state;
@@ -190,6 +190,166 @@ static void test_each_condition_and_why_not(void **state)
 	(void)state;
 }
 
+/* ---- connections ---- */
+
+static const char *const inside[] = {"10.0.0.0/8"};
+static const struct istio_node client = {.captured_cidrs = inside, .n_captured_cidrs = 1};
+
+#define T_DB \
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: db, namespace: app}\nspec:\n  hosts: [db.test]\n" \
+	"  addresses: [10.0.0.1]\n  resolution: STATIC\n  ports: [{number: 3306, name: mysql, protocol: TCP}]\n" \
+	"  endpoints: [{address: 198.19.0.10, labels: {version: v1}}, {address: 198.19.0.12, labels: {version: v2}}]\n"
+#define T_DB_SUBSETS \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: db, namespace: app}\n" \
+	"spec:\n  host: db.test\n  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]\n"
+#define T_DB_TO(subset) "route: [{destination: {host: db.test, subset: " subset "}}]}\n"
+#define T_DB_RULES \
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: db, namespace: app}\nspec:\n  hosts: [db.test]\n  tcp:\n" \
+	"  - {match: [{port: 3307}, {destinationSubnets: [10.1.0.0/16]}], " T_DB_TO("v1") \
+	"  - {match: [{sourceLabels: {app: x}}], " T_DB_TO("v1") \
+	"  - {match: [{destinationSubnets: [10.0.0.0/24]}], " T_DB_TO("v2") \
+	"  - {" T_DB_TO("v1")
+#define T_SECURE \
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: secure, namespace: app}\nspec:\n  hosts: [one.test, two.test]\n" \
+	"  resolution: NONE\n  ports: [{number: 443, name: tls, protocol: TLS}]\n"
+#define T_SECURE_RULES \
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: secure, namespace: app}\nspec:\n  hosts: [one.test]\n  tls:\n" \
+	"  - {match: [{port: 444, sniHosts: [one.test]}], route: [{destination: {host: two.test}}]}\n" \
+	"  - {match: [{port: 443, sniHosts: [one.test]}], route: [{destination: {host: two.test}}]}\n"
+#define T_SIDECAR(hosts) \
+	"apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: default, namespace: istio-system}\n" \
+	"spec:\n  egress:\n  - hosts: [" hosts "]\n"
+
+static void test_each_tcp_rule_is_told_with_why_it_lost(void **state)
+{
+	struct t_mesh *m = t_mesh_at(&client, T_DB, T_DB_SUBSETS, T_DB_RULES, NULL);
+	char *text = say(m, &(struct istio_request){.is_connection = true, .address = "10.0.0.1", .port = 3306}, 0);
+
+	assert_says(text, "listener 10.0.0.1_3306 (ServiceEntry/app/db at test.yaml:8:11), for captured addresses");
+	assert_says(text, "taken: chain db.test (ServiceEntry/app/db at test.yaml:8:11)");
+	assert_says(text, "passed over: rule tcp[0] (VirtualService/app/db at test.yaml:24:5): port is 3306, wanted 3307; or destination 10.0.0.1 is in none "
+			  "of its destinationSubnets (10.1.0.0/16)");
+	assert_says(text, "passed over: rule tcp[1] (VirtualService/app/db at test.yaml:25:5): it is for other gateways, sourceLabels");
+	assert_says(text, "taken: rule tcp[2] (VirtualService/app/db at test.yaml:26:5)");
+	assert_says(text, "passed over: rule tcp[3] (VirtualService/app/db at test.yaml:27:5): an earlier rule takes it");
+	assert_says(text, "cluster outbound|3306|v2|db.test");
+	assert_says(text, "subset v2: version=v2 (DestinationRule/app/db at test.yaml:16:48)");
+	assert_says(text, "endpoint 198.19.0.12:3306");
+	free(text);
+	text = say(m, &(struct istio_request){.is_connection = true, .authority = "DB.test", .port = 3306}, 0);
+	assert_says(text, "connection to DB.test at 10.0.0.1 port 3306");
+	assert_says(text, "taken: rule tcp[2]");
+	free(text);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_server_names_choose_chain_and_tls_rule(void **state)
+{
+	struct t_mesh *m = t_mesh_at(&client, T_SECURE, T_SECURE_RULES, NULL);
+	char *text = say(m, &(struct istio_request){.is_connection = true, .is_tls = true, .server_name = "one.test", .port = 443}, 0);
+
+	assert_says(text, "taken: chain one.test for SNI one.test (VirtualService/app/secure at test.yaml:16:5)");
+	assert_says(text, "passed over: chain two.test (ServiceEntry/app/secure at test.yaml:7:11): server name is one.test, wanted two.test");
+	assert_says(text, "passed over: chain PassthroughCluster (MeshConfig): the one that is taken is more specific");
+	assert_says(text, "passed over: rule tls[0] (VirtualService/app/secure at test.yaml:15:5): port is 443, wanted 444");
+	assert_says(text, "taken: rule tls[1] (VirtualService/app/secure at test.yaml:16:5)");
+	assert_says(text, "cluster outbound|443||two.test");
+	free(text);
+	text = say(m, &(struct istio_request){.is_connection = true, .is_tls = true, .server_name = "two.test", .port = 443}, 0);
+	assert_says(text, "taken: the service itself (ServiceEntry/app/secure at test.yaml:7:11): no rule of a VirtualService goes before it");
+	free(text);
+	text = say(m, &(struct istio_request){.is_connection = true, .is_tls = true, .server_name = "gone.test", .address = "10.0.0.7", .port = 443}, 0);
+	assert_says(text, "taken: chain PassthroughCluster");
+	assert_says(text, "no service or rule has it: outboundTrafficPolicy ALLOW_ANY");
+	assert_says(text, "to where the client went");
+	free(text);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_rules_at_gateways_and_server_names_there(void **state)
+{
+	struct t_mesh *m = t_mesh_new("apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: main, namespace: istio-system}\nspec:\n"
+				      "  selector: {istio: ingressgateway}\n"
+				      "  servers: [{port: {number: 9000, name: tcp, protocol: TCP}, hosts: ['*']}, "
+				      "{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ['*.example.com']}]\n", T_WEB,
+				      T_VS("  tcp:\n  - {match: [{port: 9001}], route: [{destination: {host: web.test, port: {number: 8080}}}]}\n"
+					   "  - {route: [{destination: {host: web.test, port: {number: 9000}}}]}\n"
+					   "  tls: [{match: [{sniHosts: [web.example.com]}], route: "
+					   "[{destination: {host: web.test, port: {number: 9000}}}]}]\n"),
+				      NULL);
+	char *text = say(m, &(struct istio_request){.is_connection = true, .address = "198.18.0.1", .port = 9000}, 0);
+
+	assert_says(text, "taken: chain tcp.9000 (Gateway/istio-system/main at test.yaml:6:13)");
+	assert_says(text, "passed over: rule tcp[0] (VirtualService/app/web at test.yaml:25:5): port is 9000, wanted 9001");
+	assert_says(text, "taken: rule tcp[1] (VirtualService/app/web at test.yaml:26:5)");
+	assert_says(text, "cluster outbound|9000||web.test");
+	free(text);
+	text = say(m, &(struct istio_request){.is_connection = true, .is_tls = true, .server_name = "web.example.com", .port = 443}, 0);
+	assert_says(text, "taken: chain web.example.com for SNI web.example.com (VirtualService/app/web at test.yaml:27:9)");
+	assert_says(text, "taken: rule tls[0] (VirtualService/app/web at test.yaml:27:9)");
+	free(text);
+	text = say(m, &(struct istio_request){.is_connection = true, .is_tls = true, .server_name = "x.example.com", .port = 443}, 1);
+	assert_says(text, "server name is x.example.com, wanted web.example.com");
+	assert_says(text, "no chain takes it: the connection is reset (no_filter_chain)");
+	free(text);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_hosts_that_the_sidecar_hides(void **state)
+{
+	struct t_mesh *m = t_mesh_at(&client, T_DB, T_ONE, T_SIDECAR("'./*', '~app/db.test', '~app/one.test'"), NULL);
+	char *text = say(m, &(struct istio_request){.is_connection = true, .address = "10.0.0.1", .port = 3306}, 0);
+
+	assert_says(text, "taken: chain PassthroughCluster");
+	assert_says(text, "hidden: db.test of ServiceEntry/app/db at test.yaml:1:1 is not reached in the mesh: ~app/db.test among the egress hosts of the "
+			  "node's Sidecar takes it away (Sidecar/istio-system/default at test.yaml:25:20)");
+	free(text);
+	text = say(m, &(struct istio_request){.authority = "one.test:8080", .path = "/", .port = 8080}, 0);
+	assert_says(text, "hidden: one.test of ServiceEntry/app/one at test.yaml:11:1");
+	free(text);
+	t_mesh_free(m);
+	m = t_mesh_at(&client, T_DB, T_ONE, T_SIDECAR("./one.test"), NULL);
+	text = say(m, &(struct istio_request){.is_connection = true, .authority = "db.test", .port = 3306}, 0);
+	assert_says(text, "the egress hosts of the node's Sidecar have not got it (Sidecar/istio-system/default at test.yaml:25:12)");
+	free(text);
+	text = say(m, &(struct istio_request){.authority = "one.test", .path = "/", .port = 8080}, 0);
+	assert_null(strstr(text, "hidden"));
+	free(text);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_steps_have_what_the_lines_say(void **state)
+{
+	struct t_mesh *m = t_mesh_at(&client, T_DB, T_DB_SUBSETS, T_DB_RULES, NULL);
+	static const char *const kinds[] = {"request", "listener", "chain", "route", "route", "route", "route", "cluster", "subset", "policy", "endpoint"};
+	struct istio_steps steps;
+	char *text;
+
+	assert_int_equal(istio_explain(m->snapshot, &(struct istio_request){.is_connection = true, .address = "10.0.0.1", .port = 3306}, &text, &steps), 0);
+	assert_int_equal(steps.n, sizeof(kinds) / sizeof(kinds[0]));
+	for (size_t i = 0; i < steps.n; i++)
+		assert_string_equal(steps.list[i].kind, kinds[i]);
+	const struct istio_step *s = &steps.list[4];
+	assert_string_equal(s->verdict, "passed over");
+	assert_int_equal(s->depth, 2);
+	assert_memory_equal(text + s->at, "passed over: rule tcp[1]", 24);
+	assert_memory_equal(text + s->reason_at, "it is for other gateways", 24);
+	assert_int_equal(text[s->at + s->n], '\n');
+	assert_string_equal(s->resource, "VirtualService/app/db");
+	assert_string_equal(s->file, "test.yaml");
+	assert_int_equal(s->line, 25);
+	assert_int_equal(s->column, 5);
+	assert_int_equal(steps.list[5].n_reason, 0);
+	istio_steps_fini(&steps);
+	free(text);
+	t_mesh_free(m);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +357,11 @@ int main(void)
 		cmocka_unit_test(test_budgets_and_health_checks_are_told),
 		cmocka_unit_test(test_what_goes_nowhere_says_so),
 		cmocka_unit_test(test_answers_redirects_and_tcp),
+		cmocka_unit_test(test_each_tcp_rule_is_told_with_why_it_lost),
+		cmocka_unit_test(test_server_names_choose_chain_and_tls_rule),
+		cmocka_unit_test(test_rules_at_gateways_and_server_names_there),
+		cmocka_unit_test(test_hosts_that_the_sidecar_hides),
+		cmocka_unit_test(test_steps_have_what_the_lines_say),
 		cmocka_unit_test(test_virtual_hosts_by_specificity),
 		cmocka_unit_test(test_each_condition_and_why_not),
 	};

@@ -159,7 +159,7 @@ static void test_limits_of_connections_and_streams(void **state)
 	assert_int_equal(l->filter_chains[0]->http->drain_timeout_us, 3000000);
 	assert_int_equal(c->buffer_bytes, 16384);
 	assert_int_equal(settings->connection_limit, 9);
-	assert_int_equal(istio_explain(m->snapshot, &(struct istio_request){.authority = "web.example.com", .path = "/"}, &text), 0);
+	assert_int_equal(istio_explain(m->snapshot, &(struct istio_request){.authority = "web.example.com", .path = "/"}, &text, NULL), 0);
 	assert_non_null(strstr(text, "at most 5 connections at a time; one more is closed at once"));
 	assert_non_null(strstr(text, "at most 9 connections at a time over all listeners of the node"));
 	assert_non_null(strstr(text, "at most 65536 bytes wait for a client"));
