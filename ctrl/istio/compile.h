@@ -233,6 +233,7 @@ struct server_hosts;
 const struct server_hosts *istio_hosts_of_server(struct compile *c, const struct resource *gateway, const struct gateway_server *server, uint32_t index);
 /* The hosts that a server and a VirtualService have together: of each pair that overlaps the narrower one. */
 struct host_list istio_hosts_meet(struct compile *c, const struct server_hosts *s, const struct vs *v);
+bool istio_hosts_are_any(const struct host_list *l); /* "*" is one of them */
 bool istio_hosts_touch(const struct server_hosts *s, const char *host, const char *namespace); /* whether they have any together */
 
 /* Where the routes of a VirtualService are compiled for. */
@@ -241,6 +242,7 @@ struct route_scope {
 	uint32_t port;
 	const struct istio_gateway_address *labels; /* of the gateway, or NULL */
 	const char *client_namespace;
+	bool is_for_any; /* at a gateway, and the client may name any host */
 };
 struct route_list {
 	Foil__Conf__Route **list;

@@ -190,6 +190,7 @@ static void bind_one(struct http_build *h, const struct bound_server *b, const s
 
 	if (hosts.n == 0 || v->n_http == 0)
 		return;
+	scope.is_for_any = istio_hosts_are_any(&hosts);
 	istio_routes_of_http(c, v, &scope, &routes);
 	for (uint32_t i = 0; i < hosts.n && routes.n; i++) {
 		struct vhost_build *host = vhost_of(h, hosts.list[i]);
@@ -299,8 +300,10 @@ static Foil__Conf__TcpProxy *tcp_of_server(struct edge *e, const struct gateway_
 
 	for (uint32_t i = 0; list && i < list->n; i++) {
 		const struct vs *v = list->list[i];
-		if (v->spec->tcp.n == 0 || !is_visible(e, v) || meet(e, b, v).n == 0)
+		struct host_list hosts = v->spec->tcp.n && is_visible(e, v) ? meet(e, b, v) : (struct host_list){0};
+		if (hosts.n == 0)
 			continue;
+		scope.is_for_any = b->server->tls && istio_hosts_are_any(&hosts); /* without TLS nothing names a host */
 		Foil__Conf__TcpProxy *t = istio_routes_of_tcp(e->c, v, &scope, NULL);
 		if (t)
 			return t;
@@ -352,6 +355,7 @@ static void tls_rule(struct edge *e, const struct gateway_port *p, const struct 
 	}
 	if (names.n == 0)
 		return;
+	scope.is_for_any = istio_hosts_are_any(&names);
 	Foil__Conf__FilterChain *chain = istio_compile_chain(e->c, names.list[0], v->source, r->head.node->at);
 	chain->server_names = (char **)names.list; /* packed only */
 	chain->n_server_names = names.n == 1 && strcmp(names.list[0], "*") == 0 ? 0 : names.n;

@@ -115,6 +115,14 @@ struct host_list istio_hosts_meet(struct compile *c, const struct server_hosts *
 	return out;
 }
 
+bool istio_hosts_are_any(const struct host_list *l)
+{
+	for (uint32_t i = 0; i < l->n; i++)
+		if (strcmp(l->list[i], "*") == 0)
+			return true;
+	return false;
+}
+
 bool istio_hosts_touch(const struct server_hosts *s, const char *host, const char *namespace)
 {
 	if (host[0] != '*')

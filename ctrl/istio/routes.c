@@ -296,6 +296,18 @@ static struct cluster_ref *destination_cluster(struct compile *c, const struct v
 	return ref;
 }
 
+/* Whoever reaches the gateway is taken to whatever host he names: Envoy asks no more than this either (docs/attacks.md). */
+static void warn_open_proxy(struct compile *c, const struct cluster_ref *ref, const struct resource *r, const struct destination *d,
+			    const struct route_scope *scope, const char *field)
+{
+	if (!scope->is_for_any || !ref || !ref->service || ref->service->resolution != RESOLUTION_DYNAMIC_DNS)
+		return;
+	istio_compile_report(c, ISTIO_WARNING, "HF0018", r, istio_doc_at(d->head.node, "host"), istio_arena_printf(c->arena, "%s.host", field),
+			     "an open proxy: every host has this route at Gateway %s, and %s (resolution DYNAMIC_DNS) goes wherever the client says; give the "
+			     "VirtualService or the Gateway's server the hosts that may be reached, as \"*.example.com\"", scope->gateway,
+			     ref->service->source->id);
+}
+
 static Foil__Conf__WeightedCluster *weighted(struct compile *c, const struct cluster_ref *ref, uint32_t weight)
 {
 	Foil__Conf__WeightedCluster *w = ARENA_NEW(c->arena, Foil__Conf__WeightedCluster);
@@ -670,6 +682,42 @@ static char *operation(struct rule *x, const Foil__Conf__Route *out)
 
 /* ---- routes ---- */
 
+static bool names_authority(const Foil__Conf__HeaderOps *ops)
+{
+	for (size_t i = 0; ops && i < ops->n_add; i++)
+		if (strcmp(ops->add[i]->name, ":authority") == 0)
+			return true;
+	return false;
+}
+
+static bool asks_for_authority(const Foil__Conf__RouteMatch *m)
+{
+	for (size_t i = 0; i < m->n_headers; i++)
+		if (strcmp(m->headers[i]->name, ":authority") == 0 && !m->headers[i]->invert)
+			return true;
+	return false;
+}
+
+/* Unless the route takes few hosts only, or says itself which one is meant. */
+static void look_for_open_proxy(struct rule *x, const Foil__Conf__Route *out)
+{
+	const Foil__Conf__RouteAction *action = out->route;
+	size_t at = 0;
+
+	if (!x->scope->is_for_any || action->host_rewrite || asks_for_authority(out->match))
+		return;
+	for (uint32_t i = 0; i < x->r->route.n; i++) {
+		const struct route_destination *d = ISTIO_ITEM(x->r->route, struct route_destination, i);
+		char rest[64];
+		if (x->r->route.n > 1 && d->weight.value == 0)
+			continue; /* it has no cluster */
+		const Foil__Conf__WeightedCluster *w = action->clusters[at++];
+		(void)snprintf(rest, sizeof(rest), "route[%u].destination", i); /* it fits */
+		if (!names_authority(w->request_headers))
+			warn_open_proxy(x->c, istio_map_get(&x->c->clusters, w->cluster), x->source, d->destination, x->scope, rule_field(x, rest));
+	}
+}
+
 static Foil__Conf__Route *route_of(struct rule *x, const struct http_match *m)
 {
 	const char *name = x->r->name ? x->r->name : "";
@@ -689,6 +737,8 @@ static Foil__Conf__Route *route_of(struct rule *x, const struct http_match *m)
 	if (out->action_case != FOIL__CONF__ROUTE__ACTION_ROUTE) {
 		out->request_headers = header_ops(x->c, h ? h->request : NULL, NULL, NULL);
 		out->response_headers = header_ops(x->c, h ? h->response : NULL, NULL, NULL);
+	} else {
+		look_for_open_proxy(x, out);
 	}
 	out->decorator_operation = operation(x, out);
 	out->source = istio_compile_source(x->c, x->source, m ? m->head.node->at : x->r->head.node->at);
@@ -799,6 +849,7 @@ static Foil__Conf__TcpProxy *l4_destinations(struct compile *c, const struct vs 
 			continue;
 		const char *field = istio_arena_printf(c->arena, "spec.%s[%u].route[%u].destination", what, index, i);
 		struct cluster_ref *ref = destination_cluster(c, v, v->source, d->destination, scope, field, false, NULL);
+		warn_open_proxy(c, ref, v->source, d->destination, scope, field);
 		if (t->n_clusters == 0)
 			t->idle_timeout_us = istio_clusters_tcp_idle_us(ref);
 		hash_source(t, ref);

@@ -285,6 +285,50 @@ static void test_what_a_rule_says_of_hosts_that_requests_name(void **state)
 	(void)state;
 }
 
+#define T_TLS_GATEWAY(hosts) \
+	"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: main, namespace: istio-system}\nspec:\n  selector: {istio: ingressgateway}\n" \
+	"  servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ['" hosts "']}]\n"
+#define OPEN(hosts, rules) \
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: dyn, namespace: app}\nspec:\n  hosts: ['" hosts "']\n" \
+	"  gateways: [istio-system/main]\n  " rules "\n"
+#define TO_DYN "route: [{destination: {host: '*.dyn.test', port: {number: 80}}}]"
+#define TO_DYN_TLS "route: [{destination: {host: '*.dyn.test', port: {number: 443}}}]"
+
+static void test_gateways_that_lead_any_host_to_wherever_it_is(void **state)
+{
+	static const struct {
+		const char *gateway, *rules, *field; /* field NULL: it is no open proxy */
+	} cases[] = {
+		{T_GATEWAY, OPEN("*", "http: [{" TO_DYN "}]"), "spec.http[0].route[0].destination.host"},
+		{T_GATEWAY, OPEN("*", "http: [{match: [{uri: {prefix: /x}}], directResponse: {status: 404}}, {match: [{uri: {prefix: /a}}], " TO_DYN "}]"),
+		 "spec.http[1].route[0].destination.host"},
+		{T_GATEWAY, OPEN("*", "http: [{route: [{destination: {host: one.test}, weight: 1}, {destination: {host: '*.dyn.test', port: {number: 80}}, "
+				      "weight: 1}]}]"), "spec.http[0].route[1].destination.host"},
+		{T_GATEWAY, OPEN("*.dyn.test", "http: [{" TO_DYN "}]"), NULL},
+		{T_GATEWAY, OPEN("*", "http: [{rewrite: {authority: a.dyn.test}, " TO_DYN "}]"), NULL},
+		{T_GATEWAY, OPEN("*", "http: [{headers: {request: {set: {Host: a.dyn.test}}}, " TO_DYN "}]"), NULL},
+		{T_GATEWAY, OPEN("*", "http: [{match: [{authority: {exact: a.dyn.test}}], " TO_DYN "}]"), NULL},
+		{T_TLS_GATEWAY("*"), OPEN("*", "tls: [{match: [{sniHosts: ['*']}], " TO_DYN_TLS "}]"), "spec.tls[0].route[0].destination.host"},
+		{T_TLS_GATEWAY("*"), OPEN("*", "tls: [{match: [{sniHosts: ['*.dyn.test']}], " TO_DYN_TLS "}]"), NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct t_mesh *m = t_mesh_new(cases[i].gateway, DYN, T_ONE, cases[i].rules, NULL);
+		size_t n = 0;
+		for (size_t j = 0; j < m->diags.n; j++)
+			n += strcmp(m->diags.list[j].code, "HF0018") == 0;
+		assert_int_equal(n, cases[i].field ? 1 : 0);
+		if (cases[i].field)
+			assert_string_equal(t_diag(m, "HF0018", "an open proxy: every host has this route at Gateway istio-system/main")->field,
+					    cases[i].field);
+		t_mesh_free(m);
+	}
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, DYN, OPEN("*", "http:\n  - route: [{destination: {host: '*.dyn.test', port: {number: 80}}}]"), NULL);
+	t_assert_at(t_diag(m, "HF0018", "ServiceEntry/app/dyn"), 20, 34, "spec.http[0].route[0].destination.host");
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_captured_hosts_that_requests_name(void **state)
 {
 	static const char *const captured[] = {"203.0.113.0/24"};
@@ -322,7 +366,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hosts_that_requests_name_have_one_cluster_without_endpoints),
-		cmocka_unit_test(test_what_a_rule_says_of_hosts_that_requests_name), cmocka_unit_test(test_captured_hosts_that_requests_name),
+		cmocka_unit_test(test_what_a_rule_says_of_hosts_that_requests_name), cmocka_unit_test(test_gateways_that_lead_any_host_to_wherever_it_is),
+		cmocka_unit_test(test_captured_hosts_that_requests_name),
 		cmocka_unit_test(test_the_host_itself_is_resolved),
 		cmocka_unit_test(test_endpoints_that_are_names_keep_what_is_said_of_them),
 		cmocka_unit_test(test_round_robin_has_one_address_and_keeps_the_last),
