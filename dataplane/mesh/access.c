@@ -152,7 +152,8 @@ void mesh_access_record(struct foil_worker *w, struct mesh_exchange *x)
 		.grpc_status = x->grpc_status,
 		.details = x->details, .transport_failure = x->transport_failure, .start_wall_us = w->wall_us - duration, .duration_us = duration,
 		.bytes_received = hs->rx_body_bytes, .bytes_sent = hs->tx_body_bytes, .request_wire_bytes = hs->rx_wire_bytes,
-		.response_wire_bytes = hs->tx_wire_bytes, .attempts = x->n_tries, .downstream_local = mesh_tele_addr(&x->local),
+		.response_wire_bytes = hs->tx_wire_bytes, .attempts = x->n_tries, .request_messages = x->request_messages.n,
+		.response_messages = x->response_messages.n, .downstream_local = mesh_tele_addr(&x->local),
 		.downstream_remote = mesh_tele_addr(&x->from.client), .log = mesh_is_logged(x->cfg, x->ds->port, x->status),
 		.sni = mesh_downstream_sni(x->ds),
 	};

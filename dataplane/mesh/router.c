@@ -535,6 +535,8 @@ void mesh_router_data(struct foil_worker *w, struct mesh_exchange *x, struct foi
 		return;
 	}
 	x->body_ended = end;
+	if (x->request->is_grpc)
+		mesh_grpc_count(&x->request_messages, own_data);
 	if (x->keep)
 		look_at_kept(x, own_data->n_bytes);
 	if (!t->stream || (x->is_upgrade && !x->is_tunnel)) {
@@ -707,6 +709,7 @@ static void up_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 		foil_chain_clear(&x->kept);
 	}
 	note_grpc_status(x, &head->headers);
+	x->response_messages.on = x->request->is_grpc && head->is_grpc;
 	x->details = FOIL_SLICE("via_upstream");
 	if (mesh_headers_join(w, x->arena, &head->headers, true) != 0 || decorate_answer(w, x, head) != 0) {
 		mesh_reply_no_memory(w, x);
@@ -729,6 +732,8 @@ static void up_data(struct foil_worker *w, struct http_stream *hs, struct foil_c
 	x->try.response_ended = end;
 	if (end && x->is_tunnel)
 		mesh_tunnel_half_closed(w, x, false);
+	if (x->response_messages.on)
+		mesh_grpc_count(&x->response_messages, own_data);
 	mesh_exchange_respond_data(w, x, own_data, end);
 	hold_back(w, x);
 }

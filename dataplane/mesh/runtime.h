@@ -11,6 +11,7 @@
 #include "dataplane/mesh/breaker.h"
 #include "dataplane/mesh/filter.h"
 #include "dataplane/mesh/forwarding.h"
+#include "dataplane/mesh/grpc_priv.h"
 #include "dataplane/mesh/hash_policy.h"
 #include "dataplane/mesh/header_ops.h"
 #include "dataplane/mesh/mesh.h"
@@ -274,6 +275,7 @@ struct mesh_exchange {
 	uint64_t response_us;            /* the last try's answer began; 0: none did */
 	uint8_t upstream_version;        /* of the last try that connected: enum http_version + 1; 0: none did */
 	int16_t grpc_status;
+	struct mesh_grpc_messages request_messages, response_messages;
 	bool is_bad_request;   /* nothing of the request is logged but what was decoded */
 };
 

@@ -184,6 +184,10 @@ static void count_http(struct foil_worker *w, const struct tele_request *r)
 	observe(&cells[TELE_HTTP_DURATION], bounds_us, r->duration_us);
 	observe(&cells[TELE_HTTP_REQUEST_BYTES], bounds_bytes, r->bytes_received);
 	observe(&cells[TELE_HTTP_RESPONSE_BYTES], bounds_bytes, r->bytes_sent);
+	if (r->request_messages)
+		tele_cell_add(&cells[TELE_HTTP_REQUEST_MESSAGES], r->request_messages);
+	if (r->response_messages)
+		tele_cell_add(&cells[TELE_HTTP_RESPONSE_MESSAGES], r->response_messages);
 }
 
 static void count_tcp_close(struct foil_worker *w, const struct tele_request *r)

@@ -500,6 +500,8 @@ static void series_items(struct scan *s, const struct merged *m)
 	for (uint32_t i = 0; i < f->n_metrics; i++) {
 		const struct tele_segment_metric *metric = &f->metrics[i];
 		bool is_histogram = metric->kind == TELE_SEGMENT_HISTOGRAM;
+		if (metric->is_sparse && !is_histogram && !m->cells[metric->cell])
+			continue;
 		put_item(s, &(struct item){.name = string_of(s->r, metric->name), .help = string_of(s->r, metric->help), .kind = metric->kind,
 					   .labels = m->labels, .n_labels = m->n_labels, .value = m->cells[metric->cell],
 					   .histogram = is_histogram ? metric : NULL, .cells = m->cells + metric->cell});

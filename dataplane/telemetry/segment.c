@@ -111,6 +111,13 @@ static struct tele_segment_metric counter(struct plan *p, const char *name, cons
 	return (struct tele_segment_metric){.name = put_string(p, name), .help = put_string(p, help), .kind = TELE_SEGMENT_COUNTER, .cell = cell};
 }
 
+static struct tele_segment_metric sparse_counter(struct plan *p, const char *name, const char *help, uint32_t cell)
+{
+	struct tele_segment_metric m = counter(p, name, help, cell);
+	m.is_sparse = true;
+	return m;
+}
+
 static struct tele_segment_metric histogram(struct plan *p, const char *name, const char *help, uint32_t cell, double sum_scale)
 {
 	struct tele_segment_metric m = counter(p, name, help, cell);
@@ -138,6 +145,8 @@ static void plan_families(struct plan *p)
 						     TELE_HTTP_DURATION, 0.001);
 	http->metrics[http->n_metrics++] = histogram(p, "istio_request_bytes", "Size of request bodies", TELE_HTTP_REQUEST_BYTES, 1);
 	http->metrics[http->n_metrics++] = histogram(p, "istio_response_bytes", "Size of response bodies", TELE_HTTP_RESPONSE_BYTES, 1);
+	http->metrics[http->n_metrics++] = sparse_counter(p, "istio_request_messages_total", "gRPC messages of requests", TELE_HTTP_REQUEST_MESSAGES);
+	http->metrics[http->n_metrics++] = sparse_counter(p, "istio_response_messages_total", "gRPC messages of answers", TELE_HTTP_RESPONSE_MESSAGES);
 	tcp->class_index = TELE_CLASS_TCP;
 	put_labels(p, tcp, tele_tcp_labels, TELE_TCP_LABELS);
 	tcp->metrics[tcp->n_metrics++] = counter(p, "istio_tcp_connections_opened_total", "TCP connections opened", TELE_TCP_OPENED);

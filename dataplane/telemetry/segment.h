@@ -68,7 +68,8 @@ struct tele_segment_entry {
 struct tele_segment_metric {
 	struct tele_segment_string name, help;
 	uint32_t kind, cell; /* the first, in the record */
-	uint32_t n_buckets, reserved;
+	uint32_t n_buckets;
+	uint32_t is_sparse; /* a series that counted none of it is not told of */
 	double sum_scale;
 	double bounds[TELE_SEGMENT_BUCKETS_MAX]; /* upper, inclusive */
 };

@@ -62,6 +62,7 @@ struct tele_request {
 	uint64_t bytes_received_counted, bytes_sent_counted; /* TCP: of these, what tele_tcp_bytes has counted already */
 	uint64_t request_wire_bytes, response_wire_bytes;
 	uint32_t attempts;
+	uint32_t request_messages, response_messages; /* of gRPC */
 	bool reporter_is_destination;
 	bool is_mutual_tls;
 	const struct tele_peer *source, *destination; /* NULL: unknown */

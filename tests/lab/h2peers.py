@@ -93,7 +93,8 @@ class OriginConnection:
                 self.h2.reset_stream(event.stream_id, self.origin.refuse_code)
                 request["refused"] = True
             elif dict(event.headers)[":path"] == "/echo":
-                self.h2.send_headers(event.stream_id, [(":status", "200"), ("x-origin", self.origin.name)])
+                kind = [(name, value) for name, value in event.headers if name == "content-type"]
+                self.h2.send_headers(event.stream_id, [(":status", "200"), ("x-origin", self.origin.name), *kind])
         elif isinstance(event, h2.events.DataReceived):
             request = self.requests[event.stream_id]
             request["body"].update(event.data)

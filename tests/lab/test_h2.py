@@ -204,13 +204,16 @@ def test_grpc_unary_and_both_ways():
     answer = client.ask("/pkg.Svc/Call", "POST", headers=grpc, body=b"\0\0\0\0\2hi")
     check(answer["trailers"].get("grpc-status") == "0", str(answer))
     check(("te", "trailers") in seen()[-1]["headers"], str(seen()[-1]))
-    stream = client.send("/echo", "POST", headers=grpc, end=False)
-    for i in range(5):
-        client.data(stream, b"\0\0\0\0\1" + bytes([65 + i]))
-        while len(client.answers[stream]["body"]) < 6 * (i + 1):
-            check(client.turn(), "closed")
-    client.data(stream, b"", end=True)
-    answer = client.wait(stream)
+    with Counted("istio_request_messages_total", request_protocol="grpc") as n_asked, Counted("istio_response_messages_total", request_protocol="grpc") as n_told:
+        stream = client.send("/echo", "POST", headers=grpc, end=False)
+        for i in range(5):
+            client.data(stream, b"\0\0\0\0\1" + bytes([65 + i]))
+            while len(client.answers[stream]["body"]) < 6 * (i + 1):
+                check(client.turn(), "closed")
+        client.data(stream, b"", end=True)
+        answer = client.wait(stream)
+        n_asked.grew(5)
+        n_told.grew(5)
     check(answer["body"][5::6] == b"ABCDE" and answer["trailers"].get("grpc-status") == "0", str(answer))
     client.close()
 

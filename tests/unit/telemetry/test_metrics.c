@@ -60,6 +60,28 @@ static void test_request_counts_with_all_of_istios_labels(void **state)
 	(void)state;
 }
 
+static void test_grpc_messages_are_told_of_series_that_had_any(void **state)
+{
+	struct tele_shared *s = t_shared((struct tele_shared_params){0});
+	struct foil_worker *w = t_tele_worker(s, 0);
+	struct tele_request r = t_request();
+	tele_request_done(w, &r);
+	assert_int_equal(t_read(s, "istio_request_messages_total", "").n_found, 0);
+	r.protocol = TELE_PROTOCOL_GRPC;
+	r.request_messages = 3;
+	tele_request_done(w, &r);
+	tele_request_done(w, &r);
+	r.request_messages = 0;
+	r.response_messages = 1;
+	tele_request_done(w, &r);
+	assert_int_equal(t_read(s, "istio_request_messages_total", "request_protocol=grpc").value, 6);
+	assert_int_equal(t_read(s, "istio_request_messages_total", "").n_found, 1);
+	assert_int_equal(t_read(s, "istio_response_messages_total", "").value, 1);
+	t_tele_worker_free(w);
+	tele_shared_free(s);
+	(void)state;
+}
+
 static void test_each_fact_that_differs_makes_a_series_of_its_own(void **state)
 {
 	struct tele_shared *s = t_shared((struct tele_shared_params){0});
@@ -365,6 +387,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rooms_counters_and_reasons_are_summed_over_workers_and_housekeeping),
 		cmocka_unit_test(test_request_counts_with_all_of_istios_labels),
+		cmocka_unit_test(test_grpc_messages_are_told_of_series_that_had_any),
 		cmocka_unit_test(test_each_fact_that_differs_makes_a_series_of_its_own),
 		cmocka_unit_test(test_facts_are_known_by_address_within_a_configuration),
 		cmocka_unit_test(test_histograms_have_istios_buckets),
