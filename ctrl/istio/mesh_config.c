@@ -219,10 +219,36 @@ static const struct istio_field mesh_rows[] = {
 	ROW(mesh_config, default_policy, "defaultTrafficPolicy", F_OBJECT, .table = &istio_table_default_policy),
 };
 
+/* As istiod's: DNS labels in lower case, which go into identities as they are. */
+static bool is_trust_domain(const char *text)
+{
+	return istio_is_host(text, false) && !text[strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-.")];
+}
+
+static void check_trust_domains(struct istio_decode *d, struct mesh_config *m)
+{
+	const struct istio_strings *all = &m->trust_domain_aliases;
+	const char **list = ARENA_ARRAY(d->arena, const char *, all->n + 1);
+	uint32_t n = 0;
+
+	if (m->trust_domain && m->trust_domain[0] && !is_trust_domain(m->trust_domain)) {
+		istio_decode_error(d, "IST0106", &m->head, "trustDomain", "\"%.80s\" is not a name in lower case; cluster.local is used", m->trust_domain);
+		m->trust_domain = NULL;
+	}
+	for (uint32_t i = 0; i < all->n; i++) {
+		if (is_trust_domain(all->list[i]))
+			list[n++] = all->list[i];
+		else
+			istio_decode_error(d, "IST0106", &m->head, "trustDomainAliases", "\"%.80s\" is not a name in lower case; it is left out", all->list[i]);
+	}
+	m->trust_domain_aliases = (struct istio_strings){list, n};
+}
+
 void istio_mesh_config_check(struct istio_decode *d, struct mesh_config *m)
 {
 	struct foil_error err = {0};
 
+	check_trust_domains(d, m);
 	if (!m->access_log_format || istio_format_check_log(m->access_log_format, m->access_log_encoding.value == ACCESS_LOG_JSON, &err))
 		return;
 	istio_decode_error(d, "IST0106", &m->head, "accessLogFormat", "%s; the default format is used", err.text);

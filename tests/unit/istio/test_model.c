@@ -138,6 +138,21 @@ static void test_mesh_config_comes_from_its_config_map_with_its_own_places(void 
 	(void)state;
 }
 
+static void test_trust_domains_that_are_no_names_are_not_used(void **state)
+{
+	struct t_mesh *m = t_mesh_new("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n"
+				      "    trustDomain: Cluster.local\n    trustDomainAliases: [old.td, no_good, last]\n", NULL);
+	const struct istio_resource *r = &m->snapshot->resources[0];
+	Foil__Conf__MeshSettings *s = foil__conf__mesh_settings__unpack(NULL, r->n_bytes, r->bytes);
+
+	assert_string_equal(s->trust_domain, "cluster.local"); /* the data plane takes no other */
+	t_assert_at(t_diag(m, "IST0106", "\"Cluster.local\" is not a name in lower case"), 6, 18, "trustDomain");
+	t_assert_at(t_diag(m, "IST0106", "\"no_good\" is not a name in lower case"), 7, 25, "trustDomainAliases");
+	foil__conf__mesh_settings__free_unpacked(s, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_a_mesh_config_that_is_not_yaml_keeps_the_one_before(void **state)
 {
 #define MAP(text) "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n    " text "\n"
@@ -181,6 +196,7 @@ int main(void)
 		cmocka_unit_test(test_of_two_resources_of_one_name_the_first_stays),
 		cmocka_unit_test(test_a_refused_resource_runs_on_in_its_last_good_version),
 		cmocka_unit_test(test_mesh_config_comes_from_its_config_map_with_its_own_places),
+		cmocka_unit_test(test_trust_domains_that_are_no_names_are_not_used),
 		cmocka_unit_test(test_a_mesh_config_that_is_not_yaml_keeps_the_one_before),
 		cmocka_unit_test(test_the_same_input_gives_the_same_bytes),
 	};
