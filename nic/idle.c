@@ -1,6 +1,6 @@
 /* An idle worker's rest. POLL never rests. PAUSE spins for a while with the CPU's pause hint, then naps, each nap twice as long as
- * the one before: up to NAP_US_BUSY at first, up to NIC_IDLE_NAP_US_MAX after QUIET_US without work. INTERRUPT sleeps until a packet
- * or the next timer. Either rest also ends when another thread calls nic_idle_wake, and PAUSE's also when a packet socket has
+ * the one before: up to NAP_US_BUSY at first, up to NIC_IDLE_NAP_US_MAX after QUIET_US without work, and longer
+ * where naps cost much. INTERRUPT sleeps until a packet or the next timer. Either rest also ends when another thread calls nic_idle_wake, and PAUSE's also when a packet socket has
  * something, since that costs nothing.
  *
  * No wake-up is lost: the worker says "asleep" and arms interrupts, then does one more whole turn (which polls every queue and ring),
@@ -21,6 +21,7 @@
 #define NAP_US_MIN 50u
 #define NAP_US_BUSY 100u        /* the longest while there was work QUIET_US ago or less: the next request of a burst waits half of it */
 #define QUIET_US 10000u
+#define NAPS_A_LOOK 256u
 #define SLEEP_US_MAX 1000000u   /* so that w->now_us and the counters never stand still for long */
 #define KEEPER_US_MAX 5000u     /* worker 0 of a port with an exception path looks after the kernel's side */
 #define TIMER_SLACK_NS 1000u
@@ -77,6 +78,7 @@ int nic_idle_init(struct nic_idle *idle, struct foil_worker *w, enum nic_idle_mo
 	idle->mode = mode == NIC_IDLE_AUTO ? NIC_IDLE_INTERRUPT : mode;
 	idle->idle_since_us = w->now_us;
 	idle->sleep_us_max = SLEEP_US_MAX;
+	idle->nap_us_most = NIC_IDLE_NAP_US_MAX;
 	idle->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (idle->wake_fd < 0)
 		return foil_error_set(err, -errno, "worker %u: no event descriptor for its rest; raise the limit of open files", w->id);
@@ -159,6 +161,29 @@ static bool rest(struct nic_idle *idle, uint64_t wait_us)
 	return true;
 }
 
+uint32_t nic_idle_nap_most(uint32_t most_us, uint64_t cpu_us, uint64_t us)
+{
+	if (cpu_us * 100 > us * 4)
+		return FOIL_MIN(most_us + most_us / 4, NIC_IDLE_NAP_US_COSTLY);
+	if (cpu_us * 100 < us * 2)
+		return FOIL_MAX(most_us - most_us / 4, NIC_IDLE_NAP_US_MAX);
+	return most_us;
+}
+
+/* What naps cost is the machine's affair: 4 us each on one, 21 on another. Looked at once in NAPS_A_LOOK, which costs a call of the system. */
+static void look_at_cost(struct nic_idle *idle)
+{
+	struct timespec t = {0};
+
+	if (idle->n_naps++ % NAPS_A_LOOK != 0 || clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t))
+		return;
+	uint64_t cpu_us = (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u, now_us = idle->w->now_us;
+	if (idle->n_naps > 1)
+		idle->nap_us_most = nic_idle_nap_most(idle->nap_us_most, cpu_us - idle->cost_cpu_us, now_us - idle->cost_since_us);
+	idle->cost_cpu_us = cpu_us;
+	idle->cost_since_us = now_us;
+}
+
 static uint64_t wait_choose(struct nic_idle *idle, uint64_t next_timer_us)
 {
 	uint64_t now_us = idle->w->now_us, left_us = next_timer_us > now_us ? next_timer_us - now_us : 0, wait_us;
@@ -166,7 +191,10 @@ static uint64_t wait_choose(struct nic_idle *idle, uint64_t next_timer_us)
 	if (idle->mode == NIC_IDLE_INTERRUPT) {
 		wait_us = idle->sleep_us_max;
 	} else {
-		uint64_t most_us = now_us - idle->idle_since_us < QUIET_US ? NAP_US_BUSY : NIC_IDLE_NAP_US_MAX;
+		bool is_quiet = now_us - idle->idle_since_us >= QUIET_US;
+		uint64_t most_us = is_quiet ? idle->nap_us_most : NAP_US_BUSY;
+		if (is_quiet)
+			look_at_cost(idle);
 		idle->nap_us = idle->nap_us ? FOIL_MIN(idle->nap_us * 2, most_us) : NAP_US_MIN;
 		wait_us = idle->nap_us;
 	}
@@ -181,6 +209,7 @@ void nic_idle_turn(struct nic_idle *idle, bool had_work, uint64_t next_timer_us)
 		if (idle->lying)
 			get_up(idle);
 		idle->nap_us = 0;
+		idle->n_naps = 0;
 		idle->idle_since_us = idle->w->now_us;
 		return;
 	}

@@ -305,9 +305,25 @@ static void test_two_memifs_that_copy_nothing_are_refused_by_name(void **state)
 	assert_false(nic_uri_is_zero_copy("ring:zero-copy=yes"));
 }
 
+static void test_naps_grow_where_they_cost_much(void **state)
+{
+	uint32_t most_us = NIC_IDLE_NAP_US_MAX;
+
+	assert_int_equal(nic_idle_nap_most(most_us, 1000, 100000), most_us); /* 1 % */
+	assert_int_equal(nic_idle_nap_most(most_us, 4000, 100000), most_us);
+	most_us = nic_idle_nap_most(most_us, 5100, 100000);
+	assert_int_equal(most_us, 500);
+	assert_int_equal(nic_idle_nap_most(most_us, 3000, 100000), 500);
+	assert_int_equal(nic_idle_nap_most(most_us, 1900, 100000), NIC_IDLE_NAP_US_MAX); /* a quieter machine */
+	for (int i = 0; i < 10; i++)
+		most_us = nic_idle_nap_most(most_us, 50000, 100000);
+	assert_int_equal(most_us, NIC_IDLE_NAP_US_COSTLY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_naps_grow_where_they_cost_much),
 		cmocka_unit_test(test_two_memifs_that_copy_nothing_are_refused_by_name),
 		cmocka_unit_test(test_what_is_sent_comes_back),
 		cmocka_unit_test(test_a_packet_that_the_driver_cannot_cut_holds_up_nothing),
