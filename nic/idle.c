@@ -1,7 +1,7 @@
 /* An idle worker's rest. POLL never rests. PAUSE spins for a while with the CPU's pause hint, then naps, each nap twice as long as
- * the one before: up to NAP_US_BUSY at first, up to NIC_IDLE_NAP_US_MAX after QUIET_US without work, and longer
- * where naps cost much. INTERRUPT sleeps until a packet or the next timer. Either rest also ends when another thread calls nic_idle_wake, and PAUSE's also when a packet socket has
- * something, since that costs nothing.
+ * the one before: up to NAP_US_BUSY at first, up to NIC_IDLE_NAP_US_MAX after QUIET_US without work, and longer where naps cost much.
+ * INTERRUPT sleeps until a packet or the next timer. Either rest also ends when another thread calls nic_idle_wake, and PAUSE's also when
+ * a packet socket has something, since that costs nothing.
  *
  * No wake-up is lost: the worker says "asleep" and arms interrupts, then does one more whole turn (which polls every queue and ring),
  * and only if that found nothing does it wait. Who gives it work does so first and looks at "asleep" afterwards. A rest that only time ended changes
