@@ -170,7 +170,7 @@ uint32_t nic_idle_nap_most(uint32_t most_us, uint64_t cpu_us, uint64_t us)
 	return most_us;
 }
 
-/* What naps cost is the machine's affair: 4 us each on one, 21 on another. Looked at once in NAPS_A_LOOK, which costs a call of the system. */
+/* What naps cost is the machine's affair: 11 us each on one, 21 on another. Looked at once in NAPS_A_LOOK, which costs a call of the system. */
 static void look_at_cost(struct nic_idle *idle)
 {
 	struct timespec t = {0};
