@@ -39,10 +39,13 @@ static const struct istio_field tls_rows[] = {
 	ROW(gateway_tls, min_version, "minProtocolVersion", F_ENUM, .words = tls_versions),
 	ROW(gateway_tls, max_version, "maxProtocolVersion", F_ENUM, .words = tls_versions),
 	ROW(gateway_tls, cipher_suites, "cipherSuites", F_STRINGS, .min = 0, .max = 64),
-	ROW_NOTED(gateway_tls, skip_verify, "insecureSkipVerify", F_BOOL,
-		  "a gateway verifies its clients all the same: handshakes fail whose client certificate is not of caCertificates; for clients without a "
-		  "good one use mode SIMPLE"),
+	ROW(gateway_tls, skip_verify, "insecureSkipVerify", F_BOOL),
 };
+
+static bool asks_for_certificate(enum gateway_tls_mode mode)
+{
+	return mode == GATEWAY_TLS_MUTUAL || mode == GATEWAY_TLS_OPTIONAL_MUTUAL || mode == GATEWAY_TLS_ISTIO_MUTUAL;
+}
 
 static void check_tls(struct istio_decode *d, void *object)
 {
@@ -51,6 +54,9 @@ static void check_tls(struct istio_decode *d, void *object)
 
 	if (min > max)
 		istio_decode_error(d, "IST0106", &t->head, "minProtocolVersion", "is above maxProtocolVersion");
+	if (t->skip_verify.is_true && !asks_for_certificate((enum gateway_tls_mode)t->mode.value))
+		istio_decode_warning(d, "HF0007", &t->head, "insecureSkipVerify", "has no effect in mode %s, which asks clients for no certificate: remove it",
+				     tls_modes[t->mode.value]);
 }
 
 static const struct istio_table table_tls = TABLE(gateway_tls, "ServerTLSSettings", tls_rows, .check = check_tls);

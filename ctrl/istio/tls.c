@@ -206,8 +206,9 @@ Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct r
 	m->n_subject_alt_names = t->subject_alt_names.n;
 	m->certificate_hashes = hashes(c, &u, "verifyCertificateHash", &t->verify_hash, true, &m->n_certificate_hashes);
 	m->spki_hashes = hashes(c, &u, "verifyCertificateSpki", &t->verify_spki, false, &m->n_spki_hashes);
-	/* Who is told which names to take must show one, as Envoy has it. */
-	if (m->has_client_certificate && (m->n_subject_alt_names || m->n_certificate_hashes || m->n_spki_hashes))
+	m->has_accept_untrusted = m->accept_untrusted = m->has_client_certificate && t->skip_verify.is_true;
+	/* Who is told which names to take must show one, as Envoy has it; where any will do, names ask for none. */
+	if (m->has_client_certificate && !m->accept_untrusted && (m->n_subject_alt_names || m->n_certificate_hashes || m->n_spki_hashes))
 		m->client_certificate = FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_REQUIRED;
 	m->alpn = alpn_of(c, true, &m->n_alpn); /* TCP servers offer it, too */
 	return m;

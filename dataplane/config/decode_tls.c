@@ -158,6 +158,7 @@ int snap_decode_downstream_tls(struct snap_dec *d, const Foil__Conf__DownstreamT
 	struct mesh_tls_rules *r = &own->rules;
 	r->is_server = true;
 	r->auth = auth_of(m->client_certificate);
+	r->accept_untrusted = m->accept_untrusted;
 	int rc = m->n_secrets ? decode_secrets(d, "secrets", m->secrets, m->n_secrets, r) : snap_fail(d, "secrets", "is empty: a server needs a certificate");
 	if (rc == 0 && r->auth != TLS_AUTH_NONE && !m->ca_secret)
 		rc = snap_fail(d, "ca_secret", "is missing: client certificates cannot be verified without it");

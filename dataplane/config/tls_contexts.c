@@ -39,7 +39,8 @@ static int make(const struct snap *s, const struct mesh_config *c, const struct 
 	struct tls_identity ids[TLS_IDENTITIES_MAX];
 	struct tls_context_params p = {
 		.is_server = r->is_server, .identities = ids, .n_identities = r->n_secrets, .has_system_roots = true, .auth = r->auth,
-		.skip_verify = r->skip_verify, .min = r->min, .max = r->max, .ciphers = r->ciphers, .alpn = r->alpn, .sans = r->sans, .n_sans = r->n_sans,
+		.skip_verify = r->skip_verify, .accept_untrusted = r->accept_untrusted, .min = r->min, .max = r->max, .ciphers = r->ciphers,
+		.alpn = r->alpn, .sans = r->sans, .n_sans = r->n_sans,
 		.cert_hashes = r->cert_hashes, .n_cert_hashes = r->n_cert_hashes, .spki_hashes = r->spki_hashes, .n_spki_hashes = r->n_spki_hashes,
 		.tickets = s->p.tickets, .resume_salt = r->salt,
 	};

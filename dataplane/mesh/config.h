@@ -276,7 +276,7 @@ struct mesh_tcp_proxy {
 /* What a TLS context is made of. Equal rules have one slot; mesh_config.tls[slot] is the context, NULL while a secret of it is missing. */
 struct mesh_tls_rules {
 	uint32_t slot;
-	bool is_server, skip_verify, has_ca;
+	bool is_server, skip_verify, accept_untrusted, has_ca;
 	const uint32_t *secret_slots; /* of mesh_config.secrets */
 	uint16_t n_secrets;
 	uint32_t ca_slot;             /* when has_ca */

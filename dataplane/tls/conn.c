@@ -180,7 +180,7 @@ static FOIL_COLD void fail(struct foil_worker *w, struct tls_conn *c, enum tls_r
 /* ---- handshake ---- */
 static bool handshake_done(struct foil_worker *w, struct tls_conn *c)
 {
-	bool has_peer;
+	bool is_trusted;
 
 	handshake_over(c);
 	c->state = TLS_STATE_OPEN;
@@ -197,10 +197,11 @@ static bool handshake_done(struct foil_worker *w, struct tls_conn *c)
 		c->n_sans = 0;
 		foil_arena_reset(w, &c->arena);
 	}
-	has_peer = c->facts.peer && !c->context->skip_verify;
+	is_trusted = !c->context->skip_verify && SSL_get_verify_result(c->ssl) == X509_V_OK;
 	foil_count(w, TLS, HANDSHAKES, 1);
 	foil_count(w, TLS, HANDSHAKES_RESUMED, c->facts.is_resumed);
-	foil_count(w, TLS, PEER_CERTIFICATES, has_peer);
+	foil_count(w, TLS, PEER_CERTIFICATES, c->facts.peer && is_trusted);
+	foil_count(w, TLS, UNTRUSTED_CLIENTS, c->facts.peer && c->context->accept_untrusted && !is_trusted);
 	if (SSL_version(c->ssl) == TLS1_3_VERSION)
 		foil_count(w, TLS, TLS13, 1);
 	else

@@ -346,6 +346,7 @@ int tls_context_new(const struct tls_context_params *p, struct tls_context **out
 	c->n_refs = 1;
 	c->is_server = p->is_server;
 	c->skip_verify = p->skip_verify;
+	c->accept_untrusted = p->accept_untrusted;
 	c->tickets = p->tickets;
 	c->provider = tls_provider_get();
 	c->ssl = c->provider ? SSL_CTX_new_ex(NULL, TLS_PROPERTIES, p->is_server ? TLS_server_method() : TLS_client_method()) : NULL;

@@ -81,6 +81,7 @@ struct tls_context_params {
 	bool has_system_roots;                 /* a client's: /etc/ssl/certs when ca is empty */
 	enum tls_peer_auth auth;               /* a server's; a client always verifies, unless skip_verify */
 	bool skip_verify;
+	bool accept_untrusted;                 /* a server's: a certificate that does not pass is taken all the same, and counted */
 	enum tls_version min, max;             /* AUTO: 1.2, 1.3 */
 	struct foil_slice ciphers;             /* TLS 1.2 names with ':' between; empty = TLS_CIPHERS_DEFAULT */
 	struct foil_slice alpn;                /* length-prefixed names in order of preference; empty = none */
@@ -122,7 +123,7 @@ void tls_tickets_rotate(struct tls_tickets *t, const uint8_t keys[][TLS_TICKET_K
 void tls_tickets_free(struct tls_tickets *own_t); /* after all contexts and connections; wipes the keys */
 
 /* ---- what a connection is: facts that filters, headers and logs read ---- */
-struct tls_peer { /* of a certificate that was verified, or not asked to be */
+struct tls_peer { /* of a certificate that was verified, or did not have to be (skip_verify, accept_untrusted) */
 	struct foil_slice subject;     /* RFC 2253 */
 	struct foil_slice issuer;
 	struct foil_slice serial;      /* hex */

@@ -11,7 +11,7 @@ struct tls_context {
 	SSL_CTX *ssl;
 	OSSL_PROVIDER *provider; /* a reference */
 	uint32_t n_refs; /* atomic */
-	bool is_server, skip_verify;
+	bool is_server, skip_verify, accept_untrusted;
 	struct foil_slice alpn;
 	const struct foil_slice *sans;
 	const uint8_t (*cert_hashes)[32], (*spki_hashes)[32];

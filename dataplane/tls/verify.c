@@ -1,5 +1,6 @@
 /* Whether the peer's certificate is one that this context takes: its chain by X509_verify_cert with the worker's time, then names, then hashes.
- * Invariant: with a failure c->reason says which, and c->verify_error is never X509_V_OK. */
+ * Invariant: with a failure c->reason says which, and c->verify_error is never X509_V_OK; a certificate that is taken without having passed leaves
+ * its error where SSL_get_verify_result finds it, in sessions that are resumed, too. */
 #include <openssl/x509_vfy.h>
 
 #include "dataplane/tls/tls_priv.h"
@@ -57,8 +58,12 @@ static bool hash_passes(const struct tls_context *t, X509 *cert)
  * from Envoy (RFC 8446 6.2: some other issue, which makes it unacceptable). */
 #define NO_ALERT_OF_ITS_OWN X509_V_ERR_SUBJECT_ISSUER_MISMATCH
 
-static int fail(X509_STORE_CTX *x, struct tls_conn *c, enum tls_reason reason, int error)
+static int fail(X509_STORE_CTX *x, const struct tls_context *t, struct tls_conn *c, enum tls_reason reason, int error)
 {
+	if (t->accept_untrusted) {
+		X509_STORE_CTX_set_error(x, error);
+		return 1;
+	}
 	c->reason = reason;
 	c->verify_error = error;
 	X509_STORE_CTX_set_error(x, reason == TLS_REASON_VERIFY_NAME || reason == TLS_REASON_VERIFY_HASH ? NO_ALERT_OF_ITS_OWN : error);
@@ -78,11 +83,11 @@ int tls_verify_callback(X509_STORE_CTX *x, void *arg)
 	}
 	if (X509_verify_cert(x) != 1) {
 		int error = X509_STORE_CTX_get_error(x);
-		return fail(x, c, reason_of(error), error == X509_V_OK ? X509_V_ERR_UNSPECIFIED : error);
+		return fail(x, t, c, reason_of(error), error == X509_V_OK ? X509_V_ERR_UNSPECIFIED : error);
 	}
 	if ((t->n_sans && !tls_cert_has_name(leaf, t->sans, t->n_sans)) || (c->n_sans && !tls_cert_has_name(leaf, c->sans, c->n_sans)))
-		return fail(x, c, TLS_REASON_VERIFY_NAME, X509_V_ERR_HOSTNAME_MISMATCH);
+		return fail(x, t, c, TLS_REASON_VERIFY_NAME, X509_V_ERR_HOSTNAME_MISMATCH);
 	if (!hash_passes(t, leaf))
-		return fail(x, c, TLS_REASON_VERIFY_HASH, X509_V_ERR_CERT_REJECTED);
+		return fail(x, t, c, TLS_REASON_VERIFY_HASH, X509_V_ERR_CERT_REJECTED);
 	return 1;
 }

@@ -12,14 +12,19 @@ import threading
 import support
 from foilrun import lab, ui
 from support import GATEWAY, Skip, check, run_in, wait_for
+from told import Grew
 
-HOST, MUTUAL, OLD = "web.tls.test", "mutual.tls.test", "old.tls.test"
+HOST, MUTUAL, OLD, LAX, LAX_MUTUAL = "web.tls.test", "mutual.tls.test", "old.tls.test", "lax.tls.test", "laxmutual.tls.test"
 STATE = {}
 
 GATEWAYS = support.gateway(
     support.HTTP_80,
     '{port: {number: 443, name: web, protocol: HTTPS}, hosts: [web.tls.test], tls: {mode: SIMPLE, credentialNames: [web-ec, web-rsa]}}',
     '{port: {number: 443, name: mutual, protocol: HTTPS}, hosts: [mutual.tls.test], tls: {mode: MUTUAL, credentialName: web-ec}}',
+    '{port: {number: 443, name: lax, protocol: HTTPS}, hosts: [lax.tls.test], tls: {mode: OPTIONAL_MUTUAL, credentialName: web-ec, '
+    'insecureSkipVerify: true}}',
+    '{port: {number: 443, name: laxmutual, protocol: HTTPS}, hosts: [laxmutual.tls.test], tls: {mode: MUTUAL, credentialName: web-ec, '
+    'insecureSkipVerify: true}}',
     '{port: {number: 443, name: old, protocol: HTTPS}, hosts: [old.tls.test], tls: {mode: SIMPLE, credentialName: web-rsa, maxProtocolVersion: TLSV1_2}}') + """---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -124,7 +129,7 @@ def set_up():
     STATE.update(certs=folder + "/certs", config=folder + "/config")
     os.mkdir(STATE["certs"])
     os.mkdir(STATE["config"])
-    names = [f"DNS:{n}" for n in (HOST, MUTUAL, OLD)] + [f"DNS:{n}.up.test" for n in UPSTREAMS]
+    names = [f"DNS:{n}" for n in (HOST, MUTUAL, OLD, LAX, LAX_MUTUAL)] + [f"DNS:{n}.up.test" for n in UPSTREAMS]
     certificate("ca", "lab ca", None, "ec")
     certificate("other", "other ca", None, "ec")
     certificate("web-ec", "web ec", names, "ec", "ca")
@@ -132,6 +137,9 @@ def set_up():
     certificate("web-rsa", "web rsa", names, "rsa", "ca")
     certificate("client", "client", ["URI:spiffe://lab/ns/a/sa/b", "DNS:client.test"], "ec", "ca")
     certificate("stranger", "stranger", None, "ec", "other")
+    openssl("req", "-new", "-key", "client.key", "-subj", "/CN=expired", "-out", "expired.csr")
+    openssl("x509", "-req", "-in", "expired.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "0", "-out", "expired.crt")
+    shutil.copy(f"{STATE['certs']}/client.key", f"{STATE['certs']}/expired.key")
     write_secrets()
     write("10-mesh.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata:\n  mesh: |\n"
           "    accessLogFile: /dev/stdout\n")
@@ -246,6 +254,21 @@ def test_client_certificates():
             check(done.returncode in (35, 55, 56), f"{version} {words}: {done}")
     done = s_client(MUTUAL, "-cert", f"{STATE['certs']}/client.crt", "-key", f"{STATE['certs']}/client.key")
     check("plain /hello" in done.stdout, done.stdout[-500:])
+
+
+def test_untrusted_client_certificates_are_taken_where_the_gateway_says_so():
+    set_up()
+    for name, subject in (("client", "CN=client"), ("stranger", "CN=stranger"), ("expired", "CN=expired")):
+        for host in (LAX, LAX_MUTUAL):
+            for version in ("1.2", "1.3"):
+                with Grew("foil_tls_untrusted_clients_total", name != "client"):
+                    done = curl(host, "-f", f"--tlsv{version}", "--tls-max", version, *client_certificate(name))
+                check(done.returncode == 0, f"{name} at {host}, {version}: {done}")
+                xfcc = STATE["origin"].seen[-1]["headers"]["x-forwarded-client-cert"]
+                check(f'Subject="{subject}"' in xfcc, f"{name} at {host}: {xfcc}")
+    check(curl(LAX, "-f").returncode == 0 and "x-forwarded-client-cert" not in STATE["origin"].seen[-1]["headers"], "none at all")
+    check(curl(LAX_MUTUAL, "-f").returncode != 0, "MUTUAL wants a certificate, whichever")
+    check(curl(MUTUAL, "-f", *client_certificate("expired")).returncode != 0, "an expired one where it is verified")
 
 
 def spoken(words):

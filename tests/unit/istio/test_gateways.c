@@ -280,6 +280,34 @@ static void test_servers_that_cannot_be_served_are_refused_one_by_one(void **sta
 	(void)state;
 }
 
+static void test_insecure_skip_verify_takes_any_certificate_and_names_ask_for_none(void **state)
+{
+	static const struct {
+		const char *text;
+		Foil__Conf__ClientCertificate certificate;
+		bool accepts;
+	} cases[] = {
+		{"mode: OPTIONAL_MUTUAL, insecureSkipVerify: true", FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_OPTIONAL, true},
+		{"mode: OPTIONAL_MUTUAL, insecureSkipVerify: true, subjectAltNames: [x]", FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_OPTIONAL, true},
+		{"mode: OPTIONAL_MUTUAL, subjectAltNames: [x]", FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_REQUIRED, false},
+		{"mode: MUTUAL, insecureSkipVerify: true", FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_REQUIRED, true},
+		{"mode: MUTUAL, insecureSkipVerify: false", FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_REQUIRED, false},
+		{"mode: SIMPLE, insecureSkipVerify: true", FOIL__CONF__CLIENT_CERTIFICATE__CLIENT_CERTIFICATE_NONE, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[1024];
+		(void)snprintf(text, sizeof(text), GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 443, name: one, protocol: HTTPS}, hosts: ['*'],"
+							   " tls: {credentialName: c, %s}}"), cases[i].text); /* fits */
+		struct t_mesh *m = t_mesh_new(text, NULL);
+		const Foil__Conf__DownstreamTls *t = t_listener(m, "198.18.0.1_443")->filter_chains[0]->tls;
+		assert_int_equal(t->client_certificate, cases[i].certificate);
+		assert_int_equal(t->accept_untrusted, cases[i].accepts);
+		t_mesh_free(m);
+	}
+}
+
 static void test_a_server_that_ends_tls_is_a_chain_with_its_names_and_routes(void **state)
 {
 	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}",
@@ -413,6 +441,7 @@ int main(void)
 		cmocka_unit_test(test_bind_is_one_of_the_nodes_addresses),
 		cmocka_unit_test(test_servers_that_cannot_be_served_are_refused_one_by_one),
 		cmocka_unit_test(test_a_server_that_ends_tls_is_a_chain_with_its_names_and_routes),
+		cmocka_unit_test(test_insecure_skip_verify_takes_any_certificate_and_names_ask_for_none),
 		cmocka_unit_test(test_secrets_that_cannot_be_used_are_reported_where_they_stand),
 		cmocka_unit_test(test_tcp_servers_take_the_first_rule_that_fits),
 		cmocka_unit_test(test_passed_through_tls_has_a_chain_for_each_rule),

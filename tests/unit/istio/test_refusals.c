@@ -248,7 +248,7 @@ static void test_what_differs_is_accepted_with_a_note(void **state)
 		{VS "  http: [{retries: {retryOn: 5xx}, " TO "}]\n", "there will be no retries"},
 		{VS "  http: [{match: [{uri: {prefix: /}, statPrefix: x}], " TO "}]\n", "no counters of its own"},
 		{GW "  servers: [{port: {number: 443, name: a, protocol: HTTPS}, hosts: ['*'], tls: {mode: PASSTHROUGH, "
-		 "insecureSkipVerify: true}}]\n", "verifies its clients all the same"},
+		 "insecureSkipVerify: true}}]\n", "has no effect in mode PASSTHROUGH"},
 		{GW "  servers: [{port: {number: 80, name: a, protocol: HTTP}, hosts: ['*']}, {port: {number: 81, name: a, protocol: HTTP}, hosts: "
 		 "['*']}]\n", "a second port named \"a\""},
 		{GW "  servers: [{port: {number: 80, name: a, protocol: HTTP, targetPort: 8080}, hosts: ['*']}]\n", "has no effect on a Gateway"},

@@ -270,6 +270,34 @@ static void test_purposes_revocation_and_hashes(void **state)
 	t_cert_free(wrong);
 }
 
+/* No name, no hash, no chain and no date keeps a client out; what is counted as verified is what passed. */
+static void test_a_server_that_accepts_the_untrusted_takes_and_counts_them(void **state)
+{
+	struct t_cert *late = t_cert(.cn = "late", .issuer = ca, .from_s = -7200, .to_s = -3600);
+	const struct t_cert *clients[] = {stranger, late, client_cert, NULL};
+	const struct foil_slice names[] = {FOIL_SLICE("client.test"), FOIL_SLICE("nobody.test")};
+	struct tls_identity id = {.name = FOIL_SLICE("server"), .chain = foil_slice_str(server_cert->pem), .key = foil_slice_str(server_cert->key_pem)};
+
+	(void)state;
+	for (size_t i = 0; i < FOIL_COUNT_OF(clients); i++)
+		for (uint16_t n_names = 0; n_names <= 1; n_names++) {
+			struct tls_context_params p = {.is_server = true, .identities = &id, .n_identities = 1, .auth = TLS_AUTH_OPTIONAL,
+						       .ca = foil_slice_str(ca->pem), .accept_untrusted = true, .sans = &names[1], .n_sans = n_names};
+			struct tls_context *c = NULL;
+			struct foil_error err = {0};
+			bool passes = clients[i] == client_cert && !n_names;
+			assert_int_equal(tls_context_new(&p, &c, &err), 0);
+			struct rig *r = rig(.context = c, .peer = t_peer_ctx(false, clients[i]));
+			rig_pump(r);
+			assert_int_equal(r->n_opened, 1);
+			assert_int_equal(tls_stream_facts(r->s)->peer != NULL, clients[i] != NULL);
+			assert_int_equal(t_counter(r->w, TLS, PEER_CERTIFICATES), passes);
+			assert_int_equal(t_counter(r->w, TLS, UNTRUSTED_CLIENTS), clients[i] && !passes);
+			rig_free(r);
+		}
+	t_cert_free(late);
+}
+
 static void test_our_client_wants_one_of_its_names(void **state)
 {
 	static const struct {
@@ -792,6 +820,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_clients_without_the_right_certificate_are_refused),
 		cmocka_unit_test(test_the_workers_clock_decides_about_expiry),
 		cmocka_unit_test(test_purposes_revocation_and_hashes),
+		cmocka_unit_test(test_a_server_that_accepts_the_untrusted_takes_and_counts_them),
 		cmocka_unit_test(test_our_client_wants_one_of_its_names),
 		cmocka_unit_test(test_versions_and_suites_that_do_not_meet),
 		cmocka_unit_test(test_alpn_is_agreed_or_left_out),
