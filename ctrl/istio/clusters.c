@@ -19,6 +19,7 @@
 #define KEEPALIVE_INTERVAL_US 75000000ull
 #define KEEPALIVE_PROBES 9
 #define MAX_EJECTION_US 300000000ull
+#define MAX_PROBED_EJECTION_US 60000000ull
 #define SCALE_MAX 1000u /* of weights, which are a million at most */
 #define ENDPOINTS_MAX 65536 /* what the data plane takes for one cluster */
 
@@ -320,27 +321,52 @@ static void pool(const struct compile *c, const struct policy *p, Foil__Conf__Cl
 	keepalive(c, tcp, out);
 }
 
+static uint32_t percent_of(const struct outlier *o, bool probes)
+{
+	return o->max_ejection_percent.value ? (uint32_t)o->max_ejection_percent.value : probes ? 100 : 10;
+}
+
 static uint64_t or_default(const struct istio_int *v, uint64_t otherwise)
 {
 	return v->is_set ? (uint64_t)v->value : otherwise;
 }
 
-static void outlier_of(const struct outlier *o, Foil__Conf__OutlierDetection *out)
+/* What a rule does not say itself is Istio's default, or Linkerd's where hosts come back by a request. */
+static void outlier_of(const struct outlier *o, bool probes, Foil__Conf__OutlierDetection *out)
 {
+	uint64_t max_us = probes ? MAX_PROBED_EJECTION_US : MAX_EJECTION_US;
+
 	out->has_consecutive_5xx = out->has_consecutive_gateway_errors = out->has_consecutive_local_origin_failures = true;
 	out->has_split_external_local_origin = out->has_interval_us = out->has_base_ejection_us = out->has_max_ejection_us = true;
-	out->has_max_ejection_percent = true;
-	out->consecutive_5xx = (uint32_t)or_default(&o->consecutive_5xx, 5);
+	out->has_max_ejection_percent = out->has_probes = true;
+	out->probes = probes;
+	out->consecutive_5xx = (uint32_t)or_default(&o->consecutive_5xx, probes ? 7 : 5);
 	out->consecutive_gateway_errors = (uint32_t)(o->gateway_errors.is_set ? o->gateway_errors.value : o->consecutive_errors.value);
 	out->split_external_local_origin = o->split.is_true;
 	out->consecutive_local_origin_failures = o->split.is_true ? (uint32_t)or_default(&o->local_origin_failures, 5) : 0;
 	out->interval_us = or_default(&o->interval, 10000000);
-	out->base_ejection_us = or_default(&o->base_ejection, 30000000);
-	out->max_ejection_us = out->base_ejection_us > MAX_EJECTION_US ? out->base_ejection_us : MAX_EJECTION_US;
-	out->max_ejection_percent = o->max_ejection_percent.value ? (uint32_t)o->max_ejection_percent.value : 10;
+	out->base_ejection_us = or_default(&o->base_ejection, probes ? 1000000 : 30000000);
+	out->max_ejection_us = out->base_ejection_us > max_us ? out->base_ejection_us : max_us;
+	out->max_ejection_percent = percent_of(o, probes);
 }
 
-static void outlier(struct compile *c, const struct policy *p, Foil__Conf__Cluster *out)
+/* Istio's API has no word for how hosts come back: ours stands in an annotation. */
+static bool is_probed(struct compile *c, const struct cluster_ref *ref, const struct outlier *o)
+{
+	static const char key[] = "hydrofoil.io/outlier-recovery";
+	const struct resource *r = ref->rule ? ref->rule->source : NULL;
+	const char *value = r ? istio_compile_label(&r->annotations, key) : NULL;
+
+	if (value && strcmp(value, "probe") != 0 && strcmp(value, "time") != 0)
+		istio_compile_report(c, ISTIO_WARNING, "HF0007", r, r->node->at, "metadata.annotations",
+				     "%s is \"%.40s\": \"probe\" lets one request through to an ejected host, \"time\" is the default", key, value);
+	else if (value && !o)
+		istio_compile_report(c, ISTIO_WARNING, "HF0007", r, r->node->at, "metadata.annotations",
+				     "%s has no effect on %s: outlierDetection is not there", key, ref->name);
+	return value && strcmp(value, "probe") == 0;
+}
+
+static void outlier(struct compile *c, const struct policy *p, bool probes, Foil__Conf__Cluster *out)
 {
 	const struct outlier *o = p->outlier;
 
@@ -349,7 +375,7 @@ static void outlier(struct compile *c, const struct policy *p, Foil__Conf__Clust
 		return;
 	out->outlier = ARENA_NEW(c->arena, Foil__Conf__OutlierDetection);
 	foil__conf__outlier_detection__init(out->outlier);
-	outlier_of(o, out->outlier);
+	outlier_of(o, probes, out->outlier);
 	out->outlier->error_codes = ARENA_ARRAY(c->arena, uint32_t, o->error_codes.n);
 	for (uint32_t i = 0; i < o->error_codes.n; i++)
 		out->outlier->error_codes[out->outlier->n_error_codes++] = (uint32_t)o->error_codes.list[i];
@@ -643,10 +669,10 @@ static bool is_mesh_outlier(const struct cluster_ref *ref, const struct outlier 
 	return ref->mesh_policy && o == ref->mesh_policy->outlier;
 }
 
-static void warn_ejection(struct compile *c, const struct cluster_ref *ref, const struct policy *p)
+static void warn_ejection(struct compile *c, const struct cluster_ref *ref, const struct policy *p, bool probes)
 {
 	const struct outlier *o = p->outlier;
-	uint32_t n = ref->service->instances.n, percent = o && o->max_ejection_percent.value ? (uint32_t)o->max_ejection_percent.value : 10;
+	uint32_t n = ref->service->instances.n, percent = o ? percent_of(o, probes) : 0;
 
 	if (o && !is_mesh_outlier(ref, o) && n && 100 / n > percent && !istio_registry_is_dns(ref->service)) /* DR-41; how many a name has is not known yet */
 		istio_compile_report(c, ISTIO_WARNING, "HF0007", ref->rule->source, o->head.node->at, "trafficPolicy.outlierDetection",
@@ -731,7 +757,8 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	out.circuit_breaker = &breaker;
 	limits(&p, &breaker);
 	pool(c, &p, &out);
-	outlier(c, &p, &out);
+	bool probes = is_probed(c, ref, p.outlier);
+	outlier(c, &p, probes, &out);
 	if (p.proxy_protocol) {
 		out.has_proxy_protocol = true;
 		out.proxy_protocol = p.proxy_protocol->version.value == PROXY_VERSION_2 ? FOIL__CONF__PROXY_PROTOCOL__PROXY_PROTOCOL_V2
@@ -740,7 +767,7 @@ static void cluster_emit(struct compile *c, const struct cluster_ref *ref)
 	bool is_refused;
 	out.tls = istio_tls_of_client(c, ref, p.tls, out.protocol, &is_refused);
 	use_client_protocol(c, ref, &p, &out);
-	warn_ejection(c, ref, &p);
+	warn_ejection(c, ref, &p, probes);
 	out.service_host = word(ref->service->host);
 	out.service_name = word(ref->service->name);
 	out.service_namespace = word(ref->service->namespace);

@@ -62,6 +62,7 @@ static int decode_outlier(struct snap_dec *d, const Foil__Conf__OutlierDetection
 	own->consecutive_gateway_errors = m->consecutive_gateway_errors;
 	own->consecutive_local_origin_failures = m->consecutive_local_origin_failures;
 	own->split_external_local_origin = m->split_external_local_origin;
+	own->probes = m->probes;
 	own->max_ejection_percent = m->has_max_ejection_percent ? m->max_ejection_percent : OUTLIER_PERCENT;
 	int rc = decode_outlier_times(d, m, own);
 	if (rc == 0)

@@ -381,6 +381,7 @@ struct mesh_circuit_breaker {
 struct mesh_outlier {
 	uint32_t consecutive_5xx, consecutive_gateway_errors, consecutive_local_origin_failures; /* 0 = off */
 	bool split_external_local_origin;
+	bool probes; /* hosts come back by one request, not by time alone; each ejection in a row is twice as long */
 	uint64_t interval_us, base_ejection_us, max_ejection_us;
 	uint32_t max_ejection_percent;
 	const uint16_t *error_codes; /* empty = 5xx */

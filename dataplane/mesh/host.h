@@ -32,6 +32,7 @@ struct mesh_cluster_state {
 	uint32_t n_known_good;       /* atomic: hosts whose checks found them well (health.c) */
 	bool has_traffic;            /* atomic: a request or connection was sent somewhere, ever */
 	uint32_t n_starved;          /* atomic: pools of all workers that wait for a place (places.c) */
+	uint32_t n_probes_due;       /* atomic: ejected hosts that wait for a request to try them (outlier_probe.c) */
 	uint64_t next_sweep_us;      /* atomic: outlier.c; 0 = not armed */
 	struct mesh_begun *begun;     /* one a worker; NULL while no configuration has asked for it */
 	uint32_t *n_ejection_changes; /* of all clusters: mesh_shared_ejections */
@@ -48,6 +49,14 @@ enum mesh_health {
 	MESH_HEALTH_PENDING,   /* was not asked yet, and is not used: others are known to be well */
 	MESH_HEALTH_GOOD,
 	MESH_HEALTH_FAILED
+};
+
+/* Of an ejected host that one request may bring back (outlier_probe.c). */
+enum mesh_probation {
+	MESH_PROBATION_NONE, /* its time is not over yet, or it is not ejected */
+	MESH_PROBATION_DUE,
+	MESH_PROBATION_RUNS,
+	MESH_PROBATION_SETTLES /* a worker is deciding */
 };
 
 struct FOIL_CACHE_ALIGNED mesh_host_cell {
@@ -70,6 +79,8 @@ struct mesh_host {
 	uint32_t consecutive_5xx, consecutive_gateway, consecutive_local; /* atomic */
 	uint32_t ejections;      /* back-off multiplier; atomic */
 	uint64_t ejected_us;     /* when; 0 = not ejected. Atomic */
+	uint64_t probe_us, time_out_us; /* outlier_probe.c: when the next is due, 0 = not known; how long it stays out. Atomic */
+	uint8_t probation;              /* enum mesh_probation; atomic */
 	uint64_t seen_us;        /* when a worker met it first; 0 = not yet. Atomic; lb.c: slow start */
 	struct mesh_host_cell by_worker[];
 };

@@ -7,6 +7,7 @@
 #include "dataplane/mesh/health.h"
 #include "dataplane/mesh/lb_priv.h"
 #include "dataplane/mesh/mesh.h"
+#include "dataplane/mesh/outlier.h"
 
 #define HASH_STEPS_MAX 64u /* of a table that knows no more who is usable, before any usable one will do */
 
@@ -20,9 +21,14 @@ const struct lb_policy *lb_policy_of(enum mesh_lb lb)
 	FOIL_UNREACHABLE();
 }
 
+static bool is_usable_but_for_ejection(const struct mesh_endpoint *e)
+{
+	return !e->unhealthy && !e->draining && !mesh_health_is_down(e->host);
+}
+
 bool lb_is_healthy(const struct mesh_endpoint *e)
 {
-	return !e->unhealthy && !e->draining && !mesh_host_is_ejected(e->host) && !mesh_health_is_down(e->host);
+	return is_usable_but_for_ejection(e) && !mesh_host_is_ejected(e->host);
 }
 
 /* ---- slow start ---- */
@@ -197,6 +203,17 @@ static const struct mesh_endpoint *pick_by_state(struct foil_worker *w, const st
 	return picked;
 }
 
+/* An ejected host whose turn it is to be tried, by this pick alone, whatever the policy would say (HC-2); NULL: none. */
+static FOIL_COLD const struct mesh_endpoint *pick_on_probation(struct foil_worker *w, const struct mesh_host_set *set, const struct mesh_lb_want *want)
+{
+	for (uint32_t i = 0; i < set->n_endpoints; i++) {
+		const struct mesh_endpoint *e = &set->endpoints[i];
+		if (mesh_outlier_is_due(e->host) && !is_avoided(e->host, want) && mesh_outlier_claim(w, e->host, is_usable_but_for_ejection(e)))
+			return e;
+	}
+	return NULL;
+}
+
 const struct mesh_endpoint *mesh_lb_choose(struct foil_worker *w, const struct mesh_endpoints *e, struct mesh_host_set *set,
 					   const struct mesh_lb_want *want)
 {
@@ -212,6 +229,11 @@ const struct mesh_endpoint *mesh_lb_choose(struct foil_worker *w, const struct m
 	}
 	if (FOIL_UNLIKELY(!__atomic_load_n(&set->cluster->has_traffic, __ATOMIC_RELAXED)))
 		__atomic_store_n(&set->cluster->has_traffic, true, __ATOMIC_RELAXED);
+	if (FOIL_UNLIKELY(__atomic_load_n(&set->cluster->n_probes_due, __ATOMIC_RELAXED))) {
+		const struct mesh_endpoint *tried = pick_on_probation(w, set, want);
+		if (tried)
+			return tried;
+	}
 	bool by_table = set->policy->table_pick != NULL;
 	uint64_t hash = want->hash;
 	if ((by_table && !want->has_hash) || (!by_table && set->n_levels > 1))

@@ -1,5 +1,5 @@
 /* Outlier ejection (features.md DR-36..DR-45), as Envoy's detector: consecutive errors eject at once, wherever they were seen; only the
- * sweep, once an interval and cluster, brings back.
+ * sweep, once an interval and cluster, brings back, or, where the cluster probes, a request that went well (outlier_probe.c).
  *
  * Workers count into the host's atomics, so that "5 errors" are 5 over all of them; who makes a count reach its limit ejects. A sweep belongs to the
  * worker that moves next_sweep_us on. Not here: what a status is (exchange), who may be picked (lb.c looks at ejected_us).
@@ -14,6 +14,7 @@
 #include "dataplane/mesh/outlier_priv.h"
 
 #define SWEEP_LOOK_MAX 4u /* clusters a turn */
+#define PROBE_LOOK_US 50000u /* how late a host's probation may begin: its time is its own, not the interval's */
 
 struct FOIL_CACHE_ALIGNED outlier_cursor {
 	uint32_t at;
@@ -65,6 +66,7 @@ static bool bring_back(struct mesh_host *h)
 
 	if (since == 0 || !__atomic_compare_exchange_n(&h->ejected_us, &since, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
 		return false;
+	mesh_probation_end(h);
 	__atomic_fetch_sub(&h->cluster->n_ejected, 1, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&h->cluster->health_epoch, 1, __ATOMIC_RELEASE);
 	__atomic_fetch_add(h->cluster->n_ejection_changes, 1, __ATOMIC_RELAXED);
@@ -73,7 +75,8 @@ static bool bring_back(struct mesh_host *h)
 
 void mesh_outlier_forget(struct mesh_host *h)
 {
-	(void)bring_back(h); /* false: nothing to bring back */
+	if (!bring_back(h))
+		mesh_probation_end(h);
 	reset_counts(h);
 	if (__atomic_exchange_n(&h->ejections, 0, __ATOMIC_RELAXED))
 		__atomic_fetch_sub(&h->cluster->n_backed_off, 1, __ATOMIC_RELAXED);
@@ -117,6 +120,8 @@ static FOIL_COLD void eject(struct foil_worker *w, const struct mesh_outlier *o,
 		return;
 	}
 	back_off(o, h);
+	if (o->probes)
+		mesh_probation_begin(w, o, h);
 	__atomic_fetch_add(&h->cluster->health_epoch, 1, __ATOMIC_RELEASE);
 	__atomic_fetch_add(h->cluster->n_ejection_changes, 1, __ATOMIC_RELAXED);
 	foil_count(w, MESH, OUTLIER_EJECTIONS, 1);
@@ -184,12 +189,50 @@ static void put_connected(struct foil_worker *w, const struct mesh_cluster *c, s
 		put_status(w, c->outlier, h, 200, false);
 }
 
+/* ---- the request that tries an ejected host ---- */
+enum verdict { VERDICT_GOOD, VERDICT_BAD, VERDICT_NONE };
+
+/* Only what would have counted towards an ejection is bad. */
+static enum verdict verdict_of(const struct mesh_cluster *c, enum mesh_outcome outcome, uint16_t status)
+{
+	const struct mesh_outlier *o = c->outlier;
+	bool counts;
+
+	switch (outcome) {
+	case MESH_OUTCOME_STATUS:
+		counts = o->consecutive_5xx || (o->consecutive_gateway_errors && is_gateway_status(status));
+		return counts && is_error_status(o, status) ? VERDICT_BAD : VERDICT_GOOD;
+	case MESH_OUTCOME_CONNECT_OK: return c->protocol == MESH_UPSTREAM_TCP ? VERDICT_GOOD : VERDICT_NONE;
+	case MESH_OUTCOME_CONNECT_FAILED:
+	case MESH_OUTCOME_RESET:
+	case MESH_OUTCOME_TIMEOUT: return VERDICT_BAD;
+	}
+	FOIL_UNREACHABLE();
+}
+
+static FOIL_COLD void settle(struct foil_worker *w, const struct mesh_outlier *o, struct mesh_host *h, enum verdict verdict)
+{
+	if (verdict == VERDICT_NONE || !mesh_probation_take(h))
+		return;
+	if (verdict == VERDICT_GOOD) {
+		mesh_outlier_forget(h);
+		foil_count(w, MESH, OUTLIER_RETURNS, 1);
+		return;
+	}
+	back_off(o, h);
+	mesh_probation_again(w, o, h);
+}
+
 void mesh_outlier_outcome(struct foil_worker *w, const struct mesh_cluster *c, struct mesh_host *h, enum mesh_outcome outcome, uint16_t status)
 {
 	const struct mesh_outlier *o = c->outlier;
 
 	if (!o)
 		return;
+	if (FOIL_UNLIKELY(__atomic_load_n(&h->probation, __ATOMIC_RELAXED) == MESH_PROBATION_RUNS)) {
+		settle(w, o, h, verdict_of(c, outcome, status));
+		return;
+	}
 	switch (outcome) {
 	case MESH_OUTCOME_STATUS:
 		put_status(w, o, h, status, is_error_status(o, status));
@@ -208,22 +251,26 @@ void mesh_outlier_outcome(struct foil_worker *w, const struct mesh_cluster *c, s
 	FOIL_UNREACHABLE();
 }
 
-/* The back-off falls by one for each sweep that finds the host in service, the one that brings it back not included (Envoy). */
-static void sweep_host(struct foil_worker *w, const struct mesh_outlier *o, struct mesh_host *h)
+/* The back-off falls by one for each sweep that finds the host in service, the one that brings it back not included (Envoy). Returns when to look
+ * at this host again, if that cannot wait for the next interval. */
+static uint64_t sweep_host(struct foil_worker *w, const struct mesh_outlier *o, struct mesh_host *h)
 {
 	uint64_t since = __atomic_load_n(&h->ejected_us, __ATOMIC_RELAXED);
 	uint32_t n = __atomic_load_n(&h->ejections, __ATOMIC_RELAXED);
 
+	if (since != 0 && o->probes)
+		return mesh_probation_sweep(w, o, h, since);
 	if (since != 0) {
 		uint64_t until_us = since + FOIL_MIN(o->base_ejection_us * n, o->max_ejection_us); /* another worker's clock may be ahead */
 		if (w->now_us >= until_us && bring_back(h)) {
 			reset_counts(h);
 			foil_count(w, MESH, OUTLIER_RETURNS, 1);
 		}
-		return;
+		return UINT64_MAX;
 	}
 	if (n > 0 && __atomic_compare_exchange_n(&h->ejections, &n, n - 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) && n == 1)
 		__atomic_fetch_sub(&h->cluster->n_backed_off, 1, __ATOMIC_RELAXED);
+	return UINT64_MAX;
 }
 
 /* Looks at one cluster; returns when it is due next. */
@@ -231,16 +278,17 @@ static uint64_t look(struct foil_worker *w, const struct mesh_cluster *c, const 
 {
 	struct mesh_cluster_state *s = set->cluster;
 	uint64_t due_us = __atomic_load_n(&s->next_sweep_us, __ATOMIC_RELAXED), next_us = w->now_us + c->outlier->interval_us;
+	uint64_t look_us = c->outlier->probes ? w->now_us + PROBE_LOOK_US : UINT64_MAX; /* an ejection makes a sweep due earlier */
 
 	if (due_us != 0 && w->now_us < due_us)
-		return due_us;
+		return FOIL_MIN(due_us, look_us);
 	if (!__atomic_compare_exchange_n(&s->next_sweep_us, &due_us, next_us, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED) || due_us == 0)
-		return next_us; /* another worker's, or armed just now */
+		return FOIL_MIN(next_us, look_us); /* another worker's, or armed just now */
 	if (__atomic_load_n(&s->n_ejected, __ATOMIC_RELAXED) == 0 && __atomic_load_n(&s->n_backed_off, __ATOMIC_RELAXED) == 0)
-		return next_us;
+		return FOIL_MIN(next_us, look_us);
 	for (uint32_t i = 0; i < set->n_hosts; i++)
-		sweep_host(w, c->outlier, set->hosts[i]);
-	return next_us;
+		mesh_probation_sweep_by(s, sweep_host(w, c->outlier, set->hosts[i]));
+	return FOIL_MIN(next_us, look_us);
 }
 
 void mesh_outlier_turn(struct foil_worker *w, const struct mesh_config *cfg)

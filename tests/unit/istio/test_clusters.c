@@ -416,6 +416,55 @@ static void test_tls_towards_a_destination(void **state)
 	(void)state;
 }
 
+static struct t_mesh *with_recovery(const char *value, const char *policy)
+{
+	char text[1000];
+
+	(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: one, namespace: app, annotations: "
+		       "{hydrofoil.io/outlier-recovery: %s}}\nspec: {host: one.test, trafficPolicy: {%s}}\n", value, policy); /* fits */
+	return t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), text, NULL);
+}
+
+static void test_recovery_by_a_request_has_linkerds_defaults(void **state)
+{
+	struct t_mesh *m = with_recovery("probe", "outlierDetection: {}");
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	assert_true(c->outlier->probes);
+	assert_int_equal(c->outlier->consecutive_5xx, 7);
+	assert_int_equal(c->outlier->base_ejection_us, 1000000);
+	assert_int_equal(c->outlier->max_ejection_us, 60000000);
+	assert_int_equal(c->outlier->max_ejection_percent, 100);
+	assert_int_equal(m->diags.n, 0);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = with_recovery("probe", "outlierDetection: {consecutive5xxErrors: 2, baseEjectionTime: 90s, maxEjectionPercent: 20}");
+	c = t_cluster(m, ONE);
+	assert_int_equal(c->outlier->consecutive_5xx, 2);
+	assert_int_equal(c->outlier->base_ejection_us, 90000000);
+	assert_int_equal(c->outlier->max_ejection_us, 90000000);
+	assert_int_equal(c->outlier->max_ejection_percent, 20);
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_a_recovery_that_is_none_is_named(void **state)
+{
+	struct t_mesh *m = with_recovery("request", "outlierDetection: {maxEjectionPercent: 100}");
+	Foil__Conf__Cluster *c = t_cluster(m, ONE);
+
+	assert_false(c->outlier->probes);
+	assert_int_equal(c->outlier->consecutive_5xx, 5);
+	(void)t_diag(m, "HF0007", "hydrofoil.io/outlier-recovery is \"request\"");
+	foil__conf__cluster__free_unpacked(c, NULL);
+	t_mesh_free(m);
+	m = with_recovery("probe", "loadBalancer: {simple: RANDOM}");
+	(void)t_diag(m, "HF0007", "outlierDetection is not there");
+	t_mesh_free(m);
+	(void)state;
+}
+
 static void test_the_upstream_protocol_is_the_ports(void **state)
 {
 	static const struct {
@@ -471,6 +520,7 @@ int main(void)
 		cmocka_unit_test(test_the_most_specific_rule_of_the_right_namespace_is_used),
 		cmocka_unit_test(test_tls_that_cannot_be_made_is_refused_and_nothing_goes_there_in_plaintext),
 		cmocka_unit_test(test_tls_towards_a_destination),
+		cmocka_unit_test(test_recovery_by_a_request_has_linkerds_defaults), cmocka_unit_test(test_a_recovery_that_is_none_is_named),
 		cmocka_unit_test(test_the_upstream_protocol_is_the_ports),
 		cmocka_unit_test(test_mesh_wide_connection_settings),
 	};

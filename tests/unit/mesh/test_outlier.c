@@ -1,4 +1,5 @@
 /* dataplane/mesh/outlier.c: the judge's outlier recording on a hand-moved clock, and features.md DR-36..DR-45 rule by rule. */
+#include "dataplane/mesh/outlier_priv.h"
 #include "tests/unit/mesh/clusters.h"
 
 #define SECOND_US 1000000u
@@ -456,9 +457,188 @@ static void test_outlier_counts_and_sweeps_over_all_workers(void **state)
 	(void)state;
 }
 
+/* ---- probation (HC-2): Linkerd's times, 1 s doubling to 60 s, half as much again at most ---- */
+static void bench_of_probes(struct bench *b, uint32_t n_hosts)
+{
+	bench_init(b, n_hosts);
+	b->o.consecutive_5xx = 3;
+	b->o.base_ejection_us = SECOND_US;
+	b->o.max_ejection_us = 60ull * SECOND_US;
+	b->o.probes = true;
+	bench_start(b);
+}
+
+/* Until a pick goes to host 0, in seconds, asking every 10 ms; what else is picked answers well. */
+static double time_until_probed(struct bench *b, double limit_s)
+{
+	uint64_t began_us = b->w->now_us;
+
+	while (b->w->now_us - began_us < (uint64_t)(limit_s * SECOND_US)) {
+		const struct mesh_endpoint *e = t_pick(b->w, b->t, 0);
+		if (e == &b->e->endpoints[0])
+			break;
+		if (e)
+			mesh_outlier_outcome(b->w, b->c, e->host, MESH_OUTCOME_STATUS, 200);
+		t_clock(b->w, 10000);
+		mesh_outlier_turn(b->w, &b->t->c);
+	}
+	return (double)(b->w->now_us - began_us) / SECOND_US;
+}
+
+static void test_probation_lets_one_request_through_and_its_success_brings_back(void **state)
+{
+	struct bench b;
+
+	bench_of_probes(&b, 2);
+	status(&b, 0, 500, 3);
+	assert_true(is_ejected(&b, 0));
+	double s = time_until_probed(&b, 5);
+	assert_true(s >= 1.0 && s <= 1.6);
+	for (int i = 0; i < 50; i++) /* no second one, and it is still out */
+		assert_ptr_equal(t_pick(b.w, b.t, 0), &b.e->endpoints[1]);
+	assert_true(is_ejected(&b, 0));
+	outcome(&b, 0, MESH_OUTCOME_CONNECT_OK, 0, 1); /* says nothing of the answer */
+	assert_true(is_ejected(&b, 0));
+	status(&b, 0, 204, 1);
+	assert_false(is_ejected(&b, 0));
+	assert_int_equal(host(&b, 0)->cluster->n_ejected, 0);
+	assert_int_equal(host(&b, 0)->cluster->n_backed_off, 0);
+	assert_int_equal(t_counter(b.w, MESH, OUTLIER_PROBES), 1);
+	assert_int_equal(t_counter(b.w, MESH, OUTLIER_PROBES_FAILED), 0);
+	assert_int_equal(t_counter(b.w, MESH, OUTLIER_RETURNS), 1);
+	status(&b, 0, 500, 2); /* its errors are counted from the beginning, and its time is the shortest again */
+	assert_false(is_ejected(&b, 0));
+	status(&b, 0, 500, 1);
+	s = time_until_probed(&b, 5);
+	assert_true(s >= 1.0 && s <= 1.6);
+	bench_fini(&b);
+	(void)state;
+}
+
+static void test_probation_that_fails_doubles_the_time_up_to_a_limit(void **state)
+{
+	static const enum mesh_outcome bad[] = {MESH_OUTCOME_STATUS, MESH_OUTCOME_CONNECT_FAILED, MESH_OUTCOME_RESET, MESH_OUTCOME_TIMEOUT};
+	struct bench b;
+	double longest = 0;
+
+	bench_of_probes(&b, 2);
+	status(&b, 0, 500, 3);
+	for (uint32_t i = 0; i < 12; i++) {
+		double least = i < 6 ? (double)(1u << i) : 60, s = time_until_probed(&b, 100);
+		assert_true(s >= FOIL_MIN(least, 60.0) && s <= FOIL_MIN(least * 1.5, 60.0) + 0.1);
+		longest = FOIL_MAX(longest, s);
+		outcome(&b, 0, bad[i % FOIL_COUNT_OF(bad)], 503, 1);
+		assert_true(is_ejected(&b, 0));
+	}
+	assert_true(longest >= 59.9);
+	assert_int_equal(t_counter(b.w, MESH, OUTLIER_EJECTIONS), 1);
+	assert_int_equal(t_counter(b.w, MESH, OUTLIER_PROBES), 12);
+	assert_int_equal(t_counter(b.w, MESH, OUTLIER_PROBES_FAILED), 12);
+	bench_fini(&b);
+	(void)state;
+}
+
+static void test_probation_of_the_only_host_and_of_a_request_that_tells_nothing(void **state)
+{
+	struct bench b;
+
+	bench_of_probes(&b, 1);
+	status(&b, 0, 500, 3);
+	assert_null(t_pick(b.w, b.t, 0));
+	(void)time_until_probed(&b, 5); /* its client goes away: no outcome */
+	assert_null(t_pick(b.w, b.t, 0));
+	double s = time_until_probed(&b, 5);
+	assert_true(s >= 0.9 && s <= 1.6);
+	status(&b, 0, 200, 1);
+	assert_ptr_equal(t_pick(b.w, b.t, 0), &b.e->endpoints[0]);
+	assert_int_equal(t_counter(b.w, MESH, OUTLIER_PROBES), 2);
+	bench_fini(&b);
+	(void)state;
+}
+
+static void test_probation_passes_over_who_cannot_be_used_or_was_tried(void **state)
+{
+	struct bench b;
+
+	bench_of_probes(&b, 2);
+	status(&b, 0, 500, 3);
+	t_endpoint(b.e, 0)->draining = true;
+	assert_true(time_until_probed(&b, 5) >= 4.9);
+	assert_int_equal(t_counter(b.w, MESH, OUTLIER_PROBES), 0);
+	t_endpoint(b.e, 0)->draining = false;
+	pass(&b, 2);
+	struct mesh_host *tried = host(&b, 0);
+	assert_ptr_equal(mesh_lb_pick(b.w, b.c, b.e, b.t->sets[0], &tried, 1, 5), &b.e->endpoints[1]); /* a retry */
+	assert_ptr_equal(t_pick(b.w, b.t, 0), &b.e->endpoints[0]);
+	mesh_outlier_forget(host(&b, 0)); /* it left the configuration */
+	assert_int_equal(host(&b, 0)->probation, MESH_PROBATION_NONE);
+	status(&b, 0, 200, 1);
+	assert_int_equal(host(&b, 0)->cluster->n_ejected, 0);
+	bench_fini(&b);
+	(void)state;
+}
+
+/* Kinds that are off eject nobody, and so keep nobody out. */
+static void test_probation_is_failed_by_what_would_have_ejected(void **state)
+{
+	struct bench b;
+
+	bench_of_probes(&b, 2);
+	b.o.consecutive_5xx = 0;
+	b.o.consecutive_gateway_errors = 3;
+	status(&b, 0, 503, 3);
+	(void)time_until_probed(&b, 5);
+	status(&b, 0, 502, 1);
+	assert_true(is_ejected(&b, 0));
+	(void)time_until_probed(&b, 5);
+	status(&b, 0, 500, 1);
+	assert_false(is_ejected(&b, 0));
+	bench_fini(&b);
+	(void)state;
+}
+
+static void test_probation_is_one_request_over_all_workers(void **state)
+{
+	struct foil_worker *a = t_worker(.id = 0, .n_workers = 2), *b = t_worker(.id = 1, .n_workers = 2);
+	struct mesh_shared *sh = t_shared(2);
+	struct t_config *t = t_config_new(1);
+	struct mesh_endpoints *e = t_endpoints(2, NULL);
+	static const struct mesh_outlier o = {.consecutive_5xx = 3, .interval_us = 10 * SECOND_US, .base_ejection_us = SECOND_US,
+					      .max_ejection_us = 60ull * SECOND_US, .max_ejection_percent = 100, .probes = true};
+	struct mesh_cluster *c = t_config_add(t, 0, "a", MESH_LB_MAGLEV, e);
+	uint32_t n_probes = 0;
+
+	c->outlier = &o;
+	t_config_publish(sh, t);
+	for (int i = 0; i < 3; i++)
+		mesh_outlier_outcome(i % 2 ? a : b, c, e->endpoints[0].host, MESH_OUTCOME_STATUS, 500);
+	for (int i = 0; i < 160; i++) {
+		struct foil_worker *w = i % 2 ? a : b;
+		t_clock(w, 20000);
+		mesh_outlier_turn(w, &t->c);
+		n_probes += t_pick(w, t, 0) == &e->endpoints[0];
+	}
+	assert_int_equal(n_probes, 1);
+	mesh_outlier_outcome(a, c, e->endpoints[0].host, MESH_OUTCOME_STATUS, 200); /* whoever sent it */
+	assert_false(mesh_host_is_ejected(e->endpoints[0].host));
+	assert_int_equal(e->endpoints[0].host->cluster->n_probes_due, 0);
+	t_config_free(sh, t);
+	mesh_shared_free(sh);
+	free(e);
+	t_worker_free(a);
+	t_worker_free(b);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_probation_lets_one_request_through_and_its_success_brings_back),
+		cmocka_unit_test(test_probation_that_fails_doubles_the_time_up_to_a_limit),
+		cmocka_unit_test(test_probation_of_the_only_host_and_of_a_request_that_tells_nothing),
+		cmocka_unit_test(test_probation_passes_over_who_cannot_be_used_or_was_tried),
+		cmocka_unit_test(test_probation_is_failed_by_what_would_have_ejected),
+		cmocka_unit_test(test_probation_is_one_request_over_all_workers),
 		cmocka_unit_test(test_outlier_as_envoy_was_recorded),
 		cmocka_unit_test(test_outlier_five_errors_in_a_row_eject_at_once),
 		cmocka_unit_test(test_outlier_statuses_that_are_no_errors_reset),
