@@ -97,6 +97,8 @@ struct nic_port;
 int nic_port_open(const struct nic_port_params *p, struct nic_port **out, struct foil_error *err) FOIL_MUST_USE;
 /* The worker's view, whole but for net's own fields (zeroed). One call a worker and port. */
 void nic_port_queue(struct nic_port *port, uint16_t worker, struct net_port *out);
+/* How full the ring is in which packets of other workers' queues wait for this one, in percent; 0 with one worker. */
+uint8_t nic_port_steering_percent(const struct nic_port *port, uint16_t worker);
 /* Puts the hooks that these ports need (exception, steer, share) into p. Call before net_init. */
 void nic_ports_hooks(struct nic_port *const *ports, uint16_t n_ports, struct net_params *p);
 /* Stops and removes the devices; no worker runs any more. NULL elements are fine. */

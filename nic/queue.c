@@ -140,6 +140,13 @@ static uint16_t rx_shared_gated(struct foil_worker *w, struct net_port *p, struc
 	return rx_shared(w, p, pkts, n_pkts, rx_gated);
 }
 
+uint8_t nic_port_steering_percent(const struct nic_port *port, uint16_t worker)
+{
+	const struct rte_ring *ring = port->steer[worker];
+
+	return ring ? foil_percent(rte_ring_count(ring), rte_ring_get_capacity(ring)) : 0;
+}
+
 static bool nic_steer(struct foil_worker *w, struct net_port *p, struct rte_mbuf *pkt, uint32_t flow_hash)
 {
 	struct nic_port *port = ((struct nic_queue *)p->driver)->port;

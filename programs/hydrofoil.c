@@ -36,6 +36,8 @@ struct house {
 	struct snap *snap;
 	int signal_fd, stats_fd;
 	uint64_t end_us, drain_end_us; /* 0 = none */
+	uint64_t overload_at_us; /* not told before */
+	uint8_t overload_told;
 	bool more_events, said_no_log, disk_failed;
 };
 
@@ -292,6 +294,26 @@ static void config_turn(struct house *h, uint64_t now_us)
 	h->disk_failed = rc < 0;
 }
 
+/* A line a second at most: actions may come and go with every look. */
+static void tell_overload(struct house *h, uint64_t now_us)
+{
+	static const char *const words[FOIL_OVERLOAD_ACTIONS] = {"shrink", "disable_keepalive", "stop_accepting_connections", "stop_accepting_requests"};
+	uint8_t now = node_overload(&h->node);
+	char text[128];
+	size_t at = 0;
+	if (now == h->overload_told || now_us < h->overload_at_us)
+		return;
+	h->overload_told = now;
+	h->overload_at_us = now_us + 1000000;
+	for (size_t i = 0; i < FOIL_OVERLOAD_ACTIONS; i++)
+		if (now >> i & 1)
+			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%s", at ? ", " : "", words[i]);
+	if (!now)
+		(void)snprintf(text, sizeof(text), "nothing runs short any more");
+	log_line(now ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, now ? "node.overload" : "node.overload_over", "%s", text);
+	agent_link_event(h->link, nic_wall_us(), now ? "node.overload" : "node.overload_over", text);
+}
+
 static int choose_wait_ms(const struct house *h)
 {
 	if (h->more_events || agent_link_is_waiting(h->link) || inspect_is_busy(h->inspect))
@@ -328,6 +350,7 @@ static void keep_house(struct house *h)
 		neighbourhood_turn(&h->neighbourhood, &h->node);
 		nic_ports_tend(h->node.ports, h->conf.n_ports, now_us, notice, NULL);
 		config_turn(h, now_us);
+		tell_overload(h, now_us);
 		wait_for_work(h);
 	}
 }

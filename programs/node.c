@@ -205,7 +205,7 @@ static int init_worker(struct node *n, uint16_t i, nic_notice_fn notice, struct 
 	struct foil_worker_params p = {
 		.id = i, .n_workers = n->conf->n_workers, .seed = n->seed + i, .now_us = nic_clock_us(), .wall_us = nic_wall_us(),
 		.mbuf_pool = nw->pools.mbuf, .indirect_pool = nw->pools.indirect, .chunk_pool = nw->pools.chunk,
-		.large_chunk_pool = nw->pools.large_chunk,
+		.large_chunk_pool = nw->pools.large_chunk, .overload = n->conf->overload,
 	};
 	int rc = foil_worker_init(nw->w, &p);
 	nw->is_init[FOIL_ROOM_CORE] = rc == 0;
@@ -218,6 +218,8 @@ static int init_worker(struct node *n, uint16_t i, nic_notice_fn notice, struct 
 			return rc;
 	}
 	nw->loop.w = nw->w;
+	nw->loop.ports = n->ports;
+	nw->loop.n_ports = n->conf->n_ports;
 	rc = nic_idle_init(&nw->loop.idle, nw->w, idle_of[n->conf->idle], n->ports, n->conf->n_ports, notice, NULL, err);
 	nw->is_idle_init = rc == 0;
 	return rc;
@@ -393,6 +395,14 @@ uint64_t node_in_flight(const struct node *n)
 	for (uint16_t i = 0; i < n->conf->n_workers; i++)
 		sum += __atomic_load_n(&n->workers[i].loop.n_downstream, __ATOMIC_RELAXED);
 	return sum;
+}
+
+uint8_t node_overload(const struct node *n)
+{
+	uint8_t actions = 0;
+	for (uint16_t i = 0; i < n->conf->n_workers; i++)
+		actions |= __atomic_load_n(&n->workers[i].loop.overload, __ATOMIC_RELAXED);
+	return actions;
 }
 
 void node_halt(struct node *n)

@@ -43,6 +43,8 @@ void node_drain(struct node *n);
 bool node_is_drained(const struct node *n);
 /* Downstream connections of all workers, as of their last report. */
 uint64_t node_in_flight(const struct node *n);
+/* Actions that a worker or more take for want of something (core/overload.h), as of their last reports. */
+uint8_t node_overload(const struct node *n);
 /* Ends the rest of every worker: there is something to see. */
 void node_wake(struct node *n);
 /* Stops and joins the workers, frees their rooms, closes the ports. Safe on a half-opened node. The snapshots must be freed between

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dataplane/core/error.h"
+#include "dataplane/core/overload.h"
 #include "dataplane/net/net.h"
 
 #define NODE_PORTS_MAX NET_PORTS_MAX
@@ -67,6 +68,7 @@ struct node_conf {
 	uint32_t connections_max;   /* 16384: all workers, both sides */
 	uint32_t requests_max;      /* 4096: in flight, all workers */
 	enum node_hugepages hugepages;
+	struct foil_overload_conf overload; /* 95, 95, 98, 98 percent */
 	const char *tcp_congestion; /* "cubic"; a word of dataplane/tcp/cc.def, static */
 	uint32_t tcp_user_timeout_s; /* 0: tcp's own, 120 */
 	uint16_t n_crypto_workers;  /* 0: handshakes on the workers */

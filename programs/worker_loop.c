@@ -13,10 +13,13 @@
 
 #define WALL_EVERY_US 1000u
 #define REPORT_EVERY_US 10000u
+#define CYCLES_EVERY_US 100000u
 #define TIMERS_A_TURN 256u
 
 struct turn_state {
-	uint64_t wall_at_us, report_at_us;
+	uint64_t wall_at_us, report_at_us, cycles_at_us;
+	uint64_t busy_before, idle_before; /* cycles, when they were looked at last */
+	uint8_t busy_percent;              /* of those between the last two looks */
 	int64_t wall_offset_us; /* wall clock minus worker clock */
 	bool draining;
 };
@@ -33,6 +36,50 @@ static void set_clock(struct foil_worker *w, struct turn_state *t)
 	w->wall_us = (uint64_t)((int64_t)w->now_us + t->wall_offset_us);
 }
 
+static void look_at_cycles(struct foil_worker *w, struct turn_state *t)
+{
+	uint64_t busy = w->ctr[FOIL_ROOM_CORE][CORE_CTR_BUSY_CYCLES], idle = w->ctr[FOIL_ROOM_CORE][CORE_CTR_IDLE_CYCLES];
+	if (w->now_us < t->cycles_at_us)
+		return;
+	t->cycles_at_us = w->now_us + CYCLES_EVERY_US;
+	t->busy_percent = foil_percent(busy - t->busy_before, busy - t->busy_before + idle - t->idle_before);
+	t->busy_before = busy;
+	t->idle_before = idle;
+}
+
+static uint8_t pool_percent(const struct rte_mempool *pool)
+{
+	return foil_percent(rte_mempool_in_use_count(pool), pool->size);
+}
+
+/* What there is too little of (core/overload.h), and the part of the remedy that is not another room's to remember. */
+static void look_at_overload(const struct worker_loop *l, const struct mesh_stats *mesh, struct turn_state *t)
+{
+	struct foil_worker *w = l->w;
+	struct tcp_stats tcp;
+	uint8_t steering = 0;
+	tcp_stats_get(w, &tcp);
+	look_at_cycles(w, t);
+	for (uint16_t i = 0; i < l->n_ports; i++)
+		steering = FOIL_MAX(steering, nic_port_steering_percent(l->ports[i], w->id));
+	const uint8_t percent[FOIL_PRESSURE_COUNT] = {
+		[FOIL_PRESSURE_PACKETS] = pool_percent(w->mbuf_pool),
+		[FOIL_PRESSURE_CHUNKS] = FOIL_MAX(pool_percent(w->chunk_pool), pool_percent(w->large_chunk_pool)),
+		[FOIL_PRESSURE_CONNECTIONS] = foil_percent(tcp.n_conns, tcp.conns_max),
+		[FOIL_PRESSURE_REQUESTS] = foil_percent(mesh->n_request_blocks, mesh->request_blocks_max),
+		[FOIL_PRESSURE_CYCLES] = t->busy_percent,
+		[FOIL_PRESSURE_STEERING] = steering,
+	};
+	foil_overload_look(w, percent);
+	if (w->overload & FOIL_OVERLOAD_SHRINK) {
+		const struct foil_overload *o = &w->overload_state;
+		uint8_t left = foil_percent(tcp.n_conns - tcp.n_released, tcp.conns_max); /* when those that end have ended */
+		if (o->pressing[0] != 1u << FOIL_PRESSURE_CONNECTIONS || left + FOIL_OVERLOAD_HYSTERESIS_PERCENT > o->conf.at_percent[0])
+			mesh_shrink(w);
+		tcp_shrink(w);
+	}
+}
+
 static void report(struct worker_loop *l, struct turn_state *t)
 {
 	struct mesh_stats stats;
@@ -40,12 +87,14 @@ static void report(struct worker_loop *l, struct turn_state *t)
 		return;
 	t->report_at_us = l->w->now_us + REPORT_EVERY_US;
 	mesh_stats_get(l->w, &stats);
+	look_at_overload(l, &stats, t);
 	foil_gauge_set(l->w, CORE, MBUFS_FREE, rte_mempool_avail_count(l->w->mbuf_pool));
 	foil_gauge_set(l->w, CORE, MBUFS, l->w->mbuf_pool->size);
 	foil_gauge_set(l->w, CORE, CHUNKS_FREE, rte_mempool_avail_count(l->w->chunk_pool));
 	foil_gauge_set(l->w, CORE, CHUNKS, l->w->chunk_pool->size);
 	__atomic_store_n(&l->n_downstream, stats.n_downstream, __ATOMIC_RELAXED);
 	__atomic_store_n(&l->n_requests, stats.n_requests, __ATOMIC_RELAXED);
+	__atomic_store_n(&l->overload, l->w->overload, __ATOMIC_RELAXED);
 	__atomic_store_n(&l->drained, t->draining && stats.n_downstream == 0 && stats.n_requests == 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&l->turns, l->turns + 1, __ATOMIC_RELEASE);
 }

@@ -9,6 +9,8 @@
 struct worker_loop {
 	struct foil_worker *w;
 	struct nic_idle idle;
+	struct nic_port *const *ports; /* the node's, borrowed */
+	uint16_t n_ports;
 	/* written by housekeeping, read by the worker once a turn (relaxed) */
 	bool drain, stop;
 	struct tcp_scan *scan;       /* connections to tell, whoever's turn it is (tcp/scan.h) */
@@ -16,6 +18,7 @@ struct worker_loop {
 	/* written by the worker once in a while, read by housekeeping (relaxed) */
 	uint64_t n_downstream, n_requests, turns;
 	struct net_capture *capture_seen; /* capture, once the worker has taken it up */
+	uint8_t overload; /* the worker's, as of then */
 	bool drained; /* it has drained and nothing is in flight any more */
 };
 

@@ -66,6 +66,7 @@ int foil_worker_init(struct foil_worker *w, const struct foil_worker_params *p)
 	w->indirect_pool = p->indirect_pool;
 	w->chunk_pool = p->chunk_pool;
 	w->large_chunk_pool = p->large_chunk_pool;
+	w->overload_state.conf = p->overload;
 	foil_wheel_init(&w->wheel, p->now_us);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include "dataplane/core/arena.h"
 #include "dataplane/core/base.h"
 #include "dataplane/core/counters.h"
+#include "dataplane/core/overload.h"
 #include "dataplane/core/prng.h"
 #include "dataplane/core/probe.h"
 #include "dataplane/core/siphash.h"
@@ -70,9 +71,11 @@ struct foil_worker {
 	struct foil_siphash_key secret; /* for keyed hashes of this worker; never leaves the process */
 	uint16_t id, n_workers;
 	bool draining; /* SIGTERM: no new connections, answers close theirs */
+	uint8_t overload; /* enum foil_overload_action: what is not done for want of something */
 	uint64_t seed; /* what prng and secret came from, printed when an assertion fails */
 
 	struct foil_account account;
+	struct foil_overload overload_state;
 	struct foil_wheel wheel;
 	uint64_t *private_cells; /* backing of ctr and why before telemetry takes over */
 	uint64_t *probes[FOIL_ROOM_COUNT]; /* probe.h; with FOIL_CHECKS only, as the two below */
@@ -88,6 +91,7 @@ struct foil_worker_params {
 	uint64_t seed, now_us, wall_us;
 	struct rte_mempool *mbuf_pool, *indirect_pool; /* borrowed; the program makes them with foil_pools_new or nic does */
 	struct rte_mempool *chunk_pool, *large_chunk_pool;
+	struct foil_overload_conf overload; /* zeros: it never does less */
 };
 
 struct foil_error;

@@ -168,6 +168,28 @@ static bool reap_idle(struct foil_worker *w, struct mesh_port *p)
 	return false;
 }
 
+uint32_t mesh_downstreams_shrink(struct foil_worker *w, struct mesh_port *p, uint32_t *n_left)
+{
+	const struct mesh_list *last = p->downstreams.prev;
+	uint32_t n_closed = 0;
+	bool is_last = mesh_list_is_empty(&p->downstreams);
+
+	while (*n_left && !is_last) {
+		struct mesh_list *n = p->downstreams.next;
+		struct mesh_downstream *d = FOIL_CONTAINER_OF(n, struct mesh_downstream, node);
+		is_last = n == last;
+		(*n_left)--;
+		if (http_conn_is_idle(d->conn)) {
+			n_closed++;
+			http_conn_close(w, d->conn);
+		} else { /* behind the others, so that those at work do not hide them */
+			mesh_list_del(n);
+			mesh_list_add_tail(&p->downstreams, n);
+		}
+	}
+	return n_closed;
+}
+
 /* What TLS agreed on, else what the first bytes say (features.md PR-11). */
 static enum http_protocol protocol_of(const struct tls_facts *tls)
 {

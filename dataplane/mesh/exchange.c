@@ -257,6 +257,10 @@ static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	x->request = &x->request_head;
 	x->head_ended = x->request_ended = end;
 	mesh_timeouts_arrived(w, x);
+	if (FOIL_UNLIKELY(w->overload & FOIL_OVERLOAD_STOP_REQUESTS)) {
+		mesh_reply_overloaded(w, x);
+		return;
+	}
 	if (mesh_headers_join(w, x->arena, &x->request->headers, false) != 0) {
 		mesh_reply_no_memory(w, x);
 		return;
@@ -356,7 +360,7 @@ static void drain_if_due(struct foil_worker *w, struct mesh_exchange *x)
 	bool is_h1 = x->request->version != HTTP_VERSION_2, is_open = (x->is_upgrade && !x->is_tunnel) || x->request->method == HTTP_METHOD_CONNECT;
 	bool due = (is_h1 && !x->is_tunnel && (!x->request_ended || is_open)) || w->mesh->is_draining;
 
-	due |= d->is_ending;
+	due |= d->is_ending || w->overload & FOIL_OVERLOAD_DISABLE_KEEPALIVE;
 	due |= x->hcm->max_requests_per_connection && d->n_requests >= x->hcm->max_requests_per_connection;
 	if (due)
 		mesh_downstream_drain(w, x->ds);

@@ -153,6 +153,15 @@ void mesh_reply_send(struct foil_worker *w, struct mesh_exchange *x, const struc
 	mesh_exchange_respond_data(w, x, &body, true);
 }
 
+void mesh_reply_overloaded(struct foil_worker *w, struct mesh_exchange *x)
+{
+	const struct mesh_reply r = {
+		.status = 503, .body = FOIL_SLICE("overloaded"), .details = FOIL_SLICE("overload"), .flags = TELE_FLAG_OM, .reason = MESH_REASON_OVERLOADED,
+	};
+
+	mesh_reply_send(w, x, &r);
+}
+
 void mesh_reply_no_memory(struct foil_worker *w, struct mesh_exchange *x)
 {
 	const struct mesh_reply r = {

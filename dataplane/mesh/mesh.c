@@ -267,6 +267,28 @@ void mesh_drain(struct foil_worker *w)
 	}
 }
 
+#define SHRINK_LEAST 16u
+#define SHRINK_PART 100u
+
+void mesh_shrink(struct foil_worker *w)
+{
+	struct mesh_ctx *m = w->mesh;
+	struct mesh_stats s;
+	uint32_t n_closed = 0;
+
+	mesh_stats_get(w, &s);
+	uint32_t n_left = SHRINK_LEAST + s.n_downstream / SHRINK_PART;
+	for (struct mesh_list *n = m->port_list.next, *next; n_left && n != &m->port_list; n = next) {
+		struct mesh_port *p = FOIL_CONTAINER_OF(n, struct mesh_port, node);
+		next = n->next;
+		p->n_conns++; /* keeps it */
+		n_closed += mesh_downstreams_shrink(w, p, &n_left);
+		mesh_port_put(w, p);
+	}
+	n_closed += mesh_pools_shrink(w, SHRINK_LEAST + s.n_upstream / SHRINK_PART);
+	foil_count(w, MESH, OVERLOAD_CLOSED, n_closed);
+}
+
 void mesh_stats_get(const struct foil_worker *w, struct mesh_stats *out)
 {
 	const struct mesh_ctx *m = w->mesh;
@@ -278,6 +300,8 @@ void mesh_stats_get(const struct foil_worker *w, struct mesh_stats *out)
 	}
 	out->n_requests = (uint32_t)w->ctr[FOIL_ROOM_MESH][MESH_CTR_REQUESTS_ACTIVE];
 	out->n_upstream = (uint32_t)w->ctr[FOIL_ROOM_MESH][MESH_CTR_UPSTREAM_CONNS];
+	out->n_request_blocks = m->exchanges.n_live;
+	out->request_blocks_max = m->exchanges.n_max;
 }
 
 void mesh_fini(struct foil_worker *w)

@@ -79,5 +79,9 @@ void mesh_drain(struct foil_worker *w);
 /* Downstream connections still alive, requests in flight: drain is over when both are 0. */
 struct mesh_stats {
 	uint32_t n_downstream, n_requests, n_upstream;
+	uint32_t n_request_blocks, request_blocks_max;
 };
 void mesh_stats_get(const struct foil_worker *w, struct mesh_stats *out);
+/* For FOIL_OVERLOAD_SHRINK: closes some of the connections at rest, the oldest of clients and the longest unused of origins. Bounded: a hundredth of either,
+ * to be called again. */
+void mesh_shrink(struct foil_worker *w);

@@ -864,6 +864,26 @@ void mesh_pools_yield(struct foil_worker *w)
 	}
 }
 
+uint32_t mesh_pools_shrink(struct foil_worker *w, uint32_t n_most)
+{
+	struct mesh_list *head = &w->mesh->pool_list, *last = head->prev;
+	uint32_t n_closed = 0;
+	bool is_last = mesh_list_is_empty(head);
+
+	while (n_closed < n_most && !is_last) {
+		struct mesh_pool *p = FOIL_CONTAINER_OF(head->next, struct mesh_pool, node);
+		is_last = &p->node == last;
+		mesh_list_del(&p->node); /* the next call begins with others */
+		mesh_list_add_tail(head, &p->node);
+		p->n_pins++;
+		for (; n_closed < n_most && !mesh_list_is_empty(&p->idle); n_closed++)
+			conn_close(w, FOIL_CONTAINER_OF(p->idle.prev, struct mesh_upstream, node));
+		p->n_pins--;
+		pool_free_if_empty(w, p);
+	}
+	return n_closed;
+}
+
 void mesh_pools_close(struct foil_worker *w)
 {
 	struct mesh_list *head = &w->mesh->pool_list;

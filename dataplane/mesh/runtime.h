@@ -159,6 +159,7 @@ const struct stream_addr *mesh_upstream_local(const struct mesh_upstream *u);
 int mesh_pools_init(struct mesh_ctx *m, uint32_t conns_max) FOIL_MUST_USE; /* 0 or -ENOMEM, as the other _init of slabs */
 void mesh_pools_adopt(struct foil_worker *w, const struct mesh_config *cfg); /* after ctx->by_host is the new one's */
 void mesh_pools_close(struct foil_worker *w);
+uint32_t mesh_pools_shrink(struct foil_worker *w, uint32_t n_most); /* closes so many connections at rest, and says how many */
 void mesh_pools_yield(struct foil_worker *w); /* closes one idle connection whose place another worker waits for */
 
 /* places.c */
@@ -303,6 +304,7 @@ void mesh_exchange_fill_ctx(struct foil_worker *w, const struct mesh_exchange *x
 /* local_reply.c */
 void mesh_reply_send(struct foil_worker *w, struct mesh_exchange *x, const struct mesh_reply *r);
 void mesh_reply_no_memory(struct foil_worker *w, struct mesh_exchange *x);
+FOIL_COLD void mesh_reply_overloaded(struct foil_worker *w, struct mesh_exchange *x);
 /* grpc-status and grpc-message of an HTTP status and a body that stands for it; a status that is there stays. 0 or -ENOBUFS. */
 int mesh_reply_grpc_status(struct foil_worker *w, struct mesh_exchange *x, uint16_t status, struct foil_slice message, struct http_headers *h) FOIL_MUST_USE;
 
@@ -486,6 +488,8 @@ static inline struct mesh_first mesh_downstream_first(const struct mesh_downstre
  * then offered protocols; first in order. */
 const struct mesh_chain *mesh_chain_choose(const struct mesh_listener *l, const uint8_t dst_ip[16], const struct mesh_first *first);
 void mesh_downstream_drain(struct foil_worker *w, struct mesh_downstream *d);
+/* Looks at *n_left connections at most, the oldest first, takes those off, and closes the ones at rest: says how many. */
+uint32_t mesh_downstreams_shrink(struct foil_worker *w, struct mesh_port *p, uint32_t *n_left);
 void mesh_downstream_closed(struct foil_worker *w, struct http_conn *c, enum stream_end why);
 
 /* ---- upstream_tls.c ---- */

@@ -187,6 +187,7 @@ void tcp_conn_free(struct foil_worker *w, struct tcp_conn *c)
 	tcp_node_remove(&c->ev_node);
 	if (t->telling == c)
 		t->telling = NULL;
+	t->n_released -= c->is_released;
 	tcp_pool_put(&t->conns, c);
 	foil_count(w, TCP, CLOSED, 1);
 	foil_gauge_set(w, TCP, CONNS, t->conns.n_used);

@@ -126,6 +126,8 @@ void tcp_listener_input(struct foil_worker *w, struct tcp_listener *l, struct tc
 
 	if (t->is_short_of_mbufs)
 		refuse(w, seg, TCP_REASON_MEMORY);
+	else if (FOIL_UNLIKELY(w->overload & FOIL_OVERLOAD_STOP_CONNECTIONS))
+		refuse(w, seg, TCP_REASON_OVERLOADED);
 	else if (t->conns.n_used >= t->conns.n_max)
 		refuse(w, seg, TCP_REASON_CONNS_EXHAUSTED);
 	else if (l->n_half_open >= l->p.backlog_max || t->syns.n_used >= t->syns.n_max)

@@ -88,6 +88,7 @@ static void tcp_stream_release(struct foil_worker *w, struct stream *s)
 	foil_chain_clear(&s->rx);
 	tcp_reasm_clear(w, c);
 	c->is_released = true;
+	w->tcp->n_released++;
 	c->last_progress_us = w->now_us;
 	tcp_stream_shutdown(w, s);
 	tcp_slow_arm(w, c);

@@ -195,6 +195,22 @@ static void reclaim(struct foil_worker *w)
 	}
 }
 
+/* Whoever is told that a connection ends may well never end its own side; all that was sent has arrived there (FIN-WAIT-2). */
+void tcp_shrink(struct foil_worker *w)
+{
+	struct tcp_ctx *t = w->tcp;
+
+	for (uint32_t n = FOIL_MIN(TCP_SHRINK_LOOKS, t->conns.n_fresh); n; n--) {
+		t->reclaim_at = t->reclaim_at + 1 < t->conns.n_fresh ? t->reclaim_at + 1 : 0;
+		struct tcp_conn *c = tcp_pool_at(&t->conns, t->reclaim_at);
+		if (c->s.ops != &tcp_stream_ops || c->is_finished || !c->is_released || c->state != TCP_STATE_FIN_WAIT_2 ||
+		    w->now_us - c->last_progress_us < TCP_SHRINK_LINGER_US)
+			continue;
+		foil_reason(w, TCP, LINGER_CUT);
+		tcp_conn_reset(w, c, STREAM_END_LOCAL);
+	}
+}
+
 void tcp_flush(struct foil_worker *w)
 {
 	struct tcp_ctx *t = w->tcp;
@@ -219,5 +235,5 @@ void tcp_stats_get(const struct foil_worker *w, struct tcp_stats *out)
 
 	for (const struct tcp_node *n = t->listeners.next; n != &t->listeners; n = n->next)
 		n_listeners++;
-	*out = (struct tcp_stats){t->conns.n_used, t->syns.n_used, t->tws.n_used, n_listeners};
+	*out = (struct tcp_stats){t->conns.n_used, t->syns.n_used, t->tws.n_used, n_listeners, t->conns.n_max, t->n_released};
 }

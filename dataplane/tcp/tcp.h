@@ -87,5 +87,8 @@ void tcp_set_user_timeout(struct foil_worker *w, struct stream *s, uint64_t time
 /* For status pages and tests. */
 struct tcp_stats {
 	uint32_t n_conns, n_half_open, n_time_wait, n_listeners;
+	uint32_t conns_max, n_released; /* of the connections: those that only have to end */
 };
 void tcp_stats_get(const struct foil_worker *w, struct tcp_stats *out);
+/* For FOIL_OVERLOAD_SHRINK: ends connections that wait for nothing but the peer's FIN. Looks at a bounded number, to be called again. */
+void tcp_shrink(struct foil_worker *w);

@@ -55,6 +55,8 @@
 #define TCP_KEEPALIVE_PROBES 9u
 #define TCP_SYNACK_RETRIES 5u
 #define TCP_LINGER_US 60000000u           /* a released connection may take this long to finish */
+#define TCP_SHRINK_LINGER_US 500000u      /* and no longer, when connections run short and only the peer's FIN is missing */
+#define TCP_SHRINK_LOOKS 1024u
 #define TCP_LINGER_DISCARD_BYTES_MAX (1024u * 1024u) /* and discard so much of what still arrives; then RST */
 #define TCP_PAWS_IDLE_US (24ull * 24 * 3600 * 1000000) /* RFC 7323 5.5: TS.Recent of an idle connection grows invalid */
 #define TCP_CHALLENGE_PER_WINDOW 10u      /* RFC 5961 7: per connection, so that no stranger can read a shared counter */
@@ -342,6 +344,7 @@ struct tcp_ctx {
 	uint8_t rcv_wscale;
 	uint32_t reclaim_at;
 	bool is_nearly_out_of_mbufs, is_short_of_mbufs;
+	uint32_t n_released; /* connections that only have to end */
 };
 
 /* pool.c */

@@ -185,6 +185,8 @@ static void world_step(struct world *x)
 			t_pool_refill(x->dry);
 		x->dry = NULL;
 		return;
+	case 7: x->f->w->overload = below(x, 2) ? (uint8_t)below(x, 1u << FOIL_OVERLOAD_ACTIONS) : 0; return;
+	case 8: mesh_shrink(x->f->w); return;
 	default: t_advance(x->f->w, below(x, 20000)); return;
 	}
 }

@@ -92,6 +92,10 @@ static void test_each_refusal_names_line_field_and_reason(void **state)
 		{GOOD_PORTS "tcp: {congestion: [bbr]}\n" GOOD_TAIL, "tcp.congestion", "one plain value", 2},
 		{GOOD_PORTS "tcp: {ecn: 1}\n" GOOD_TAIL, "tcp.ecn", "not true or false", 2},
 		{GOOD_PORTS "crypto_workers: 65\n" GOOD_TAIL, "crypto_workers", "not a number", 2},
+		{GOOD_PORTS "overload: {shrink: 49}\n" GOOD_TAIL, "overload.shrink", "neither a percentage from 50 to 100 nor \"never\"", 2},
+		{GOOD_PORTS "overload: {shrink: 1000}\n" GOOD_TAIL, "overload.shrink", "neither a percentage", 2},
+		{GOOD_PORTS "overload: {stop_accepting_requests: 99x}\n" GOOD_TAIL, "overload.stop_accepting_requests", "\"99x\"", 2},
+		{GOOD_PORTS "overload: {busy: [1]}\n" GOOD_TAIL, "overload.busy", "", 2},
 		{GOOD_PORTS "tls: {handshakes: 0}\n" GOOD_TAIL, "tls.handshakes", "not a number", 2},
 		{GOOD_PORTS "tls: {handshakes: 100, handshakes_per_network: 101}\n" GOOD_TAIL, "", "is more than tls.handshakes 100", 1},
 		{GOOD_PORTS "tls: {engine: qat}\n" GOOD_TAIL, "tls.engine", "not one of", 2},
@@ -185,6 +189,26 @@ static void test_limits_of_handshakes_and_who_does_them(void **state)
 	(void)state;
 }
 
+static void test_thresholds_of_overload(void **state)
+{
+	struct node_conf *c = calloc(1, sizeof(*c));
+	struct foil_error err;
+	assert_int_equal(parse(GOOD_PORTS "overload: {shrink: 80, disable_keepalive: never, stop_accepting_requests: 100, busy: stop_accepting_connections}\n"
+			       GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->overload.at_percent[0], 80);
+	assert_int_equal(c->overload.at_percent[1], 0);
+	assert_int_equal(c->overload.at_percent[2], 98);
+	assert_int_equal(c->overload.at_percent[3], 100);
+	assert_true(c->overload.cycles_stop_connections);
+	assert_int_equal(parse(GOOD_PORTS GOOD_TAIL, c, &err), 0);
+	assert_int_equal(c->overload.at_percent[0], 95);
+	assert_int_equal(c->overload.at_percent[1], 95);
+	assert_int_equal(c->overload.at_percent[3], 98);
+	assert_false(c->overload.cycles_stop_connections);
+	free(c);
+	(void)state;
+}
+
 static void test_missing_file_and_folder_are_told_apart(void **state)
 {
 	struct node_conf *c = calloc(1, sizeof(*c));
@@ -206,6 +230,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_hosts_that_requests_name_are_limited),
 		cmocka_unit_test(test_congestion_control_is_chosen_for_the_node),
 		cmocka_unit_test(test_limits_of_handshakes_and_who_does_them),
+		cmocka_unit_test(test_thresholds_of_overload),
 		cmocka_unit_test(test_missing_file_and_folder_are_told_apart),
 	};
 	source_root = argc > 1 ? argv[1] : ".";

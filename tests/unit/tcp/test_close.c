@@ -171,6 +171,31 @@ static void test_a_released_stream_does_not_wait_for_ever(void **state)
 	t_tcp_free(t);
 }
 
+static void test_it_waits_less_where_connections_run_short(void **state)
+{
+	struct t_tcp *t = t_tcp_fixed();
+
+	(void)t_accept(t);
+	tcp_shrink(t->w); /* in use: none of its business */
+	stream_release(t->w, t->s);
+	t_turn(t);
+	t_forget(t);
+	t_wait(t, 600000);
+	t_forget(t);
+	tcp_shrink(t->w); /* the peer may not have all of it */
+	assert_int_equal(n_conns(t), 1);
+	t_in(t, .flags = T_ACK, .seq = PEER, .ack = US + 1);
+	tcp_shrink(t->w);
+	assert_int_equal(n_conns(t), 1);
+	t_wait(t, 600000);
+	tcp_shrink(t->w);
+	t_turn(t);
+	assert_int_equal(n_conns(t), 0);
+	assert_int_equal(t_reason(t->w, TCP, LINGER_CUT), 1);
+	t_expect(t, T_RST | T_ACK, US + 1, PEER, 0);
+	t_tcp_free(t);
+}
+
 static void test_an_abort_resets_and_tells_nobody(void **state)
 {
 	struct t_tcp *t = t_tcp_fixed();
@@ -342,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_bytes_that_came_from_behind_the_fin_are_let_go_with_it),
 		cmocka_unit_test(test_closed_waits_until_the_user_has_read_all),
 		cmocka_unit_test(test_a_released_stream_closes_in_order_on_its_own),
+		cmocka_unit_test(test_it_waits_less_where_connections_run_short),
 		cmocka_unit_test(test_a_released_stream_does_not_wait_for_ever),
 		cmocka_unit_test(test_an_abort_resets_and_tells_nobody),
 		cmocka_unit_test(test_writes_after_shutdown_are_freed_and_counted),

@@ -232,6 +232,20 @@ static void test_a_connection_table_that_is_full_refuses_and_harms_nobody(void *
 	t_tcp_free(t);
 }
 
+static void test_an_overloaded_worker_drops_syns(void **state)
+{
+	struct t_tcp *t = t_tcp();
+
+	t->w->overload = FOIL_OVERLOAD_STOP_CONNECTIONS;
+	t_in(t, .flags = T_SYN, .seq = T_PEER_ISN);
+	t_silent(t);
+	assert_int_equal(t_reason(t->w, TCP, OVERLOADED), 1);
+	t->w->overload = (uint8_t)~FOIL_OVERLOAD_STOP_CONNECTIONS; /* the others do not concern it */
+	(void)t_accept(t);
+	t_tcp_free(t);
+	(void)state;
+}
+
 static void test_without_mbufs_to_spare_new_connections_are_refused(void **state)
 {
 	struct t_tcp *t = t_tcp();
@@ -442,6 +456,7 @@ int main(void)
 		cmocka_unit_test(test_a_forged_or_old_cookie_is_reset),
 		cmocka_unit_test(test_no_cookie_is_believed_that_was_not_sent_lately),
 		cmocka_unit_test(test_a_connection_table_that_is_full_refuses_and_harms_nobody),
+		cmocka_unit_test(test_an_overloaded_worker_drops_syns),
 		cmocka_unit_test(test_without_mbufs_to_spare_new_connections_are_refused),
 		cmocka_unit_test(test_an_active_open_offers_all_and_takes_what_is_answered),
 		cmocka_unit_test(test_a_syn_that_is_refused_ends_the_open),
