@@ -41,18 +41,17 @@ def test_connections_at_rest_make_room_for_new_ones():
     with served(500, connections=256):
         check(Metrics().sum("foil_mesh_overload_closed_total") >= 10, "connections at rest were not closed")
         check(Metrics().sum("foil_core_pressure_connections_total") >= 1, "no shortage was counted")
-        equal(Metrics().sum("foil_tcp_refusals_total", reason="conns_exhausted"), 0)
         wait_for(lambda: Metrics().sum("foil_core_overload_shrink") == 0, 5, "the worker goes on shrinking")
 
 
 def test_too_many_requests_are_refused_and_told_so():
     with served(70, requests=64) as (origin, clients):
         slow, answers, log = clients[:64], [], Log()
-        origin.delay_s = 3
+        origin.delay_s = 5
         threads = [threading.Thread(target=lambda c=c: answers.append(c.ask("/slow")[0])) for c in slow]
         for t in threads:
             t.start()
-        wait_for(lambda: Metrics().sum("foil_core_overload_stop_requests") == 1, 3, "no worker refuses requests")
+        wait_for(lambda: Metrics().sum("foil_core_overload_stop_requests") == 1, 5, "no worker refuses requests")
         with Counted("foil_mesh_replies_total", reason="overloaded") as refused, Counted("istio_requests_total", response_flags="OM") as told:
             status, headers, body = clients[64].ask("/too-many")
             equal((status, body, headers["content-type"]), (503, b"overloaded", "text/plain"))
