@@ -226,13 +226,6 @@ static bool is_for_headers(const struct http_header *h, bool is_request, struct 
 	}
 }
 
-static bool is_grpc(struct foil_slice content_type)
-{
-	const struct foil_slice grpc = FOIL_SLICE("application/grpc");
-
-	return foil_slice_has_prefix(content_type, grpc) && (content_type.n_bytes == grpc.n_bytes || content_type.data[grpc.n_bytes] == '+');
-}
-
 /* All fields up to the empty line, which must end the block. */
 static enum http_reason parse_fields(struct foil_worker *w, struct foil_arena *a, struct foil_cur *c, uint32_t n_lines,
 				     const struct http_limits *limits, bool is_request, struct http_head *out, struct h1_facts *f)
@@ -254,7 +247,7 @@ static enum http_reason parse_fields(struct foil_worker *w, struct foil_arena *a
 		}
 		if (!is_for_headers(h, is_request, f))
 			continue;
-		if (h->id == HTTP_HDR_CONTENT_TYPE && is_grpc(h->value))
+		if (h->id == HTTP_HDR_CONTENT_TYPE && http_content_type_is_grpc(h->value))
 			out->is_grpc = true;
 		out->headers.n++;
 		http_headers_gain(&out->headers, h->id);

@@ -120,15 +120,6 @@ static enum http_reason read_pseudo(struct reading *r, const struct http_header 
 	return HTTP_REASON_OK;
 }
 
-static bool is_grpc_type(struct foil_slice v)
-{
-	const struct foil_slice grpc = FOIL_SLICE("application/grpc");
-
-	if (!foil_slice_has_prefix(v, grpc))
-		return false;
-	return v.n_bytes == grpc.n_bytes || v.data[grpc.n_bytes] == '+';
-}
-
 /* A field that is no pseudo field. *keep: it stays among the headers. */
 static enum http_reason read_field(struct reading *r, const struct http_header *f, bool *keep)
 {
@@ -163,7 +154,7 @@ static enum http_reason read_field(struct reading *r, const struct http_header *
 		r->cookie_bytes += f->value.n_bytes + 2;
 		return HTTP_REASON_OK;
 	case HTTP_HDR_CONTENT_TYPE:
-		out->is_grpc = out->is_grpc || is_grpc_type(f->value);
+		out->is_grpc = out->is_grpc || http_content_type_is_grpc(f->value);
 		return HTTP_REASON_OK;
 	default:
 		return HTTP_REASON_OK;

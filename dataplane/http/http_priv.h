@@ -185,3 +185,11 @@ int http_headers_reserve(struct foil_worker *w, struct foil_arena *a, struct htt
 extern const struct http_conn_ops http_sniff_ops;
 
 extern const struct http_conn_ops h1_server_ops, h1_client_ops;
+
+/* application/grpc and its +proto and the like; not grpc-web. */
+static inline bool http_content_type_is_grpc(struct foil_slice value)
+{
+	const struct foil_slice grpc = FOIL_SLICE("application/grpc");
+
+	return foil_slice_has_prefix(value, grpc) && (value.n_bytes == grpc.n_bytes || value.data[grpc.n_bytes] == '+');
+}
