@@ -6,7 +6,7 @@ import re
 
 import checklib
 
-KINDS = ["VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "WorkloadGroup", "Sidecar", "MeshConfig", "ProxyConfig"]
+KINDS = ["VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "WorkloadEntry", "WorkloadGroup", "Sidecar", "Ingress", "IngressClass", "MeshConfig", "ProxyConfig"]
 ROWS = re.compile(r"const struct istio_field (\w+)\[\] = \{(.*?)\};", re.S)
 TABLE = re.compile(r'const struct istio_table (\w+) =\s*(?:TABLE\(\w+, "([^"]+)", (\w+)|\{\s*\.what = "([^"]+)"(?:[^}]*?(?:FIELDS_OF\(|\.fields = )(\w+))?)', re.S)
 TEXT = re.compile(r'const char (\w+)\[\] =((?:\s*"(?:\\.|[^"\\])*")+);')

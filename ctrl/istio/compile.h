@@ -227,6 +227,8 @@ enum port_protocol istio_registry_protocol_word(const char *word, size_t n);
 
 /* VirtualServices with delegates resolved, indexed by gateway and mesh host. */
 void istio_virtual_services_index(struct compile *c);
+/* Where an http rule stands: "spec.http[1]", or what of an Ingress it was. index: vs.http_index. */
+const char *istio_compile_rule_field(struct compile *c, const struct http_route *r, uint32_t index);
 
 struct server_hosts;
 /* Made at the first call for a server. */

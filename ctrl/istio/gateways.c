@@ -42,6 +42,11 @@ struct edge {
 
 static const char *server_field(const struct edge *e, const struct bound_server *b, const char *rest)
 {
+	const struct ingress_origin *o = b->server->origin;
+
+	if (o) /* of an Ingress: its tls[] has hosts and a secretName, and the server for HTTP has nothing */
+		return strcmp(rest, "hosts") == 0 ? istio_arena_printf(e->c->arena, "%s.hosts", o->field)
+		       : strcmp(rest, "tls") == 0 ? istio_arena_printf(e->c->arena, "%s.secretName", o->field) : o->field;
 	return istio_arena_printf(e->c->arena, "spec.servers[%u]%s%s", b->index, rest[0] ? "." : "", rest);
 }
 

@@ -9,6 +9,7 @@
 struct string_match {
 	struct istio_head head;
 	const char *exact, *prefix, *regex; /* at most one; none: present */
+	bool by_segment; /* of a prefix: '/' or nothing follows (an Ingress's) */
 };
 struct port_selector {
 	struct istio_head head;
@@ -18,6 +19,7 @@ struct destination {
 	struct istio_head head;
 	const char *host, *subset;
 	struct port_selector *port;
+	bool is_backend; /* of an Ingress: what stands at head is a name and a port */
 };
 struct percent {
 	struct istio_head head;
@@ -52,12 +54,19 @@ struct tls_certificate {
 	struct istio_head head;
 	const char *chain, *key, *ca;
 };
+struct resource;
+/* Of what an Ingress was made into (ingresses.c): where it stands there. */
+struct ingress_origin {
+	const struct resource *resource;
+	const char *field; /* "spec.rules[0].http.paths[1]" */
+};
 struct gateway_server {
 	struct istio_head head;
 	struct object_port *port;
 	const char *bind, *name;
 	struct istio_strings hosts;
 	struct gateway_tls *tls;
+	const struct ingress_origin *origin; /* NULL: it stands as it is */
 };
 struct gateway {
 	struct istio_head head;
@@ -170,6 +179,7 @@ struct http_route {
 	struct percent *mirror_percentage;
 	struct cors *cors;
 	struct headers *headers;
+	const struct ingress_origin *origin; /* NULL: it stands as it is */
 };
 struct l4_match { /* of tcp and tls routes */
 	struct istio_head head;
@@ -522,6 +532,54 @@ struct k8s_config_map {
 	struct istio_string_map data;
 };
 
+/* ---- Ingress, IngressClass ---- */
+
+struct ingress_port { /* one of both */
+	struct istio_head head;
+	const char *name;
+	struct istio_int number;
+};
+struct ingress_service {
+	struct istio_head head;
+	const char *name;
+	struct ingress_port *port;
+};
+struct ingress_backend {
+	struct istio_head head;
+	struct ingress_service *service;
+};
+enum ingress_path_type { INGRESS_EXACT, INGRESS_PREFIX, INGRESS_IMPLEMENTATION_SPECIFIC };
+struct ingress_path {
+	struct istio_head head;
+	const char *path;
+	struct istio_int type;
+	struct ingress_backend *backend;
+};
+struct ingress_http {
+	struct istio_head head;
+	struct istio_list paths; /* struct ingress_path */
+};
+struct ingress_rule {
+	struct istio_head head;
+	const char *host; /* NULL: every one */
+	struct ingress_http *http;
+};
+struct ingress_tls {
+	struct istio_head head;
+	struct istio_strings hosts;
+	const char *secret_name;
+};
+struct ingress {
+	struct istio_head head;
+	const char *class_name;
+	struct ingress_backend *default_backend;
+	struct istio_list tls, rules; /* struct ingress_tls, ingress_rule */
+};
+struct ingress_class {
+	struct istio_head head;
+	const char *controller;
+};
+
 /* ---- MeshConfig ---- */
 
 enum outbound_mode { OUTBOUND_REGISTRY_ONLY, OUTBOUND_ALLOW_ANY, OUTBOUND_ALLOW_ANY_DYNAMIC_DNS };
@@ -606,7 +664,10 @@ struct mesh_config {
 	struct tcp_keepalive *keepalive;
 	struct proxy_config *proxy;
 	struct istio_strings service_export_to, virtual_service_export_to, destination_rule_export_to;
+	const char *ingress_class, *ingress_service, *ingress_selector;
+	struct istio_int ingress_mode;
 };
+enum ingress_mode { INGRESS_MODE_UNSPECIFIED, INGRESS_MODE_OFF, INGRESS_MODE_DEFAULT, INGRESS_MODE_STRICT };
 enum forward_client_cert { XFCC_UNDEFINED, XFCC_SANITIZE, XFCC_FORWARD_ONLY, XFCC_APPEND_FORWARD, XFCC_SANITIZE_SET, XFCC_ALWAYS_FORWARD_ONLY };
 enum access_log_encoding { ACCESS_LOG_TEXT, ACCESS_LOG_JSON };
 enum normalization { NORMALIZE_DEFAULT, NORMALIZE_NONE, NORMALIZE_BASE, NORMALIZE_MERGE_SLASHES, NORMALIZE_DECODE_AND_MERGE };
@@ -635,7 +696,7 @@ struct mesh_networks {
 
 enum istio_kind { KIND_GATEWAY, KIND_VIRTUAL_SERVICE, KIND_DESTINATION_RULE, KIND_SERVICE_ENTRY, KIND_WORKLOAD_ENTRY, KIND_SIDECAR, KIND_SERVICE,
 	KIND_ENDPOINTS, KIND_ENDPOINT_SLICE, KIND_POD, KIND_NODE, KIND_NAMESPACE, KIND_CONFIG_MAP, KIND_SECRET,
-	KIND_PEER_AUTHENTICATION, KIND_TELEMETRY, KIND_WORKLOAD_GROUP, KIND_N };
+	KIND_PEER_AUTHENTICATION, KIND_TELEMETRY, KIND_WORKLOAD_GROUP, KIND_INGRESS, KIND_INGRESS_CLASS, KIND_N };
 
 struct istio_kind_row {
 	const char *group, *kind;
@@ -644,6 +705,7 @@ struct istio_kind_row {
 	enum istio_kind id;
 	const struct istio_table *table; /* of its spec, or of the whole resource where is_whole */
 	bool is_whole, is_cluster_wide;
+	bool is_late; /* whether it concerns us is known when all is read: its spec is decoded then */
 	const char *note;
 };
 
@@ -651,7 +713,7 @@ extern const struct istio_kind_row istio_kinds[];
 extern const uint32_t istio_n_kinds;
 extern const struct istio_table istio_table_gateway, istio_table_virtual_service, istio_table_destination_rule, istio_table_service_entry,
 	istio_table_workload_entry, istio_table_workload_template, istio_table_workload_group, istio_table_sidecar,
-	istio_table_peer_authentication, istio_table_telemetry,
+	istio_table_peer_authentication, istio_table_telemetry, istio_table_ingress, istio_table_ingress_class,
 	istio_table_k8s_service, istio_table_k8s_endpoints, istio_table_k8s_endpoint_slice, istio_table_k8s_pod, istio_table_k8s_open,
 		istio_table_k8s_config_map, istio_table_k8s_secret, istio_table_mesh_config, istio_table_mesh_networks,
 	istio_table_retries, istio_table_tcp_keepalive, istio_table_load_balancer, istio_table_locality_lb,

@@ -26,11 +26,12 @@ static const char *path_only(struct compile *c, const struct http_match *m)
 static void lint_rule(struct compile *c, const struct vs *v, uint32_t i, struct istio_map *seen, const struct http_route **all)
 {
 	const struct http_route *r = v->http[i];
+	const char *field = istio_compile_rule_field(c, r, v->http_index[i]);
 
 	if (*all) {
-		istio_compile_report(c, ISTIO_WARNING, "IST0130", v->http_source[i], r->head.node->at, istio_arena_printf(c->arena, "spec.http[%u]",
-				v->http_index[i]),
-			       "never reached: the rule in line %u matches every request", (*all)->head.node->at.line);
+		istio_compile_report(c, ISTIO_WARNING, "IST0130", v->http_source[i], r->head.node->at, field,
+			       "never reached: the rule in line %u%s%s matches every request", (*all)->head.node->at.line, (*all)->origin ? " of " : "",
+				     (*all)->origin ? (*all)->origin->resource->id : "");
 		return;
 	}
 	if (r->match.n == 0)
@@ -43,7 +44,7 @@ static void lint_rule(struct compile *c, const struct vs *v, uint32_t i, struct 
 			(void)istio_map_put(c->arena, seen, key, &is_new);
 		if (!is_new)
 			istio_compile_report(c, ISTIO_WARNING, "IST0131", v->http_source[i], m->head.node->at,
-				       istio_arena_printf(c->arena, "spec.http[%u].match[%u]", v->http_index[i], j),
+				       r->origin ? istio_arena_printf(c->arena, "%s.path", field) : istio_arena_printf(c->arena, "%s.match[%u]", field, j),
 					       "never matches: an earlier rule has the same match");
 		if (has_no_condition(m))
 			*all = r;
@@ -75,7 +76,8 @@ static void lint_gateway(struct compile *c, const struct vs *v, const char *name
 {
 	const char *field = istio_arena_printf(c->arena, "spec.gateways[%u]", index);
 	const char *full = strchr(name, '/') ? name : istio_arena_printf(c->arena, "%s/%s", v->source->namespace, name);
-	const struct resource *gateway = istio_map_get(&c->model->by_id, istio_arena_printf(c->arena, "Gateway/%s", full));
+	const struct resource *written = istio_map_get(&c->model->by_id, istio_arena_printf(c->arena, "Gateway/%s", full));
+	const struct resource *gateway = written ? written : istio_map_get(&c->model->made_gateways, full);
 	struct istio_pos at = istio_doc_at(v->spec->head.node, "gateways");
 
 	if (!gateway) {

@@ -162,6 +162,7 @@ static void check_default_providers(struct istio_decode *d, void *object)
 static const struct istio_table table_default_providers =
 	TABLE(default_providers, "MeshConfig.DefaultProviders", default_providers_rows, .check = check_default_providers);
 static const char *const encoding_words[] = {"TEXT", "JSON", NULL};
+static const char *const ingress_mode_words[] = {"UNSPECIFIED", "OFF", "DEFAULT", "STRICT", NULL};
 static const char istiod_note[] = "of istiod";
 static const char sidecar_note[] = "of sidecars and their capture of traffic";
 static const struct istio_field mesh_rows[] = {
@@ -171,10 +172,10 @@ static const struct istio_field mesh_rows[] = {
 	ROW(mesh_config, connect_timeout, "connectTimeout", F_DURATION, .min = DURATION_US_MIN, .max = DURATION_US_MAX),
 	ROW(mesh_config, detection_timeout, "protocolDetectionTimeout", F_DURATION, .min = 0, .max = 15000000),
 	ROW(mesh_config, keepalive, "tcpKeepalive", F_OBJECT, .table = &istio_table_tcp_keepalive),
-	ROW_IGNORED("ingressClass", istiod_note),
-	ROW_IGNORED("ingressService", istiod_note),
-	ROW_IGNORED("ingressControllerMode", istiod_note),
-	ROW_IGNORED("ingressSelector", istiod_note),
+	ROW(mesh_config, ingress_class, "ingressClass", F_STRING),
+	ROW(mesh_config, ingress_service, "ingressService", F_STRING),
+	ROW(mesh_config, ingress_mode, "ingressControllerMode", F_ENUM, .words = ingress_mode_words),
+	ROW(mesh_config, ingress_selector, "ingressSelector", F_STRING),
 	ROW_IGNORED("enableTracing", "no spans are sent"),
 	ROW(mesh_config, access_log_file, "accessLogFile", F_STRING),
 	ROW(mesh_config, access_log_format, "accessLogFormat", F_STRING, .is_free_text = true),

@@ -1,5 +1,5 @@
 /* From documents to the model: which kind a document is, its metadata, its spec by the kind's table, and what is done with one that is refused. */
-#include "ctrl/istio/model.h"
+#include "ctrl/istio/ingresses.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -196,7 +196,8 @@ static void *decode_spec(struct adding *a, unsigned int *n_errors)
 	d.n_path = strlen(d.path);
 	const struct doc_node *spec = istio_doc_find(a->node, "spec");
 	if (!spec || spec->type == DOC_NULL) {
-		istio_decode_error(&d, "IST0106", &(struct istio_head){.node = a->node}, "", "a %s needs a spec", a->row->kind);
+		istio_decode_error(&d, "IST0106", &(struct istio_head){.node = a->node}, "", "%s %s needs a spec", strchr("AEIO", a->row->kind[0]) ? "an" : "a",
+				   a->row->kind);
 		*n_errors = d.n_errors;
 		return NULL;
 	}
@@ -273,8 +274,9 @@ static void add_resource(struct istio_model *m, struct istio_diags *diags, struc
 		m->stats.n_refused++;
 		return;
 	}
-	void *spec = version_is_known(&a) ? decode_spec(&a, &n_errors) : NULL;
-	if (!spec || n_errors) {
+	bool is_known = version_is_known(&a);
+	void *spec = is_known && !a.row->is_late ? decode_spec(&a, &n_errors) : NULL;
+	if (!is_known || (!spec && !a.row->is_late) || n_errors) {
 		m->stats.n_refused++;
 		if (!first)
 			keep_last_good(&a);
@@ -345,9 +347,11 @@ int istio_model_add(struct istio_model *m, struct doc_file *f, struct istio_diag
 int istio_resource_by_age(const void *x, const void *y)
 {
 	const struct resource *a = *(struct resource *const *)x, *b = *(struct resource *const *)y;
-	int by = strcmp(a->created, b->created);
+	int by = b->is_made - a->is_made;
 
 	if (by == 0)
+		by = strcmp(a->created, b->created);
+	if (by == 0 && !a->is_made)
 		by = strcmp(a->file_name, b->file_name);
 	if (by == 0)
 		by = strcmp(a->name, b->name);
@@ -395,15 +399,64 @@ static void take_networks(struct istio_model *m, struct istio_diags *diags)
 	m->networks = istio_decode_object(&d, &istio_table_mesh_networks, f && f->n_documents ? f->documents[0] : NULL);
 }
 
+static void sort(struct resource_list *list)
+{
+	if (list->n)
+		qsort(list->list, list->n, sizeof(list->list[0]), istio_resource_by_age);
+}
+
+/* Its last good version, unless that was somebody else's. */
+static void keep_last_ingress(struct adding *a)
+{
+	const struct resource *before = a->model->previous ? istio_map_get(&a->model->previous->by_id, a->id) : NULL;
+	struct istio_diags unheard;
+
+	istio_diags_init(&unheard);
+	bool is_ours = before && istio_ingress_is_ours(a->model, before, &unheard);
+	istio_diags_fini(&unheard);
+	if (is_ours)
+		keep_last_good(a);
+}
+
+/* Those that are ours are decoded, the others are left alone, whatever stands in them. */
+static void take_ingresses(struct istio_model *m, struct istio_diags *diags)
+{
+	const struct resource_list all = m->kinds[KIND_INGRESS];
+
+	m->kinds[KIND_INGRESS] = (struct resource_list){0};
+	for (uint32_t i = 0; i < all.n; i++) {
+		struct resource *r = all.list[i];
+		struct adding a = {.model = m, .diags = diags, .file = r->file, .node = r->node, .row = r->row};
+		unsigned int n_errors = 0;
+		if (!istio_ingress_is_ours(m, r, diags))
+			continue;
+		if (!r->spec && take_metadata(&a))
+			r->spec = decode_spec(&a, &n_errors);
+		if (r->spec && !n_errors) {
+			ARENA_PUSH(&m->arena, &m->kinds[KIND_INGRESS], r);
+			continue;
+		}
+		m->stats.n_resources--;
+		m->stats.n_refused++;
+		keep_last_ingress(&a);
+	}
+	if (m->kinds[KIND_INGRESS].n == 0)
+		return;
+	sort(&m->kinds[KIND_INGRESS]);
+	istio_ingresses_convert(m, diags);
+	sort(&m->kinds[KIND_GATEWAY]);
+	sort(&m->kinds[KIND_VIRTUAL_SERVICE]);
+}
+
 int istio_model_finish(struct istio_model *m, struct istio_diags *diags)
 {
 	if (setjmp(m->arena.full))
 		return -ENOMEM;
 	for (unsigned int k = 0; k < KIND_N; k++)
-		if (m->kinds[k].n)
-			qsort(m->kinds[k].list, m->kinds[k].n, sizeof(m->kinds[k].list[0]), istio_resource_by_age);
+		sort(&m->kinds[k]);
 	take_mesh(m, diags);
 	take_networks(m, diags);
+	take_ingresses(m, diags);
 	m->previous = NULL;
 	return 0;
 }

@@ -12,6 +12,7 @@ struct resource {
 	struct doc_file *file;
 	const char *file_name;
 	bool is_last_good;     /* not what the file says now: that was refused */
+	bool is_made;          /* a Gateway or VirtualService that an Ingress was made into, whose row, id and node it has */
 	void *spec;            /* of the row's table */
 };
 
@@ -26,6 +27,7 @@ struct istio_model {
 	const struct istio_model *previous; /* until finished */
 	struct resource_list kinds[KIND_N];
 	struct istio_map by_id;             /* struct resource */
+	struct istio_map made_gateways;     /* of Ingresses: "namespace/name" -> struct resource */
 	struct {
 		struct doc_file **list;
 		uint32_t n, n_room;
@@ -43,5 +45,5 @@ struct istio_model {
 void istio_resource_report(struct istio_diags *d, enum istio_severity severity, const char *code, const struct resource *r, struct istio_pos at,
 			   const char *field,
 		     const char *fmt, ...) __attribute__((format(printf, 7, 8)));
-/* Of struct resource *: the oldest first, see istio_model_add. */
+/* Of struct resource *: the oldest first, see istio_model_add. What was made of an Ingress has no age, as in Istio: it goes before all others, by its name. */
 int istio_resource_by_age(const void *x, const void *y);

@@ -28,9 +28,14 @@ struct rule {
 	uint32_t index;
 };
 
+/* "route[0].destination" of it, or "": where that stands in an Ingress, if it was one. */
 static const char *rule_field(const struct rule *x, const char *rest)
 {
-	return istio_arena_printf(x->c->arena, "spec.http[%u]%s%s", x->index, rest[0] ? "." : "", rest);
+	const char *field = istio_compile_rule_field(x->c, x->r, x->index);
+
+	if (x->r->origin)
+		return istio_arena_printf(x->c->arena, "%s%s", field, rest[0] ? ".backend.service" : "");
+	return istio_arena_printf(x->c->arena, "%s%s%s", field, rest[0] ? "." : "", rest);
 }
 
 /* ---- match ---- */
@@ -122,6 +127,8 @@ static void match_path(const struct string_match *uri, bool ignore_case, Foil__C
 		out->path = word(uri->exact);
 	} else if (uri->prefix) {
 		out->path = word(uri->prefix);
+		if (uri->by_segment)
+			out->path_kind = FOIL__CONF__PATH_MATCH_KIND__PATH_SEGMENT_PREFIX;
 	} else if (uri->regex) {
 		out->path_kind = FOIL__CONF__PATH_MATCH_KIND__PATH_REGEX;
 		out->path = word(uri->regex);
@@ -257,11 +264,17 @@ static bool service_is_visible(const struct compile *c, const struct service *s,
 	return istio_compile_is_exported(s->export_to, &c->model->mesh->service_export_to, s->namespace, scope->client_namespace);
 }
 
+static const char *host_key(const struct destination *d)
+{
+	return d->is_backend ? "name" : "host";
+}
+
 static void report_missing(struct compile *c, const struct resource *r, const struct destination *d, const char *field, const char *host,
 			   const struct service *s, uint32_t port, const struct cluster_ref *ref)
 {
 	if (!s) {
-		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "host"), istio_arena_printf(c->arena, "%s.host", field),
+		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, host_key(d)),
+				     istio_arena_printf(c->arena, "%s.%s", field, host_key(d)),
 			       "no Service or ServiceEntry has the host %s: requests get 503 (NC)", host);
 	} else if (!ref->port) {
 		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "port"), istio_arena_printf(c->arena, "%s.port", field),
@@ -282,7 +295,8 @@ static struct cluster_ref *destination_cluster(struct compile *c, const struct v
 	struct service *s = istio_registry_find(c, host);
 	uint32_t port = destination_port(d, alias ? alias : s, scope->port);
 	if (s && !service_is_visible(c, s, scope)) {
-		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "host"), istio_arena_printf(c->arena, "%s.host", field),
+		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, host_key(d)),
+				     istio_arena_printf(c->arena, "%s.%s", field, host_key(d)),
 				     "%s is not exported to %s: requests get 503 (NC)", s->source->id, scope->client_namespace);
 		/* A name of its own: who may see the service has a cluster of it. */
 		return istio_clusters_ref(c, NULL, istio_arena_printf(c->arena, "%s~%s", host, scope->client_namespace), d->subset, port,
@@ -302,7 +316,8 @@ static void warn_open_proxy(struct compile *c, const struct cluster_ref *ref, co
 {
 	if (!scope->is_for_any || !ref || !ref->service || ref->service->resolution != RESOLUTION_DYNAMIC_DNS)
 		return;
-	istio_compile_report(c, ISTIO_WARNING, "HF0018", r, istio_doc_at(d->head.node, "host"), istio_arena_printf(c->arena, "%s.host", field),
+	istio_compile_report(c, ISTIO_WARNING, "HF0018", r, istio_doc_at(d->head.node, host_key(d)),
+			     istio_arena_printf(c->arena, "%s.%s", field, host_key(d)),
 			     "an open proxy: every host has this route at Gateway %s, and %s (resolution DYNAMIC_DNS) goes wherever the client says; give the "
 			     "VirtualService or the Gateway's server the hosts that may be reached, as \"*.example.com\"", scope->gateway,
 			     ref->service->source->id);
@@ -671,13 +686,14 @@ static void respond(struct rule *x, Foil__Conf__Route *out)
 static char *operation(struct rule *x, const Foil__Conf__Route *out)
 {
 	const Foil__Conf__RouteMatch *m = out->match;
-	const char *star = m->path_kind == FOIL__CONF__PATH_MATCH_KIND__PATH_PREFIX ? "*" : "";
+	bool is_segment = m->path_kind == FOIL__CONF__PATH_MATCH_KIND__PATH_SEGMENT_PREFIX; /* of these Istio says no more than "/" and the star */
+	const char *path = is_segment ? "/" : m->path, *star = is_segment || m->path_kind == FOIL__CONF__PATH_MATCH_KIND__PATH_PREFIX ? "*" : "";
 
 	if (out->action_case == FOIL__CONF__ROUTE__ACTION_ROUTE && x->r->route.n == 1) {
 		const char *port = strchr(out->route->clusters[0]->cluster, '|') + 1, *host = strrchr(port, '|') + 1;
-		return istio_arena_printf(x->c->arena, "%s:%.*s%s%s", host, (int)strcspn(port, "|"), port, m->path, star);
+		return istio_arena_printf(x->c->arena, "%s:%.*s%s%s", host, (int)strcspn(port, "|"), port, path, star);
 	}
-	return istio_arena_printf(x->c->arena, "%s:%u%s%s", x->v->source->name, x->scope->port, m->path, star);
+	return istio_arena_printf(x->c->arena, "%s:%u%s%s", x->v->source->name, x->scope->port, path, star);
 }
 
 /* ---- routes ---- */

@@ -249,7 +249,7 @@ static struct vs *vs_new(struct compile *c, const struct resource *r)
 		if (one->delegate)
 			add_delegated(c, r, one, i, &rules);
 		else
-			push_rule(c, &rules, one, r, i);
+			push_rule(c, &rules, one, one->origin ? one->origin->resource : r, i);
 	}
 	const char **hosts = ARENA_ARRAY(c->arena, const char *, spec->hosts.n);
 	for (uint32_t i = 0; i < spec->hosts.n; i++)
@@ -257,6 +257,11 @@ static struct vs *vs_new(struct compile *c, const struct resource *r)
 	*v = (struct vs){.source = r, .hosts = hosts, .spec = spec, .http = rules.http.list, .http_source = rules.source.list, .http_index = rules.index.list,
 			 .n_http = rules.http.n};
 	return v;
+}
+
+const char *istio_compile_rule_field(struct compile *c, const struct http_route *r, uint32_t index)
+{
+	return r->origin ? r->origin->field : istio_arena_printf(c->arena, "spec.http[%u]", index);
 }
 
 /* ---- the index ---- */

@@ -12,6 +12,10 @@
 #define GW "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: app}\nspec:\n"
 #define WE "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {name: w, namespace: app}\nspec:\n"
 #define WG "apiVersion: networking.istio.io/v1\nkind: WorkloadGroup\nmetadata: {name: g, namespace: app}\nspec:\n"
+#define IN \
+	"apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: i, namespace: app, annotations: {kubernetes.io/ingress.class: istio}}\nspec:\n"
+#define PATHS "  rules:\n  - http:\n      paths:\n      - "
+#define SHOP "backend: {service: {name: shop, port: {number: 80}}}"
 #define TO "route: [{destination: {host: a.test}}]"
 #define PORTS "  ports: [{number: 80, name: http}]\n"
 #define DPORTS "  ports: [{number: 80, name: http, protocol: HTTP}]\n"
@@ -181,6 +185,42 @@ static const struct refusal {
 	 "spec.probe.httpGet.httpHeaders[0].value", "not a host"},
 	{WG "  template: {}\n  probe: {tcpSocket: @{host: a}}\n", "IST0106", "spec.probe.tcpSocket.port", "needs a port"},
 	{WG "  template: {}\n  probe: {grpc: @{service: a}}\n", "IST0106", "spec.probe.grpc.port", "needs a port"},
+
+	/* Ingress, IngressClass */
+	{IN "  @tls: []\n", "IST0106", "spec.rules", "needs rules"},
+	{IN "  @rulez: []\n", "IST0106", "spec", "did you mean \"rules\"?"},
+	{IN "  ingressClassName: @5\n" PATHS "{path: /, pathType: Prefix, " SHOP "}\n", "IST0106", "spec.ingressClassName", "must be a string"},
+	{IN "  defaultBackend: {resource: @{kind: Bucket, name: b}}\n", "HF0005", "spec.defaultBackend.resource", "a backend is a Service here"},
+	{IN "  rules:\n  - {host: @'a_.test/', http: {paths: [{path: /, pathType: Prefix, " SHOP "}]}}\n", "IST0106", "spec.rules[0].host", "is not a host"},
+	{IN "  rules:\n  - {host: @198.18.0.1, http: {paths: [{path: /, pathType: Prefix, " SHOP "}]}}\n", "IST0106", "spec.rules[0].host", "is not a host"},
+	{IN "  rules:\n  - {host: a.test, http: @{}}\n", "IST0106", "spec.rules[0].http.paths", "needs paths"},
+	{IN "  rules:\n  - {host: a.test, http: {paths: @[]}}\n", "IST0106", "spec.rules[0].http.paths", "from 1 to"},
+	{IN PATHS "@{path: /, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].pathType", "needs a pathType"},
+	{IN PATHS "{path: /, pathType: @Regex, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].pathType", "Exact, Prefix, Implementation"},
+	{IN PATHS "@{pathType: Prefix, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].path", "begins with a slash"},
+	{IN PATHS "{path: @foo, pathType: Exact, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].path", "begins with a slash"},
+	{IN PATHS "{path: @'*', pathType: ImplementationSpecific, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].path", "begins with a slash"},
+	{IN PATHS "{path: @/a//b, pathType: Prefix, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].path", "\"//\""},
+	{IN PATHS "{path: @/a/.., pathType: Exact, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].path", "\"/..\""},
+	{IN PATHS "{path: @/a//*, pathType: ImplementationSpecific, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].path", "\"//\""},
+	{IN PATHS "{path: @'/a?b', pathType: Prefix, " SHOP "}\n", "IST0106", "spec.rules[0].http.paths[0].path", "without its query"},
+	{IN PATHS "@{path: /, pathType: Prefix}\n", "IST0106", "spec.rules[0].http.paths[0].backend", "needs a backend"},
+	{IN PATHS "{path: /, pathType: Prefix, backend: @{}}\n", "IST0106", "spec.rules[0].http.paths[0].backend.service", "needs a service"},
+	{IN PATHS "{path: /, pathType: Prefix, backend: {resource: @{kind: Bucket, name: b}}}\n", "HF0005", "spec.rules[0].http.paths[0].backend.resource",
+	 "a backend is a Service here"},
+	{IN PATHS "{path: /, pathType: Prefix, backend: {service: @{port: {number: 80}}}}\n", "IST0106",
+	 "spec.rules[0].http.paths[0].backend.service.name", "needs the name of a Service"},
+	{IN PATHS "{path: /, pathType: Prefix, backend: {service: @{name: shop}}}\n", "IST0106", "spec.rules[0].http.paths[0].backend.service.port",
+	 "one of both"},
+	{IN PATHS "{path: /, pathType: Prefix, backend: {service: {name: shop, port: @{number: 80, name: http}}}}\n", "IST0106",
+	 "spec.rules[0].http.paths[0].backend.service.port", "one of both"},
+	{IN PATHS "{path: /, pathType: Prefix, backend: {service: {name: shop, port: {number: @0}}}}\n", "IST0106",
+	 "spec.rules[0].http.paths[0].backend.service.port.number", "from 1 to"},
+	{IN "  tls: [{hosts: [a.test, '*'], secretName: @a/b}]\n" PATHS "{path: /, pathType: Prefix, " SHOP "}\n", "IST0106", "spec.tls[0].secretName",
+	 "is not the name of a Secret"},
+	{IN "  tls: [{hosts: @['a b']}]\n" PATHS "{path: /, pathType: Prefix, " SHOP "}\n", "IST0106", "spec.tls[0].hosts", "is not a host"},
+	{"apiVersion: @networking.k8s.io/v1beta1\nkind: Ingress\nmetadata: {name: i}\nspec: {}\n", "IST0106", "apiVersion", "unknown version"},
+	{"apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: i}\nspec: @{}\n", "IST0106", "spec.controller", "needs a controller"},
 	{WE "  @labels: {a: b}\n", "IST0106", "spec.address", "needs an address"},
 	{WE "  address: @'*.b.test'\n", "IST0106", "spec.address", "neither an IP address nor"},
 	{WE "  address: @unix:///x\n", "HF0005", "spec.address", "Unix socket"},
