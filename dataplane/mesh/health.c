@@ -1,6 +1,7 @@
 /* Active health checks (features.md HC-3), by HTTP, gRPC's health service or a TCP connect. Rules as Envoy's checkers: the first outcome counts at once, later
- * ones by thresholds, an answer that says "not well" at once; while a cluster has had no traffic the longer interval holds. Where Envoy keeps a new
- * cluster back until all its hosts were asked once, hosts of a cluster in which none is known to be well may be used unasked.
+ * ones by thresholds, an answer that says "not well" at once, and so a good one that says "degraded" (HC-5); while a cluster has had no traffic the
+ * longer interval holds. Where Envoy keeps a new cluster back until all its hosts were asked once, hosts of a cluster in which none is known to be well
+ * may be used unasked.
  *
  * One worker asks a host, and all workers see what it found (mesh_host.health). Each check is a connection of its own, which no pool, breaker or
  * outlier detector knows of. Not here: who is picked (lb.c).
@@ -36,6 +37,7 @@ struct check {
 	struct foil_arena arena;
 	uint16_t status;
 	bool says_fail;       /* x-envoy-immediate-health-check-fail */
+	bool says_degraded;   /* x-envoy-degraded */
 	int16_t grpc_status;
 	uint16_t n_answer;
 	uint8_t answer[GRPC_ANSWER_BYTES_MAX];
@@ -56,21 +58,36 @@ static bool is_down(enum mesh_health health)
 	return health == MESH_HEALTH_PENDING || health == MESH_HEALTH_FAILED;
 }
 
+static bool is_known_good(enum mesh_health health)
+{
+	return health == MESH_HEALTH_GOOD || health == MESH_HEALTH_DEGRADED;
+}
+
+static void count_degraded(struct foil_worker *w, struct mesh_host *h, bool is_degraded)
+{
+	__atomic_fetch_add(&h->cluster->n_degraded, is_degraded ? 1u : -1u, __ATOMIC_RELAXED);
+	__atomic_fetch_add(h->cluster->n_told_changes, 1, __ATOMIC_RELAXED);
+	foil_count(w, MESH, HEALTH_CHECK_DEGRADED, is_degraded);
+}
+
 static void become(struct foil_worker *w, struct mesh_host *h, enum mesh_health next)
 {
 	enum mesh_health was = (enum mesh_health)__atomic_exchange_n(&h->health, (uint8_t)next, __ATOMIC_RELAXED);
+	bool was_degraded = was == MESH_HEALTH_DEGRADED, is_degraded = next == MESH_HEALTH_DEGRADED;
 
 	if (was == next)
 		return;
-	if ((was == MESH_HEALTH_GOOD) != (next == MESH_HEALTH_GOOD))
-		__atomic_fetch_add(&h->cluster->n_known_good, next == MESH_HEALTH_GOOD ? 1u : -1u, __ATOMIC_RELAXED);
+	if (is_known_good(was) != is_known_good(next))
+		__atomic_fetch_add(&h->cluster->n_known_good, is_known_good(next) ? 1u : -1u, __ATOMIC_RELAXED);
+	if (was_degraded != is_degraded)
+		count_degraded(w, h, is_degraded);
 	if (next == MESH_HEALTH_FAILED)
 		foil_count(w, MESH, HEALTH_CHECK_FALLS, 1);
-	if (was == MESH_HEALTH_FAILED && next == MESH_HEALTH_GOOD) {
+	if (was == MESH_HEALTH_FAILED && is_known_good(next)) {
 		foil_count(w, MESH, HEALTH_CHECK_RETURNS, 1);
 		__atomic_store_n(&h->seen_us, w->now_us, __ATOMIC_RELAXED); /* its slow start begins anew */
 	}
-	if (is_down(was) != is_down(next))
+	if (is_down(was) != is_down(next) || was_degraded != is_degraded)
 		__atomic_fetch_add(&h->cluster->health_epoch, 1, __ATOMIC_RELEASE);
 }
 
@@ -88,13 +105,10 @@ static void judge_good(struct foil_worker *w, struct check *c)
 	const struct mesh_health_check *r = c->endpoint->check;
 
 	c->n_bad = 0;
-	if (!mesh_health_is_down(c->host)) {
-		c->n_good = 0;
-		become(w, c->host, MESH_HEALTH_GOOD);
-	} else if (!c->is_known || ++c->n_good >= r->healthy_threshold) {
-		c->n_good = 0;
-		become(w, c->host, MESH_HEALTH_GOOD);
-	}
+	if (mesh_health_is_down(c->host) && c->is_known && ++c->n_good < r->healthy_threshold)
+		return;
+	c->n_good = 0;
+	become(w, c->host, c->says_degraded ? MESH_HEALTH_DEGRADED : MESH_HEALTH_GOOD);
 }
 
 static void judge_bad(struct foil_worker *w, struct check *c, bool at_once)
@@ -167,6 +181,7 @@ static void on_head(struct foil_worker *w, struct http_stream *hs, struct http_h
 	(void)end;
 	c->status = head->status;
 	c->says_fail = http_header_find(&head->headers, FOIL_SLICE("x-envoy-immediate-health-check-fail")) != NULL;
+	c->says_degraded = c->endpoint->check->kind == MESH_HEALTH_HTTP && http_header_get(&head->headers, HTTP_HDR_X_ENVOY_DEGRADED);
 	if (http_header_get(&head->headers, HTTP_HDR_GRPC_STATUS))
 		c->grpc_status = grpc_status_of(&head->headers);
 }
@@ -350,7 +365,7 @@ static void begin(struct foil_worker *w, struct check *c)
 	c->state = CHECK_RUNS;
 	c->status = c->n_answer = 0;
 	c->grpc_status = -1;
-	c->says_fail = false;
+	c->says_fail = c->says_degraded = false;
 	foil_count(w, MESH, HEALTH_CHECKS, 1);
 	foil_timer_arm(w, &c->timer, w->now_us + c->endpoint->check->timeout_us, timer_fired);
 	if (open_any(w, c) != 0)

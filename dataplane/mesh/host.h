@@ -29,13 +29,14 @@ struct mesh_cluster_state {
 	uint32_t n_hosts, n_ejected; /* atomic: for max_ejection_percent; n_hosts are those of the published configuration */
 	uint32_t health_epoch;       /* atomic: grows when a host is ejected or comes back, so that balancers look again */
 	uint32_t n_backed_off;       /* atomic: hosts whose ejections are not 0 */
-	uint32_t n_known_good;       /* atomic: hosts whose checks found them well (health.c) */
+	uint32_t n_known_good;       /* atomic: hosts whose checks found them well, degraded ones included (health.c) */
+	uint32_t n_degraded;         /* atomic: of those (health.c) */
 	bool has_traffic;            /* atomic: a request or connection was sent somewhere, ever */
 	uint32_t n_starved;          /* atomic: pools of all workers that wait for a place (places.c) */
 	uint32_t n_probes_due;       /* atomic: ejected hosts that wait for a request to try them (outlier_probe.c) */
 	uint64_t next_sweep_us;      /* atomic: outlier.c; 0 = not armed */
 	struct mesh_begun *begun;     /* one a worker; NULL while no configuration has asked for it */
-	uint32_t *n_ejection_changes; /* of all clusters: mesh_shared_ejections */
+	uint32_t *n_told_changes;     /* of all clusters: mesh_shared_told_changes */
 	struct mesh_cluster_state *next; /* housekeeping: same bucket */
 	uint64_t hash;
 	uint16_t n_workers;
@@ -48,6 +49,7 @@ enum mesh_health {
 	MESH_HEALTH_UNKNOWN,   /* was not asked yet, and may be used */
 	MESH_HEALTH_PENDING,   /* was not asked yet, and is not used: others are known to be well */
 	MESH_HEALTH_GOOD,
+	MESH_HEALTH_DEGRADED,  /* well, but to be used only where those that are GOOD are too few */
 	MESH_HEALTH_FAILED
 };
 
@@ -120,8 +122,8 @@ uint32_t *mesh_shared_starved(struct mesh_shared *sh);
 struct mesh_client_count;
 /* Of all clients of the node (admission.h). */
 struct mesh_client_count *mesh_shared_clients(struct mesh_shared *sh);
-/* Grows when a host is ejected or comes back. Atomic. */
-const uint32_t *mesh_shared_ejections(const struct mesh_shared *sh);
+/* Grows when a host is ejected or comes back, is degraded or no more: what host_gauges.c tells. Atomic. */
+const uint32_t *mesh_shared_told_changes(const struct mesh_shared *sh);
 /* Once a turn of a worker, before it picks anything. */
 void mesh_shared_turned(struct mesh_shared *sh, struct foil_worker *w);
 /* Says that worker w works with c from now on (mesh_config_is_adopted, _is_quiet). */

@@ -8,13 +8,15 @@
 
 #include "dataplane/mesh/host.h"
 
+#define MESH_LEVELS_MAX (2u * MESH_PRIORITIES_MAX)
+
 struct lb_policy;
 
 /* What does not change of a group. */
 struct lb_shape {
 	uint32_t first, n; /* members[first..first+n) */
 	uint32_t weight;   /* of the locality; 1 without */
-	uint8_t priority;
+	uint8_t priority, level;
 	bool needs_edf;    /* weights differ, or they will for a while (slow start) */
 };
 /* One worker's view of a group. */
@@ -24,10 +26,10 @@ struct lb_group {
 	uint32_t n_usable;
 	bool has_equal_weights; /* among usable, now: slow start makes them differ */
 };
-struct lb_level { /* a priority */
+struct lb_level { /* a priority; where hosts may be degraded, levels from n_priorities on are theirs, over the same endpoints */
 	uint32_t first_group, n_groups, n_endpoints;
 };
-/* One worker's view of a priority. */
+/* One worker's view of a level. */
 struct lb_level_now {
 	uint32_t load_percent; /* of all picks */
 	bool is_panic;
@@ -41,7 +43,7 @@ struct FOIL_CACHE_ALIGNED lb_worker {
 	bool is_built;
 };
 
-/* The tables of a hashing policy, one a priority: what all workers share. Built by housekeeping, replaced as a whole. */
+/* The tables of a hashing policy, one a level: what all workers share. Built by housekeeping, replaced as a whole. */
 struct lb_tables {
 	struct lb_tables *next; /* of those that wait for workers to leave them */
 	size_t n_bytes;
@@ -57,7 +59,7 @@ struct mesh_host_set {
 	uint32_t *members;        /* endpoints by group */
 	struct lb_shape *shapes;
 	struct lb_level *levels;
-	uint32_t n_endpoints, n_hosts, n_groups, n_levels, n_localities;
+	uint32_t n_endpoints, n_hosts, n_groups, n_priorities, n_levels, n_localities;
 	const uint32_t *locality_weights; /* the endpoint set's; NULL without */
 	const struct lb_policy *policy;
 	const struct mesh_slow_start *slow_start; /* of the cluster that the set was made for, copied; NULL: none */
@@ -67,3 +69,9 @@ struct mesh_host_set {
 	struct lb_tables *tables; /* atomic; of a hashing policy, else NULL */
 	struct lb_worker by_worker[];
 };
+
+/* ---- host_gauges.c */
+/* What one worker needs to tell how many hosts are ejected or degraded, zeroed memory of w->mesh->host_gauges; the others have NULL. n_changes:
+ * mesh_shared_told_changes. Once a turn, cheap while nothing changed. */
+size_t mesh_host_gauges_bytes(void);
+void mesh_host_gauges_tell(struct foil_worker *w, const struct mesh_config *cfg, uint32_t n_changes);

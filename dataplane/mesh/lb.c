@@ -26,9 +26,11 @@ static bool is_usable_but_for_ejection(const struct mesh_endpoint *e)
 	return !e->unhealthy && !e->draining && !mesh_health_is_down(e->host);
 }
 
-bool lb_is_healthy(const struct mesh_endpoint *e)
+enum lb_fitness lb_fitness_of(const struct mesh_host_set *set, const struct mesh_endpoint *e)
 {
-	return is_usable_but_for_ejection(e) && !mesh_host_is_ejected(e->host);
+	if (!is_usable_but_for_ejection(e) || mesh_host_is_ejected(e->host))
+		return LB_OUT;
+	return set->n_levels > set->n_priorities && mesh_health_is_degraded(e->host) ? LB_DEGRADED : LB_WELL;
 }
 
 /* ---- slow start ---- */
@@ -52,11 +54,13 @@ uint32_t lb_share(const struct foil_worker *w, const struct mesh_host_set *set, 
 }
 
 /* ---- what is usable ---- */
-static void take_healthy(const struct mesh_host_set *set, const struct lb_shape *shape, struct lb_group *g)
+static void take_fit(const struct mesh_host_set *set, const struct lb_shape *shape, struct lb_group *g)
 {
+	enum lb_fitness wanted = lb_fitness_at(set, shape->level);
+
 	g->n_usable = 0;
 	for (uint32_t i = shape->first; i < shape->first + shape->n; i++)
-		if (lb_is_healthy(&set->endpoints[set->members[i]]))
+		if (lb_fitness_of(set, &set->endpoints[set->members[i]]) == wanted)
 			g->usable[g->n_usable++] = set->members[i];
 }
 
@@ -103,7 +107,7 @@ static void build_localities(struct foil_worker *w, const struct mesh_host_set *
 		return;
 	lb_edf_clear(now->localities);
 	for (uint32_t i = l->first_group; i < l->first_group + l->n_groups && !now->is_panic; i++) {
-		const struct lb_health health = {set->shapes[i].n, lw->groups[i].n_usable};
+		const struct lb_health health = {.n = set->shapes[i].n, .n_healthy = lw->groups[i].n_usable};
 		uint32_t weight = lb_locality_weight(set->shapes[i].weight, &health, set->overprovisioning_percent);
 		if (weight)
 			lb_edf_add(w, set, now->localities, i, weight, one_step);
@@ -115,6 +119,16 @@ static void build_localities(struct foil_worker *w, const struct mesh_host_set *
 	lb_edf_start(w, set, now->localities, one_step);
 }
 
+static void count_group(struct lb_health *h, enum lb_fitness fitness, uint32_t n, uint32_t n_usable)
+{
+	if (fitness == LB_DEGRADED) { /* of endpoints that are counted already */
+		h->n_degraded += n_usable;
+		return;
+	}
+	h->n += n;
+	h->n_healthy += n_usable;
+}
+
 static void rebuild(struct foil_worker *w, const struct mesh_host_set *set, struct lb_worker *lw)
 {
 	struct lb_health health[MESH_PRIORITIES_MAX] = {{0}};
@@ -122,13 +136,12 @@ static void rebuild(struct foil_worker *w, const struct mesh_host_set *set, stru
 	lw->is_built = true;
 	lw->warm_until_us = 0;
 	for (uint32_t i = 0; i < set->n_groups; i++) {
-		take_healthy(set, &set->shapes[i], &lw->groups[i]);
-		health[set->shapes[i].priority].n += set->shapes[i].n;
-		health[set->shapes[i].priority].n_healthy += lw->groups[i].n_usable;
+		take_fit(set, &set->shapes[i], &lw->groups[i]);
+		count_group(&health[set->shapes[i].priority], lb_fitness_at(set, set->shapes[i].level), set->shapes[i].n, lw->groups[i].n_usable);
 	}
-	lb_loads(health, set->n_levels, set->overprovisioning_percent, set->panic_threshold_percent, lw->levels);
+	lb_loads(health, set->n_priorities, set->overprovisioning_percent, set->panic_threshold_percent, lw->levels);
 	for (uint32_t i = 0; i < set->n_groups; i++) {
-		if (lw->levels[set->shapes[i].priority].is_panic)
+		if (lw->levels[set->shapes[i].level].is_panic)
 			take_all(set, &set->shapes[i], &lw->groups[i]);
 		build_group(w, set, lw, &lw->groups[i]);
 	}
@@ -157,13 +170,14 @@ static const struct mesh_endpoint *pick_hashed(const struct mesh_host_set *set, 
 {
 	const struct lb_tables *t = __atomic_load_n(&set->tables, __ATOMIC_ACQUIRE);
 	const struct lb_group *g = &lw->groups[set->levels[level].first_group];
+	enum lb_fitness wanted = lb_fitness_at(set, level);
 	bool any = lw->levels[level].is_panic;
 
 	if (g->n_usable == 0)
 		return NULL;
 	for (uint32_t i = 0; t && t->by_level[level] && i < HASH_STEPS_MAX; i++) {
 		const struct mesh_endpoint *e = &set->endpoints[set->policy->table_pick(t->by_level[level], hash, attempt + i)];
-		if (any || lb_is_healthy(e))
+		if (any || lb_fitness_of(set, e) == wanted)
 			return e;
 	}
 	return &set->endpoints[g->usable[(hash + attempt) % g->n_usable]];

@@ -1,26 +1,27 @@
 /* How much of the load a priority gets and which localities share it, as Envoy's LoadBalancerBase and HostSetImpl compute it (features.md DR-18,
- * DR-19, DR-42): whole percents, cut, the rest to the first that has any health.
+ * DR-19, DR-42, HC-5): whole percents, cut, the rest to the first that has any health.
  * Invariant: loads of lb_loads add up to 100. */
 #include "dataplane/mesh/lb_priv.h"
 
-/* A priority counts as healthy up to 100 % even when some of its hosts are not: that is what overprovisioning means. */
-static uint32_t availability(const struct lb_health *h, uint32_t overprovisioning_percent)
+/* A priority counts as available up to 100 % even when some of its hosts are not: that is what overprovisioning means. */
+static uint32_t availability(const struct lb_health *h, bool of_degraded, uint32_t overprovisioning_percent)
 {
-	return h->n ? (uint32_t)FOIL_MIN((uint64_t)overprovisioning_percent * h->n_healthy / h->n, 100u) : 0;
+	return h->n ? (uint32_t)FOIL_MIN((uint64_t)overprovisioning_percent * (of_degraded ? h->n_degraded : h->n_healthy) / h->n, 100u) : 0;
 }
 
 static bool is_below(const struct lb_health *h, uint32_t threshold_percent)
 {
-	return h->n ? (uint64_t)h->n_healthy * 100 < (uint64_t)threshold_percent * h->n : threshold_percent > 0;
+	return h->n ? ((uint64_t)h->n_healthy + h->n_degraded) * 100 < (uint64_t)threshold_percent * h->n : threshold_percent > 0;
 }
 
+/* Healthy hosts of all priorities go before degraded ones of any. */
 static void load_by_health(const struct lb_health *health, uint32_t n, uint32_t overprovisioning_percent, uint32_t total, struct lb_level_now *out)
 {
-	uint32_t left = 100, first = n;
+	uint32_t left = 100, first = 2 * n;
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t a = availability(&health[i], overprovisioning_percent);
-		if (first == n && a > 0)
+	for (uint32_t i = 0; i < 2 * n; i++) {
+		uint32_t a = availability(&health[i % n], i >= n, overprovisioning_percent);
+		if (first == 2 * n && a > 0)
 			first = i;
 		out[i].load_percent = FOIL_MIN(left, a * 100 / total);
 		left -= out[i].load_percent;
@@ -51,11 +52,11 @@ void lb_loads(const struct lb_health *health, uint32_t n, uint32_t overprovision
 	bool all_panic = true;
 
 	for (uint32_t i = 0; i < n; i++)
-		total += availability(&health[i], overprovisioning_percent);
+		total += availability(&health[i], false, overprovisioning_percent) + availability(&health[i], true, overprovisioning_percent);
 	total = FOIL_MIN(total, 100u);
 	for (uint32_t i = 0; i < n; i++) {
-		out[i].load_percent = 0;
-		out[i].is_panic = total < 100 && is_below(&health[i], panic_threshold_percent);
+		out[i].load_percent = out[n + i].load_percent = 0;
+		out[i].is_panic = out[n + i].is_panic = total < 100 && is_below(&health[i], panic_threshold_percent);
 		all_panic &= out[i].is_panic;
 	}
 	if (all_panic)

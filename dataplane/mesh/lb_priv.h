@@ -39,7 +39,14 @@ struct lb_policy {
 const struct lb_policy *lb_policy_of(enum mesh_lb lb);
 
 /* ---- lb.c */
-bool lb_is_healthy(const struct mesh_endpoint *e);
+enum lb_fitness { LB_OUT, LB_DEGRADED, LB_WELL };
+/* In a set without degraded levels none is LB_DEGRADED. */
+enum lb_fitness lb_fitness_of(const struct mesh_host_set *set, const struct mesh_endpoint *e);
+/* What hosts of a level must be, panic aside. */
+static inline enum lb_fitness lb_fitness_at(const struct mesh_host_set *set, uint32_t level)
+{
+	return level < set->n_priorities ? LB_WELL : LB_DEGRADED;
+}
 
 /* ---- lb_set.c: the shape and the memory of a set; housekeeping. Hosts and tables are shared.c's to fill in */
 /* NULL: no memory. The policy's parameters and the slow start are copied: the set may outlive the cluster it was made for. Freed by free(). */
@@ -49,9 +56,9 @@ bool lb_set_fits(const struct mesh_host_set *set, const struct mesh_cluster *c);
 
 /* ---- lb_priority.c: Envoy's arithmetic of priorities and localities */
 struct lb_health {
-	uint32_t n, n_healthy;
+	uint32_t n, n_healthy, n_degraded;
 };
-/* load_percent and is_panic of each of n levels, from their health; the loads add up to 100. */
+/* load_percent and is_panic of n priorities, from their health, and of their degraded hosts in out[n..2n); the loads add up to 100. */
 void lb_loads(const struct lb_health *health, uint32_t n, uint32_t overprovisioning_percent, uint32_t panic_threshold_percent, struct lb_level_now *out);
 /* The level that a hash (or a random number) falls into. */
 uint32_t lb_level_of(const struct lb_level_now *levels, uint32_t n, uint64_t hash);

@@ -1,6 +1,7 @@
 /* A host set's shape: endpoints ordered into groups by priority and, where localities have weights, locality; and its memory, one block with each worker's
  * part on lines of its own. Set-up by housekeeping; nothing here knows health.
- * Invariant: members[] is a permutation of the endpoints; groups are consecutive parts of it, levels consecutive groups. */
+ * Where hosts may be degraded (they are checked), groups and levels are there twice: for those that are well, and for those that are degraded.
+ * Invariant: members[] is a permutation of the endpoints, once or twice; groups are consecutive parts of it, levels consecutive groups. */
 #include <stdlib.h>
 
 #include "dataplane/mesh/lb_priv.h"
@@ -49,6 +50,25 @@ static bool make_plan(const struct mesh_endpoints *e, bool by_locality, struct p
 	return true;
 }
 
+static uint32_t n_members(const struct mesh_host_set *set)
+{
+	return set->n_endpoints * (set->n_levels / set->n_priorities);
+}
+
+/* The groups of degraded hosts, behind all others. */
+static void copy_shapes(struct mesh_host_set *set, uint32_t n_endpoints)
+{
+	uint32_t n = set->n_groups / 2;
+
+	memcpy(&set->members[n_endpoints], set->members, n_endpoints * sizeof(set->members[0]));
+	for (uint32_t i = 0; i < n; i++) {
+		struct lb_shape *g = &set->shapes[n + i];
+		*g = set->shapes[i];
+		g->first += n_endpoints;
+		g->level = (uint8_t)(g->level + set->n_priorities);
+	}
+}
+
 static void fill_shapes(struct mesh_host_set *set, const struct plan *p, bool by_locality)
 {
 	struct lb_shape *g = &set->shapes[0];
@@ -62,12 +82,14 @@ static void fill_shapes(struct mesh_host_set *set, const struct plan *p, bool by
 		if (g->n++ == 0)
 			weight = e->weight;
 		g->needs_edf |= e->weight != weight;
-		g->priority = e->priority;
+		g->priority = g->level = e->priority;
 		if (by_locality)
 			g->weight = set->locality_weights[e->locality_index];
 	}
+	if (set->n_levels > set->n_priorities)
+		copy_shapes(set, p->n);
 	for (uint32_t i = 0; i < set->n_groups; i++) {
-		struct lb_level *l = &set->levels[set->shapes[i].priority];
+		struct lb_level *l = &set->levels[set->shapes[i].level];
 		if (l->n_groups++ == 0)
 			l->first_group = i;
 		l->n_endpoints += set->shapes[i].n;
@@ -87,7 +109,7 @@ static void *take(char *base, size_t *at, size_t n_bytes)
 static void lay_out_shared(char *base, size_t *at, const struct mesh_host_set *shape, struct mesh_host_set *set)
 {
 	void *levels = take(base, at, shape->n_levels * sizeof(struct lb_level)), *shapes = take(base, at, shape->n_groups * sizeof(struct lb_shape));
-	void *members = take(base, at, shape->n_endpoints * sizeof(uint32_t)), *hosts = take(base, at, shape->n_endpoints * sizeof(struct mesh_host *));
+	void *members = take(base, at, n_members(shape) * sizeof(uint32_t)), *hosts = take(base, at, shape->n_endpoints * sizeof(struct mesh_host *));
 	void *slow_start = shape->slow_start ? take(base, at, sizeof(struct mesh_slow_start)) : NULL;
 
 	if (!base)
@@ -115,8 +137,8 @@ static void lay_out_groups(char *base, size_t *at, const struct mesh_host_set *s
 
 static void lay_out_worker(char *base, size_t *at, const struct mesh_host_set *set, struct lb_worker *lw)
 {
-	struct lb_level_now *levels = take(base, at, set->n_levels * sizeof(*levels));
-	uint32_t *usable = take(base, at, set->n_endpoints * sizeof(*usable));
+	struct lb_level_now *levels = take(base, at, 2 * set->n_priorities * sizeof(*levels)); /* lb_loads tells of both in any case */
+	uint32_t *usable = take(base, at, n_members(set) * sizeof(*usable));
 
 	if (base)
 		lw->levels = levels;
@@ -182,12 +204,14 @@ struct mesh_host_set *lb_set_alloc(uint16_t n_workers, const struct mesh_cluster
 		.n_localities = e ? e->n_localities : 0, .locality_weights = e ? e->locality_weights : NULL, .n_workers = n_workers,
 	};
 	bool by_locality = shape.n_localities > 0 && !shape.policy->table_pick;
+	uint32_t n_copies = e && e->has_checks ? 2 : 1;
 	struct plan p;
 
 	if (!make_plan(e, by_locality, &p))
 		return NULL;
-	shape.n_groups = p.n_groups;
-	shape.n_levels = p.n_levels;
+	shape.n_groups = p.n_groups * n_copies;
+	shape.n_priorities = p.n_levels;
+	shape.n_levels = p.n_levels * n_copies;
 	struct mesh_host_set *set = alloc(&shape, &p, by_locality);
 	free(p.keys);
 	return set;

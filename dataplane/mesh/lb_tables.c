@@ -19,12 +19,12 @@ struct foil_slice lb_table_key(const struct mesh_endpoint *e, char text[64])
 /* One look at a set: workers eject while we build, so health is read once. */
 struct look {
 	uint32_t health_epoch;
-	bool *is_healthy; /* by endpoint */
+	uint8_t *fitness; /* enum lb_fitness, by endpoint */
 	struct lb_candidate *list;
 	uint32_t n_listed;
 	struct lb_health health[MESH_PRIORITIES_MAX];
-	struct lb_level_now now[MESH_PRIORITIES_MAX];
-	struct lb_candidates levels[MESH_PRIORITIES_MAX];
+	struct lb_level_now now[MESH_LEVELS_MAX];
+	struct lb_candidates levels[MESH_LEVELS_MAX];
 };
 
 /* ---- who is in it ---- */
@@ -33,11 +33,12 @@ static void look_at_health(const struct mesh_host_set *set, struct look *l)
 	l->health_epoch = __atomic_load_n(&set->cluster->health_epoch, __ATOMIC_ACQUIRE);
 	for (uint32_t i = 0; i < set->n_endpoints; i++) {
 		const struct mesh_endpoint *e = &set->endpoints[i];
-		l->is_healthy[i] = lb_is_healthy(e);
+		l->fitness[i] = (uint8_t)lb_fitness_of(set, e);
 		l->health[e->priority].n++;
-		l->health[e->priority].n_healthy += l->is_healthy[i];
+		l->health[e->priority].n_healthy += l->fitness[i] == LB_WELL;
+		l->health[e->priority].n_degraded += l->fitness[i] == LB_DEGRADED;
 	}
-	lb_loads(l->health, set->n_levels, set->overprovisioning_percent, set->panic_threshold_percent, l->now);
+	lb_loads(l->health, set->n_priorities, set->overprovisioning_percent, set->panic_threshold_percent, l->now);
 }
 
 static void put_candidate(struct look *l, struct lb_candidates *c, uint32_t endpoint, double weight)
@@ -58,7 +59,8 @@ static void put_candidates(const struct mesh_host_set *set, struct look *l, uint
 	for (int pass = 0; pass < 2; pass++) {
 		for (uint32_t i = 0; i < at->n_endpoints; i++) {
 			const struct mesh_endpoint *e = &set->endpoints[members[i]];
-			if ((!l->now[level].is_panic && !l->is_healthy[members[i]]) || (locality >= 0 && e->locality_index != locality))
+			bool is_in = l->now[level].is_panic || l->fitness[members[i]] == lb_fitness_at(set, level);
+			if (!is_in || (locality >= 0 && e->locality_index != locality))
 				continue;
 			if (pass == 0)
 				sum += e->weight;
@@ -87,7 +89,7 @@ static void look_at_level(const struct mesh_host_set *set, struct look *l, uint3
 static void look_free(struct look *own_l)
 {
 	if (own_l) {
-		free(own_l->is_healthy);
+		free(own_l->fitness);
 		free(own_l->list);
 	}
 	free(own_l);
@@ -98,10 +100,10 @@ static struct look *look_new(const struct mesh_host_set *set)
 	struct look *l = calloc(1, sizeof(*l));
 
 	if (l) {
-		l->is_healthy = calloc(set->n_endpoints + 1u, sizeof(l->is_healthy[0]));
+		l->fitness = calloc(set->n_endpoints + 1u, sizeof(l->fitness[0]));
 		l->list = calloc(set->n_endpoints + 1u, sizeof(l->list[0]));
 	}
-	if (!l || !l->is_healthy || !l->list) {
+	if (!l || !l->fitness || !l->list) {
 		look_free(l);
 		return NULL;
 	}
@@ -120,7 +122,7 @@ static size_t align_up(size_t n)
 /* The tables of all levels in one block. */
 static struct lb_tables *tables_alloc(struct lb_table_stock *stock, const struct mesh_host_set *set, const struct look *l)
 {
-	size_t n_bytes = align_up(sizeof(struct lb_tables) + set->n_levels * sizeof(void *)), at[MESH_PRIORITIES_MAX];
+	size_t n_bytes = align_up(sizeof(struct lb_tables) + set->n_levels * sizeof(void *)), at[MESH_LEVELS_MAX];
 
 	for (uint32_t i = 0; i < set->n_levels; i++) {
 		at[i] = n_bytes;

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "dataplane/core/error.h"
-#include "dataplane/mesh/outlier_priv.h"
+#include "dataplane/mesh/host_set_priv.h"
 #include "dataplane/mesh/runtime.h"
 
 #define PORTS_MAX 4096u
@@ -42,7 +42,7 @@ static void ctx_free(struct mesh_ctx *m)
 	free(m->pool_by_host);
 	free(m->check_by_host);
 	free(m->by_host);
-	free(m->outlier_gauge);
+	free(m->host_gauges);
 	free(m);
 }
 
@@ -63,8 +63,8 @@ int mesh_init(struct foil_worker *w, const struct mesh_params *p, struct foil_er
 	m->pool_by_host = calloc(MESH_HOSTS_MAX, sizeof(*m->pool_by_host));
 	m->check_by_host = calloc(MESH_HOSTS_MAX, sizeof(*m->check_by_host));
 	m->by_host = calloc(MESH_HOSTS_MAX, sizeof(*m->by_host));
-	m->outlier_gauge = w->id == 0 ? calloc(1, mesh_outlier_gauge_bytes()) : NULL;
-	if (!m->pool_by_host || !m->check_by_host || !m->by_host || (w->id == 0 && !m->outlier_gauge) || slabs_init(w, m, p) != 0) {
+	m->host_gauges = w->id == 0 ? calloc(1, mesh_host_gauges_bytes()) : NULL;
+	if (!m->pool_by_host || !m->check_by_host || !m->by_host || (w->id == 0 && !m->host_gauges) || slabs_init(w, m, p) != 0) {
 		ctx_free(m);
 		return foil_error_set(err, -ENOMEM, "no memory for %u requests and %u connections of worker %u: lower requests_max or connections_max",
 				      p->requests_max, p->connections_max, (unsigned int)w->id);
@@ -248,7 +248,7 @@ void mesh_turn(struct foil_worker *w)
 	}
 	if (m->cfg) {
 		mesh_outlier_turn(w, m->cfg);
-		mesh_outlier_tell(w, m->cfg, __atomic_load_n(mesh_shared_ejections(m->shared), __ATOMIC_RELAXED));
+		mesh_host_gauges_tell(w, m->cfg, __atomic_load_n(mesh_shared_told_changes(m->shared), __ATOMIC_RELAXED));
 	}
 }
 

@@ -69,7 +69,7 @@ static bool bring_back(struct mesh_host *h)
 	mesh_probation_end(h);
 	__atomic_fetch_sub(&h->cluster->n_ejected, 1, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&h->cluster->health_epoch, 1, __ATOMIC_RELEASE);
-	__atomic_fetch_add(h->cluster->n_ejection_changes, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(h->cluster->n_told_changes, 1, __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -123,7 +123,7 @@ static FOIL_COLD void eject(struct foil_worker *w, const struct mesh_outlier *o,
 	if (o->probes)
 		mesh_probation_begin(w, o, h);
 	__atomic_fetch_add(&h->cluster->health_epoch, 1, __ATOMIC_RELEASE);
-	__atomic_fetch_add(h->cluster->n_ejection_changes, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(h->cluster->n_told_changes, 1, __ATOMIC_RELAXED);
 	foil_count(w, MESH, OUTLIER_EJECTIONS, 1);
 }
 

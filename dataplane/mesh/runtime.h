@@ -555,7 +555,7 @@ struct mesh_ctx {
 	struct mesh_pool **pool_by_host;  /* [MESH_HOSTS_MAX] */
 	struct check **check_by_host;     /* the same; health.c */
 	uint32_t n_starved_seen;          /* of mesh_shared_starved */
-	struct mesh_outlier_gauge *outlier_gauge; /* of the first worker; NULL: another's */
+	struct mesh_host_gauges *host_gauges; /* of the first worker; NULL: another's */
 	struct mesh_pool *pool_by_client[MESH_CLIENT_POOL_BUCKETS]; /* those that are one client's or go to one original destination */
 	struct mesh_host_now *by_host;    /* [MESH_HOSTS_MAX] of cfg */
 	bool is_draining, is_closing, counts_clients; /* the last: the node has a limit of clients */

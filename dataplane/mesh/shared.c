@@ -29,7 +29,7 @@ struct mesh_shared {
 	uint32_t mark;               /* the current walk over hosts */
 	uint32_t n_free;
 	uint32_t n_starved;                  /* atomic, ever: see mesh_shared_starved */
-	uint32_t n_ejection_changes;         /* atomic, ever: see mesh_shared_ejections */
+	uint32_t n_told_changes;         /* atomic, ever: see mesh_shared_told_changes */
 	uint32_t free_index[MESH_HOSTS_MAX]; /* a stack */
 	struct mesh_clients clients;
 	struct lb_table_stock tables;
@@ -132,7 +132,7 @@ static struct mesh_cluster_state *cluster_get(struct mesh_shared *sh, struct foi
 	s->hash = hash;
 	s->n_refs = 1;
 	s->n_workers = sh->n_workers;
-	s->n_ejection_changes = &sh->n_ejection_changes;
+	s->n_told_changes = &sh->n_told_changes;
 	s->next = *bucket;
 	*bucket = s;
 	return s;
@@ -408,9 +408,9 @@ struct mesh_client_count *mesh_shared_clients(struct mesh_shared *sh)
 	return &sh->clients.all;
 }
 
-const uint32_t *mesh_shared_ejections(const struct mesh_shared *sh)
+const uint32_t *mesh_shared_told_changes(const struct mesh_shared *sh)
 {
-	return &sh->n_ejection_changes;
+	return &sh->n_told_changes;
 }
 
 const struct mesh_config *mesh_shared_config(const struct mesh_shared *sh)

@@ -81,6 +81,24 @@ def test_checks_take_hosts_out_and_bring_them_back():
         check(counted("health_check_returns") >= 4, f"{counted('health_check_returns')} returns")
 
 
+def test_degraded_hosts_are_used_when_well_ones_are_short():
+    with checked() as origins:
+        only("a", "b")
+        with_b = lambda: sum("b" == ask(HOST)[1].get("x-origin") for _ in range(200))
+        degraded = lambda: support.Metrics().sum("envoy_cluster_membership_degraded", cluster_name="outbound|8080||checked.test")
+        origins[B].headers = {"x-envoy-degraded": ""}
+        wait_for(lambda: degraded() == 1, 5, "the gauge does not say that B is degraded")
+        n = with_b()  # one of two is well: 1.4 times a half of the requests, and the rest is B's
+        check(30 <= n <= 90, f"{n} of 200 at the degraded one, 60 are its share")
+        origins[A].status = 500
+        only("b")
+        origins[A].calm()
+        origins[B].calm()
+        wait_for(lambda: degraded() == 0, 5, "the gauge does not say that B is well")
+        only("a", "b")
+        check(with_b() == 100, "they do not take turns again")
+
+
 def probes(origin):
     return sum("/healthz" in r["path"] for r in list(origin.seen))
 

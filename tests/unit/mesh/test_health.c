@@ -59,10 +59,49 @@ static struct fx_stream *answered(struct fx *f, const char *answer)
 #define GOOD "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 #define NOT_FOUND "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 
+#define DEGRADED "HTTP/1.1 200 OK\r\nx-envoy-degraded: \r\ncontent-length: 2\r\n\r\nok"
+#define BAD_AND_DEGRADED "HTTP/1.1 503 Service Unavailable\r\nx-envoy-degraded: 1\r\ncontent-length: 0\r\n\r\n"
+
 static void refused(struct fx *f)
 {
 	fx_closed(f, due(f), STREAM_END_REFUSED);
 	t_advance(f->w, 5000);
+}
+
+/* HC-5: at once either way, without a threshold; not well goes before degraded. */
+static void test_a_good_answer_may_say_degraded(void **state)
+{
+	(void)state;
+	struct mesh_health_check r = rules(MESH_HEALTH_HTTP);
+	struct fx *f = begin(checked(&r, 1));
+	const struct mesh_cluster_state *s = f->config->endpoint[0][0].host->cluster;
+
+	for (int i = 0; i < 2; i++) {
+		uint32_t epoch = s->health_epoch;
+		answered(f, DEGRADED);
+		assert_int_equal(health(f, 0), MESH_HEALTH_DEGRADED);
+		assert_false(mesh_health_is_down(f->config->endpoint[0][0].host));
+		assert_int_equal(s->n_known_good, 1);
+		assert_int_equal(s->n_degraded, 1);
+		answered(f, DEGRADED);
+		assert_int_equal(s->health_epoch, epoch + 1); /* balancers look again once */
+		answered(f, GOOD);
+		assert_int_equal(health(f, 0), MESH_HEALTH_GOOD);
+		assert_int_equal(s->n_degraded, 0);
+		assert_int_equal(s->health_epoch, epoch + 2);
+	}
+	assert_int_equal(t_counter(f->w, MESH, HEALTH_CHECK_DEGRADED), 2);
+	answered(f, DEGRADED);
+	answered(f, BAD_AND_DEGRADED);
+	assert_int_equal(health(f, 0), MESH_HEALTH_FAILED);
+	assert_int_equal(s->n_degraded, 0);
+	assert_int_equal(s->n_known_good, 0);
+	answered(f, DEGRADED);
+	assert_int_equal(health(f, 0), MESH_HEALTH_FAILED); /* the threshold of those that were down */
+	answered(f, DEGRADED);
+	assert_int_equal(health(f, 0), MESH_HEALTH_DEGRADED);
+	assert_int_equal(t_counter(f->w, MESH, HEALTH_CHECK_RETURNS), 1);
+	fx_free(f);
 }
 
 static void test_what_http_asks_and_thresholds(void **state)
@@ -297,6 +336,7 @@ static void test_without_traffic_the_longer_interval_holds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_good_answer_may_say_degraded),
 		cmocka_unit_test(test_what_http_asks_and_thresholds), cmocka_unit_test(test_the_first_outcome_counts_at_once),
 		cmocka_unit_test(test_a_silent_host_fails_by_time), cmocka_unit_test(test_tcp), cmocka_unit_test(test_grpc),
 		cmocka_unit_test(test_new_hosts_wait_for_their_first_check_beside_good_ones), cmocka_unit_test(test_a_host_that_leaves_during_its_check),

@@ -20,9 +20,9 @@ static void test_loads_are_those_of_envoys_pages(void **state)
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(rows); i++) {
 		struct lb_health health[3] = {{0}};
-		struct lb_level_now now[3];
+		struct lb_level_now now[6];
 		for (uint32_t l = 0; l < rows[i].n; l++)
-			health[l] = (struct lb_health){100, rows[i].healthy[l]};
+			health[l] = (struct lb_health){.n = 100, .n_healthy = rows[i].healthy[l]};
 		lb_loads(health, rows[i].n, 140, 0, now);
 		for (uint32_t l = 0; l < rows[i].n; l++)
 			if (now[l].load_percent != rows[i].loads[l] || now[l].is_panic)
@@ -46,8 +46,8 @@ static void test_panic_is_of_a_level_and_only_when_health_is_short_over_all(void
 	};
 
 	for (size_t i = 0; i < FOIL_COUNT_OF(rows); i++) {
-		struct lb_health health[2] = {{100, rows[i].healthy[0]}, {100, rows[i].healthy[1]}};
-		struct lb_level_now now[2];
+		struct lb_health health[2] = {{.n = 100, .n_healthy = rows[i].healthy[0]}, {.n = 100, .n_healthy = rows[i].healthy[1]}};
+		struct lb_level_now now[4];
 		lb_loads(health, 2, 140, 50, now);
 		for (uint32_t l = 0; l < 2; l++) {
 			if (now[l].load_percent != rows[i].loads[l])
@@ -60,23 +60,89 @@ static void test_panic_is_of_a_level_and_only_when_health_is_short_over_all(void
 	(void)state;
 }
 
+/* The table of Envoy's page "Degraded endpoints", then its arithmetic over two priorities: healthy hosts of any go before degraded ones of the first. */
+static void test_degraded_hosts_get_what_healthy_ones_leave(void **state)
+{
+	static const struct {
+		uint32_t n, healthy[2], degraded[2]; /* percent of 100 hosts each */
+		uint32_t loads[4];
+	} rows[] = {
+		{1, {100}, {0}, {100, 0}}, {1, {71}, {0}, {100, 0}}, {1, {71}, {29}, {99, 1}}, {1, {25}, {65}, {35, 65}}, {1, {5}, {0}, {100, 0}},
+		{1, {0}, {50}, {0, 100}}, {2, {25, 25}, {75, 75}, {35, 35, 30, 0}}, {2, {50, 0}, {0, 100}, {70, 0, 0, 30}},
+		{2, {10, 0}, {10, 10}, {34, 0, 33, 33}},
+	};
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(rows); i++) {
+		struct lb_health health[2] = {{0}};
+		struct lb_level_now now[4];
+		for (uint32_t l = 0; l < rows[i].n; l++)
+			health[l] = (struct lb_health){.n = 100, .n_healthy = rows[i].healthy[l], .n_degraded = rows[i].degraded[l]};
+		lb_loads(health, rows[i].n, 140, 0, now);
+		for (uint32_t l = 0; l < 2 * rows[i].n; l++)
+			if (now[l].load_percent != rows[i].loads[l])
+				fail_msg("row %zu level %u: %u", i, l, now[l].load_percent);
+	}
+	const struct lb_health half = {.n = 100, .n_healthy = 20, .n_degraded = 30};
+	struct lb_level_now now[2];
+	lb_loads(&half, 1, 140, 50, now);
+	assert_false(now[0].is_panic); /* degraded hosts are there, too */
+	lb_loads(&half, 1, 140, 51, now);
+	assert_true(now[0].is_panic && now[1].is_panic);
+	(void)state;
+}
+
+/* Two well and two degraded hosts of four, by policy: 70 % to the well ones, the rest to the others; none well: all to the degraded. */
+static void test_picks_go_to_degraded_hosts_when_healthy_ones_are_short(void **state)
+{
+	static const enum mesh_lb policies[] = {MESH_LB_ROUND_ROBIN, MESH_LB_LEAST_REQUEST, MESH_LB_RANDOM, MESH_LB_RING_HASH, MESH_LB_MAGLEV};
+
+	for (size_t p = 0; p < FOIL_COUNT_OF(policies); p++)
+		for (uint32_t n_degraded = 2; n_degraded <= 4; n_degraded += 2) {
+			struct foil_worker *w = t_worker(.seed = 5);
+			struct mesh_shared *sh = t_shared(1);
+			struct t_config *t = t_config_new(1);
+			struct mesh_endpoints *e = t_endpoints(4, NULL);
+			uint32_t counts[4] = {0};
+			e->has_checks = true;
+			t_config_add(t, 0, "a", policies[p], e);
+			t_config_publish(sh, t);
+			for (uint32_t i = 0; i < n_degraded; i++)
+				e->endpoints[i].host->health = MESH_HEALTH_DEGRADED;
+			e->endpoints[0].host->cluster->health_epoch++;
+			mesh_shared_turn(sh);
+			for (int i = 0; i < 4000; i++)
+				counts[t_pick(w, t, 0) - e->endpoints]++;
+			uint32_t degraded = counts[0] + counts[1];
+			if (n_degraded == 2)
+				assert_in_range(degraded, 1000, 1400); /* 30 % */
+			else
+				assert_true(counts[0] && counts[1] && counts[2] && counts[3]);
+			t_config_free(sh, t);
+			mesh_shared_free(sh);
+			free(e);
+			t_worker_free(w);
+		}
+	(void)state;
+}
+
 static void test_loads_add_up_to_100_whatever_is_healthy(void **state)
 {
 	struct foil_worker *w = t_worker(.seed = 11);
 
 	for (int i = 0; i < 20000; i++) {
 		struct lb_health health[MESH_PRIORITIES_MAX];
-		struct lb_level_now now[MESH_PRIORITIES_MAX];
+		struct lb_level_now now[MESH_LEVELS_MAX];
 		uint32_t n = 1 + foil_prng_below(&w->prng, i % 100 ? 6 : MESH_PRIORITIES_MAX), sum = 0;
 		for (uint32_t l = 0; l < n; l++) {
 			health[l].n = foil_prng_below(&w->prng, 5);
 			health[l].n_healthy = foil_prng_below(&w->prng, health[l].n + 1);
+			health[l].n_degraded = foil_prng_below(&w->prng, health[l].n - health[l].n_healthy + 1);
 		}
 		lb_loads(health, n, 140, foil_prng_below(&w->prng, 2) * 50, now);
-		for (uint32_t l = 0; l < n; l++)
+		for (uint32_t l = 0; l < 2 * n; l++)
 			sum += now[l].load_percent;
 		assert_int_equal(sum, 100);
-		assert_true(lb_level_of(now, n, foil_prng_u64(&w->prng)) < n);
+		assert_true(lb_level_of(now, 2 * n, foil_prng_u64(&w->prng)) < 2 * n);
 	}
 	t_worker_free(w);
 	(void)state;
@@ -295,6 +361,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_loads_are_those_of_envoys_pages),
 		cmocka_unit_test(test_panic_is_of_a_level_and_only_when_health_is_short_over_all),
+		cmocka_unit_test(test_degraded_hosts_get_what_healthy_ones_leave),
+		cmocka_unit_test(test_picks_go_to_degraded_hosts_when_healthy_ones_are_short),
 		cmocka_unit_test(test_loads_add_up_to_100_whatever_is_healthy),
 		cmocka_unit_test(test_level_of_a_hash_is_envoys),
 		cmocka_unit_test(test_locality_weights_fall_with_availability),
