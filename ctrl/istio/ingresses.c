@@ -2,8 +2,6 @@
  * (pilot/pkg/config/kube/ingress; tests/recorded/ingress*.yaml). From there on nothing knows of them but where a place in a file is told. */
 #include "ctrl/istio/ingresses.h"
 
-#include "ctrl/istio/compile.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,33 +321,59 @@ static struct host_rules *rules_of(struct istio_model *m, struct istio_map *host
 	return *place;
 }
 
-/* A host's routes are at one Gateway, so what another of its Ingresses ends TLS for finds none. */
-static void look_for_lost_tls(struct istio_model *m, const struct resource *r, const struct host_rules *to, struct istio_diags *diags)
+/* Which entry ends TLS for a host: by name -> struct ingress_tls. */
+static struct istio_map tls_by_host(struct istio_model *m, const struct ingress *in)
 {
-	const struct ingress *in = r->spec;
+	struct istio_map out = {0};
 
-	for (uint32_t i = 0; to->first != r && i < in->tls.n; i++) {
-		const struct ingress_tls *t = ISTIO_ITEM(in->tls, struct ingress_tls, i);
-		bool has_host = t->hosts.n == 0;
-		for (uint32_t j = 0; j < t->hosts.n && !has_host; j++)
-			has_host = istio_compile_host_has_subset(istio_arena_lower(&m->arena, t->hosts.list[j]), to->host);
-		if (has_host && t->secret_name && t->secret_name[0])
-			istio_resource_report(diags, ISTIO_WARNING, "HF0007", r, t->head.node->at, FIELD(m, "spec.tls[%u]", i),
-					      "%s is answered with 404 over TLS, as in Istio: %s is older and has the host's routes; write tls there", to->host,
-					      to->first->id);
+	for (uint32_t i = 0; i < in->tls.n; i++) {
+		struct ingress_tls *t = ISTIO_ITEM(in->tls, struct ingress_tls, i);
+		const struct istio_strings hosts = t->hosts.n ? t->hosts : one_string(m, "*");
+		for (uint32_t j = 0; t->secret_name && t->secret_name[0] && j < hosts.n; j++) {
+			bool is_new;
+			void **place = istio_map_put(&m->arena, &out, istio_arena_lower(&m->arena, hosts.list[j]), &is_new);
+			if (is_new)
+				*place = t;
+		}
 	}
+	return out;
+}
+
+static const struct ingress_tls *tls_of(const struct istio_map *tls, const char *host)
+{
+	char wide[260]; /* a host has 253 */
+	const struct ingress_tls *t = istio_map_get(tls, host);
+
+	for (const char *dot = strchr(host, '.'); dot && !t; dot = strchr(dot + 1, '.')) {
+		(void)snprintf(wide, sizeof(wide), "*%s", dot); /* it fits */
+		t = istio_map_get(tls, wide);
+	}
+	return t ? t : istio_map_get(tls, "*");
+}
+
+/* A host's routes are at one Gateway, so what another of its Ingresses ends TLS for finds none. */
+static void look_for_lost_tls(struct istio_model *m, const struct resource *r, const struct host_rules *to, const struct istio_map *tls,
+			      struct istio_diags *diags)
+{
+	const struct ingress_tls *all = ((const struct ingress *)r->spec)->tls.items, *t = to->first != r ? tls_of(tls, to->host) : NULL;
+
+	if (t)
+		istio_resource_report(diags, ISTIO_WARNING, "HF0007", r, t->head.node->at, FIELD(m, "spec.tls[%zu]", (size_t)(t - all)),
+				      "%s is answered with 404 over TLS, as in Istio: %s is older and has the host's routes; write tls there", to->host,
+				      to->first->id);
 }
 
 static void add_rules(struct istio_model *m, const struct resource *r, struct istio_map *hosts, struct istio_diags *diags)
 {
 	const struct ingress *in = r->spec;
+	const struct istio_map tls = tls_by_host(m, in);
 
 	for (uint32_t i = 0; i < in->rules.n; i++) {
 		const struct ingress_rule *rule = ISTIO_ITEM(in->rules, struct ingress_rule, i);
 		if (!rule->http)
 			continue; /* it was told */
 		struct host_rules *to = rules_of(m, hosts, rule->host, r);
-		look_for_lost_tls(m, r, to, diags);
+		look_for_lost_tls(m, r, to, &tls, diags);
 		for (uint32_t j = 0; j < rule->http->paths.n; j++)
 			add_path(m, r, ISTIO_ITEM(rule->http->paths, struct ingress_path, j), FIELD(m, "spec.rules[%u].http.paths[%u]", i, j), to, diags);
 	}
