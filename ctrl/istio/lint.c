@@ -2,6 +2,7 @@
 #include "ctrl/istio/workloads.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* ---- rules that cannot be reached ---- */
 
@@ -111,6 +112,29 @@ static void lint_header_names(struct compile *c, const struct vs *v)
 
 /* ---- DestinationRules for nobody ---- */
 
+/* Endpoints of slices come and go without a compilation, so that nothing is said of them. */
+static bool selects_nobody(const struct service *s, const struct subset *subset)
+{
+	if (s->has_slices || s->instances.n == 0)
+		return false;
+	for (uint32_t i = 0; i < s->instances.n; i++)
+		if (istio_compile_labels_have(s->instances.list[i]->labels, &subset->labels))
+			return false;
+	return true;
+}
+
+static void lint_subsets(struct compile *c, const struct resource *r, const struct service *s)
+{
+	const struct destination_rule *rule = r->spec;
+
+	for (uint32_t i = 0; i < rule->subsets.n; i++) {
+		const struct subset *subset = ISTIO_ITEM(rule->subsets, struct subset, i);
+		if (selects_nobody(s, subset))
+			istio_compile_report(c, ISTIO_WARNING, "IST0173", r, subset->head.node->at, istio_arena_printf(c->arena, "spec.subsets[%u].labels", i),
+					     "no endpoint of %s has these labels: requests to the subset %s get 503 (UH)", s->source->id, subset->name);
+	}
+}
+
 static void lint_rule_hosts(struct compile *c)
 {
 	const struct resource_list *list = &c->model->kinds[KIND_DESTINATION_RULE];
@@ -118,8 +142,11 @@ static void lint_rule_hosts(struct compile *c)
 	for (uint32_t i = 0; i < list->n; i++) {
 		const struct destination_rule *rule = list->list[i]->spec;
 		const char *host = istio_compile_fqdn(c, rule->host, list->list[i]->namespace);
-		if (host[0] != '*' && !istio_registry_find(c, host))
-			istio_compile_report(c, ISTIO_WARNING, "IST0101", list->list[i], istio_doc_at(rule->head.node, "host"), "spec.host",
+		const struct service *s = host[0] == '*' ? NULL : istio_registry_find(c, host);
+		if (s)
+			lint_subsets(c, list->list[i], s);
+		else if (host[0] != '*')
+			istio_compile_report(c, ISTIO_WARNING, "IST0174", list->list[i], istio_doc_at(rule->head.node, "host"), "spec.host",
 				       "no Service or ServiceEntry has the host %s: the rule applies to nothing", host);
 	}
 }
@@ -139,6 +166,120 @@ static void lint_sidecars(struct compile *c)
 				       c->root_namespace);
 }
 
+/* The list is oldest first. */
+static void lint_sidecars_without_selector(struct compile *c)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_SIDECAR];
+	struct istio_map oldest = {0};
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct resource *r = list->list[i];
+		bool is_new;
+		if (((const struct sidecar *)r->spec)->selector)
+			continue;
+		const struct resource **first = (const struct resource **)istio_map_put(c->arena, &oldest, r->namespace, &is_new);
+		if (is_new)
+			*first = r;
+		else
+			istio_compile_report(c, ISTIO_WARNING, "IST0111", r, r->node->at, "spec",
+					     "the namespace has an older Sidecar without workloadSelector, %s: this one is for nobody", (*first)->id);
+	}
+}
+
+/* ---- ServiceEntries ---- */
+
+static bool is_tcp_word(const struct object_port *p)
+{
+	return !p->protocol || !p->protocol[0] || strcasecmp(p->protocol, "TCP") == 0;
+}
+
+static void lint_entries_without_addresses(struct compile *c)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_SERVICE_ENTRY];
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct service_entry *e = list->list[i]->spec;
+		for (uint32_t j = 0; e->addresses.n == 0 && j < e->ports.n; j++) {
+			const struct object_port *p = ISTIO_ITEM(e->ports, struct object_port, j);
+			if (!is_tcp_word(p))
+				continue;
+			istio_compile_report(c, ISTIO_WARNING, "IST0134", list->list[i], p->head.node->at, istio_arena_printf(c->arena, "spec.ports[%u]", j),
+					     "TCP of a host without addresses is told apart by its port alone, where clients' packets are captured; write "
+					     "spec.addresses");
+			break; /* once is enough */
+		}
+	}
+}
+
+struct entry_port {
+	const struct resource *by;
+	const char *protocol;
+};
+
+/* Of one host and port. */
+static void lint_entry_protocols(struct compile *c)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_SERVICE_ENTRY];
+	struct istio_map seen = {0};
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct service_entry *e = list->list[i]->spec;
+		for (uint32_t j = 0; j < e->hosts.n * e->ports.n; j++) {
+			const struct object_port *p = ISTIO_ITEM(e->ports, struct object_port, j % e->ports.n);
+			const char *host = istio_arena_lower(c->arena, e->hosts.list[j / e->ports.n]);
+			struct entry_port one = {list->list[i], p->protocol && p->protocol[0] ? p->protocol : "none"}, **first;
+			bool is_new;
+			const char *key = istio_arena_printf(c->arena, "%s:%u", host, (unsigned int)p->number.value);
+			first = (struct entry_port **)istio_map_put(c->arena, &seen, key, &is_new);
+			if (is_new) {
+				*first = ARENA_NEW(c->arena, struct entry_port);
+				**first = one;
+			} else if (strcasecmp((*first)->protocol, one.protocol) != 0 && (*first)->by != one.by)
+				istio_compile_report(c, ISTIO_WARNING, "IST0177", list->list[i], p->head.node->at,
+						     istio_arena_printf(c->arena, "spec.ports[%u].protocol", j % e->ports.n),
+						     "port %u of %s is %s in %s, which is older: who sees both has that protocol",
+						     (unsigned int)p->number.value, host, (*first)->protocol, (*first)->by->id);
+		}
+	}
+}
+
+/* ---- certificates of several Gateways ---- */
+
+static bool answers_421(const struct resource *gateway)
+{
+	const char *value = istio_compile_label(&gateway->annotations, "hydrofoil.io/misdirected");
+
+	return value && strcmp(value, "refuse") == 0;
+}
+
+/* A client with one connection for all names of the certificate meets the rules of the first Gateway (features.md, complaint 6). */
+static void lint_certificates(struct compile *c)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_GATEWAY];
+	struct istio_map seen = {0};
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct gateway *g = list->list[i]->spec;
+		for (uint32_t j = 0; j < g->servers.n; j++) {
+			const struct gateway_server *s = ISTIO_ITEM(g->servers, struct gateway_server, j);
+			bool is_new;
+			if (!s->tls || !s->tls->credential_name || !s->tls->credential_name[0])
+				continue;
+			const struct resource **first = (const struct resource **)istio_map_put(c->arena, &seen, s->tls->credential_name, &is_new);
+			if (is_new)
+				*first = list->list[i];
+			const struct istio_string_map *a = &g->selector, *b = &((const struct gateway *)(*first)->spec)->selector;
+			if (*first == list->list[i] || (answers_421(list->list[i]) && answers_421(*first)) ||
+			    (!istio_compile_labels_have(a, b) && !istio_compile_labels_have(b, a)))
+				continue;
+			istio_compile_report(c, ISTIO_WARNING, "IST0138", list->list[i], s->tls->head.node->at,
+					     istio_arena_printf(c->arena, "spec.servers[%u].tls.credentialName", j),
+					     "%s has the certificate %s, too: browsers use one connection for the hosts of both, and get 404; use one "
+					     "Gateway, or the annotation hydrofoil.io/misdirected: refuse", (*first)->id, s->tls->credential_name);
+		}
+	}
+}
+
 void istio_lint_model(struct compile *c)
 {
 	for (uint32_t i = 0; i < c->virtual_services.n; i++) {
@@ -151,5 +292,9 @@ void istio_lint_model(struct compile *c)
 	}
 	lint_rule_hosts(c);
 	lint_sidecars(c);
+	lint_sidecars_without_selector(c);
+	lint_entries_without_addresses(c);
+	lint_entry_protocols(c);
+	lint_certificates(c);
 	istio_workloads_lint(c);
 }

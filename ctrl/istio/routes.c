@@ -282,6 +282,10 @@ static void report_missing(struct compile *c, const struct resource *r, const st
 	} else if (!ref->service) {
 		istio_compile_report(c, ISTIO_WARNING, "IST0101", r, istio_doc_at(d->head.node, "subset"), istio_arena_printf(c->arena, "%s.subset", field),
 			       "no DestinationRule for %s has the subset %s: requests get 503 (NC)", host, d->subset ? d->subset : "");
+	} else if (!d->port && s->n_ports > 1) {
+		istio_compile_report(c, ISTIO_WARNING, "IST0112", r, d->head.node->at, field,
+				     "%s has %u ports, and none is named here: that of the listener is meant; write port: {number: N}", s->source->id,
+				     s->n_ports);
 	}
 }
 

@@ -45,9 +45,11 @@ void t_assert_at(const struct istio_diag *d, uint32_t line, uint32_t column, con
 	"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: main, namespace: istio-system}\n" \
 	"spec:\n  selector: {istio: ingressgateway}\n  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: [\"*\"]}]\n"
 #define T_WEB \
-	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: web, namespace: app}\nspec:\n  hosts: [web.test]\n" \
-	"  resolution: STATIC\n  location: MESH_INTERNAL\n  ports: [{number: 8080, name: http, protocol: HTTP}, {number: 9000, name: tcp, protocol: TCP}]\n" \
-	"  endpoints: [{address: 198.19.0.10, labels: {version: v1}}, {address: 198.19.0.12, labels: {version: v2}}]\n"
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: web, namespace: app}\nspec:\n" \
+	"  {addresses: [240.240.0.1], hosts: [web.test],\n" \
+	"  resolution: STATIC,\n  location: MESH_INTERNAL,\n" \
+	"  ports: [{number: 8080, name: http, protocol: HTTP}, {number: 9000, name: tcp, protocol: TCP}],\n" \
+	"  endpoints: [{address: 198.19.0.10, labels: {version: v1}}, {address: 198.19.0.12, labels: {version: v2}}]}\n"
 #define T_ONE \
 	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: one, namespace: app}\nspec:\n  hosts: [one.test]\n" \
 	"  resolution: STATIC\n  ports: [{number: 8080, name: http, protocol: HTTP}]\n  endpoints: [{address: 198.19.0.10}]\n"
