@@ -80,42 +80,6 @@ static void print_diags_json(const struct compiled *c)
 	json_decref(all);
 }
 
-int foilctl_validate(int argc, char **argv)
-{
-	bool as_json = foilctl_flag(&argc, argv, "--json");
-	struct compiled c;
-
-	if (foilctl_unknown(argc, argv, "validate DIR [--json]"))
-		return 2;
-	if (argc != 2) {
-		fputs("usage: foilctl validate DIR [--json]\n", stderr);
-		return 2;
-	}
-	int rc = compile(argv[1], &istio_any_node, &c);
-	if (rc == 0) {
-		if (as_json) {
-			print_diags_json(&c);
-		} else {
-			print_diags(&c.diags, stdout);
-			printf("%s: %zu files, %zu resources, %zu errors, %zu warnings\n", argv[1], c.stats.n_files, c.stats.n_resources,
-			       c.diags.n_errors, c.diags.n_warnings);
-		}
-		rc = c.diags.n_errors ? 1 : 0;
-	}
-	compiled_free(&c);
-	return rc;
-}
-
-/* ---- explain ---- */
-
-#define HEADERS_MAX 64
-
-struct question {
-	struct istio_request request;
-	const char *names[HEADERS_MAX], *values[HEADERS_MAX];
-	char scheme[16], authority[512];
-};
-
 /* The node of a node file; without one a node that has every address. Connections are asked of as if all of them were captured there. */
 struct asked_node {
 	struct node_conf *conf;
@@ -154,6 +118,48 @@ static const struct istio_node *asked_node(struct asked_node *n, const char *pat
 		fputs("foilctl: no memory\n", stderr);
 	return n->own;
 }
+
+int foilctl_validate(int argc, char **argv)
+{
+	static const char words[] = "validate DIR [--node NODE_FILE] [--json]";
+	bool as_json = foilctl_flag(&argc, argv, "--json");
+	const char *node_file = foilctl_option(&argc, argv, "--node");
+	struct asked_node of = {0};
+	struct compiled c;
+
+	if (foilctl_unknown(argc, argv, words))
+		return 2;
+	if (argc != 2) {
+		fprintf(stderr, "usage: foilctl %s\n", words);
+		return 2;
+	}
+	const struct istio_node *node = asked_node(&of, node_file, false);
+	int rc = node ? compile(argv[1], node, &c) : 1;
+	if (rc == 0) {
+		if (as_json) {
+			print_diags_json(&c);
+		} else {
+			print_diags(&c.diags, stdout);
+			printf("%s: %zu files, %zu resources, %zu errors, %zu warnings\n", argv[1], c.stats.n_files, c.stats.n_resources,
+			       c.diags.n_errors, c.diags.n_warnings);
+		}
+		rc = c.diags.n_errors ? 1 : 0;
+	}
+	if (node)
+		compiled_free(&c);
+	asked_node_fini(&of);
+	return rc;
+}
+
+/* ---- explain ---- */
+
+#define HEADERS_MAX 64
+
+struct question {
+	struct istio_request request;
+	const char *names[HEADERS_MAX], *values[HEADERS_MAX];
+	char scheme[16], authority[512];
+};
 
 static bool take_headers(int *argc, char **argv, struct question *q)
 {

@@ -92,6 +92,28 @@ static void lint_gateway(struct compile *c, const struct vs *v, const char *name
 					     v->spec->hosts.list[i]);
 }
 
+static bool is_for_node(const struct compile *c, const struct gateway *g)
+{
+	for (size_t i = 0; i < c->node->n_gateways; i++) {
+		const struct istio_gateway_address *at = &c->node->gateways[i];
+		if (istio_compile_node_labels_have(at->label_keys, at->label_values, at->n_labels, &g->selector))
+			return true;
+	}
+	return c->node->is_any;
+}
+
+static void lint_gateways_of_others(struct compile *c)
+{
+	const struct resource_list *list = &c->model->kinds[KIND_GATEWAY];
+
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct gateway *g = list->list[i]->spec;
+		if (!is_for_node(c, g))
+			istio_compile_report(c, ISTIO_WARNING, "IST0101", list->list[i], istio_doc_at(g->head.node, "selector"), "spec.selector",
+					     "no gateway of the node file has these labels: the Gateway is not served by this node");
+	}
+}
+
 static void lint_header_names(struct compile *c, const struct vs *v)
 {
 	static const char *const names[] = {"uri", "scheme", "method", "authority"};
@@ -291,6 +313,7 @@ void istio_lint_model(struct compile *c)
 				lint_gateway(c, v, v->spec->gateways.list[j], j);
 	}
 	lint_rule_hosts(c);
+	lint_gateways_of_others(c);
 	lint_sidecars(c);
 	lint_sidecars_without_selector(c);
 	lint_entries_without_addresses(c);

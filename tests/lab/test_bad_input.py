@@ -102,6 +102,10 @@ def test_foilctl_validate_names_file_and_line():
         foilctl = lab.new_state(config, lab.DEFAULT_NODE)["programs"]["foilctl"]
         done = subprocess.run([foilctl, "validate", config], capture_output=True, text=True, timeout=30)
         check(done.returncode == 0, done.stdout + done.stderr)
+        with open(lab.DEFAULT_NODE) as f, open(folder + "/node.yaml", "w") as out:
+            out.write(f.read().replace("{istio: ingressgateway}", "{istio: other}"))
+        done = subprocess.run([foilctl, "validate", config, "--node", folder + "/node.yaml"], capture_output=True, text=True, timeout=30)
+        check(done.returncode == 0 and "spec.selector: no gateway of the node file" in done.stdout, done.stdout + done.stderr)
         with open(config + "/30-ratings.yaml", "a") as f:
             f.write("---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: bad, namespace: x}\nspec: {hosts: 3}\n")
         done = subprocess.run([foilctl, "validate", config], capture_output=True, text=True, timeout=30)

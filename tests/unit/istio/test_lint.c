@@ -92,6 +92,7 @@ static void test_gateways_with_one_certificate(void **state)
 
 	assert_int_equal(n_of(m, "IST0138"), 1);
 	(void)t_diag(m, "IST0138", "Gateway/app/a has the certificate cert, too");
+	(void)t_diag(m, "IST0101", "no gateway of the node file has these labels"); /* c */
 	t_mesh_free(m);
 	m = t_mesh_new(GATEWAY("a", "hydrofoil.io/misdirected: refuse", "istio: ingressgateway", "a.test"),
 		       GATEWAY("b", "hydrofoil.io/misdirected: refuse", "istio: ingressgateway", "b.test"), NULL);
