@@ -14,20 +14,61 @@ static bool has_no_condition(const struct http_match *m)
 	       !m->port.is_set && m->source_labels.n == 0 && m->gateways.n == 0 && !m->source_namespace;
 }
 
+static char path_kind(const struct http_match *m)
+{
+	return m->uri->exact ? 'e' : m->uri->prefix ? (m->uri->by_segment ? 's' : 'p') : 'r';
+}
+
 /* A match on nothing but its path, as a word that equal ones share; NULL for the others. */
 static const char *path_only(struct compile *c, const struct http_match *m)
 {
 	if (!m->uri || m->scheme || m->method || m->authority || m->headers.n || m->without_headers.n || m->query_params.n || m->port.is_set ||
 	    m->source_labels.n || m->gateways.n || m->source_namespace)
 		return NULL;
-	return istio_arena_printf(c->arena, "%c%c%s", m->ignore_uri_case.is_true ? 'i' : 'c', m->uri->exact ? 'e' : m->uri->prefix ? 'p' : 'r',
+	return istio_arena_printf(c->arena, "%c%c%s", m->ignore_uri_case.is_true ? 'i' : 'c', path_kind(m),
 			    m->uri->exact ? m->uri->exact : m->uri->prefix ? m->uri->prefix : m->uri->regex ? m->uri->regex : "");
+}
+
+/* An earlier match on a prefix alone that all of m's paths have, whatever else m asks for; NULL: there is none. */
+static const struct http_match *prefix_before(struct compile *c, const struct istio_map *seen, const struct http_match *m)
+{
+	const char *path = !m->uri || m->ignore_uri_case.is_true ? NULL : m->uri->exact ? m->uri->exact : m->uri->prefix;
+
+	if (!path || seen->n == 0)
+		return NULL;
+	const char *key = istio_arena_printf(c->arena, "cp%s", path);
+	const struct http_match *first = NULL;
+	for (size_t n = 3; !first && key[n - 1]; n++)
+		first = istio_map_get_n(seen, key, n);
+	return first;
+}
+
+/* False: it never matches. */
+static bool lint_match(struct compile *c, const struct vs *v, uint32_t i, uint32_t j, struct istio_map *seen)
+{
+	const struct http_route *r = v->http[i];
+	const struct http_match *m = ISTIO_ITEM(r->match, struct http_match, j), *before = prefix_before(c, seen, m);
+	const char *field = istio_compile_rule_field(c, r, v->http_index[i]), *key = path_only(c, m);
+	bool is_new = true;
+	void **place = key ? istio_map_put(c->arena, seen, key, &is_new) : NULL;
+
+	field = r->origin ? istio_arena_printf(c->arena, "%s.path", field) : istio_arena_printf(c->arena, "%s.match[%u]", field, j);
+	if (!is_new)
+		istio_compile_report(c, ISTIO_WARNING, "IST0131", v->http_source[i], m->head.node->at, field,
+				     "never matches: an earlier rule has the same match");
+	else if (before)
+		istio_compile_report(c, ISTIO_WARNING, "IST0131", v->http_source[i], m->head.node->at, field,
+				     "never matches: the prefix %.80s in line %u has all of these paths", before->uri->prefix, before->head.node->at.line);
+	if (place && is_new)
+		*place = (void *)(uintptr_t)m; /* read only */
+	return is_new && !before;
 }
 
 static void lint_rule(struct compile *c, const struct vs *v, uint32_t i, struct istio_map *seen, const struct http_route **all)
 {
 	const struct http_route *r = v->http[i];
 	const char *field = istio_compile_rule_field(c, r, v->http_index[i]);
+	uint32_t n_used = 0;
 
 	if (*all) {
 		istio_compile_report(c, ISTIO_WARNING, "IST0130", v->http_source[i], r->head.node->at, field,
@@ -38,18 +79,13 @@ static void lint_rule(struct compile *c, const struct vs *v, uint32_t i, struct 
 	if (r->match.n == 0)
 		*all = r;
 	for (uint32_t j = 0; j < r->match.n; j++) {
-		const struct http_match *m = ISTIO_ITEM(r->match, struct http_match, j);
-		const char *key = path_only(c, m);
-		bool is_new = true;
-		if (key)
-			(void)istio_map_put(c->arena, seen, key, &is_new);
-		if (!is_new)
-			istio_compile_report(c, ISTIO_WARNING, "IST0131", v->http_source[i], m->head.node->at,
-				       r->origin ? istio_arena_printf(c->arena, "%s.path", field) : istio_arena_printf(c->arena, "%s.match[%u]", field, j),
-					       "never matches: an earlier rule has the same match");
-		if (has_no_condition(m))
+		n_used += lint_match(c, v, i, j, seen);
+		if (has_no_condition(ISTIO_ITEM(r->match, struct http_match, j)))
 			*all = r;
 	}
+	if (r->match.n > 1 && n_used == 0) /* of one match it is said already */
+		istio_compile_report(c, ISTIO_WARNING, "IST0130", v->http_source[i], r->head.node->at, field,
+				     "never reached: none of its matches ever matches");
 }
 
 static void lint_rules(struct compile *c, const struct vs *v)
@@ -59,6 +95,52 @@ static void lint_rules(struct compile *c, const struct vs *v)
 
 	for (uint32_t i = 0; i < v->n_http; i++)
 		lint_rule(c, v, i, &seen, &all);
+}
+
+/* ---- rules of tcp and tls ---- */
+
+static const char *strings_key(struct compile *c, const char *before, const struct istio_strings *s)
+{
+	for (uint32_t i = 0; i < s->n; i++)
+		before = istio_arena_printf(c->arena, "%s,%s", before, s->list[i]);
+	return istio_arena_printf(c->arena, "%s;", before);
+}
+
+/* Everything that it asks for, as a word that equal ones share. */
+static const char *l4_key(struct compile *c, const struct l4_match *m)
+{
+	const char *key = istio_arena_printf(c->arena, "%u;%s;", m->port.is_set ? (unsigned int)m->port.value : 0,
+					     m->source_namespace ? m->source_namespace : "");
+
+	key = strings_key(c, strings_key(c, strings_key(c, key, &m->sni_hosts), &m->destination_subnets), &m->gateways);
+	for (uint32_t i = 0; i < m->source_labels.n; i++)
+		key = istio_arena_printf(c->arena, "%s%s=%s,", key, m->source_labels.keys[i], m->source_labels.values[i]);
+	return key;
+}
+
+static void lint_l4_rules(struct compile *c, const struct vs *v, const struct istio_list *rules, const char *kind)
+{
+	const struct l4_route *all = NULL;
+	struct istio_map seen = {0};
+
+	for (uint32_t i = 0; i < rules->n; i++) {
+		const struct l4_route *r = ISTIO_ITEM(*rules, struct l4_route, i);
+		const char *field = istio_arena_printf(c->arena, "spec.%s[%u]", kind, i);
+		if (all)
+			istio_compile_report(c, ISTIO_WARNING, "IST0130", v->source, r->head.node->at, field,
+					     "never reached: the rule in line %u takes every connection", all->head.node->at.line);
+		for (uint32_t j = 0; !all && j < r->match.n; j++) {
+			const struct l4_match *m = ISTIO_ITEM(r->match, struct l4_match, j);
+			bool is_new;
+			(void)istio_map_put(c->arena, &seen, l4_key(c, m), &is_new);
+			if (!is_new)
+				istio_compile_report(c, ISTIO_WARNING, "IST0131", v->source, m->head.node->at,
+						     istio_arena_printf(c->arena, "%s.match[%u]", field, j),
+						     "never matches: an earlier rule has the same match");
+		}
+		if (!all && r->match.n == 0)
+			all = r;
+	}
 }
 
 /* ---- gateways that are not there, hosts that they do not have ---- */
@@ -307,6 +389,8 @@ void istio_lint_model(struct compile *c)
 	for (uint32_t i = 0; i < c->virtual_services.n; i++) {
 		const struct vs *v = c->virtual_services.list[i];
 		lint_rules(c, v);
+		lint_l4_rules(c, v, &v->spec->tcp, "tcp");
+		lint_l4_rules(c, v, &v->spec->tls, "tls");
 		lint_header_names(c, v);
 		for (uint32_t j = 0; j < v->spec->gateways.n; j++)
 			if (strcmp(v->spec->gateways.list[j], MESH_GATEWAY) != 0)

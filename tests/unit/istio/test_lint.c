@@ -101,6 +101,46 @@ static void test_gateways_with_one_certificate(void **state)
 	(void)state;
 }
 
+#define TO "route: [{destination: {host: one.test}}]"
+
+static void test_a_prefix_hides_what_begins_with_it(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  http:\n"
+							      "  - {match: [{uri: {prefix: /head}, method: {exact: PUT}}], " TO "}\n"
+							      "  - {match: [{uri: {prefix: /head}}], " TO "}\n"
+							      "  - {match: [{uri: {exact: /head1}, method: {exact: GET}}, {uri: {prefix: /hea}}], " TO "}\n"
+							      "  - {match: [{uri: {prefix: /head/x}}, {uri: {exact: /head}}], " TO "}\n"
+							      "  - {match: [{uri: {prefix: /HEAD}}, {uri: {regex: /head.*}}], " TO "}\n"
+							      "  - {match: [{uri: {exact: /heady}, ignoreUriCase: true}], " TO "}\n"), NULL);
+
+	assert_int_equal(n_of(m, "IST0131"), 3);
+	assert_string_equal(t_diag(m, "IST0131", "the prefix /head in line")->field, "spec.http[2].match[0]");
+	assert_int_equal(n_of(m, "IST0130"), 1);
+	assert_string_equal(t_diag(m, "IST0130", "none of its matches")->field, "spec.http[3]");
+	t_mesh_free(m);
+	(void)state;
+}
+
+static void test_rules_of_connections(void **state)
+{
+	struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, T_VS("  tcp:\n"
+							      "  - {match: [{port: 90}], " TO "}\n"
+							      "  - {match: [{port: 90, destinationSubnets: [198.18.0.0/16]}, {port: 90}], " TO "}\n"
+							      "  - {" TO "}\n"
+							      "  - {match: [{port: 91}], " TO "}\n"
+							      "  tls:\n"
+							      "  - {match: [{port: 443, sniHosts: [a.test, b.test]}], " TO "}\n"
+							      "  - {match: [{port: 443, sniHosts: [a.test]}], " TO "}\n"
+							      "  - {match: [{port: 443, sniHosts: [a.test]}], " TO "}\n"), NULL);
+
+	assert_int_equal(n_of(m, "IST0130"), 1);
+	assert_string_equal(t_diag(m, "IST0130", "takes every connection")->field, "spec.tcp[3]");
+	assert_int_equal(n_of(m, "IST0131"), 2);
+	assert_string_equal(t_diag(m, "IST0131", "the same match")->field, "spec.tcp[1].match[1]");
+	t_mesh_free(m);
+	(void)state;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -110,6 +150,8 @@ int main(void)
 		cmocka_unit_test(test_entries_for_tcp_want_addresses),
 		cmocka_unit_test(test_entries_that_speak_differently_at_one_port),
 		cmocka_unit_test(test_gateways_with_one_certificate),
+		cmocka_unit_test(test_a_prefix_hides_what_begins_with_it),
+		cmocka_unit_test(test_rules_of_connections),
 	};
 	return cmocka_run_group_tests_name("istio.lint", tests, NULL, NULL);
 }
