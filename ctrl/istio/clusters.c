@@ -208,6 +208,11 @@ const struct load_balancer *istio_clusters_load_balancer(const struct cluster_re
 	return ref->service ? policy_of_ref(ref).load_balancer : NULL;
 }
 
+bool istio_clusters_is_meshed(const struct compile *c, const struct cluster_ref *ref)
+{
+	return ref && ref->service && istio_tls_is_of_mesh(c, ref, policy_of_ref(ref).tls);
+}
+
 /* ---- a cluster ---- */
 
 static bool is_original_dst(const struct cluster_ref *ref, const struct policy *p)

@@ -270,6 +270,7 @@ struct cluster_ref *istio_clusters_ref_passed_on(struct compile *c, struct servi
 uint32_t istio_clusters_port_of(const struct service_port *p, const struct instance *in); /* 0: this endpoint does not have the port */
 uint64_t istio_clusters_tcp_idle_us(const struct cluster_ref *ref);
 const struct load_balancer *istio_clusters_load_balancer(const struct cluster_ref *ref); /* in force, or NULL */
+bool istio_clusters_is_meshed(const struct compile *c, const struct cluster_ref *ref); /* istio_tls_is_of_mesh, by the settings in force */
 void istio_clusters_emit(struct compile *c);
 void istio_clusters_emit_endpoints(struct compile *c, struct service *s); /* of every cluster that the service has */
 

@@ -700,6 +700,45 @@ static char *operation(struct rule *x, const Foil__Conf__Route *out)
 	return istio_arena_printf(x->c->arena, "%s:%u%s%s", x->v->source->name, x->scope->port, path, star);
 }
 
+/* ---- what the mesh's proxies say of themselves ---- */
+
+static bool goes_into_mesh(const struct compile *c, const Foil__Conf__RouteAction *action)
+{
+	bool is_meshed = false;
+
+	for (size_t i = 0; i < action->n_clusters; i++)
+		is_meshed |= istio_clusters_is_meshed(c, istio_map_get(&c->clusters, action->clusters[i]->cluster));
+	for (size_t i = 0; i < action->n_mirrors; i++)
+		is_meshed |= istio_clusters_is_meshed(c, istio_map_get(&c->clusters, action->mirrors[i]->cluster));
+	return is_meshed;
+}
+
+static Foil__Conf__HeaderOps *without_peer_metadata(struct compile *c, Foil__Conf__HeaderOps *ops)
+{
+	static const char *const names[] = {"x-envoy-peer-metadata", "x-envoy-peer-metadata-id"};
+	Foil__Conf__HeaderOps *out = ops ? ops : ARENA_NEW(c->arena, Foil__Conf__HeaderOps);
+	size_t n = ops ? ops->n_remove : 0;
+	char **remove = ARENA_ARRAY(c->arena, char *, n + 2);
+
+	if (!ops)
+		foil__conf__header_ops__init(out);
+	for (size_t i = 0; i < n + 2; i++)
+		remove[i] = i < n ? ops->remove[i] : word(names[i - n]);
+	out->remove = remove;
+	out->n_remove = n + 2;
+	return out;
+}
+
+/* Istio's sidecars believe what a request says of who sent it, and say in the answer who they are (istio/proxy's peer_metadata filter): neither is for those
+ * who come through a gateway (HD-7). Origins without the mesh's mTLS have no sidecar that would read it. */
+static void hide_peer_metadata(struct rule *x, Foil__Conf__Route *out)
+{
+	if (strcmp(x->scope->gateway, "mesh") == 0 || !goes_into_mesh(x->c, out->route))
+		return;
+	out->request_headers = without_peer_metadata(x->c, out->request_headers);
+	out->response_headers = without_peer_metadata(x->c, out->response_headers);
+}
+
 /* ---- routes ---- */
 
 static bool names_authority(const Foil__Conf__HeaderOps *ops)
@@ -759,6 +798,7 @@ static Foil__Conf__Route *route_of(struct rule *x, const struct http_match *m)
 		out->response_headers = header_ops(x->c, h ? h->response : NULL, NULL, NULL);
 	} else {
 		look_for_open_proxy(x, out);
+		hide_peer_metadata(x, out);
 	}
 	out->decorator_operation = operation(x, out);
 	out->source = istio_compile_source(x->c, x->source, m ? m->head.node->at : x->r->head.node->at);

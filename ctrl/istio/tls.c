@@ -239,20 +239,31 @@ static bool client_secrets(struct compile *c, const struct tls_user *u, const st
 }
 
 /* DR-46, DR-47: without a tls block endpoints that can get mTLS, the others plaintext. */
-static Foil__Conf__UpstreamTls *automatic(struct compile *c, const struct cluster_ref *ref, Foil__Conf__UpstreamProtocol protocol)
+static bool is_automatic(const struct compile *c, const struct cluster_ref *ref)
 {
-	bool is_wanted = false;
-
-	for (uint32_t i = 0; istio_identity_is_auto(c, ref->service) && i < ref->service->instances.n && !is_wanted; i++) {
+	for (uint32_t i = 0; istio_identity_is_auto(c, ref->service) && i < ref->service->instances.n; i++) {
 		const struct instance *in = ref->service->instances.list[i];
 		uint32_t port = istio_clusters_port_of(ref->port, in);
-		is_wanted = port && istio_identity_is_marked(c, in, port);
+		if (port && istio_identity_is_marked(c, in, port))
+			return true;
 	}
-	if (!is_wanted)
+	return false;
+}
+
+static Foil__Conf__UpstreamTls *automatic(struct compile *c, const struct cluster_ref *ref, Foil__Conf__UpstreamProtocol protocol)
+{
+	if (!is_automatic(c, ref))
 		return NULL;
 	Foil__Conf__UpstreamTls *m = istio_identity_upstream(c, ref, NULL, protocol);
 	m->has_only_marked_endpoints = m->only_marked_endpoints = true;
 	return m;
+}
+
+bool istio_tls_is_of_mesh(const struct compile *c, const struct cluster_ref *ref, const struct client_tls *t)
+{
+	if (ref->is_passed_on)
+		return false;
+	return t ? t->mode.is_set && t->mode.value == CLIENT_TLS_ISTIO_MUTUAL : is_automatic(c, ref);
 }
 
 Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct cluster_ref *ref, const struct client_tls *t,

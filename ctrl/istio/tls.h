@@ -30,6 +30,8 @@ char **istio_tls_ciphers(struct compile *c, const struct istio_strings *from, si
 
 /* A server that ends TLS; NULL, with an error at it: it cannot be served. */
 Foil__Conf__DownstreamTls *istio_tls_of_server(struct compile *c, const struct resource *gateway, const struct gateway_tls *t, const char *field);
+/* Endpoints of the cluster are spoken to with the mesh's own mTLS, some at least. */
+bool istio_tls_is_of_mesh(const struct compile *c, const struct cluster_ref *ref, const struct client_tls *t);
 /* What a client's settings ask for; NULL: plaintext. *is_refused: they cannot be honoured, and a plaintext connection must not be made instead. */
 Foil__Conf__UpstreamTls *istio_tls_of_client(struct compile *c, const struct cluster_ref *ref, const struct client_tls *t,
 					     Foil__Conf__UpstreamProtocol protocol, bool *is_refused);

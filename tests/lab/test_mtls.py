@@ -186,6 +186,19 @@ def test_automatic_mtls_to_the_workload_that_can():
     check(len(STATE["plain"].seen) >= 2, "the workload without mTLS got nothing")
 
 
+def test_what_proxies_say_of_themselves_stays_in_the_mesh():
+    setup()
+    told = {"x-envoy-peer-metadata": "bm9ib2R5", "x-envoy-peer-metadata-id": "router~198.18.0.2~stranger~"}
+    try:
+        STATE["tls"].headers = told
+        answers = [support.ask("any.test", "/metadata", headers=told) for _ in range(4)]
+        check(all(a[0] == 200 and not set(told) & set(a[1]) for a in answers), f"{answers}")
+        seen = [r["headers"] for r in list(STATE["tls"].seen) if r["path"] == "/metadata"]
+        check(seen and not any(set(told) & set(h) for h in seen), f"the workload was told {seen}")
+    finally:
+        STATE["tls"].headers = {}
+
+
 @support.rows("DR-47 DR-48")
 def test_what_a_rule_says_of_tls_goes_before_automatic_mtls():
     setup()

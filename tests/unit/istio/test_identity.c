@@ -149,6 +149,47 @@ static void test_peer_authentication_that_cannot_be_meant(void **state)
 
 /* ---- clients ---- */
 
+#define ROUTE(gateways) \
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: app}\n" \
+	"spec: {hosts: [web.app.svc.cluster.local], gateways: " gateways \
+	", http: [{headers: {request: {remove: [x-own]}}, route: [{destination: {host: web, port: {number: 80}}}]}]}\n"
+#define PLAIN_RULE \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: web, namespace: app}\n" \
+	"spec: {host: web, trafficPolicy: {tls: {mode: DISABLE}}}\n"
+
+/* HD-7: at a gateway nothing goes into the mesh, or comes out, that its proxies say of themselves; other clients and other origins keep what they send. */
+static void test_peer_metadata_stays_in_the_mesh(void **state)
+{
+	static const struct {
+		const char *pods, *rule, *gateways, *listener;
+		bool is_hidden;
+	} cases[] = {
+		{PODS, "", "[istio-system/main]", "198.18.0.1_80", true},
+		{POD("c", "198.19.0.12", "web", ""), "", "[istio-system/main]", "198.18.0.1_80", false},
+		{PODS, PLAIN_RULE, "[istio-system/main]", "198.18.0.1_80", false},
+		{PODS, "", "[mesh]", "198.18.10.1_80", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FOIL_COUNT_OF(cases); i++) {
+		char route[1024];
+		(void)snprintf(route, sizeof(route), ROUTE("%s"), cases[i].gateways); /* fits */
+		struct t_mesh *m = t_mesh_new(T_GATEWAY, SERVICE, cases[i].pods, route, *cases[i].rule ? cases[i].rule : NULL, NULL);
+		Foil__Conf__Listener *l = t_listener(m, cases[i].listener);
+		Foil__Conf__RouteConfig *r = t_routes(m, l->filter_chains[0]->http->routes);
+		const Foil__Conf__Route *one = r->virtual_hosts[0]->routes[0];
+		const Foil__Conf__HeaderOps *to = one->request_headers, *back = one->response_headers;
+		assert_int_equal(to->n_remove, cases[i].is_hidden ? 3 : 1);
+		assert_string_equal(to->remove[0], "x-own");
+		assert_int_equal(has_word(to->remove, to->n_remove, "x-envoy-peer-metadata"), cases[i].is_hidden);
+		assert_int_equal(has_word(to->remove, to->n_remove, "x-envoy-peer-metadata-id"), cases[i].is_hidden);
+		assert_int_equal(back && back->n_remove == 2, cases[i].is_hidden);
+		foil__conf__route_config__free_unpacked(r, NULL);
+		foil__conf__listener__free_unpacked(l, NULL);
+		t_mesh_free(m);
+	}
+}
+
 static void test_automatic_mtls_goes_to_the_endpoints_that_can(void **state)
 {
 	struct t_mesh *m = t_mesh_new(SERVICE, PODS, NULL);
@@ -328,7 +369,7 @@ int main(void)
 		cmocka_unit_test(test_levels_of_peer_authentication),
 		cmocka_unit_test(test_of_workloads_that_differ_the_strictest_counts),
 		cmocka_unit_test(test_peer_authentication_that_cannot_be_meant),
-		cmocka_unit_test(test_automatic_mtls_goes_to_the_endpoints_that_can),
+		cmocka_unit_test(test_peer_metadata_stays_in_the_mesh), cmocka_unit_test(test_automatic_mtls_goes_to_the_endpoints_that_can),
 		cmocka_unit_test(test_what_switches_automatic_mtls_off),
 		cmocka_unit_test(test_istio_mutual_goes_to_every_endpoint),
 		cmocka_unit_test(test_trust_domains_and_whose_identity_the_node_has),
