@@ -596,6 +596,27 @@ static Foil__Conf__RouteAction *action_new(struct compile *c, uint64_t timeout_u
 	return action;
 }
 
+/* Istio's API has no word for it, but EnvoyFilter: ours stands in an annotation, of the VirtualService whose rule it is, else of the one that delegates
+ * to it. */
+static void limit_body(struct rule *x, Foil__Conf__Route *out)
+{
+	static const char key[] = "hydrofoil.io/max-request-body-bytes";
+	const char *own = istio_compile_label(&x->source->annotations, key), *value = own ? own : istio_compile_label(&x->v->source->annotations, key);
+	char *end = NULL;
+
+	if (!value)
+		return;
+	uint64_t n_bytes = isdigit((unsigned char)value[0]) ? strtoull(value, &end, 10) : 0;
+	if (n_bytes == 0 || *end || n_bytes > INT64_MAX) {
+		const struct resource *r = own ? x->source : x->v->source;
+		istio_compile_report(x->c, ISTIO_ERROR, "IST0106", r, r->node->at, "metadata.annotations",
+				     "%s is \"%.40s\", not a number of bytes: 1 or more, in digits alone; there is no limit", key, value);
+		return;
+	}
+	out->has_max_request_body_bytes = true;
+	out->max_request_body_bytes = n_bytes;
+}
+
 static void forward(struct rule *x, Foil__Conf__Route *out)
 {
 	Foil__Conf__RouteAction *action = action_new(x->c, (uint64_t)x->r->timeout.value, retry_of(x->c, x->r->retries));
@@ -606,6 +627,7 @@ static void forward(struct rule *x, Foil__Conf__Route *out)
 	else
 		many_destinations(x, out, action);
 	mirrors_of(x, action);
+	limit_body(x, out);
 	if (x->r->fault)
 		out->fault = fault_of(x);
 	if (x->r->cors)

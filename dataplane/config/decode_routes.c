@@ -45,6 +45,8 @@ static int decode_action(struct snap_dec *d, const Foil__Conf__Route *m, struct 
 		return snap_fail(d, "fault", "stands beside an action that goes to no cluster");
 	if (!routes && m->cors)
 		return snap_fail(d, "cors", "stands beside an action that goes to no cluster");
+	if (!routes && m->max_request_body_bytes)
+		return snap_fail(d, "max_request_body_bytes", "stands beside an action that goes to no cluster");
 	switch (m->action_case) {
 	case FOIL__CONF__ROUTE__ACTION_ROUTE:
 		out->action = MESH_ACTION_ROUTE;
@@ -77,6 +79,7 @@ static int decode_route(struct snap_dec *d, const Foil__Conf__Route *m, struct m
 		rc = snap_decode_fault(d, m->fault, &out->fault);
 	if (rc == 0)
 		rc = snap_decode_cors(d, m->cors, &out->cors);
+	out->max_request_body_bytes = m->max_request_body_bytes;
 	if (rc == 0)
 		rc = snap_source(d, m->source, &out->source);
 	return rc;

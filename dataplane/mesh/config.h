@@ -201,6 +201,7 @@ struct mesh_route {
 	struct foil_slice decorator_operation;
 	const struct mesh_fault *fault; /* NULL = none, as cors; what filters read of a route */
 	const struct mesh_cors *cors;
+	uint64_t max_request_body_bytes; /* 0 = as it comes */
 	struct mesh_source source;
 };
 

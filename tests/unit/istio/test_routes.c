@@ -452,10 +452,35 @@ static void test_every_route_says_where_it_comes_from(void **state)
 	(void)state;
 }
 
+/* ---- annotations ---- */
+static void test_the_largest_body_is_an_annotation(void **state)
+{
+	static const struct {
+		const char *value;
+		uint64_t n_bytes;
+	} cases[] = {{"1048576", 1048576}, {"1", 1}, {"0", 0}, {"1Mi", 0}, {"-1", 0}, {"99999999999999999999", 0}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[600];
+		(void)snprintf(text, sizeof(text), "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v, namespace: app, annotations: "
+			       "{hydrofoil.io/max-request-body-bytes: '%s'}}\nspec:\n  hosts: [web.test]\n  gateways: [istio-system/main]\n  http:\n"
+			       "  - {match: [{uri: {prefix: /here}}], directResponse: {status: 200}}\n  - {" T_TO_ONE "}\n", cases[i].value); /* fits */
+		struct t_mesh *m = t_mesh_new(T_GATEWAY, T_ONE, text, NULL);
+		Foil__Conf__RouteConfig *r = t_routes(m, "http.80");
+		assert_int_equal(r->virtual_hosts[0]->routes[0]->max_request_body_bytes, 0); /* it has no upstream */
+		assert_int_equal(r->virtual_hosts[0]->routes[1]->max_request_body_bytes, cases[i].n_bytes);
+		if (!cases[i].n_bytes)
+			(void)t_diag(m, "IST0106", "not a number of bytes");
+		foil__conf__route_config__free_unpacked(r, NULL);
+		t_mesh_free(m);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_paths_are_exact_prefix_or_regex),
+		cmocka_unit_test(test_the_largest_body_is_an_annotation), cmocka_unit_test(test_paths_are_exact_prefix_or_regex),
 		cmocka_unit_test(test_conditions_on_headers_pseudo_headers_and_query),
 		cmocka_unit_test(test_selectors_of_port_gateway_and_source_decide_where_a_match_exists),
 		cmocka_unit_test(test_nothing_after_a_catch_all_is_compiled_and_it_is_told),

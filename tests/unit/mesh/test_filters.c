@@ -47,6 +47,80 @@ static void test_abort(void **state)
 	foil_blob_free(&blob);
 }
 
+#define POST(path, length) "POST " path " HTTP/1.1\r\nhost: a\r\n" length "\r\n\r\n"
+#define TOO_LARGE "content-length: 17\r\n"
+
+/* OM-15: a length that is told goes to nobody; without one the upstream's request is reset when the body is too long. */
+static void test_a_body_beyond_the_routes_limit_is_413(void **state)
+{
+	(void)state;
+	struct fx_config *cfg = fx_config_new(1, 1);
+	cfg->route[0].max_request_body_bytes = 10;
+	struct fx *f = begin(cfg);
+	struct fx_stream *c = fx_connect(f);
+	fx_say(f, c, POST("/told", "content-length: 11") "hello world");
+	const char *a = fx_heard(c);
+	t_assert_has(a, "HTTP/1.1 413 Payload Too Large\r\n");
+	t_assert_has(a, TOO_LARGE);
+	t_assert_has(a, "\r\n\r\nPayload Too Large");
+	assert_string_equal(fx_last(f, 1)->details, "request_payload_too_large");
+	assert_int_equal(t_reason(f->w, MESH, BODY_TOO_LARGE), 1);
+	assert_int_equal(f->n_connects, 0);
+	/* gRPC is told in its own way: no status of its own stands for 413 */
+	struct fx_stream *g = fx_connect(f);
+	fx_say(f, g, POST("/s/m", "content-type: application/grpc\r\ncontent-length: 11") "hello world");
+	a = fx_heard(g);
+	t_assert_has(a, "HTTP/1.1 200 OK\r\n");
+	t_assert_has(a, "grpc-status: 2\r\n");
+	t_assert_has(a, "grpc-message: Payload Too Large\r\n");
+	assert_int_equal(f->n_connects, 0);
+	/* chunks: what fits goes on, what does not ends it */
+	struct fx_stream *s = fx_connect(f);
+	fx_say(f, s, POST("/chunks", "transfer-encoding: chunked") "a\r\n0123456789\r\n");
+	assert_int_equal(f->n_connects, 1);
+	fx_opened(f, f->up[0]);
+	t_assert_has(fx_heard(f->up[0]), "0123456789");
+	fx_say(f, s, "1\r\nx\r\n");
+	t_assert_has(fx_heard(s), "HTTP/1.1 413 Payload Too Large\r\n");
+	assert_int_equal(t_reason(f->w, MESH, BODY_TOO_LARGE), 3);
+	fx_free(f);
+}
+
+static void test_a_body_within_the_routes_limit_passes(void **state)
+{
+	(void)state;
+	struct fx_config *cfg = fx_config_new(1, 1);
+	cfg->route[0].max_request_body_bytes = 10;
+	struct fx *f = begin(cfg);
+	struct fx_stream *c = fx_connect(f);
+	fx_say(f, c, POST("/told", "content-length: 10") "0123456789");
+	fx_opened(f, f->up[0]);
+	t_assert_has(fx_heard(f->up[0]), "0123456789");
+	fx_say(f, f->up[0], OK_15);
+	t_assert_has(fx_heard(c), "HTTP/1.1 200 OK\r\n");
+	fx_say(f, c, GET("/none")); /* no body at all */
+	fx_say(f, f->up[0], OK_15);
+	t_assert_has(fx_heard(c), "HTTP/1.1 200 OK\r\n");
+	fx_free(f);
+}
+
+/* What comes while a fault's delay holds the request is judged when it goes on. */
+static void test_a_body_that_waited_for_a_delay_is_judged_too(void **state)
+{
+	(void)state;
+	static const struct mesh_fault delay = {.delay_us = 400000, .delay_per_million = 1000000};
+	struct fx_config *cfg = fx_config_new(1, 1);
+	cfg->route[0].max_request_body_bytes = 10;
+	cfg->route[0].fault = &delay;
+	struct fx *f = begin(cfg);
+	struct fx_stream *c = fx_connect(f);
+	fx_say(f, c, POST("/chunks", "transfer-encoding: chunked") "b\r\nhello world\r\n0\r\n\r\n");
+	t_advance(f->w, 500000);
+	t_assert_has(fx_heard(c), "HTTP/1.1 413 Payload Too Large\r\n");
+	assert_int_equal(f->n_connects, 0);
+	fx_free(f);
+}
+
 static void test_delay(void **state)
 {
 	(void)state;
@@ -230,7 +304,10 @@ static void test_mirror_gives_up(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_abort), cmocka_unit_test(test_delay), cmocka_unit_test(test_percentage), cmocka_unit_test(test_cors),
+		cmocka_unit_test(test_abort), cmocka_unit_test(test_a_body_beyond_the_routes_limit_is_413),
+		cmocka_unit_test(test_a_body_within_the_routes_limit_passes),
+		cmocka_unit_test(test_a_body_that_waited_for_a_delay_is_judged_too),
+		cmocka_unit_test(test_delay), cmocka_unit_test(test_percentage), cmocka_unit_test(test_cors),
 		cmocka_unit_test(test_mirror), cmocka_unit_test(test_mirror_gives_up),
 	};
 
