@@ -84,6 +84,9 @@ static void honour_headers(struct mesh_exchange *x)
 	codes_of(r, take_header(x, HTTP_HDR_X_ENVOY_RETRIABLE_STATUS_CODES));
 	(void)take_header(x, HTTP_HDR_X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT);
 	(void)take_header(x, HTTP_HDR_X_ENVOY_RETRIABLE_HEADER_NAMES);
+	(void)take_header(x, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS);
+	(void)take_header(x, HTTP_HDR_X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE);
+	(void)take_header(x, HTTP_HDR_X_ENVOY_UPSTREAM_STREAM_DURATION_MS);
 	if (!r->on)
 		return;
 	if (!had_policy)
@@ -109,7 +112,7 @@ void mesh_retry_init(struct foil_worker *w, struct mesh_exchange *x)
 		r->avoid_previous_hosts = p->avoid_previous_hosts;
 		r->host_attempts_max = p->host_selection_max_attempts;
 	}
-	if (x->from.is_internal)
+	if (x->from.is_internal || x->route->request_headers.n_add || x->weighted->request_headers.n_add) /* a stranger's are gone by now */
 		honour_headers(x);
 	if (!r->max_us)
 		r->max_us = 10u * r->base_us;

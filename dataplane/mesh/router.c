@@ -55,9 +55,14 @@ static int ops_apply(struct foil_worker *w, struct mesh_exchange *x, const struc
 
 int mesh_router_response_ops(struct foil_worker *w, struct mesh_exchange *x, struct http_head *head)
 {
+	int rc;
+
 	if (!x->route)
 		return 0;
-	return ops_apply(w, x, &x->route->response_headers, x->weighted ? &x->weighted->response_headers : NULL, head);
+	rc = ops_apply(w, x, &x->route->response_headers, x->weighted ? &x->weighted->response_headers : NULL, head);
+	if (x->route->decorator_operation.n_bytes) /* nobody's word on it, an upstream's or an operation's, is for the client */
+		http_header_remove_id(&head->headers, HTTP_HDR_X_ENVOY_DECORATOR_OPERATION);
+	return rc;
 }
 
 static int finish_authority(struct foil_worker *w, struct mesh_exchange *x)
@@ -101,13 +106,13 @@ static int finish_request(struct foil_worker *w, struct mesh_exchange *x)
 {
 	int rc = mesh_timeouts_init(w, x);
 
-	mesh_retry_init(w, x);
 	if (rc == 0 && x->route->decorator_operation.n_bytes)
 		rc = mesh_header_put(w, x->arena, &x->request->headers, HTTP_HDR_X_ENVOY_DECORATOR_OPERATION, x->route->decorator_operation);
 	if (rc == 0 && x->vhost->include_attempt_count && !x->hcm->attempt_count_off)
 		rc = mesh_header_put_number(w, x->arena, &x->request->headers, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, 1);
 	x->original_authority = x->request->authority;
 	rc = rc ? rc : ops_apply(w, x, &x->route->request_headers, &x->weighted->request_headers, x->request);
+	mesh_retry_init(w, x); /* the route's operations may say how to retry, timeouts are settled before them (Envoy) */
 	rc = rc ? rc : finish_authority(w, x);
 	return rc ? rc : finish_path(w, x);
 }
@@ -609,8 +614,6 @@ static int decorate_answer(struct foil_worker *w, struct mesh_exchange *x, struc
 	if (x->body_ended && !x->hcm->envoy_debug_headers_off)
 		rc = mesh_header_put_number(w, x->arena, &head->headers, HTTP_HDR_X_ENVOY_UPSTREAM_SERVICE_TIME,
 					    (w->now_us - x->request_ended_us) / 1000u);
-	if (x->route->decorator_operation.n_bytes) /* an upstream's own word on it is not for the client */
-		http_header_remove_id(&head->headers, HTTP_HDR_X_ENVOY_DECORATOR_OPERATION);
 	for (uint16_t i = 0; rc == 0 && i < x->hash.n_set_cookies; i++)
 		rc = http_header_add_id(w, x->arena, &head->headers, HTTP_HDR_SET_COOKIE, x->hash.set_cookies[i]);
 	return rc ? rc : mesh_router_response_ops(w, x, head);

@@ -271,12 +271,51 @@ static void test_internal_headers(void **state)
 	fx_free(f);
 }
 
+/* A route's operations may say how to retry; what is for us goes no further, nor does the name of the operation to the client. */
+static void test_headers_of_routes(void **state)
+{
+	(void)state;
+	static const char *const said[][2] = {{"x-envoy-retry-on", "5xx"}, {"x-envoy-max-retries", "2"}, {"x-envoy-upstream-stream-duration-ms", "4"}};
+	static struct mesh_header_op_add add[FOIL_COUNT_OF(said)], mine = {.name = {"x-envoy-decorator-operation", 27}};
+	struct foil_error err = {0};
+	struct foil_blob blob[FOIL_COUNT_OF(said) + 1] = {{0}};
+	struct fx_config *cfg = fx_config_new(1, 1);
+	for (size_t i = 0; i < FOIL_COUNT_OF(said); i++) {
+		add[i].name = foil_slice_str(said[i][0]);
+		assert_int_equal(mesh_format_compile(&blob[i], foil_slice_str(said[i][1]), &add[i].value, &err), 0);
+	}
+	assert_int_equal(mesh_format_compile(&blob[FOIL_COUNT_OF(said)], FOIL_SLICE("mine"), &mine.value, &err), 0);
+	cfg->route[0].request_headers = (struct mesh_header_ops){.add = add, .n_add = FOIL_COUNT_OF(said)};
+	cfg->route[0].response_headers = (struct mesh_header_ops){.add = &mine, .n_add = 1};
+	cfg->route[0].decorator_operation = FOIL_SLICE("zero.test:8080/*");
+	struct fx *f = fx_new((struct t_worker_params){.seed = 7}, cfg, 8, 8);
+	struct fx_stream *c = fx_connect(f);
+	fx_say(f, c, "GET /x HTTP/1.1\r\nhost: a\r\n\r\n");
+	struct fx_stream *u = fx_up_open(f);
+	t_assert_has_not(fx_heard(u), "x-envoy-retry-on");
+	fx_say(f, u, ERR("500"));
+	t_advance(f->w, 30000);
+	u = fx_up_open(f);
+	t_assert_has_not(fx_heard(u), "x-envoy-upstream-stream-duration-ms");
+	fx_say(f, u, ERR("500"));
+	t_advance(f->w, 300000);
+	fx_say(f, fx_up_open(f), "HTTP/1.1 500 E\r\nx-envoy-decorator-operation: theirs\r\ncontent-length: 0\r\n\r\n");
+	const char *a = fx_heard(c);
+	t_assert_has(a, "HTTP/1.1 500 ");
+	t_assert_has_not(a, "x-envoy-decorator-operation");
+	assert_int_equal(fx_last(f, 1)->r.flags, TELE_FLAG_URX);
+	fx_free(f);
+	for (size_t i = 0; i < FOIL_COUNT_OF(blob); i++)
+		foil_blob_free(&blob[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_answers), cmocka_unit_test(test_exhausted), cmocka_unit_test(test_connect_failures), cmocka_unit_test(test_body_again),
 		cmocka_unit_test(test_body_too_large), cmocka_unit_test(test_per_try_timeout), cmocka_unit_test(test_other_host),
 		cmocka_unit_test(test_retry_breaker), cmocka_unit_test(test_leaves_in_backoff), cmocka_unit_test(test_internal_headers),
+		cmocka_unit_test(test_headers_of_routes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
