@@ -98,6 +98,7 @@ struct http_limits {               /* defaults beside; features.md OM-6 */
 	bool accept_http10;            /* false: 426 */
 	bool reject_underscores;       /* EDGE profile; false: allowed */
 	bool drop_underscores;         /* the field is left out, the request goes on */
+	bool refuse_https;             /* targets in absolute form with https: where the connection has no TLS (403) */
 	uint64_t head_timeout_us;      /* 0 = off: from the first byte of a head to its end */
 	uint64_t idle_timeout_us;      /* 1 h: connection without an exchange */
 	uint32_t h2_streams_max;       /* 100: server side what the peer is told, client side the most that is begun; features.md OM-7 */

@@ -14,6 +14,8 @@ uint16_t http_reason_status(enum http_reason reason)
 	case HTTP_REASON_TOO_MANY_HEADERS:
 	case HTTP_REASON_H2_HEADERS_TOO_LARGE:
 		return 431;
+	case HTTP_REASON_HTTPS_ON_PLAINTEXT:
+		return 403;
 	case HTTP_REASON_INVALID_TRANSFER_ENCODING:
 		return 501;
 	case HTTP_REASON_UNSUPPORTED_VERSION:
@@ -78,6 +80,29 @@ struct connection_says {
 	struct foil_slice upgrade_word; /* empty: it does not say it */
 };
 
+/* What no client may have taken out on its way: who it is (it would be somebody else here than at the next hop), and pseudo fields. As Envoy. */
+static bool may_not_be_named(const struct h1_facts *f, struct foil_slice name)
+{
+	return name.data[0] == ':' || foil_slice_eq_nocase(name, FOIL_SLICE("x-forwarded-for")) ||
+	       foil_slice_eq_nocase(name, FOIL_SLICE("x-forwarded-host")) || foil_slice_eq_nocase(name, FOIL_SLICE("x-forwarded-proto")) ||
+	       (f->te.n_bytes >= H1_NAMED_TE_BYTES_MAX && foil_slice_eq_nocase(name, FOIL_SLICE("te")));
+}
+
+/* What a request's Connection says, which may be refused; of an answer nothing is. */
+static bool connection_is_refused(const struct h1_facts *f)
+{
+	uint32_t n_names = 0;
+
+	for (uint16_t i = 0; i < f->n_connection; i++) {
+		struct foil_cur c = cur_of(f->connection[i].data, f->connection[i].n_bytes);
+		struct foil_slice name;
+		while (h1_list_next(&c, &name))
+			if (++n_names >= H1_REQUEST_NAMES_MAX || may_not_be_named(f, name))
+				return true;
+	}
+	return false;
+}
+
 static enum http_reason read_connection(const struct h1_facts *f, struct http_headers *h, struct connection_says *says)
 {
 	uint32_t n_names = 0;
@@ -109,7 +134,7 @@ static bool te_has_trailers(struct foil_slice te)
 	struct foil_slice element;
 
 	while (h1_list_next(&c, &element))
-		if (foil_slice_eq_nocase(element, FOIL_SLICE("trailers")))
+		if (foil_slice_eq(element, FOIL_SLICE("trailers"))) /* as it is written (Envoy) */
 			return true;
 	return false;
 }
@@ -120,10 +145,10 @@ static enum http_reason read_framing(const struct h1_facts *f, struct http_head 
 	if (f->n_transfer_encoding) {
 		if (f->n_content_length)
 			return HTTP_REASON_CL_AND_TE;
-		if (out->version == HTTP_VERSION_10)
-			return HTTP_REASON_TRANSFER_ENCODING_NOT_ALLOWED;
 		if (f->n_transfer_encoding > 1 || !foil_slice_eq_nocase(f->transfer_encoding, FOIL_SLICE("chunked")))
 			return HTTP_REASON_INVALID_TRANSFER_ENCODING;
+		if (out->version == HTTP_VERSION_10)
+			return HTTP_REASON_TRANSFER_ENCODING_NOT_ALLOWED;
 		out->body = HTTP_BODY_CHUNKED;
 		return HTTP_REASON_OK;
 	}
@@ -209,6 +234,8 @@ enum http_reason h1_read_request(struct foil_worker *w, struct foil_arena *a, st
 
 	if (why == HTTP_REASON_OK)
 		why = read_framing(&f, out);
+	if (why == HTTP_REASON_TRANSFER_ENCODING_NOT_ALLOWED && !limits->accept_http10)
+		why = HTTP_REASON_LOW_VERSION;
 	if (why == HTTP_REASON_OK)
 		why = read_host(w, a, &f, out);
 	if (why == HTTP_REASON_OK)
@@ -216,6 +243,8 @@ enum http_reason h1_read_request(struct foil_worker *w, struct foil_arena *a, st
 	if (why != HTTP_REASON_OK)
 		return why;
 	read_upgrade(&f, &says, out);
+	if (FOIL_UNLIKELY(f.n_connection) && !out->is_upgrade && connection_is_refused(&f))
+		return HTTP_REASON_CONNECTION_HEADER;
 	read_expect(&f, out);
 	out->has_te_trailers = f.te.n_bytes && te_has_trailers(f.te);
 	out->wants_close = says.close || (out->version == HTTP_VERSION_10 && !says.keep_alive);

@@ -360,6 +360,8 @@ enum http_reason h1_parse_request(struct foil_worker *w, struct foil_arena *a, s
 	if (n_lines == 0)
 		return HTTP_REASON_CODEC_ERROR;
 	enum http_reason why = parse_request_line(w, a, &c, out, facts);
+	if (why == HTTP_REASON_OK && out->was_absolute_form && limits->refuse_https && foil_slice_eq(out->scheme, FOIL_SLICE("https")))
+		return HTTP_REASON_HTTPS_ON_PLAINTEXT;
 	return why == HTTP_REASON_OK ? parse_fields(w, a, &c, n_lines - 1, limits, true, out, facts) : why;
 }
 

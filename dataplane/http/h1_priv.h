@@ -18,6 +18,8 @@
 #define H1_COPY_BYTES_MAX 256u             /* a piece of a segment this small is copied: cheaper than a reference to it */
 #define H1_CONNECTION_LINES_MAX 8u         /* lines of Connection */
 #define H1_CONNECTION_NAMES_MAX 32u        /* fields that Connection names */
+#define H1_REQUEST_NAMES_MAX 10u           /* words in a request's; so many are refused (Envoy) */
+#define H1_NAMED_TE_BYTES_MAX 256u         /* a TE that a request's Connection names; so long, it is refused (Envoy) */
 
 /* ---- h1_parse.c ---- */
 /* Looks for the empty line that ends a block (head or trailers), again and again as it grows; each byte is looked at once. */

@@ -29,7 +29,7 @@ static struct http_limits bounded(const struct http_limits *limits)
 static bool are_equal(const struct http_limits *a, const struct http_limits *b)
 {
 	return a->head_bytes_max == b->head_bytes_max && a->headers_max == b->headers_max && a->accept_http10 == b->accept_http10 &&
-	       a->reject_underscores == b->reject_underscores && a->drop_underscores == b->drop_underscores &&
+	       a->reject_underscores == b->reject_underscores && a->drop_underscores == b->drop_underscores && a->refuse_https == b->refuse_https &&
 	       a->head_timeout_us == b->head_timeout_us && a->idle_timeout_us == b->idle_timeout_us &&
 	       a->h2_streams_max == b->h2_streams_max && a->h2_stream_window_bytes == b->h2_stream_window_bytes &&
 	       a->h2_conn_window_bytes == b->h2_conn_window_bytes && a->h2_ping_interval_us == b->h2_ping_interval_us &&

@@ -222,7 +222,7 @@ static bool http_accept(struct foil_worker *w, const struct mesh_accept *a, stru
 		.head_bytes_max = (hcm->max_request_headers_kib ? hcm->max_request_headers_kib : 60u) * 1024u,
 		.headers_max = (uint16_t)FOIL_MIN(hcm->max_request_headers_count ? hcm->max_request_headers_count : 100u, UINT16_MAX),
 		.accept_http10 = hcm->accept_http10, .reject_underscores = hcm->reject_underscores,
-		.drop_underscores = hcm->drop_underscores, .h2_streams_max = hcm->h2_streams_max,
+		.drop_underscores = hcm->drop_underscores, .refuse_https = !d->tls, .h2_streams_max = hcm->h2_streams_max,
 		.h2_stream_window_bytes = hcm->h2_stream_window_bytes, .h2_conn_window_bytes = hcm->h2_conn_window_bytes,
 		.head_timeout_us = least_time(hcm->request_headers_timeout_us, hcm->max_stream_duration_us), .h2_drain_us = hcm->drain_timeout_us,
 		.h2_queue_bytes_max = p->listener ? p->listener->buffer_bytes : 0,

@@ -154,7 +154,13 @@ static void test_heads_that_break_a_rule_are_refused(void **state)
 		{"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: \"chunked\"\r\n\r\n", "501 http1.invalid_transfer_encoding"},
 		{"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: \xa0" "chunked\r\n\r\n", "501 http1.invalid_transfer_encoding"},
 		{"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding:\r\n\r\n", "501 http1.invalid_transfer_encoding"},
-		{"POST / HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400 http1.transfer_encoding_not_allowed"},
+		{"POST / HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "426 low_version"},
+		{"POST / HTTP/1.0\r\n" HOST "Transfer-Encoding: gzip\r\n\r\n", "501 http1.invalid_transfer_encoding"},
+		{"GET / HTTP/1.1\r\n" HOST "Connection: close, X-Forwarded-For\r\n\r\n", "400 http1.connection_header_rejected"},
+		{"GET / HTTP/1.1\r\n" HOST "Connection: x-forwarded-host\r\n\r\n", "400 http1.connection_header_rejected"},
+		{"GET / HTTP/1.1\r\n" HOST "Connection: a\r\nConnection: x-forwarded-proto\r\n\r\n", "400 http1.connection_header_rejected"},
+		{"GET / HTTP/1.1\r\n" HOST "Connection: :path\r\n\r\n", "400 http1.connection_header_rejected"},
+		{"GET / HTTP/1.1\r\n" HOST "Connection: 1,2,3,4,5,6,7,8,9,close\r\n\r\n", "400 http1.connection_header_rejected"},
 		{"GET / HTTP/1.0\r\n" HOST "\r\n", "426 low_version"},
 		{"\x16\x03\x01" "abcdefghijklmnop\r\n\r\n", "400 http1.invalid_method"},
 		{"AAAAAAAAAAAAAAAA\r\n\r\n", "400 http1.invalid_method"},
@@ -333,6 +339,36 @@ static void test_the_number_of_headers_is_bounded(void **state)
 	end();
 }
 
+static void test_what_a_connection_without_tls_refuses(void **state)
+{
+	const struct http_limits limits = {.refuse_https = true, .accept_http10 = true};
+
+	begin_with(&limits);
+	side_feed(w, &side, "GET HTTPS://x/ HTTP/1.0\r\n\r\n"); /* whatever else is wrong */
+	assert_string_equal(side_text(&side), "bad 403 http1.https_url_on_plaintext_connection\ncomplete\nclosed fin\n");
+	again(&limits);
+	side_feed(w, &side, "POST / HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+	assert_string_equal(side_text(&side), "bad 400 http1.transfer_encoding_not_allowed\ncomplete\nclosed fin\n");
+	again(NULL);
+	side_feed(w, &side, "GET https://x/ HTTP/1.1\r\n" HOST "Connection: 1,2,3,4,5,6,7,8,9,,\r\n\r\n");
+	assert_string_equal(side_text(&side), "GET / host=x|0:\ncomplete\n");
+	end();
+}
+
+static void test_a_long_te_is_not_named(void **state)
+{
+	char text[512];
+
+	begin();
+	snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n" HOST "TE: %0255d\r\nConnection: te\r\n\r\n", 0);
+	side_feed(w, &side, text);
+	assert_string_equal(side_text(&side), "GET / host=a.example|0:\ncomplete\n");
+	snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n" HOST "TE: %0256d\r\nConnection: te\r\n\r\n", 0);
+	side_feed(w, &side, text);
+	assert_string_equal(side_text(&side), "bad 400 http1.connection_header_rejected\ncomplete\nclosed fin\n");
+	end();
+}
+
 static void test_underscores_and_endless_connection_headers(void **state)
 {
 	struct http_limits limits = {.reject_underscores = true};
@@ -378,6 +414,8 @@ int main(void)
 		cmocka_unit_test(test_trailers_are_bounded),
 		cmocka_unit_test(test_a_head_may_be_as_large_as_the_limit_and_no_larger),
 		cmocka_unit_test(test_the_number_of_headers_is_bounded),
+		cmocka_unit_test(test_what_a_connection_without_tls_refuses),
+		cmocka_unit_test(test_a_long_te_is_not_named),
 		cmocka_unit_test(test_underscores_and_endless_connection_headers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,7 +88,7 @@ static void test_hop_by_hop_fields_stay_here(void **state)
 {
 	begin();
 	side_feed(w, &side, "GET / HTTP/1.1\r\n" HOST "X-Hop: 1\r\nConnection: x-HOP, Host, keep-alive,, content-length\r\nKeep-Alive: 5\r\n"
-			    "Proxy-Connection: keep-alive\r\nTE: gzip, Trailers\r\nUpgrade: websocket\r\nX-Kept: 1\r\nx-hop: 2\r\n\r\n");
+			    "Proxy-Connection: keep-alive\r\nTE: gzip, trailers\r\nUpgrade: websocket\r\nX-Kept: 1\r\nx-hop: 2\r\n\r\n");
 	assert_string_equal(side_text(&side), "GET / host=a.example x-kept=1|0:\ncomplete\n");
 	assert_true(side.head.has_te_trailers);
 	assert_false(side.head.is_upgrade);

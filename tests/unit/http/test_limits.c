@@ -33,7 +33,7 @@ static void test_equal_limits_share_one_copy(void **state)
 	memset(&b, 0xa5, sizeof(b)); /* what lies between the members makes no difference */
 	b.head_bytes_max = 8192;
 	b.headers_max = 0;
-	b.accept_http10 = b.reject_underscores = b.drop_underscores = false;
+	b.accept_http10 = b.reject_underscores = b.drop_underscores = b.refuse_https = false;
 	b.head_timeout_us = 0;
 	b.idle_timeout_us = 5000000;
 	b.h2_streams_max = b.h2_stream_window_bytes = b.h2_conn_window_bytes = 0;
@@ -53,6 +53,7 @@ static void test_limits_that_differ_in_anything_do_not_share(void **state)
 {
 	const struct http_limits others[] = {
 		{0}, {.head_bytes_max = 4096}, {.headers_max = 7}, {.accept_http10 = true}, {.reject_underscores = true}, {.drop_underscores = true},
+		{.refuse_https = true},
 		{.head_timeout_us = 1},
 		{.idle_timeout_us = 1}, {.h2_streams_max = 7}, {.h2_stream_window_bytes = 1 << 20}, {.h2_conn_window_bytes = 1 << 22},
 		{.h2_ping_interval_us = 1}, {.h2_ping_timeout_us = 1}, {.h2_drain_us = 1}, {.h2_queue_bytes_max = 4096},
