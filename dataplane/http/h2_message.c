@@ -52,7 +52,7 @@ static bool is_status(struct foil_slice v)
 	return v.n_bytes == 3 && v.data[0] != '0';
 }
 
-/* RFC 3986 3.1. Others than http and https are let in (RFC 9113 8.3.1): what the connection is decides, not what is claimed here. */
+/* RFC 3986 3.1. Others than http and https are let in (RFC 9113 8.3.1); routes and locations go by it, what needs TLS does not. */
 static bool is_scheme(struct foil_slice s)
 {
 	for (uint32_t i = 0; i < s.n_bytes; i++) {

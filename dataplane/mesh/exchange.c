@@ -229,10 +229,10 @@ static bool find_route(struct foil_worker *w, struct mesh_exchange *x)
 		reply_plain(w, x, 421, FOIL_SLICE("misdirected_request"), 0, MESH_REASON_MISDIRECTED);
 		return false;
 	}
-	if (routes && x->request->method != HTTP_METHOD_CONNECT)
+	if (routes && x->request->method != HTTP_METHOD_CONNECT && x->from.has_proto)
 		mesh_route_find(w, routes, x->request, &found);
 	x->vhost = found.vhost;
-	if (x->vhost && x->vhost->require_tls && !foil_slice_eq(x->request->scheme, FOIL_SLICE("https"))) {
+	if (x->vhost && x->vhost->require_tls && !x->from.is_https) {
 		redirect_to_tls(w, x);
 		return false;
 	}

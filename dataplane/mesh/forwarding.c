@@ -140,15 +140,19 @@ static struct foil_slice scheme_of(struct foil_slice proto, struct foil_slice ot
 	return foil_slice_eq_nocase(proto, FOIL_SLICE("http")) ? FOIL_SLICE("http") : otherwise;
 }
 
-/* x-forwarded-proto is what the connection is, unless a trusted proxy (or, inside the mesh, anybody) said so already; the scheme follows. */
-static int put_proto(const struct forwarding *f)
+/* x-forwarded-proto is what the connection is, unless a trusted proxy (or, inside the mesh, anybody) said so already; a scheme that the request did
+ * not bring itself (:scheme, an absolute target) follows. Claimed schemes are for routes and locations only; that TLS was there is_https says. */
+static int put_proto(const struct forwarding *f, struct mesh_forwarding_result *r)
 {
 	const struct mesh_hcm *hcm = f->p->hcm;
 	const struct http_header *h = http_header_get(&f->head->headers, HTTP_HDR_X_FORWARDED_PROTO);
 	struct foil_slice own = hcm->scheme.n_bytes ? hcm->scheme : FOIL_SLICE("http");
 	bool overwrite = hcm->use_remote_address && hcm->xff_num_trusted_hops == 0;
+	struct foil_slice proto = h && !overwrite ? h->value : own, scheme = scheme_of(proto, own), claimed = f->head->scheme;
 
-	f->head->scheme = scheme_of(h && !overwrite ? h->value : own, own);
+	r->has_proto = proto.n_bytes != 0;
+	r->is_https = scheme.n_bytes == sizeof("https") - 1;
+	f->head->scheme = claimed.n_bytes ? scheme_of(claimed, claimed) : scheme;
 	return h && !overwrite ? 0 : set_kept(f, HTTP_HDR_X_FORWARDED_PROTO, own);
 }
 
@@ -256,6 +260,15 @@ static int put_request_id(const struct forwarding *f, const struct mesh_forwardi
 	return set_copy(f, HTTP_HDR_X_REQUEST_ID, foil_slice_of(text, sizeof(text)));
 }
 
+/* Whoever sent it (Envoy). */
+static void check_referer(struct http_headers *h)
+{
+	const struct http_header *referer = http_header_get(h, HTTP_HDR_REFERER);
+
+	if (FOIL_UNLIKELY(referer != NULL) && !mesh_referer_is_valid(referer->value))
+		http_header_remove_id(h, HTTP_HDR_REFERER);
+}
+
 int mesh_forwarding_apply(struct foil_worker *w, struct foil_arena *a, const struct mesh_forwarding_params *p, struct http_head *head,
 			  struct mesh_forwarding_result *out)
 {
@@ -264,8 +277,9 @@ int mesh_forwarding_apply(struct foil_worker *w, struct foil_arena *a, const str
 
 	if (find_client(&f, &r) != 0)
 		return -ENOBUFS;
+	check_referer(&head->headers);
 	r.is_internal = f.came_straight && is_internal_address(p->settings, r.client.ip);
-	if (put_proto(&f) != 0 || put_port(&f) != 0 || put_origin(&f, &r) != 0 || put_request_id(&f, &r) != 0 ||
+	if (put_proto(&f, &r) != 0 || put_port(&f) != 0 || put_origin(&f, &r) != 0 || put_request_id(&f, &r) != 0 ||
 	    mesh_xfcc_put(w, a, &head->headers, &p->hcm->client_cert, p->tls) != 0)
 		return -ENOBUFS;
 	*out = r;

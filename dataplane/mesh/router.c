@@ -101,6 +101,15 @@ static int finish_path(struct foil_worker *w, struct mesh_exchange *x)
 	return rc;
 }
 
+/* An upstream is asked by http or https, whatever the client called it. */
+static void finish_scheme(struct mesh_exchange *x)
+{
+	struct foil_slice *s = &x->request->scheme;
+
+	if (FOIL_UNLIKELY(!foil_slice_eq(*s, FOIL_SLICE("http")) && !foil_slice_eq(*s, FOIL_SLICE("https"))))
+		*s = x->from.is_https ? FOIL_SLICE("https") : FOIL_SLICE("http");
+}
+
 /* What the upstream shall see, once a request; a try changes only its own headers (try_headers). */
 static int finish_request(struct foil_worker *w, struct mesh_exchange *x)
 {
@@ -112,6 +121,7 @@ static int finish_request(struct foil_worker *w, struct mesh_exchange *x)
 		rc = mesh_header_put_number(w, x->arena, &x->request->headers, HTTP_HDR_X_ENVOY_ATTEMPT_COUNT, 1);
 	x->original_authority = x->request->authority;
 	rc = rc ? rc : ops_apply(w, x, &x->route->request_headers, &x->weighted->request_headers, x->request);
+	finish_scheme(x);
 	mesh_retry_init(w, x); /* the route's operations may say how to retry, timeouts are settled before them (Envoy) */
 	rc = rc ? rc : finish_authority(w, x);
 	return rc ? rc : finish_path(w, x);

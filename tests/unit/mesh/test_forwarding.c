@@ -293,6 +293,71 @@ static void test_request_ids_differ_and_come_from_the_seed(void **state)
 	(void)state;
 }
 
+/* As Envoy was recorded (tests/recorded/referers.yaml). */
+static void test_referers_that_go_on(void **state)
+{
+	static const char *const good[] = {
+		"", "v", "/x", "*", "//a/b", "/a:b", "a/b:c", "http://a", "HTTP://A/b", "ftp://a/b", "a1+b-c.d://e", "http://a:80/", "http://a:65535",
+		"http://@a/", "http://[::1]/", "http://[::1]:80/x", "http://a?x", "http://a/<\">\\", "http://a.b.-/", "http://..",
+		"http://a/%zz,http://b/", "android-app://com.x/",
+	};
+	static const char *const bad[] = {
+		"https://a.com/x?y#z", "http:/a", "http:a", "http://", "http:///x", "http://@", "http://a b/", "http://a/b c", "http://a/b\tc",
+		"http://a/\303\251",
+		"http://a_b/", "http://a:/", "http://a:65536/", "http://a:x/", "http://u@a/", "http://u:p@a/", "http://a@/", "http://@@a/", "http://[::1",
+		"http://[]", "http://[zz]/", "http://[::1]x", "http://[fe80::1%25eth0]/",
+		"http://[1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc]/",
+		"about:blank", "1a://b", "a b", "\303\251", "<", "/a#b", "\\",
+	};
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(good); i++)
+		if (!mesh_referer_is_valid(foil_slice_str(good[i])))
+			fail_msg("%s", good[i]);
+	for (size_t i = 0; i < FOIL_COUNT_OF(bad); i++)
+		if (mesh_referer_is_valid(foil_slice_str(bad[i])))
+			fail_msg("%s", bad[i]);
+	for (int is_good = 0; is_good < 2; is_good++) {
+		const struct given g = {EDGE, .remote = outside, .headers = HEADERS("referer", is_good ? "http://a/" : "http://u@a/")};
+		struct answer r;
+		run(&r, &g);
+		expect(&r, "referer", is_good ? "http://a/" : NULL);
+		done(&r);
+	}
+	(void)state;
+}
+
+/* What a client claims by :scheme or an absolute target is its scheme, and no TLS; x-forwarded-proto is what a trusted proxy says, nothing even. */
+static void test_a_claimed_scheme_is_no_tls(void **state)
+{
+	static const struct {
+		const char *claimed, *proto, *scheme;
+		uint32_t hops;
+		bool is_https, has_proto;
+	} cases[] = {
+		{"", "https", "http", 0, false, true}, {"HTTPS", "http", "https", 0, false, true}, {"ftp", "", "ftp", 0, false, true},
+		{"http", "https", "http", 1, true, true}, {"", "HTTPS", "https", 1, true, true}, {"", "", "http", 1, false, false},
+		{"https", "ftp", "https", 1, false, true},
+	};
+
+	for (size_t i = 0; i < FOIL_COUNT_OF(cases); i++) {
+		const struct mesh_hcm hcm = {.use_remote_address = true, .xff_num_trusted_hops = cases[i].hops, .scheme = {"http", 4}};
+		const struct mesh_settings settings = {0};
+		const struct mesh_forwarding_params p = {.hcm = &hcm, .settings = &settings, .remote = &outside, .local = &local};
+		struct foil_worker *w = t_worker(.seed = 3);
+		struct foil_arena a = {0};
+		struct http_head head = {.path = FOIL_SLICE("/"), .scheme = foil_slice_str(cases[i].claimed)};
+		struct mesh_forwarding_result result;
+		assert_int_equal(http_header_add_id(w, &a, &head.headers, HTTP_HDR_X_FORWARDED_PROTO, foil_slice_str(cases[i].proto)), 0);
+		assert_int_equal(mesh_forwarding_apply(w, &a, &p, &head, &result), 0);
+		assert_true(foil_slice_eq(head.scheme, foil_slice_str(cases[i].scheme)));
+		assert_int_equal(result.is_https, cases[i].is_https);
+		assert_int_equal(result.has_proto, cases[i].has_proto);
+		foil_arena_reset(w, &a);
+		t_worker_free(w);
+	}
+	(void)state;
+}
+
 static void test_forwarding_without_memory_says_so(void **state)
 {
 	const struct given g = {EDGE};
@@ -370,6 +435,7 @@ int main(void)
 		cmocka_unit_test(test_forwarding_inside_the_mesh_believes_and_appends_nothing),
 		cmocka_unit_test(test_forwarding_port_and_request_id_by_setting),
 		cmocka_unit_test(test_request_ids_differ_and_come_from_the_seed),
+		cmocka_unit_test(test_referers_that_go_on), cmocka_unit_test(test_a_claimed_scheme_is_no_tls),
 		cmocka_unit_test(test_forwarding_without_memory_says_so),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
