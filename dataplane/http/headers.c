@@ -99,18 +99,15 @@ struct foil_slice http_header_joined(struct foil_worker *w, struct foil_arena *a
 		return n_values && !only.data ? (struct foil_slice){"", 0} : only;
 	char *p = foil_arena_alloc(w, a, n_bytes);
 	uint32_t at = 0;
-	bool is_first = true;
 	if (!p)
 		return (struct foil_slice){NULL, 0};
 	for (uint16_t i = 0; i < h->n; i++) {
 		const struct foil_slice v = h->list[i].value;
-		if (!is_named(&h->list[i], id, name_lower))
+		if (!is_named(&h->list[i], id, name_lower) || v.n_bytes == 0)
 			continue;
-		if (!is_first)
+		if (at)
 			p[at++] = ',';
-		is_first = false;
-		if (v.n_bytes)
-			memcpy(&p[at], v.data, v.n_bytes);
+		memcpy(&p[at], v.data, v.n_bytes);
 		at += v.n_bytes;
 	}
 	return foil_slice_of(p, at);

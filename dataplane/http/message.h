@@ -120,7 +120,7 @@ static inline const struct http_header *http_header_get(const struct http_header
 
 /* By name (lower case), for names that are not in the table too. */
 const struct http_header *http_header_find(const struct http_headers *h, struct foil_slice name_lower);
-/* All values of name joined with "," into the arena when there are several; {NULL,0} when absent, {"",0} when empty. */
+/* All values of name joined with "," into the arena when there are several, but for empty ones (Envoy); {NULL,0} when absent, {"",0} when empty. */
 struct foil_slice http_header_joined(struct foil_worker *w, struct foil_arena *a, const struct http_headers *h, struct foil_slice name_lower);
 /* Its several lines, of which there are some, become one where the first stands, as joined has it. 0 or -ENOBUFS. */
 int http_header_join(struct foil_worker *w, struct foil_arena *a, struct http_headers *h, enum http_header_id id) FOIL_MUST_USE;

@@ -51,7 +51,7 @@ static void preflight_reply(struct foil_worker *w, struct mesh_filter_call *f, c
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-allow-methods"), .value = methods};
 	if (headers.n_bytes || foil_slice_eq(cors->allow_headers, star)) /* asked for none: Envoy says none */
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-allow-headers"), .value = headers};
-	if (cors->expose_headers.n_bytes) /* asked for or not: Envoy says it in both */
+	if (cors->expose_headers.n_bytes && origin.n_bytes) /* as in other answers to an origin that is allowed (Envoy) */
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-expose-headers"), .value = cors->expose_headers};
 	if (cors->max_age.n_bytes)
 		h[r.n_extra++] = (struct http_header){.name = FOIL_SLICE("access-control-max-age"), .value = cors->max_age};

@@ -57,10 +57,10 @@ static int grpc_headers(struct foil_worker *w, struct mesh_exchange *x, const st
 {
 	uint8_t status = r->has_grpc_status ? r->grpc_status : grpc_of_http(r->status);
 	struct foil_slice text = mesh_decimal(w, x->arena, status);
-	int rc = text.data ? http_header_add_id(w, x->arena, h, HTTP_HDR_CONTENT_TYPE, FOIL_SLICE("application/grpc")) : -1;
+	int rc = text.data ? mesh_header_put(w, x->arena, h, HTTP_HDR_CONTENT_TYPE, FOIL_SLICE("application/grpc")) : -1;
 
 	rc = rc ? rc : http_header_add_id(w, x->arena, h, HTTP_HDR_GRPC_STATUS, text);
-	if (rc == 0 && r->body.n_bytes) {
+	if (rc == 0 && r->body.n_bytes && x->request->method != HTTP_METHOD_HEAD) { /* it stands for a body, which HEAD has not (Envoy) */
 		struct foil_slice message = percent_encode(w, x->arena, r->body);
 		rc = message.data ? http_header_add_id(w, x->arena, h, HTTP_HDR_GRPC_MESSAGE, message) : -1;
 	}
@@ -82,7 +82,9 @@ static int fill_headers(struct foil_worker *w, struct mesh_exchange *x, const st
 		rc = grpc_headers(w, x, r, &head->headers);
 	else if (rc == 0 && x->is_grpc_web && r->body.n_bytes)
 		rc = mesh_reply_grpc_status(w, x, r->status, r->body, &head->headers);
-	else if (rc == 0 && r->body.n_bytes && !http_header_get(&head->headers, HTTP_HDR_CONTENT_TYPE))
+	else if (rc == 0 && !r->body.n_bytes) /* there is no content that has one (Envoy) */
+		http_header_remove_id(&head->headers, HTTP_HDR_CONTENT_TYPE);
+	else if (rc == 0 && !http_header_get(&head->headers, HTTP_HDR_CONTENT_TYPE))
 		rc = http_header_add_id(w, x->arena, &head->headers, HTTP_HDR_CONTENT_TYPE, FOIL_SLICE("text/plain"));
 	return rc;
 }

@@ -21,6 +21,7 @@ struct shadow {
 	struct http_stream *stream;
 	struct foil_timer timer;
 	bool is_over, response_started;
+	bool announces_body; /* as the original did, whether one came or not (Envoy) */
 };
 
 int mesh_mirrors_init(struct mesh_ctx *m, uint32_t n_max)
@@ -97,7 +98,7 @@ static const struct http_stream_events shadow_events = {
 /* ---- sending ---- */
 static void shadow_connected(struct foil_worker *w, struct shadow *s, struct http_stream *hs)
 {
-	bool end = foil_chain_is_empty(&s->body);
+	bool end = !s->announces_body;
 
 	s->stream = hs;
 	mesh_outlier_outcome(w, s->cluster, s->endpoint->host, MESH_OUTCOME_CONNECT_OK, 0);
@@ -207,8 +208,7 @@ static int shadow_head_fill(struct foil_worker *w, struct shadow *s, const struc
 		h->authority = shadow_host(w, &s->arena, h->authority);
 		rc = h->authority.data ? 0 : -1;
 	}
-	if (x->n_body_bytes == 0 && h->body == HTTP_BODY_CHUNKED)
-		h->body = HTTP_BODY_NONE;
+	s->announces_body = !x->head_ended || x->n_body_bytes;
 	return rc;
 }
 

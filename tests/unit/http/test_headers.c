@@ -86,10 +86,10 @@ static void test_values_of_one_name_are_joined(void **state)
 	assert_non_null(http_header_joined(w, &a, &h, FOIL_SLICE("x-a")).data);
 	add("x-b", "no");
 	add("x-a", "1");
-	assert_slice(http_header_joined(w, &a, &h, FOIL_SLICE("x-a")), ",1");
+	assert_slice(http_header_joined(w, &a, &h, FOIL_SLICE("x-a")), "1"); /* an empty one adds nothing */
 	add("x-a", "");
 	add("x-a", "2, 3");
-	assert_slice(http_header_joined(w, &a, &h, FOIL_SLICE("x-a")), ",1,,2, 3");
+	assert_slice(http_header_joined(w, &a, &h, FOIL_SLICE("x-a")), "1,2, 3");
 	assert_slice(http_header_joined(w, &a, &h, FOIL_SLICE("x-b")), "no");
 	end();
 }

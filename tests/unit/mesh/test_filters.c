@@ -42,6 +42,10 @@ static void test_abort(void **state)
 	t_assert_has(a, "content-type: application/grpc\r\n");
 	t_assert_has(a, "grpc-status: 2\r\n");
 	t_assert_has(a, "grpc-message: fault filter abort\r\n");
+	fx_say(f, c, "HEAD /s/m HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\n\r\n");
+	a = fx_heard(c);
+	t_assert_has(a, "grpc-status: 2\r\n");
+	t_assert_has_not(a, "grpc-message"); /* it stands for the body */
 	assert_int_equal(f->n_connects, 0);
 	fx_free(f);
 	foil_blob_free(&blob);
@@ -192,7 +196,8 @@ static void test_cors(void **state)
 	(void)state;
 	static const struct mesh_cors cors = {.allow_origins = origins, .n_allow_origins = 2, .allow_methods = {"GET,PUT", 7}, .allow_headers = {"x-a", 3},
 		.expose_headers = {"x-b", 3}, .max_age = {"600", 3}, .allow_credentials = true};
-	static const struct mesh_cors ignore = {.allow_origins = origins, .n_allow_origins = 2, .allow_methods = {"*", 1}, .ignore_unmatched_preflights = true};
+	static const struct mesh_cors ignore = {.allow_origins = origins, .n_allow_origins = 2, .allow_methods = {"*", 1}, .expose_headers = {"x-b", 3},
+		.ignore_unmatched_preflights = true};
 	struct fx_config *cfg = fx_config_new(1, 1);
 	cfg->route[0].cors = &cors;
 	fx_route(cfg, "/ignore", 0)->cors = &ignore;
@@ -228,6 +233,7 @@ static void test_cors(void **state)
 	a = fx_heard(c);
 	t_assert_has(a, "access-control-allow-methods: PUT\r\n");
 	t_assert_has_not(a, "allow-origin");
+	t_assert_has_not(a, "expose-headers");
 	fx_say(f, c, "OPTIONS /x HTTP/1.1\r\nhost: a\r\norigin: https://a.example\r\norigin: https://evil.example\r\n"
 		     "access-control-request-method: PUT\r\n\r\n");
 	t_assert_has(fx_heard(u), "OPTIONS /x "); /* two origins are no origin that is allowed */
@@ -271,6 +277,12 @@ static void test_mirror(void **state)
 	fx_closed(f, f->up[2], STREAM_END_RESET);
 	assert_int_equal(f->n_records, 1);
 	assert_int_equal(t_counter(f->w, MESH, MIRRORS), 2);
+	/* a body that was announced and did not come */
+	c = fx_connect(f);
+	fx_say(f, c, "POST /none HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n");
+	t_assert_has(fx_heard(f->up[1]), "transfer-encoding: chunked\r\n\r\n0\r\n\r\n");
+	fx_say(f, u, OK_15);
+	t_assert_has(fx_heard(c), "hello");
 	/* down: the original does not notice */
 	c = fx_connect(f);
 	fx_say(f, c, GET("/down"));
