@@ -208,14 +208,14 @@ static void bind_one(struct http_build *h, const struct bound_server *b, const s
 	}
 }
 
+/* Hosts that no VirtualService has; where they name a namespace Istio looks for the whole text, which no request has, so that nobody is redirected. */
 static void redirect_hosts(struct http_build *h, const struct bound_server *b)
 {
 	if (!b->server->tls || !b->server->tls->https_redirect.is_true)
 		return;
-	for (uint32_t i = 0; i < b->server->hosts.n; i++) {
-		const char *slash = strchr(b->server->hosts.list[i], '/');
-		vhost_of(h, istio_arena_lower(h->e->c->arena, slash ? slash + 1 : b->server->hosts.list[i]))->require_tls = true;
-	}
+	for (uint32_t i = 0; i < b->server->hosts.n; i++)
+		if (!strchr(b->server->hosts.list[i], '/'))
+			vhost_of(h, istio_arena_lower(h->e->c->arena, b->server->hosts.list[i]))->require_tls = true;
 }
 
 static void bind_server(struct http_build *h, const struct bound_server *b)

@@ -202,13 +202,14 @@ static void test_domains_are_the_narrower_of_server_and_virtual_service(void **s
 static void test_https_redirect_is_for_every_host_of_the_server(void **state)
 {
 	struct t_mesh *m = t_mesh_new(GATEWAY("main", "{istio: ingressgateway}", "{port: {number: 80, name: a, protocol: HTTP}, hosts: [web.example.com, "
-					      "b.test],"
+					      "b.test, other/c.test, \"*/d.test\"],"
 					      " tls: {httpsRedirect: true}}"), T_ONE, T_VS("  http: [{" T_TO_ONE "}]\n"), NULL);
 	Foil__Conf__RouteConfig *r = t_routes(m, "http.80");
 
 	assert_true(t_vhost(r, "web.example.com")->require_tls);
 	assert_int_equal(t_vhost(r, "web.example.com")->n_routes, 1);
 	assert_true(t_vhost(r, "b.test")->require_tls); /* nothing is bound to it (GW-6) */
+	assert_int_equal(r->n_virtual_hosts, 2);        /* nor to these, which name a namespace: nobody is redirected (istiod) */
 	foil__conf__route_config__free_unpacked(r, NULL);
 	t_mesh_free(m);
 	(void)state;
