@@ -69,10 +69,10 @@ void mesh_filters_request(struct foil_worker *w, struct mesh_exchange *x)
 	mesh_exchange_run(w, x);
 }
 
-/* Body through filter i and those behind it; false: it was kept or answered. */
-static bool data_through(struct foil_worker *w, struct mesh_exchange *x, uint8_t from, struct foil_chain *data, bool end)
+/* Body through the filters from..to; false: it was kept or answered. */
+static bool data_through(struct foil_worker *w, struct mesh_exchange *x, uint8_t from, uint8_t to, struct foil_chain *data, bool end)
 {
-	for (uint8_t i = from; i < x->n_calls; i++) {
+	for (uint8_t i = from; i < to; i++) {
 		struct mesh_filter_call *f = &x->calls[i];
 		enum mesh_filter_result result;
 
@@ -98,56 +98,35 @@ static void too_large(struct foil_worker *w, struct mesh_exchange *x)
 	mesh_reply_send(w, x, &r);
 }
 
-/* The filter that collects has seen enough: on with what it collected. */
-static void collected(struct foil_worker *w, struct mesh_exchange *x)
+static bool is_stopped(const struct mesh_exchange *x)
 {
-	x->is_request_collected = false;
-	x->request_filter++;
-	mesh_filters_request(w, x);
+	return x->is_request_held || x->is_request_collected;
 }
 
-void mesh_filters_request_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end)
+static void go_on(struct foil_worker *w, struct mesh_exchange *x);
+
+/* What has come so far is shown to the filter that collects it. */
+static void collect(struct foil_worker *w, struct mesh_exchange *x)
 {
-	if (x->is_local_reply) {
-		foil_chain_clear(own_data);
-		return;
-	}
-	if (!x->is_request_held && !x->is_request_collected && foil_chain_is_empty(&x->held)) {
-		if (data_through(w, x, 0, own_data, end)) {
-			mesh_exchange_body(w, x, own_data, end);
-			return;
-		}
-		if (x->is_over || x->is_local_reply) {
-			foil_chain_clear(own_data);
-			return;
-		}
-	}
-	foil_chain_move(&x->held, own_data);
-	x->held_end = end;
-	if (x->is_request_collected && x->held.n_bytes > MESH_FILTER_COLLECT_BYTES_MAX) {
+	struct mesh_filter_call *f = &x->calls[x->request_filter];
+
+	if (x->held.n_bytes > MESH_FILTER_COLLECT_BYTES_MAX) {
 		too_large(w, x);
 		return;
 	}
-	if (x->is_request_collected && x->request_filter < x->n_calls) {
-		struct mesh_filter_call *f = &x->calls[x->request_filter];
-		enum mesh_filter_result result = f->filter->request_data ? f->filter->request_data(w, f, &x->held, end) : MESH_FILTER_CONTINUE;
-
-		if (x->is_over || x->is_local_reply)
-			return;
-		if (result == MESH_FILTER_CONTINUE) {
-			collected(w, x);
-			if (!x->is_over && !x->is_local_reply && !x->is_request_held && !x->is_request_collected)
-				mesh_filters_release(w, x);
-			return;
-		}
-		x->is_request_held = result == MESH_FILTER_PAUSE;
-		x->is_request_collected = result == MESH_FILTER_COLLECT;
+	enum mesh_filter_result result = f->filter->request_data ? f->filter->request_data(w, f, &x->held, x->held_end) : MESH_FILTER_CONTINUE;
+	if (x->is_over || x->is_local_reply)
+		return;
+	if (result == MESH_FILTER_CONTINUE) {
+		go_on(w, x);
+		return;
 	}
-	mesh_exchange_pause(w, x);
+	x->is_request_held = result == MESH_FILTER_PAUSE;
+	x->is_request_collected = result == MESH_FILTER_COLLECT;
 }
 
-/* Body that was held goes to the filters behind the one that held it, then to the router. */
-void mesh_filters_release(struct foil_worker *w, struct mesh_exchange *x)
+/* Body that was held goes to the filters from..to, and then to the router or, where one of those behind stops the request, waits there. */
+static void release(struct foil_worker *w, struct mesh_exchange *x, uint8_t from)
 {
 	struct foil_chain data = {0};
 	bool end = x->held_end;
@@ -156,16 +135,55 @@ void mesh_filters_release(struct foil_worker *w, struct mesh_exchange *x)
 		return;
 	foil_chain_move(&data, &x->held);
 	x->held_end = false;
-	if (data_through(w, x, x->request_filter, &data, end)) {
-		mesh_exchange_body(w, x, &data, end);
-		return;
-	}
-	if (x->is_over || x->is_local_reply)
+	bool passed = data_through(w, x, from, is_stopped(x) ? x->request_filter : x->n_calls, &data, end);
+	if (x->is_over || x->is_local_reply) {
 		foil_chain_clear(&data);
-	else {
+	} else if (passed && !is_stopped(x)) {
+		mesh_exchange_body(w, x, &data, end);
+	} else {
 		foil_chain_move(&x->held, &data);
 		x->held_end = end;
+		if (passed && x->is_request_collected)
+			collect(w, x);
 	}
+}
+
+/* The filter that stopped the request is done with it. */
+static void go_on(struct foil_worker *w, struct mesh_exchange *x)
+{
+	uint8_t from = ++x->request_filter;
+
+	x->is_request_held = x->is_request_collected = false;
+	if (x->router == MESH_ROUTER_NONE)
+		mesh_filters_request(w, x);
+	if (!x->is_over && !x->is_local_reply)
+		release(w, x, from);
+}
+
+/* While a filter stops the request, those before it see what comes, and it waits there. */
+void mesh_filters_request_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end)
+{
+	bool was_stopped = is_stopped(x);
+
+	if (x->is_local_reply) {
+		foil_chain_clear(own_data);
+		return;
+	}
+	bool passed = data_through(w, x, 0, was_stopped ? x->request_filter : x->n_calls, own_data, end);
+	if (x->is_over || x->is_local_reply) {
+		foil_chain_clear(own_data);
+		return;
+	}
+	if (passed && !was_stopped) {
+		mesh_exchange_body(w, x, own_data, end);
+		return;
+	}
+	foil_chain_move(&x->held, own_data);
+	x->held_end = end;
+	if (was_stopped && x->is_request_collected)
+		collect(w, x);
+	if (!x->is_over && !x->is_local_reply)
+		mesh_exchange_pause(w, x);
 }
 
 void mesh_filter_resume(struct foil_worker *w, struct mesh_filter_call *f)
@@ -183,15 +201,9 @@ void mesh_filter_resume(struct foil_worker *w, struct mesh_filter_call *f)
 			mesh_router_writable(w, x);
 		return;
 	}
-	if (!x->is_request_held && !x->is_request_collected)
+	if (!is_stopped(x))
 		return;
-	x->is_request_held = x->is_request_collected = false;
-	x->request_filter++;
-	if (x->router == MESH_ROUTER_NONE)
-		mesh_filters_request(w, x);
-	if (x->is_over || x->is_local_reply || x->is_request_held || x->is_request_collected)
-		return;
-	mesh_filters_release(w, x);
+	go_on(w, x);
 	if (!x->is_over)
 		mesh_exchange_pause(w, x);
 }

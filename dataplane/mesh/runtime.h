@@ -312,7 +312,6 @@ int mesh_reply_grpc_status(struct foil_worker *w, struct mesh_exchange *x, uint1
 int mesh_filters_init(struct foil_worker *w, struct mesh_exchange *x) FOIL_MUST_USE; /* 0 or -ENOBUFS */
 void mesh_filters_request(struct foil_worker *w, struct mesh_exchange *x);
 void mesh_filters_request_data(struct foil_worker *w, struct mesh_exchange *x, struct foil_chain *own_data, bool end);
-void mesh_filters_release(struct foil_worker *w, struct mesh_exchange *x);
 /* false: a filter answered or holds it. */
 bool mesh_filters_response(struct foil_worker *w, struct mesh_exchange *x, bool end);
 /* All of a collected answer is there: its filter, then those that remain for the head. False: a filter answered or holds it. */

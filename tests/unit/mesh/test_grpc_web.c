@@ -78,6 +78,29 @@ static void test_requests_become_grpc(void **state)
 		}
 }
 
+/* A filter behind it holds the request meanwhile. */
+static void test_what_comes_during_a_delay_is_decoded_too(void **state)
+{
+	static const struct mesh_fault fault = {.delay_per_million = 1000000, .delay_us = 50000};
+	struct fx_config *cfg = fx_config_new(1, 1);
+	uint8_t body[64];
+
+	cfg->chain.http.grpc_web = true;
+	cfg->route[0].fault = &fault;
+	struct fx *f = fx_new((struct t_worker_params){.seed = 7, .n_chunks = 1023}, cfg, 64, 64);
+	struct fx_stream *c = fx_connect(f);
+	fx_say(f, c, HEAD("grpc-web-text", "", "12") "AAAAA");
+	fx_say(f, c, "AJoaQ");
+	assert_int_equal(f->n_connects, 0);
+	t_advance(f->w, 60000);
+	fx_say(f, c, "==");
+	struct fx_stream *u = fx_up_open(f);
+	assert_int_equal(body_of(u, body), 7);
+	assert_memory_equal(body, MESSAGE, 7);
+	fx_free(f);
+	(void)state;
+}
+
 static void test_text_that_is_no_base64_is_400(void **state)
 {
 	static const char *const bodies[] = {"!!!!", "AAAA=AAA", "AA=A", "AAAAAA==AmhpCg==", "AAAAA", "====", "A===", "AAA\n"};
@@ -239,6 +262,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_requests_become_grpc),
+		cmocka_unit_test(test_what_comes_during_a_delay_is_decoded_too),
 		cmocka_unit_test(test_text_that_is_no_base64_is_400),
 		cmocka_unit_test(test_what_is_no_grpc_web_goes_on_as_it_is),
 		cmocka_unit_test(test_text_answers_are_base64_by_frames),
