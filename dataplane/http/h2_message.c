@@ -226,7 +226,7 @@ static enum http_reason join_cookies(struct foil_worker *w, struct foil_arena *a
 			list->list[n++] = f;
 			continue;
 		}
-		if (at) {
+		if (at && f.value.n_bytes) { /* an empty crumb would leave white space at the end (RFC 9113 8.2.1) */
 			memcpy(&p[at], "; ", 2);
 			at += 2;
 		}

@@ -192,7 +192,7 @@ static void test_what_belongs_to_the_hop_or_to_pseudo_fields_is_not_among_the_he
 {
 	begin();
 	hb_headers(&b, H2_END_STREAM, 1, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a.example", "host", "other", "te", "trailers",
-		   "cookie", "a=1", "x", "y", "cookie", "b=2", "cookie", "c=3", "content-length", "0", NULL);
+		   "cookie", "a=1", "x", "y", "cookie", "", "cookie", "b=2", "cookie", "c=3", "cookie", "", "content-length", "0", NULL);
 	feed();
 	assert_told("GET / host=a.example cookie=a=1; b=2; c=3 x=y|0: complete\n");
 	assert_true(side.head.has_te_trailers);
