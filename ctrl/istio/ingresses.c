@@ -2,6 +2,8 @@
  * (pilot/pkg/config/kube/ingress; tests/recorded/ingress*.yaml). From there on nothing knows of them but where a place in a file is told. */
 #include "ctrl/istio/ingresses.h"
 
+#include "ctrl/istio/compile.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,14 +21,6 @@
 #define FIELD(m, ...) istio_arena_printf(&(m)->arena, __VA_ARGS__)
 
 /* ---- which are ours ---- */
-
-static const char *annotation(const struct resource *r, const char *key)
-{
-	for (uint32_t i = 0; i < r->annotations.n; i++)
-		if (strcmp(r->annotations.keys[i], key) == 0)
-			return r->annotations.values[i];
-	return NULL;
-}
 
 static struct istio_pos class_at(const struct resource *r)
 {
@@ -74,7 +68,8 @@ static bool takes_unclassed(const struct resource *r, enum ingress_mode mode, st
 bool istio_ingress_is_ours(const struct istio_model *m, const struct resource *r, struct istio_diags *diags)
 {
 	enum ingress_mode mode = m->mesh->ingress_mode.is_set ? (enum ingress_mode)m->mesh->ingress_mode.value : INGRESS_MODE_STRICT;
-	const char *name = istio_doc_text(istio_doc_find(r->node, "spec"), "ingressClassName"), *by_annotation = annotation(r, CLASS_ANNOTATION);
+	const char *name = istio_doc_text(istio_doc_find(r->node, "spec"), "ingressClassName");
+	const char *by_annotation = istio_compile_label(&r->annotations, CLASS_ANNOTATION);
 	char id[300];
 
 	if (mode == INGRESS_MODE_OFF) {
